@@ -1,1 +1,4 @@
-//! Towpath.
+//! Towpath: from a config change to a proven, promoted rollout.
+
+pub mod model;
+pub mod observe;

@@ -1,0 +1,172 @@
+//! What a person may ask of the controller. CLI, chat and pages all send these.
+
+use super::{EnvironmentName, NodeName, PersonName, Ref, Revision, ServiceName, Target, Timestamp};
+
+/// A command with who asked and why; both go into the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Who.
+    pub by: PersonName,
+    /// Why; may be empty only where [`Command::needs_reason`] says so.
+    pub reason: String,
+    /// What.
+    pub command: Command,
+}
+
+/// How far a pause reaches.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// One environment.
+    Environment(EnvironmentName),
+    /// One service, everywhere.
+    Service(ServiceName),
+    /// One target.
+    Target(Target),
+}
+
+impl Scope {
+    /// Whether `target` lies within.
+    pub fn covers(&self, target: &Target) -> bool {
+        match self {
+            Self::All => true,
+            Self::Environment(environment) => *environment == target.environment,
+            Self::Service(service) => *service == target.service,
+            Self::Target(it) => it == target,
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("everything"),
+            Self::Environment(environment) => write!(f, "environment {environment}"),
+            Self::Service(service) => write!(f, "service {service}"),
+            Self::Target(target) => write!(f, "{target}"),
+        }
+    }
+}
+
+/// What an operator says about a migration that was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationVerdict {
+    /// It did all it should.
+    Done,
+    /// It may safely run again.
+    Retry,
+}
+
+/// The closed set of what can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// No new rollouts or promotions here, until resumed by [`Command::Unpause`].
+    Pause {
+        /// Where.
+        scope: Scope,
+        /// Lifts by itself at this time, if given.
+        until: Option<Timestamp>,
+    },
+    /// Lifts a pause.
+    Unpause {
+        /// Where; the same scope that was paused.
+        scope: Scope,
+    },
+    /// The target stays on this ref whatever the config says.
+    Pin {
+        /// Which.
+        target: Target,
+        /// On what.
+        reference: Ref,
+    },
+    /// Lifts a pin.
+    Unpin {
+        /// Which.
+        target: Target,
+    },
+    /// Only the holder works here.
+    Lock {
+        /// Which.
+        target: Target,
+    },
+    /// Lifts a lock.
+    Unlock {
+        /// Which.
+        target: Target,
+    },
+    /// No changes in this environment until a time.
+    Freeze {
+        /// Where.
+        environment: EnvironmentName,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Lifts a freeze that a person set.
+    Thaw {
+        /// Where.
+        environment: EnvironmentName,
+    },
+    /// Agrees to a ref for a target: promotions and manual stages count these.
+    Approve {
+        /// Which.
+        target: Target,
+        /// What, or whatever waits there now.
+        reference: Option<Ref>,
+    },
+    /// Asks for a promotion now: lifts a veto, and merges where `auto` is off.
+    Promote {
+        /// Which.
+        target: Target,
+    },
+    /// Puts an earlier ref back by a commit to the config repo, blocks the bad one, and locks.
+    Rollback {
+        /// Which.
+        target: Target,
+        /// To what, or to the last ref that was proven there.
+        to: Option<Ref>,
+    },
+    /// Ends a rollout between tasks.
+    Abort {
+        /// Which.
+        target: Target,
+        /// Also kill what runs now (never a migration).
+        now: bool,
+    },
+    /// Tries what failed again, and only that.
+    Retry {
+        /// Which.
+        target: Target,
+    },
+    /// Goes on without what failed; those nodes stay out.
+    Resume {
+        /// Which.
+        target: Target,
+    },
+    /// Leaves a node out of the running rollout (it is unreachable, say).
+    Exclude {
+        /// Which.
+        target: Target,
+        /// Whom.
+        node: NodeName,
+    },
+    /// Settles a migration that was interrupted.
+    Migration {
+        /// Which.
+        target: Target,
+        /// How.
+        verdict: MigrationVerdict,
+    },
+    /// Agrees to a commit that changes more targets at once than the cap allows.
+    Confirm {
+        /// Which commit.
+        revision: Revision,
+    },
+    /// Accepts a head that does not descend from the last one applied.
+    AcceptHead {
+        /// Which commit.
+        revision: Revision,
+    },
+    /// Look again now.
+    Nudge,
+}

@@ -1,0 +1,91 @@
+//! Authority to act, and the names of what is done with it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Timestamp;
+
+/// Bits of an epoch that count within one store; the rest is the store's generation.
+const COUNTER_BITS: u32 = 20;
+
+/// The authority under which a step runs: `generation << 20 | counter`.
+///
+/// The generation is the time in milliseconds at which the store was created or restored, so that
+/// a new store outranks a lost one whose commands may still be under way. It rises at every start
+/// of a controller, every new rollout, abort and supersede; a node refuses what is lower than the
+/// highest it has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The first epoch of a store created at `now`.
+    pub fn first(now: Timestamp) -> Self {
+        Self(now.0 << COUNTER_BITS)
+    }
+
+    /// The next one. A full counter runs into the generation, which keeps the order.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Identifies a rollout: the first 12 hexadecimal digits of a hash of its plan.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RolloutId(Arc<str>);
+
+impl RolloutId {
+    /// Wraps an id made by the planner or read from our own journal; `None` if it is no such id.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ok = (8..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        ok.then(|| Self(Arc::from(text)))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RolloutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Names one attempt of one step of one rollout: `<rollout>.<step>[.<attempt>]`.
+///
+/// Never keyed by version: a rollback or redeploy would skip its steps. An attempt whose end we
+/// did not learn keeps its key, so that the node can say "done already"; only one that is known
+/// to have failed gets a new one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepKey(Arc<str>);
+
+impl StepKey {
+    /// Makes the key of attempt `attempt` (from 1) of the step that `step` names.
+    pub fn new(rollout: &RolloutId, step: &str, attempt: u32) -> Self {
+        debug_assert!(step.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{step}");
+        Self(Arc::from(match attempt {
+            1 => format!("{rollout}.{step}"),
+            _ => format!("{rollout}.{step}.{attempt}"),
+        }))
+    }
+
+    /// The key as text: safe as a file name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

@@ -1,0 +1,24 @@
+//! The nouns: names and values that all other rooms speak of. Pure data, checked when made; imports nothing.
+
+mod argv;
+mod command;
+mod epoch;
+mod name;
+mod probe;
+mod reference;
+mod revision;
+mod share;
+mod time;
+
+pub use argv::{Arg, Argv, PLACEHOLDERS, UnknownPlaceholder, Values};
+pub use command::{Ask, Command, MigrationVerdict, Scope};
+pub use epoch::{Epoch, RolloutId, StepKey};
+pub use name::{
+    BadName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName, RoleName,
+    ServiceName, StageName, Target,
+};
+pub use probe::{Action, Probe};
+pub use reference::{BadRef, Ref};
+pub use revision::{BadPath, BadRevision, RepoPath, Revision};
+pub use share::{BadShare, Share};
+pub use time::{BadDuration, Timestamp, format_duration, parse_duration};

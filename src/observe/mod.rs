@@ -1,0 +1,107 @@
+//! Actual state: what we saw, when, and what we could not see. Absence of news is never good news.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{NodeName, Ref, Timestamp};
+
+/// An answer from the world. Callers must match on `Unknown`; there is no default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact<T> {
+    /// Seen.
+    Known {
+        /// What was seen.
+        value: T,
+        /// When.
+        at: Timestamp,
+    },
+    /// Not seen.
+    Unknown {
+        /// Why not, for people.
+        why: String,
+        /// When we tried.
+        at: Timestamp,
+    },
+}
+
+impl<T> Fact<T> {
+    /// When this was seen, or tried.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Known { at, .. } | Self::Unknown { at, .. } => *at,
+        }
+    }
+}
+
+/// What a gate said. Three answers; only one of them opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Open.
+    Pass,
+    /// The world said no.
+    Fail {
+        /// In its words.
+        why: String,
+    },
+    /// We could not ask, or could not understand. Closed as well.
+    Error {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// A gate's answer as evidence: a verdict is worth nothing without when, and for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it said.
+    pub verdict: Verdict,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One look at all nodes of one target.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// What each node runs; `None` inside a known fact: nothing is installed there.
+    pub nodes: BTreeMap<NodeName, Fact<Option<Ref>>>,
+}
+
+/// What a target as a whole runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// Every node runs this.
+    Uniform(Ref),
+    /// Every node answered, and not all with the same.
+    Mixed(BTreeMap<Option<Ref>, BTreeSet<NodeName>>),
+    /// Some did not answer; why, by node. Also a target without nodes: nothing was seen there.
+    Unknown(BTreeMap<NodeName, String>),
+}
+
+impl Survey {
+    /// Sums up.
+    pub fn running(&self) -> Running {
+        let mut unknown = BTreeMap::new();
+        let mut refs: BTreeMap<Option<Ref>, BTreeSet<NodeName>> = BTreeMap::new();
+        for (node, fact) in &self.nodes {
+            match fact {
+                Fact::Known { value, .. } => {
+                    refs.entry(value.clone()).or_default().insert(node.clone());
+                }
+                Fact::Unknown { why, .. } => {
+                    unknown.insert(node.clone(), why.clone());
+                }
+            }
+        }
+        if !unknown.is_empty() || refs.is_empty() {
+            return Running::Unknown(unknown);
+        }
+        match refs.iter().next() {
+            Some((Some(only), _)) if refs.len() == 1 => Running::Uniform(only.clone()),
+            Some(_) | None => Running::Mixed(refs),
+        }
+    }
+
+    /// When the oldest of its facts was seen.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.nodes.values().map(Fact::at).min()
+    }
+}
