@@ -1,4 +1,5 @@
 //! Towpath: from a config change to a proven, promoted rollout.
 
+pub mod config;
 pub mod model;
 pub mod observe;

@@ -47,7 +47,7 @@ impl fmt::Display for Timestamp {
 pub struct BadDuration(String);
 
 /// Longest span that a config may ask for: a year. Longer is a typing error.
-const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const SPAN_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// Units of a duration in milliseconds, largest first.
 const UNITS: [(&str, u64); 5] =
@@ -107,8 +107,8 @@ mod tests {
         for bad in ["", "5", "m", "-1s", "1.5h", "1m1h", "1s1s", "9999999999d", "400d", "1 h"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
-        assert_eq!(format_duration(Duration::from_secs(5400)), "1h30m");
-        assert_eq!(format_duration(Duration::from_secs(3600)), "1h");
+        assert_eq!(format_duration(Duration::from_mins(90)), "1h30m");
+        assert_eq!(format_duration(Duration::from_hours(1)), "1h");
     }
 
     #[test]
