@@ -4,6 +4,6 @@ pub mod calendar;
 mod snapshot;
 
 pub use snapshot::{
-    Broken, Connect, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, Root, Service, Skip,
+    Broken, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, Root, Service, Skip,
     Snapshot, Spec, StageGate, StageKind, StageSpec, TargetSpec,
 };

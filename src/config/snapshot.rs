@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, EnvironmentName, GateName, NodeName, PersonName, Probe, RecipeName, Ref, RepoPath,
-    Revision, RoleName, ServiceName, Share, StageName, Target, Timestamp,
+    Action, Connect, EnvironmentName, GateName, NodeName, PersonName, Probe, RecipeName, Ref,
+    RepoPath, Revision, RoleName, ServiceName, Share, StageName, Target, Timestamp,
 };
 
 use super::calendar::Window;
@@ -135,16 +135,6 @@ pub struct Environment {
     pub gates: BTreeMap<GateName, GateSpec>,
     /// Whose approvals count; anybody's if empty.
     pub approvers: BTreeSet<PersonName>,
-}
-
-/// How nodes are reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connect {
-    /// They are directories of the controller's machine.
-    Local {
-        /// Where; under the controller's state directory if `None`.
-        directory: Option<String>,
-    },
 }
 
 /// The nodes of one role, and how carefully they are treated.

@@ -17,7 +17,7 @@ pub use name::{
     BadName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName, RoleName,
     ServiceName, StageName, Target,
 };
-pub use probe::{Action, Probe};
+pub use probe::{Action, Connect, Deed, Probe, Question};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
 pub use share::{BadShare, Share};

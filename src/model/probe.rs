@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Arg, Argv};
+use super::{Arg, Argv, Values};
 
 /// A question to the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,4 +32,81 @@ pub struct Action {
     pub argv: Argv,
     /// Until when; then its whole process group is killed.
     pub timeout: Duration,
+}
+
+/// How nodes are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// They are directories of the controller's machine.
+    Local {
+        /// Where; under the controller's state directory if `None`.
+        directory: Option<String>,
+    },
+}
+
+/// A [`Probe`] with every place filled: ready to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Run this.
+    Run {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Environment variables for it.
+        variables: Vec<(String, String)>,
+        /// Until when; then its whole process group is killed.
+        timeout: Duration,
+        /// The exit status that means "nothing is installed here".
+        absent: Option<u8>,
+    },
+    /// `GET` this.
+    Http {
+        /// Where.
+        url: String,
+        /// For the whole answer.
+        timeout: Duration,
+    },
+}
+
+impl Question {
+    /// How long it may take.
+    pub fn timeout(&self) -> Duration {
+        match self {
+            Self::Run { timeout, .. } | Self::Http { timeout, .. } => *timeout,
+        }
+    }
+}
+
+/// An [`Action`] with every place filled: ready to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Environment variables for it.
+    pub variables: Vec<(String, String)>,
+    /// Until when; then its whole process group is killed.
+    pub timeout: Duration,
+}
+
+impl Probe {
+    /// Fills every place.
+    pub fn fill(&self, values: &Values) -> Question {
+        match self {
+            Self::Run { argv, timeout, absent } => Question::Run {
+                argv: argv.fill(values),
+                variables: values.variables(),
+                timeout: *timeout,
+                absent: *absent,
+            },
+            Self::Http { url, timeout } => {
+                Question::Http { url: url.fill(values), timeout: *timeout }
+            }
+        }
+    }
+}
+
+impl Action {
+    /// Fills every place.
+    pub fn fill(&self, values: &Values) -> Deed {
+        Deed { argv: self.argv.fill(values), variables: values.variables(), timeout: self.timeout }
+    }
 }

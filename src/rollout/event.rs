@@ -1,0 +1,142 @@
+//! What can happen to a rollout. The journal holds nothing else about it.
+
+use crate::model::{Epoch, MigrationVerdict, NodeName, PersonName, Ref, Timestamp};
+
+use super::plan::OpId;
+
+/// One thing that happened, with when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// About to ensure an operation's state. Written *before* the effect.
+    Started {
+        /// Which.
+        op: OpId,
+        /// Number of its step key, from 1.
+        attempt: u32,
+        /// Under which authority.
+        epoch: Epoch,
+    },
+    /// It ended.
+    Finished {
+        /// Which.
+        op: OpId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// It goes on, and why it is not done. Written when the reason changes.
+    Waiting {
+        /// Which.
+        op: OpId,
+        /// Why.
+        why: String,
+    },
+    /// A controller started and goes on with this rollout.
+    TakenOver {
+        /// Under this authority.
+        epoch: Epoch,
+    },
+    /// A person asked to try again what failed, and only that.
+    Retried(Word),
+    /// A person asked to go on without the nodes that failed.
+    Resumed(Word),
+    /// A person left a node out.
+    Excluded {
+        /// Whom.
+        node: NodeName,
+        /// By whose word.
+        word: Word,
+    },
+    /// A person settled a migration of which nobody knew the end.
+    MigrationSettled {
+        /// Which.
+        op: OpId,
+        /// How.
+        verdict: MigrationVerdict,
+        /// By whose word.
+        word: Word,
+    },
+    /// It shall end before its way is done.
+    Stopping {
+        /// Why.
+        cause: Cause,
+        /// The authority under which it is closed; above the one it had.
+        epoch: Epoch,
+    },
+    /// It is over.
+    Settled(Ending),
+}
+
+/// Who said so, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Who.
+    pub by: PersonName,
+    /// Why.
+    pub reason: String,
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The world is as asked.
+    Done {
+        /// What shows it, for the record.
+        evidence: String,
+    },
+    /// The world said no. A person, or a new ref, must act.
+    Failed {
+        /// In its words.
+        why: String,
+    },
+    /// We could not do or ask; what the world is like is unknown.
+    Errored {
+        /// Why not.
+        why: String,
+        /// Whether the same may work later.
+        retry: bool,
+    },
+    /// It was started, and nobody knows how far it came.
+    Lost {
+        /// What is known.
+        why: String,
+    },
+}
+
+/// Why a rollout is stopped on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A person asked.
+    Aborted {
+        /// By whose word.
+        word: Word,
+        /// What runs is killed too, but for migrations.
+        now: bool,
+    },
+    /// The config asks for another ref.
+    Superseded {
+        /// Which.
+        by: Ref,
+    },
+}
+
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every node says that it runs the ref, and every gate passed.
+    Succeeded,
+    /// The way is done, but nodes were left out by a person.
+    Partial,
+    /// A person ended it.
+    Aborted,
+    /// Another ref took its place.
+    Superseded,
+}

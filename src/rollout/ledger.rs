@@ -1,0 +1,495 @@
+//! Everything that was ever decided or done, folded: what a controller knows before it looks.
+//!
+//! The journal is a list of [`Entry`]; the [`Ledger`] is nothing but their fold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    Command, EnvironmentName, Epoch, NodeName, PersonName, Ref, Revision, RolloutId, Scope, Target,
+    Timestamp,
+};
+
+use super::event::{Ending, Event, What, Word};
+use super::machine::{Illegal, Rollout};
+use super::plan::{Op, OpId, Plan, Purpose, StepKind};
+
+/// Past refs kept per target: enough to roll back through a bad week.
+const PAST_MAX: usize = 50;
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub fact: Fact,
+}
+
+/// What a line of the journal says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A controller started on this store.
+    TookOver {
+        /// The authority it begins with.
+        epoch: Epoch,
+    },
+    /// The store is new, but an older one worked here: this is what git still knew of a target.
+    Restored {
+        /// Of which.
+        target: Target,
+        /// Refs that were proven there, oldest first.
+        past: Vec<Past>,
+        /// The oldest ref that it may return to.
+        floor: Option<Floor>,
+    },
+    /// A head of the config repo was taken as desired state.
+    Applied {
+        /// Which.
+        revision: Revision,
+        /// Targets whose ref it changes, if they are more than may change unasked.
+        mass: Option<BTreeSet<Target>>,
+    },
+    /// A head was refused: it does not descend from the one before.
+    Refused {
+        /// Which.
+        revision: Revision,
+    },
+    /// A rollout begins.
+    Planned(Box<Plan>),
+    /// Something happened to a rollout.
+    Rollout {
+        /// To whose.
+        target: Target,
+        /// Which.
+        id: RolloutId,
+        /// What.
+        event: Event,
+    },
+    /// A person asked for something that stays until it is lifted.
+    Asked {
+        /// By whose word.
+        word: Word,
+        /// What. References that were left open are filled in.
+        command: Command,
+    },
+    /// A promotion was opened, or its merge request updated.
+    Proposed {
+        /// To where.
+        target: Target,
+        /// Number of the merge request.
+        number: u64,
+        /// What was desired there.
+        from: Ref,
+        /// What is proposed.
+        reference: Ref,
+        /// Head of its branch.
+        head: Revision,
+    },
+    /// A promotion reached the base branch.
+    Merged {
+        /// To where.
+        target: Target,
+        /// Number of the merge request.
+        number: u64,
+        /// What was promoted.
+        reference: Ref,
+        /// The commit, now part of the base branch.
+        head: Revision,
+        /// Evidence on which it was merged.
+        evidence: Vec<String>,
+    },
+    /// A person did not want a promotion.
+    Vetoed {
+        /// To where.
+        target: Target,
+        /// Of what.
+        reference: Ref,
+        /// Who and how, in words.
+        how: String,
+    },
+    /// A merge request was closed by us, as nothing needs it any more.
+    Withdrawn {
+        /// To where.
+        target: Target,
+        /// Number of the merge request.
+        number: u64,
+        /// Why.
+        why: String,
+    },
+    /// A record reached git.
+    Recorded {
+        /// Its id: a rollout's, or the journal number of what it records.
+        record: String,
+    },
+}
+
+/// A ref that was proven at a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// What.
+    pub reference: Ref,
+    /// By which rollout.
+    pub rollout: RolloutId,
+    /// Since when.
+    pub at: Timestamp,
+    /// Asked for by which commit.
+    pub revision: Revision,
+}
+
+/// The oldest ref that a target may return to: its schema has moved past what came before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// The ref whose post-deploy migrations were started.
+    pub reference: Ref,
+    /// Asked for by which commit.
+    pub revision: Revision,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A rollout that did not bring its ref: it is not begun again unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Which.
+    pub rollout: RolloutId,
+    /// Of what.
+    pub reference: Ref,
+    /// How it ended.
+    pub ending: Ending,
+    /// When.
+    pub at: Timestamp,
+    /// Nodes that were left out.
+    pub left_out: BTreeSet<NodeName>,
+}
+
+/// What happened at one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Proven refs, oldest first; the last one is the newest proof.
+    pub past: Vec<Past>,
+    /// How far back it may go.
+    pub floor: Option<Floor>,
+    /// The last rollout, if it did not bring its ref.
+    pub stopped: Option<Stopped>,
+    /// Refs that a person did not want here, and how they said so.
+    pub vetoes: BTreeMap<Ref, String>,
+    /// Refs that were promoted here.
+    pub promoted: BTreeSet<Ref>,
+    /// Who agreed to which ref.
+    pub approvals: BTreeMap<Ref, BTreeSet<PersonName>>,
+    /// A person asked for this promotion although it would wait for one.
+    pub wanted: Option<Ref>,
+    /// The open merge request, as we last knew it.
+    pub proposal: Option<Proposal>,
+    /// The store was lost since the last proof; whether a migration had begun is not known.
+    pub rebuilt: bool,
+}
+
+/// A merge request of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Its number.
+    pub number: u64,
+    /// What was desired when it was opened.
+    pub from: Ref,
+    /// What it proposes.
+    pub reference: Ref,
+    /// Head of its branch, as we pushed it.
+    pub head: Revision,
+}
+
+/// A person's word that holds something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// By whose word.
+    pub word: Word,
+    /// Since when.
+    pub at: Timestamp,
+    /// Until when, if it lifts by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// A commit that changes more targets than may change unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mass {
+    /// Which targets.
+    pub targets: BTreeSet<Target>,
+    /// Agreed to.
+    pub confirmed: bool,
+}
+
+/// The fold of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// The highest authority ever given.
+    pub epoch: Option<Epoch>,
+    /// The commit whose desired state holds.
+    pub head: Option<Revision>,
+    /// A head that was refused and waits for a person's word.
+    pub refused: Option<Revision>,
+    /// Heads that a person accepted although they do not descend.
+    pub accepted: BTreeSet<Revision>,
+    /// Commits that changed too much at once.
+    pub mass: BTreeMap<Revision, Mass>,
+    /// Rollouts that are not over.
+    pub rollouts: BTreeMap<Target, Rollout>,
+    /// What happened at each target.
+    pub histories: BTreeMap<Target, History>,
+    /// No new rollouts or promotions.
+    pub pauses: BTreeMap<Scope, Order>,
+    /// Targets that stay on a ref.
+    pub pins: BTreeMap<Target, (Ref, Order)>,
+    /// Targets with one holder.
+    pub locks: BTreeMap<Target, Order>,
+    /// Environments that people froze.
+    pub freezes: BTreeMap<EnvironmentName, Order>,
+    /// What still has to reach git, oldest first.
+    pub unrecorded: Vec<Unrecorded>,
+    /// Number of entries folded so far.
+    pub entries: u64,
+}
+
+/// Something that settled and is not yet in git.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// The record's id.
+    pub record: String,
+    /// When it settled.
+    pub at: Timestamp,
+    /// What it was.
+    pub what: Settled,
+}
+
+/// Things that leave a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// A rollout, with all that happened to it.
+    Rollout(Box<Rollout>),
+    /// A promotion, a veto, a person's word, an accepted head: one entry says it all.
+    Entry(Box<Entry>),
+}
+
+impl Ledger {
+    /// What a journal tells.
+    pub fn replay<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Result<Self, Illegal> {
+        let mut ledger = Self::default();
+        for entry in entries {
+            ledger.apply(entry)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Takes in one entry. The only way state changes.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Illegal> {
+        self.entries += 1;
+        match &entry.fact {
+            Fact::TookOver { epoch } => self.epoch = self.epoch.max(Some(*epoch)),
+            Fact::Restored { target, past, floor } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.past.clone_from(past);
+                history.floor.clone_from(floor);
+                history.rebuilt = true;
+            }
+            Fact::Applied { revision, mass } => {
+                self.head = Some(*revision);
+                self.refused = None;
+                self.mass.retain(|_, it| !it.confirmed);
+                if let Some(targets) = mass {
+                    let mass = Mass { targets: targets.clone(), confirmed: false };
+                    self.mass.insert(*revision, mass);
+                }
+            }
+            Fact::Refused { revision } => self.refused = Some(*revision),
+            Fact::Planned(plan) => {
+                self.epoch = self.epoch.max(Some(plan.epoch));
+                let history = self.histories.entry(plan.target.clone()).or_default();
+                history.stopped = None;
+                self.rollouts.insert(plan.target.clone(), Rollout::new((**plan).clone()));
+            }
+            Fact::Rollout { target, event, .. } => self.happen(target, event)?,
+            Fact::Asked { word, command } => {
+                self.obey(entry.at, word, command);
+                self.unrecorded.push(self.record(entry));
+            }
+            Fact::Proposed { target, number, from, reference, head } => {
+                self.histories.entry(target.clone()).or_default().proposal = Some(Proposal {
+                    number: *number,
+                    from: from.clone(),
+                    reference: reference.clone(),
+                    head: *head,
+                });
+            }
+            Fact::Merged { target, reference, .. } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.promoted.insert(reference.clone());
+                history.proposal = None;
+                history.wanted = None;
+                self.unrecorded.push(self.record(entry));
+            }
+            Fact::Vetoed { target, reference, how } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.vetoes.insert(reference.clone(), how.clone());
+                history.proposal = None;
+                history.wanted = None;
+                self.unrecorded.push(self.record(entry));
+            }
+            Fact::Withdrawn { target, .. } => {
+                self.histories.entry(target.clone()).or_default().proposal = None;
+            }
+            Fact::Recorded { record } => self.unrecorded.retain(|it| it.record != *record),
+        }
+        Ok(())
+    }
+
+    /// What happened at a target, if anything did.
+    pub fn history(&self, target: &Target) -> Option<&History> {
+        self.histories.get(target)
+    }
+
+    /// The newest proof at a target.
+    pub fn proof(&self, target: &Target) -> Option<&Past> {
+        self.histories.get(target)?.past.last()
+    }
+
+    fn record(&self, entry: &Entry) -> Unrecorded {
+        Unrecorded {
+            record: format!("{:08}", self.entries),
+            at: entry.at,
+            what: Settled::Entry(Box::new(entry.clone())),
+        }
+    }
+
+    fn happen(&mut self, target: &Target, event: &Event) -> Result<(), Illegal> {
+        let Some(rollout) = self.rollouts.get_mut(target) else { return Ok(()) };
+        rollout.apply(event)?;
+        match &event.what {
+            What::Started { op, .. } => {
+                let (op, plan) = (*op, rollout.plan());
+                if starts_post_migration(plan, op) {
+                    let floor =
+                        Floor { reference: plan.to.clone(), revision: plan.revision, at: event.at };
+                    self.histories.entry(target.clone()).or_default().floor = Some(floor);
+                }
+            }
+            What::TakenOver { epoch } | What::Stopping { epoch, .. } => {
+                self.epoch = self.epoch.max(Some(*epoch));
+            }
+            What::Settled(ending) => self.settle(target, *ending, event.at),
+            What::Finished { .. }
+            | What::Waiting { .. }
+            | What::Retried(_)
+            | What::Resumed(_)
+            | What::Excluded { .. }
+            | What::MigrationSettled { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, target: &Target, ending: Ending, at: Timestamp) {
+        let Some(rollout) = self.rollouts.remove(target) else { return };
+        let history = self.histories.entry(target.clone()).or_default();
+        let plan = rollout.plan();
+        history.rebuilt = false;
+        match ending {
+            Ending::Succeeded => {
+                history.past.push(Past {
+                    reference: plan.to.clone(),
+                    rollout: plan.id.clone(),
+                    at: proven_since(history, plan, at),
+                    revision: plan.revision,
+                });
+                let surplus = history.past.len().saturating_sub(PAST_MAX);
+                history.past.drain(..surplus);
+            }
+            Ending::Partial | Ending::Aborted => {
+                history.stopped = Some(Stopped {
+                    rollout: plan.id.clone(),
+                    reference: plan.to.clone(),
+                    ending,
+                    at,
+                    left_out: rollout.left_out().cloned().collect(),
+                });
+            }
+            Ending::Superseded => {}
+        }
+        self.unrecorded.push(Unrecorded {
+            record: plan.id.to_string(),
+            at,
+            what: Settled::Rollout(Box::new(rollout)),
+        });
+    }
+
+    fn obey(&mut self, at: Timestamp, word: &Word, command: &Command) {
+        let order = |until| Order { word: word.clone(), at, until };
+        match command {
+            Command::Pause { scope, until } => {
+                self.pauses.insert(scope.clone(), order(*until));
+            }
+            Command::Unpause { scope } => {
+                self.pauses.remove(scope);
+            }
+            Command::Pin { target, reference } => {
+                self.pins.insert(target.clone(), (reference.clone(), order(None)));
+            }
+            Command::Unpin { target } => {
+                self.pins.remove(target);
+            }
+            Command::Lock { target } => {
+                self.locks.insert(target.clone(), order(None));
+            }
+            Command::Unlock { target } => {
+                self.locks.remove(target);
+            }
+            Command::Freeze { environment, until } => {
+                self.freezes.insert(environment.clone(), order(Some(*until)));
+            }
+            Command::Thaw { environment } => {
+                self.freezes.remove(environment);
+            }
+            Command::Approve { target, reference } => {
+                if let Some(reference) = reference {
+                    let history = self.histories.entry(target.clone()).or_default();
+                    let people = history.approvals.entry(reference.clone()).or_default();
+                    people.insert(word.by.clone());
+                }
+            }
+            Command::Promote { target } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                // Which ref: whatever was vetoed or promoted before may come again.
+                history.vetoes.clear();
+                history.promoted.clear();
+            }
+            Command::Retry { target } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.stopped = None;
+                history.rebuilt = false;
+            }
+            Command::Confirm { revision } => {
+                if let Some(mass) = self.mass.get_mut(revision) {
+                    mass.confirmed = true;
+                }
+            }
+            Command::AcceptHead { revision } => {
+                self.accepted.insert(*revision);
+            }
+            Command::Rollback { .. }
+            | Command::Abort { .. }
+            | Command::Resume { .. }
+            | Command::Exclude { .. }
+            | Command::Migration { .. }
+            | Command::Nudge => {}
+        }
+    }
+}
+
+/// A repair or another look at a ref that was proven already does not begin its bake anew.
+fn proven_since(history: &History, plan: &Plan, at: Timestamp) -> Timestamp {
+    match (plan.purpose, history.past.last()) {
+        (Purpose::Repair | Purpose::Verify, Some(last)) if last.reference == plan.to => last.at,
+        _ => at,
+    }
+}
+
+fn starts_post_migration(plan: &Plan, op: OpId) -> bool {
+    matches!(plan.op(op), Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }))
+}

@@ -1,0 +1,15 @@
+//! One run of one plan: [`Plan`] + every [`Event`] so far. Pure.
+
+mod event;
+mod ledger;
+mod machine;
+mod plan;
+mod state;
+
+pub use event::{Cause, Ending, Event, Outcome, What, Word};
+pub use ledger::{
+    Entry, Fact, Floor, History, Ledger, Mass, Order, Past, Proposal, Settled, Stopped, Unrecorded,
+};
+pub use machine::{ERRORS_MAX, Halt, Illegal, Phase, Progress, Rollout, Want};
+pub use plan::{Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};
+pub use state::OpState;

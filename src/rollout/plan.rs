@@ -1,0 +1,255 @@
+//! The program of one rollout, written down whole, so that running it leaves no choices to make.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::{
+    Connect, Deed, Epoch, GateName, NodeName, Question, Ref, Revision, RolloutId, Target, Timestamp,
+};
+
+/// One rollout, immutable. Its id is a hash of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Which.
+    pub id: RolloutId,
+    /// Of what, where.
+    pub target: Target,
+    /// What for.
+    pub purpose: Purpose,
+    /// What ran before on most nodes, if anything.
+    pub from: Option<Ref>,
+    /// What shall run.
+    pub to: Ref,
+    /// The commit of the config repo that asks for it.
+    pub revision: Revision,
+    /// The authority under which it begins.
+    pub epoch: Epoch,
+    /// When it was made.
+    pub planned_at: Timestamp,
+    /// How its nodes are reached.
+    pub connect: Connect,
+    /// Every node it may touch.
+    pub nodes: BTreeSet<NodeName>,
+    /// Strictly in order; the last one closes the rollout, however it ends.
+    pub stages: Vec<Stage>,
+}
+
+/// Why there is a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A new ref.
+    Deploy,
+    /// An earlier ref, in the recipe's own order for that, without migrations.
+    Rollback,
+    /// The same ref on nodes that lost it.
+    Repair,
+    /// Nothing changes; the proof that a ref is well was missing.
+    Verify,
+}
+
+/// A barrier: nothing of the next stage starts before all of this one is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// For people.
+    pub name: String,
+    /// Whether it is part of the way, or runs whatever happened.
+    pub kind: StageKind,
+    /// Side by side, usually one per role.
+    pub lanes: Vec<Lane>,
+}
+
+/// Kinds of stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageKind {
+    /// Part of the way.
+    Forward,
+    /// Runs when the rollout ends, however it ends.
+    Closing,
+}
+
+/// Batches of one role, one batch at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The role, or what it is for.
+    pub name: String,
+    /// Nodes in the role, also those that this rollout does not touch.
+    pub size: usize,
+    /// How many of them must stay in service.
+    pub keep: usize,
+    /// How many may fail before the rollout halts within the lane.
+    pub max_failures: usize,
+    /// In order.
+    pub batches: Vec<Batch>,
+}
+
+/// Tasks that may run at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// In any order.
+    pub tasks: Vec<Task>,
+}
+
+/// What happens to one node, or beside the controller: operations strictly in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Where; `None` for what is no node's.
+    pub node: Option<NodeName>,
+    /// Under which condition.
+    pub when: When,
+    /// In order.
+    pub ops: Vec<Op>,
+}
+
+/// Conditions of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Whatever happened.
+    Always,
+    /// Only if the rollout was stopped on its way.
+    Stopped,
+    /// Only if this operation was ever started.
+    Opened(OpId),
+}
+
+/// A state to ensure. Safe to repeat, but for migrations, which are never repeated blindly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The node refuses every authority older than the rollout's.
+    Fenced,
+    /// The step with this op's key has run on the node.
+    Step {
+        /// What kind.
+        kind: StepKind,
+        /// What to run.
+        deed: Deed,
+    },
+    /// The node answers that it is well, within the patience.
+    Healthy {
+        /// What to ask.
+        question: Question,
+        /// How long it may take to become so.
+        patience: Duration,
+    },
+    /// The node answers that it runs the plan's ref.
+    Runs {
+        /// What to ask.
+        question: Question,
+    },
+    /// The smoke test has passed, in a run that began after this op started.
+    Verified {
+        /// The test.
+        question: Question,
+    },
+    /// A gate of the user's own is open, and was asked lately.
+    Gate {
+        /// Which.
+        name: GateName,
+        /// What to ask.
+        question: Question,
+        /// How long it is asked again while it is closed.
+        patience: Duration,
+        /// Its answer counts for so long.
+        max_age: Duration,
+    },
+    /// Time has passed since this op started.
+    Baked {
+        /// How much.
+        span: Duration,
+    },
+    /// A person has agreed.
+    Approved,
+}
+
+/// Kinds of steps, by what may be done when the end of one was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// Safe to repeat.
+    Run,
+    /// Schema changes before the code.
+    Migrate {
+        /// Safe to repeat, says the recipe.
+        idempotent: bool,
+    },
+    /// Schema changes after the code.
+    PostMigrate {
+        /// Safe to repeat, says the recipe.
+        idempotent: bool,
+    },
+    /// Undoes what a stage set up.
+    Finally,
+}
+
+impl StepKind {
+    /// Whether a step of which nobody knows the end may simply run again.
+    pub fn may_repeat(self) -> bool {
+        match self {
+            Self::Run | Self::Finally => true,
+            Self::Migrate { idempotent } | Self::PostMigrate { idempotent } => idempotent,
+        }
+    }
+
+    /// Whether it changes a schema.
+    pub fn is_migration(self) -> bool {
+        match self {
+            Self::Run | Self::Finally => false,
+            Self::Migrate { .. } | Self::PostMigrate { .. } => true,
+        }
+    }
+}
+
+/// Where an operation sits in its plan: indices from 0, outermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId {
+    /// Of `plan.stages`.
+    pub stage: u32,
+    /// Of its lanes.
+    pub lane: u32,
+    /// Of its batches.
+    pub batch: u32,
+    /// Of its tasks.
+    pub task: u32,
+    /// Of its ops.
+    pub op: u32,
+}
+
+impl OpId {
+    /// As it stands in step keys: `2-0-1-0-3`.
+    pub fn slug(self) -> String {
+        format!("{}-{}-{}-{}-{}", self.stage, self.lane, self.batch, self.task, self.op)
+    }
+
+    /// Reads [`OpId::slug`] back.
+    pub fn parse(slug: &str) -> Option<Self> {
+        let parts: Vec<u32> = slug.split('-').map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [stage, lane, batch, task, op] = parts[..] else { return None };
+        Some(Self { stage, lane, batch, task, op })
+    }
+}
+
+impl Plan {
+    /// The task that an id points into.
+    pub fn task(&self, id: OpId) -> Option<&Task> {
+        let stage = self.stages.get(id.stage as usize)?;
+        let lane = stage.lanes.get(id.lane as usize)?;
+        lane.batches.get(id.batch as usize)?.tasks.get(id.task as usize)
+    }
+
+    /// The operation that an id points at.
+    pub fn op(&self, id: OpId) -> Option<&Op> {
+        self.task(id)?.ops.get(id.op as usize)
+    }
+
+    /// Every operation with its id, in plan order.
+    pub fn ops(&self) -> impl Iterator<Item = (OpId, &Task, &Op)> {
+        self.stages.iter().zip(0..).flat_map(|(stage_, stage)| {
+            stage_.lanes.iter().zip(0..).flat_map(move |(lane_, lane)| {
+                lane_.batches.iter().zip(0..).flat_map(move |(batch_, batch)| {
+                    batch_.tasks.iter().zip(0..).flat_map(move |(task_, task)| {
+                        let ids = (0..).map(move |op| OpId { stage, lane, batch, task, op });
+                        ids.zip(&task_.ops).map(move |(id, op)| (id, task_, op))
+                    })
+                })
+            })
+        })
+    }
+}

@@ -1,0 +1,301 @@
+//! Where each operation of a rollout stands, and the sums that the machine asks for at every step.
+
+use std::collections::BTreeSet;
+
+use crate::model::Timestamp;
+
+use super::plan::{Lane, Op, OpId, Plan, StageKind, Task, When};
+
+/// Where one operation stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpState {
+    /// Nothing is under way.
+    Idle {
+        /// Number of the step key that the next start uses.
+        attempt: u32,
+        /// How often it could not be done or asked since it last made progress.
+        errors: u32,
+        /// Not again before this.
+        not_before: Timestamp,
+        /// Whether it was ever started.
+        tried: bool,
+    },
+    /// It was started, and its end is not known.
+    Running {
+        /// Number of its step key.
+        attempt: u32,
+        /// As in `Idle`.
+        errors: u32,
+        /// When this attempt was first started: deadlines count from here, also after a crash.
+        since: Timestamp,
+        /// Why it is not done yet, if it said.
+        waiting: Option<String>,
+    },
+    /// The world is as asked.
+    Done {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It needs a person.
+    Failed {
+        /// Why.
+        why: String,
+        /// Number of its step key.
+        attempt: u32,
+        /// Whether the end of that attempt is unknown, so that another try keeps the key.
+        keeps_key: bool,
+    },
+    /// Nobody knows how far it came; it may not simply run again.
+    Lost {
+        /// What is known.
+        why: String,
+        /// Number of its step key.
+        attempt: u32,
+    },
+}
+
+impl OpState {
+    pub(super) const FRESH: Self =
+        Self::Idle { attempt: 1, errors: 0, not_before: Timestamp(0), tried: false };
+
+    /// Whether it was ever started.
+    pub fn was_tried(&self) -> bool {
+        match self {
+            Self::Idle { tried, .. } => *tried,
+            Self::Running { .. } | Self::Done { .. } | Self::Failed { .. } | Self::Lost { .. } => {
+                true
+            }
+        }
+    }
+}
+
+/// A task as an index: the id of its first operation.
+pub(super) type TaskId = OpId;
+
+pub(super) fn task_of(id: OpId) -> TaskId {
+    OpId { op: 0, ..id }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TaskState {
+    pub(super) ops: Vec<OpState>,
+    /// Left out by a person's word.
+    pub(super) skipped: bool,
+}
+
+/// How a task stands as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// No operation was started, or the task is to be tried again from where it stopped.
+    Waiting,
+    /// Some operation was started; the task will be seen through.
+    Open,
+    /// All operations are done.
+    Done,
+    /// One failed or is lost.
+    Failed,
+    /// Left out, or its condition does not hold.
+    Out,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LaneState {
+    pub(super) batches: Vec<Vec<TaskState>>,
+    /// First batch with a task that is not over.
+    pub(super) cursor: usize,
+    /// Tasks that failed.
+    pub(super) failed: BTreeSet<TaskId>,
+    /// Tasks on nodes that were left out.
+    pub(super) skipped: usize,
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct States {
+    pub(super) stages: Vec<Vec<LaneState>>,
+    /// First forward stage that is not complete; the closing stage when all are.
+    pub(super) stage: usize,
+    /// Begun and not over.
+    pub(super) open: BTreeSet<TaskId>,
+    /// Operations whose end nobody knows.
+    pub(super) lost: BTreeSet<OpId>,
+}
+
+impl States {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let task =
+            |task: &Task| TaskState { ops: vec![OpState::FRESH; task.ops.len()], skipped: false };
+        let lane = |lane: &Lane| LaneState {
+            batches: lane.batches.iter().map(|it| it.tasks.iter().map(task).collect()).collect(),
+            cursor: 0,
+            failed: BTreeSet::new(),
+            skipped: 0,
+        };
+        let stages =
+            plan.stages.iter().map(|stage| stage.lanes.iter().map(lane).collect()).collect();
+        Self { stages, stage: 0, open: BTreeSet::new(), lost: BTreeSet::new() }
+    }
+
+    pub(super) fn lane(&self, id: OpId) -> Option<&LaneState> {
+        self.stages.get(id.stage as usize)?.get(id.lane as usize)
+    }
+
+    pub(super) fn task(&self, id: OpId) -> Option<&TaskState> {
+        self.lane(id)?.batches.get(id.batch as usize)?.get(id.task as usize)
+    }
+
+    pub(super) fn task_mut(&mut self, id: OpId) -> Option<&mut TaskState> {
+        let lane = self.stages.get_mut(id.stage as usize)?.get_mut(id.lane as usize)?;
+        lane.batches.get_mut(id.batch as usize)?.get_mut(id.task as usize)
+    }
+
+    pub(super) fn op(&self, id: OpId) -> Option<&OpState> {
+        self.task(id)?.ops.get(id.op as usize)
+    }
+
+    pub(super) fn op_mut(&mut self, id: OpId) -> Option<&mut OpState> {
+        self.task_mut(id)?.ops.get_mut(id.op as usize)
+    }
+
+    /// Counts everything anew. Rare: after a person's word, or when a gate must be asked again.
+    pub(super) fn recount(&mut self, plan: &Plan, stopped: bool) {
+        self.open.clear();
+        self.lost.clear();
+        for (at, task) in task_ids(plan) {
+            let standing = self.standing(at, task, stopped);
+            if standing == Standing::Open {
+                self.open.insert(at);
+            }
+            let states = self.task(at).map(|it| it.ops.clone()).unwrap_or_default();
+            for (op, state) in (0..).zip(&states) {
+                if matches!(state, OpState::Lost { .. }) {
+                    self.lost.insert(OpId { op, ..at });
+                }
+            }
+        }
+        for stage in 0..plan.stages.len() {
+            for lane in 0..plan.stages[stage].lanes.len() {
+                self.recount_lane(plan, stage, lane, stopped);
+            }
+        }
+        self.stage = 0;
+        self.advance(plan, stopped);
+    }
+
+    fn recount_lane(&mut self, plan: &Plan, stage: usize, lane: usize, stopped: bool) {
+        let mut failed = BTreeSet::new();
+        let mut skipped = 0;
+        let mut cursor = None;
+        for (batch, tasks) in plan.stages[stage].lanes[lane].batches.iter().enumerate() {
+            for (task, it) in tasks.tasks.iter().enumerate() {
+                let at = task_id([stage, lane, batch, task]);
+                match self.standing(at, it, stopped) {
+                    Standing::Waiting | Standing::Open => {
+                        cursor.get_or_insert(batch);
+                    }
+                    Standing::Failed => {
+                        failed.insert(at);
+                    }
+                    Standing::Out => {
+                        let by_word = self.task(at).is_some_and(|it| it.skipped);
+                        skipped += usize::from(by_word && it.node.is_some());
+                    }
+                    Standing::Done => {}
+                }
+            }
+        }
+        let state = &mut self.stages[stage][lane];
+        state.cursor = cursor.unwrap_or(state.batches.len());
+        state.failed = failed;
+        state.skipped = skipped;
+    }
+
+    /// Moves the cursors over what is over.
+    pub(super) fn advance(&mut self, plan: &Plan, stopped: bool) {
+        while let Some(stage) = plan.stages.get(self.stage) {
+            for (lane, lane_plan) in stage.lanes.iter().enumerate() {
+                while let Some(batch) = lane_plan.batches.get(self.stages[self.stage][lane].cursor)
+                {
+                    let cursor = self.stages[self.stage][lane].cursor;
+                    let over = batch.tasks.iter().enumerate().all(|(task, it)| {
+                        let at = task_id([self.stage, lane, cursor, task]);
+                        match self.standing(at, it, stopped) {
+                            Standing::Waiting | Standing::Open => false,
+                            Standing::Done | Standing::Failed | Standing::Out => true,
+                        }
+                    });
+                    if !over {
+                        break;
+                    }
+                    self.stages[self.stage][lane].cursor += 1;
+                }
+            }
+            let complete = self.stages[self.stage]
+                .iter()
+                .all(|lane| lane.cursor == lane.batches.len() && lane.failed.is_empty());
+            if !complete || stage.kind == StageKind::Closing {
+                return;
+            }
+            self.stage += 1;
+        }
+    }
+
+    pub(super) fn standing(&self, at: TaskId, task: &Task, stopped: bool) -> Standing {
+        let Some(state) = self.task(at) else { return Standing::Out };
+        let wanted = match task.when {
+            When::Always => true,
+            When::Stopped => stopped,
+            When::Opened(opener) => self.op(opener).is_some_and(OpState::was_tried),
+        };
+        if state.skipped || !wanted {
+            return Standing::Out;
+        }
+        let mut begun = false;
+        for op in &state.ops {
+            match op {
+                OpState::Done { .. } => begun = true,
+                OpState::Running { .. } => return Standing::Open,
+                OpState::Failed { .. } | OpState::Lost { .. } => return Standing::Failed,
+                OpState::Idle { tried, .. } => {
+                    return if begun || *tried { Standing::Open } else { Standing::Waiting };
+                }
+            }
+        }
+        Standing::Done
+    }
+
+    /// The first operation of a task that is not done.
+    pub(super) fn next_op(&self, at: TaskId) -> Option<OpId> {
+        let task = self.task(at)?;
+        let next = task.ops.iter().position(|op| !matches!(op, OpState::Done { .. }))?;
+        Some(OpId { op: u32::try_from(next).ok()?, ..at })
+    }
+
+    /// Gate operations of one batch whose answers no longer count.
+    pub(super) fn stale_gates(
+        &self,
+        plan: &Plan,
+        at: TaskId,
+        valid_from: Timestamp,
+        now: Timestamp,
+    ) -> Vec<OpId> {
+        let Some(task) = plan.task(at) else { return Vec::new() };
+        let stale = |(op, it): (u32, &Op)| {
+            let id = OpId { op, ..at };
+            let (Op::Gate { max_age, .. }, Some(OpState::Done { at })) = (it, self.op(id)) else {
+                return None;
+            };
+            (at.after(*max_age) < now || *at < valid_from).then_some(id)
+        };
+        (0..).zip(&task.ops).filter_map(stale).collect()
+    }
+}
+
+fn task_ids(plan: &Plan) -> impl Iterator<Item = (TaskId, &Task)> {
+    plan.ops().filter(|(id, _, _)| id.op == 0).map(|(id, task, _)| (id, task))
+}
+
+pub(super) fn task_id([stage, lane, batch, task]: [usize; 4]) -> TaskId {
+    let index = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
+    OpId { stage: index(stage), lane: index(lane), batch: index(batch), task: index(task), op: 0 }
+}
