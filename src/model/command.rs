@@ -118,6 +118,8 @@ pub enum Command {
     Promote {
         /// Which.
         target: Target,
+        /// What, or whatever is ready to come now.
+        reference: Option<Ref>,
     },
     /// Puts an earlier ref back by a commit to the config repo, blocks the bad one, and locks.
     Rollback {

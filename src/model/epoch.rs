@@ -48,6 +48,11 @@ impl RolloutId {
         ok.then(|| Self(Arc::from(text)))
     }
 
+    /// Stands in a plan until its id is computed from the rest of it.
+    pub fn unset() -> Self {
+        Self(Arc::from("000000000000"))
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,8 +1,12 @@
 //! Actual state: what we saw, when, and what we could not see. Absence of news is never good news.
 
+mod merge_request;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{NodeName, Ref, Timestamp};
+use crate::model::{GateName, NodeName, Ref, Revision, ServiceName, Target, Timestamp};
+
+pub use merge_request::{Checks, MergeRequest, State};
 
 /// An answer from the world. Callers must match on `Unknown`; there is no default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,4 +108,19 @@ impl Survey {
     pub fn oldest(&self) -> Option<Timestamp> {
         self.nodes.values().map(Fact::at).min()
     }
+}
+
+/// All that was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// What runs, by target.
+    pub surveys: BTreeMap<Target, Survey>,
+    /// Whether everything that was built for a ref exists.
+    pub artifacts: BTreeMap<(ServiceName, Ref), Answer>,
+    /// Gates in front of promotions, as asked for one ref.
+    pub gates: BTreeMap<(Target, GateName, Ref), Answer>,
+    /// The newest merge request for each target; unknown while the forge cannot be read.
+    pub merge_requests: Option<Fact<BTreeMap<Target, MergeRequest>>>,
+    /// The head of the base branch, as the forge last showed it.
+    pub base: Option<Revision>,
 }

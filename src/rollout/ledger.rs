@@ -183,6 +183,8 @@ pub struct History {
     pub proposal: Option<Proposal>,
     /// The store was lost since the last proof; whether a migration had begun is not known.
     pub rebuilt: bool,
+    /// What the last rollout was to bring, however it ended.
+    pub attempted: Option<Ref>,
 }
 
 /// A merge request of ours.
@@ -304,6 +306,7 @@ impl Ledger {
                 self.epoch = self.epoch.max(Some(plan.epoch));
                 let history = self.histories.entry(plan.target.clone()).or_default();
                 history.stopped = None;
+                history.attempted = Some(plan.to.clone());
                 self.rollouts.insert(plan.target.clone(), Rollout::new((**plan).clone()));
             }
             Fact::Rollout { target, event, .. } => self.happen(target, event)?,
@@ -392,12 +395,14 @@ impl Ledger {
         history.rebuilt = false;
         match ending {
             Ending::Succeeded => {
-                history.past.push(Past {
+                let proof = Past {
                     reference: plan.to.clone(),
                     rollout: plan.id.clone(),
                     at: proven_since(history, plan, at),
                     revision: plan.revision,
-                });
+                };
+                history.past.pop_if(|last| last.reference == plan.to);
+                history.past.push(proof);
                 let surplus = history.past.len().saturating_sub(PAST_MAX);
                 history.past.drain(..surplus);
             }
@@ -453,11 +458,13 @@ impl Ledger {
                     people.insert(word.by.clone());
                 }
             }
-            Command::Promote { target } => {
-                let history = self.histories.entry(target.clone()).or_default();
-                // Which ref: whatever was vetoed or promoted before may come again.
-                history.vetoes.clear();
-                history.promoted.clear();
+            Command::Promote { target, reference } => {
+                if let Some(reference) = reference {
+                    let history = self.histories.entry(target.clone()).or_default();
+                    history.vetoes.remove(reference);
+                    history.promoted.remove(reference);
+                    history.wanted = Some(reference.clone());
+                }
             }
             Command::Retry { target } => {
                 let history = self.histories.entry(target.clone()).or_default();

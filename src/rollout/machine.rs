@@ -93,6 +93,27 @@ pub enum Halt {
     },
 }
 
+impl std::fmt::Display for Halt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = |node: &Option<NodeName>| {
+            node.as_ref().map_or_else(String::new, |node| format!(" on {node}"))
+        };
+        match self {
+            Self::Failed { stage, node, why, .. } => {
+                write!(f, "{stage} failed{}: {why}", place(node))
+            }
+            Self::Lost { node, why, .. } => write!(
+                f,
+                "nobody knows how the migration{} ended ({why}): look, then say `towpath resume --migration done` or `retry`",
+                place(node)
+            ),
+            Self::TooFew { lane, keep, out } => {
+                write!(f, "{lane} must keep {keep} nodes in service and {out} are out")
+            }
+        }
+    }
+}
+
 /// The journal tells a story that cannot be true.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("rollout {rollout}: {event} is illegal here")]

@@ -48,7 +48,7 @@ pub enum Purpose {
 }
 
 /// A barrier: nothing of the next stage starts before all of this one is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stage {
     /// For people.
     pub name: String,
@@ -59,9 +59,10 @@ pub struct Stage {
 }
 
 /// Kinds of stages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StageKind {
     /// Part of the way.
+    #[default]
     Forward,
     /// Runs when the rollout ends, however it ends.
     Closing,

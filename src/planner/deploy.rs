@@ -1,0 +1,196 @@
+//! Decides what to do on the fleet of one target, and writes the plan for it.
+
+use std::collections::BTreeSet;
+
+use crate::config::{Spec, StageKind};
+use crate::model::{NodeName, Ref, Target};
+use crate::observe::{Fact, Running, Survey, Verdict};
+use crate::rollout::{Halt, History, Phase, Plan, Purpose, Rollout};
+
+use super::{Deploy, Hold, World, check, draft, policy};
+
+/// Decides about one target.
+pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
+    let Some(spec) = world.snapshot.spec(target) else {
+        let broken = world.snapshot.mistake(target);
+        let hold = broken.map_or(Hold::NoTarget, |it| Hold::Broken { mistake: it.to_owned() });
+        return match world.ledger.rollouts.get(target) {
+            Some(rollout) => rolling(rollout, &rollout.plan().to, world),
+            None => Deploy::Hold(vec![hold]),
+        };
+    };
+    let desired = policy::desired(target, &spec, world);
+    if let Some(rollout) = world.ledger.rollouts.get(target) {
+        return rolling(rollout, desired, world);
+    }
+    let Some(survey) = world.seen.surveys.get(target) else {
+        return Deploy::Hold(vec![Hold::NotSeen]);
+    };
+    let (purpose, nodes) = match survey.running() {
+        Running::Unknown(nodes) => return Deploy::Hold(vec![Hold::Unseen { nodes }]),
+        Running::Uniform(runs) if runs == *desired => {
+            if world.ledger.proof(target).is_some_and(|proof| proof.reference == runs) {
+                return Deploy::InSync(runs);
+            }
+            (Purpose::Verify, spec.nodes())
+        }
+        Running::Uniform(_) | Running::Mixed(_) => {
+            let differing = differing(survey, desired);
+            (purpose(target, survey, desired, world), differing)
+        }
+    };
+    let mut holds = policy::standing_holds(target, world);
+    holds.extend(policy::purpose_holds(target, purpose, world));
+    holds.extend(ref_holds(target, &spec, purpose, survey, desired, world));
+    let plan = draft::write(target, &spec, purpose, &nodes, survey, desired, world);
+    holds.extend(busy(target, &plan, world));
+    let objections = check::objections(&plan, &spec);
+    if !objections.is_empty() {
+        holds.push(Hold::Unsound { why: objections.join("; ") });
+    }
+    if holds.is_empty() { Deploy::Start(Box::new(plan)) } else { Deploy::Hold(holds) }
+}
+
+/// A running rollout is ended when another ref is wanted, at the next safe point; never while
+/// nobody knows how a migration ended.
+fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
+    let plan = rollout.plan();
+    let target = &plan.target;
+    let lost = rollout.halts().iter().any(|it| matches!(it, Halt::Lost { .. }));
+    let changed = *desired != plan.to && rollout.stopping().is_none();
+    if changed && !lost && policy::standing_holds(target, world).is_empty() {
+        return Deploy::Supersede(desired.clone());
+    }
+    let (rollout_id, reference) = (plan.id.clone(), plan.to.clone());
+    match rollout.phase() {
+        Phase::Halted(halts) => {
+            let why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            Deploy::Hold(vec![Hold::Halted { rollout: rollout_id, reference, why }])
+        }
+        Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => {
+            Deploy::Rolling(Hold::Rolling { rollout: rollout_id, reference })
+        }
+    }
+}
+
+pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
+    let differs = |fact: &Fact<Option<Ref>>| match fact {
+        Fact::Known { value, .. } => value.as_ref() != Some(desired),
+        Fact::Unknown { .. } => true,
+    };
+    survey.nodes.iter().filter(|(_, fact)| differs(fact)).map(|(node, _)| node.clone()).collect()
+}
+
+/// New, back, or the same again?
+fn purpose(target: &Target, survey: &Survey, desired: &Ref, world: World<'_>) -> Purpose {
+    let Some(history) = world.ledger.history(target) else { return older(survey, desired) };
+    let proven = history.past.iter().any(|past| past.reference == *desired);
+    let last = history.past.last().is_some_and(|past| past.reference == *desired);
+    let attempted_other = history.attempted.as_ref().is_some_and(|it| it != desired);
+    match (proven, last) {
+        (true, true) if !attempted_other => Purpose::Repair,
+        (true, _) => Purpose::Rollback,
+        (false, _) => older(survey, desired),
+    }
+}
+
+/// A ref that never ran here is new, unless it is a version below all that run.
+fn older(survey: &Survey, desired: &Ref) -> Purpose {
+    let runs = survey.nodes.values().filter_map(|fact| match fact {
+        Fact::Known { value: Some(value), .. } => Some(value),
+        Fact::Known { value: None, .. } | Fact::Unknown { .. } => None,
+    });
+    let orders: BTreeSet<_> =
+        runs.filter(|it| *it != desired).map(|it| desired.age_order(it)).collect();
+    if orders.len() == 1 && orders.contains(&Some(std::cmp::Ordering::Less)) {
+        Purpose::Rollback
+    } else {
+        Purpose::Deploy
+    }
+}
+
+/// Reasons that lie in the ref itself.
+fn ref_holds(
+    target: &Target,
+    spec: &Spec<'_>,
+    purpose: Purpose,
+    survey: &Survey,
+    desired: &Ref,
+    world: World<'_>,
+) -> Vec<Hold> {
+    let mut holds = Vec::new();
+    let moves = match purpose {
+        Purpose::Deploy | Purpose::Rollback | Purpose::Repair => true,
+        Purpose::Verify => false,
+    };
+    if spec.service.blocked.contains(desired) && moves {
+        holds.push(Hold::Blocked { reference: desired.clone() });
+    }
+    if moves && !spec.service.artifacts.is_empty() {
+        holds.extend(artifacts(target, desired, world));
+    }
+    let Some(history) = world.ledger.history(target) else { return holds };
+    if let Some(stopped) = history.stopped.as_ref().filter(|it| it.reference == *desired) {
+        holds.push(Hold::Stopped {
+            rollout: stopped.rollout.clone(),
+            reference: stopped.reference.clone(),
+            ending: stopped.ending,
+        });
+    }
+    if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) && none_runs(survey, desired)
+    {
+        holds.push(Hold::Rebuilt { reference: desired.clone() });
+    }
+    if let Some(floor) = &history.floor
+        && below(desired, &floor.reference, history)
+    {
+        holds.push(Hold::BelowFloor {
+            reference: desired.clone(),
+            floor: floor.reference.clone(),
+            revision: floor.revision,
+        });
+    }
+    holds
+}
+
+fn artifacts(target: &Target, desired: &Ref, world: World<'_>) -> Option<Hold> {
+    let key = (target.service.clone(), desired.clone());
+    let why = match world.seen.artifacts.get(&key).map(|answer| &answer.verdict) {
+        Some(Verdict::Pass) => return None,
+        Some(Verdict::Fail { why }) => why.clone(),
+        Some(Verdict::Error { why }) => format!("cannot tell: {why}"),
+        None => "not asked yet".to_owned(),
+    };
+    Some(Hold::Artifacts { reference: desired.clone(), why })
+}
+
+fn migrates(spec: &Spec<'_>) -> bool {
+    spec.recipe.stages.iter().any(|stage| stage.kind != StageKind::Run)
+}
+
+pub(super) fn none_runs(survey: &Survey, desired: &Ref) -> bool {
+    differing(survey, desired).len() == survey.nodes.len()
+}
+
+/// Whether `desired` ran here before `floor` did; by age where it never ran.
+fn below(desired: &Ref, floor: &Ref, history: &History) -> bool {
+    let position = |wanted: &Ref| history.past.iter().rposition(|past| past.reference == *wanted);
+    if desired == floor {
+        return false;
+    }
+    match (position(desired), position(floor)) {
+        (Some(desired), Some(floor)) => desired < floor,
+        (Some(_), None) => true,
+        (None, _) => desired.age_order(floor) == Some(std::cmp::Ordering::Less),
+    }
+}
+
+fn busy(target: &Target, plan: &Plan, world: World<'_>) -> Option<Hold> {
+    let others = world.ledger.rollouts.iter().filter(|(other, rollout)| {
+        *other != target && rollout.plan().target.environment == target.environment
+    });
+    others
+        .flat_map(|(other, rollout)| rollout.plan().nodes.iter().map(move |node| (other, node)))
+        .find(|(_, node)| plan.nodes.contains(*node))
+        .map(|(other, node)| Hold::NodeBusy { node: node.clone(), target: other.clone() })
+}

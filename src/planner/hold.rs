@@ -1,0 +1,343 @@
+//! Reasons why nothing happens now. Each is one plain sentence that ends with what would lift it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RolloutId, Scope, Target,
+    Timestamp,
+};
+use crate::rollout::Ending;
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Hold {
+    /// The config about this target cannot be read.
+    #[error(
+        "the config is broken: {mistake}; lifts when a commit mends it (`towpath validate` shows all)"
+    )]
+    Broken {
+        /// The first mistake with file and position.
+        mistake: String,
+    },
+    /// The config does not speak of this target.
+    #[error("the config names no such target; lifts when `targets:` of its service does")]
+    NoTarget,
+    /// Nobody looked yet.
+    #[error("not looked at yet; lifts after the first survey")]
+    NotSeen,
+    /// Some nodes did not say what they run.
+    #[error("cannot tell what runs on {}; lifts when they answer", list_whys(nodes))]
+    Unseen {
+        /// Which, and why not.
+        nodes: BTreeMap<NodeName, String>,
+    },
+    /// The config branch was rewritten.
+    #[error("commit {} does not descend from the one in force; lifts with `towpath accept {}` or when the branch is put back", revision.short(), revision.short())]
+    HeadRefused {
+        /// The new head.
+        revision: Revision,
+    },
+    /// One commit changes too much.
+    #[error("commit {} changes {changed} targets at once; lifts with `towpath confirm {}`", revision.short(), revision.short())]
+    MassChange {
+        /// Which commit.
+        revision: Revision,
+        /// How many targets.
+        changed: usize,
+    },
+    /// A person paused it.
+    #[error("{scope} is paused by {by}: {reason}; lifts {}", until_or(*until, "with `towpath pause --lift`"))]
+    Paused {
+        /// What is paused.
+        scope: Scope,
+        /// By whom.
+        by: PersonName,
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Option<Timestamp>,
+    },
+    /// A freeze is in force.
+    #[error("frozen ({name}): {reason}; lifts {until}")]
+    Frozen {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The target stays on a ref.
+    #[error("pinned to {reference} by {by}: {reason}; lifts with `towpath pin --lift`")]
+    Pinned {
+        /// On what.
+        reference: Ref,
+        /// By whom.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// One holder works here.
+    #[error(
+        "locked by {by}: {reason}; lifts with `towpath lock --lift` (a rollback still goes through)"
+    )]
+    Locked {
+        /// By whom.
+        by: PersonName,
+        /// Why.
+        reason: String,
+    },
+    /// The ref must not be deployed.
+    #[error("{reference} is blocked; lifts when it leaves `blocked:`, or with another ref")]
+    Blocked {
+        /// Which.
+        reference: Ref,
+    },
+    /// Not everything that is built for the ref exists.
+    #[error("artifacts of {reference}: {why}; lifts when they exist")]
+    Artifacts {
+        /// Which.
+        reference: Ref,
+        /// What is missing, or why we cannot tell.
+        why: String,
+    },
+    /// The schema has moved past the ref.
+    #[error("{reference} is older than the floor {floor}, set by commit {} when its post-deploy migrations began; lifts with {floor} or a newer ref", revision.short())]
+    BelowFloor {
+        /// What is wanted.
+        reference: Ref,
+        /// The oldest allowed.
+        floor: Ref,
+        /// Which commit asked for the floor's ref.
+        revision: Revision,
+    },
+    /// Another rollout works on one of the nodes.
+    #[error("node {node} is in use by the rollout of {target}; lifts when that one ends")]
+    NodeBusy {
+        /// Which.
+        node: NodeName,
+        /// Whose rollout.
+        target: Target,
+    },
+    /// The last rollout of this ref did not bring it.
+    #[error("rollout {rollout} of {reference} ended {}; lifts with `towpath retry` or another ref", ending_word(*ending))]
+    Stopped {
+        /// Which.
+        rollout: RolloutId,
+        /// Of what.
+        reference: Ref,
+        /// How.
+        ending: Ending,
+    },
+    /// The store was lost on the way; whether a migration had begun is not known.
+    #[error(
+        "the store was rebuilt while {reference} was on its way, and whether its migrations had begun is not known; look, then lift with `towpath retry`"
+    )]
+    Rebuilt {
+        /// What is wanted.
+        reference: Ref,
+    },
+    /// A rollout is under way.
+    #[error("rollout {rollout} to {reference} is under way; lifts when it ends")]
+    Rolling {
+        /// Which.
+        rollout: RolloutId,
+        /// To what.
+        reference: Ref,
+    },
+    /// A rollout needs a person.
+    #[error(
+        "rollout {rollout} to {reference} is halted: {why}; lifts with `towpath retry`, `resume` or `abort`"
+    )]
+    Halted {
+        /// Which.
+        rollout: RolloutId,
+        /// To what.
+        reference: Ref,
+        /// All reasons.
+        why: String,
+    },
+    /// A plan that contradicts the rules: our mistake, not the user's.
+    #[error("the plan for it is not sound: {why}; this is a fault in towpath, please report it")]
+    Unsound {
+        /// What is wrong.
+        why: String,
+    },
+    /// The place that a ref comes from has not proven it.
+    #[error("{environment} has not proven it: {why}; lifts when {environment} runs it, tested")]
+    Unproven {
+        /// Where.
+        environment: EnvironmentName,
+        /// Why not.
+        why: String,
+    },
+    /// The places that a ref comes from do not agree.
+    #[error("{} do not run the same ref; lifts when they do", list(refs.iter().map(|(at, it)| format!("{at} ({it})"))))]
+    FanIn {
+        /// What each runs.
+        refs: BTreeMap<EnvironmentName, Ref>,
+    },
+    /// The ref has not been in use for long enough.
+    #[error("{reference} bakes in {environment}; lifts {until}")]
+    Baking {
+        /// Which.
+        reference: Ref,
+        /// Where.
+        environment: EnvironmentName,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Not at this hour.
+    #[error("outside the window {window}; lifts {}", until_or(*opens, "when it opens"))]
+    OutsideWindow {
+        /// The window.
+        window: String,
+        /// When it opens.
+        opens: Option<Timestamp>,
+    },
+    /// People must agree.
+    #[error("{have} of {need} approvals for {reference}; lifts with `towpath approve`")]
+    Approvals {
+        /// Of what.
+        reference: Ref,
+        /// So many did.
+        have: usize,
+        /// So many must.
+        need: usize,
+    },
+    /// A gate is closed, or cannot be asked.
+    #[error("gate {gate}: {why}; lifts when it passes")]
+    Gate {
+        /// Which.
+        gate: GateName,
+        /// Its words.
+        why: String,
+    },
+    /// Merging is a person's matter here.
+    #[error(
+        "{reference} is ready and `auto` is off; lifts with `towpath promote` or by merging !{number}"
+    )]
+    Manual {
+        /// Which.
+        reference: Ref,
+        /// The merge request.
+        number: u64,
+    },
+    /// A person said no.
+    #[error("{reference} was vetoed: {how}; lifts with `towpath promote` or a newer ref")]
+    Vetoed {
+        /// Which.
+        reference: Ref,
+        /// Who and how.
+        how: String,
+    },
+    /// It has been there before.
+    #[error(
+        "{reference} was promoted here before and is not wanted now; lifts with `towpath promote` or a newer ref"
+    )]
+    Promoted {
+        /// Which.
+        reference: Ref,
+    },
+    /// It would be a step back.
+    #[error(
+        "{candidate} is older than {current}, which is wanted here; lifts with a newer ref, or `towpath promote`"
+    )]
+    Older {
+        /// What would come.
+        candidate: Ref,
+        /// What is wanted.
+        current: Ref,
+    },
+    /// A merge request waits for its checks.
+    #[error("!{number} waits for its checks; lifts when they pass")]
+    Checking {
+        /// Which.
+        number: u64,
+    },
+    /// A merge request's checks failed.
+    #[error("checks of !{number} failed: {why}; lifts when the base branch or the ref changes")]
+    ChecksFailed {
+        /// Which.
+        number: u64,
+        /// What they said.
+        why: String,
+    },
+    /// Merge requests cannot be read.
+    #[error("the forge cannot be read: {why}; lifts when it answers")]
+    Forge {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Hold {
+    /// When it lifts by itself, if that is known.
+    pub fn lifts_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Frozen { until, .. } | Self::Baking { until, .. } => Some(*until),
+            Self::Paused { until, .. } => *until,
+            Self::OutsideWindow { opens, .. } => *opens,
+            Self::Broken { .. }
+            | Self::NoTarget
+            | Self::NotSeen
+            | Self::Unseen { .. }
+            | Self::HeadRefused { .. }
+            | Self::MassChange { .. }
+            | Self::Pinned { .. }
+            | Self::Locked { .. }
+            | Self::Blocked { .. }
+            | Self::Artifacts { .. }
+            | Self::BelowFloor { .. }
+            | Self::NodeBusy { .. }
+            | Self::Stopped { .. }
+            | Self::Rebuilt { .. }
+            | Self::Rolling { .. }
+            | Self::Halted { .. }
+            | Self::Unsound { .. }
+            | Self::Unproven { .. }
+            | Self::FanIn { .. }
+            | Self::Approvals { .. }
+            | Self::Gate { .. }
+            | Self::Manual { .. }
+            | Self::Vetoed { .. }
+            | Self::Promoted { .. }
+            | Self::Older { .. }
+            | Self::Checking { .. }
+            | Self::ChecksFailed { .. }
+            | Self::Forge { .. } => None,
+        }
+    }
+}
+
+/// How a rollout ended, in one word.
+pub fn ending_word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Succeeded => "well",
+        Ending::Partial => "without some nodes",
+        Ending::Aborted => "aborted",
+        Ending::Superseded => "superseded",
+    }
+}
+
+fn until_or(until: Option<Timestamp>, otherwise: &str) -> String {
+    until.map_or_else(|| otherwise.to_owned(), |it| it.to_string())
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    /// More would not be read.
+    const SHOWN: usize = 5;
+    let all: BTreeSet<String> = items.collect();
+    let text = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+fn list_whys(nodes: &BTreeMap<NodeName, String>) -> String {
+    if nodes.is_empty() {
+        return "any node, for it has none".to_owned();
+    }
+    list(nodes.iter().map(|(node, why)| format!("{node} ({why})")))
+}

@@ -1,0 +1,61 @@
+//! Decides what may happen next. Pure: same inputs, same decision; says why when it does nothing.
+
+mod check;
+mod deploy;
+mod draft;
+mod hold;
+mod policy;
+mod promote;
+
+use crate::config::Snapshot;
+use crate::model::{Ref, Target, Timestamp};
+use crate::observe::Observation;
+use crate::rollout::{Ledger, Plan};
+
+pub use check::objections;
+pub use hold::{Hold, ending_word};
+pub(crate) use policy::MASS_MIN;
+pub use promote::{Promote, Promotion};
+
+/// Everything that decisions are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// What we were told.
+    pub snapshot: &'a Snapshot,
+    /// What was done before.
+    pub ledger: &'a Ledger,
+    /// What we saw.
+    pub seen: &'a Observation,
+    /// When this is.
+    pub now: Timestamp,
+}
+
+/// The planner's answer for one target: what to run there, and what to move there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a hold nobody reads is a stuck pipeline"]
+pub struct Decision {
+    /// About the fleet.
+    pub deploy: Deploy,
+    /// About the config repo.
+    pub promote: Promote,
+}
+
+/// What to do on the fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deploy {
+    /// Every node runs the desired ref, and it is proven.
+    InSync(Ref),
+    /// Start this.
+    Start(Box<Plan>),
+    /// A rollout is under way and still wanted.
+    Rolling(Hold),
+    /// A rollout is under way, and another ref is wanted meanwhile.
+    Supersede(Ref),
+    /// Nothing may start yet; every reason is listed, not just the first.
+    Hold(Vec<Hold>),
+}
+
+/// Decides about one target.
+pub fn decide(target: &Target, world: World<'_>) -> Decision {
+    Decision { deploy: deploy::decide(target, world), promote: promote::decide(target, world) }
+}

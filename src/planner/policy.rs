@@ -1,0 +1,101 @@
+//! What holds a target whatever its ref: people's words, freezes, the state of the config.
+
+use crate::config::Spec;
+use crate::model::{Ref, Target};
+use crate::rollout::Purpose;
+
+use super::{Hold, World};
+
+/// Commits of up to so many changed targets never need a confirmation, whatever their share.
+pub(crate) const MASS_MIN: usize = 5;
+
+/// The ref that should run: what the config says, unless a person pinned another.
+pub(super) fn desired<'a>(target: &Target, spec: &Spec<'a>, world: World<'a>) -> &'a Ref {
+    world.ledger.pins.get(target).map_or(&spec.target.reference, |(pinned, _)| pinned)
+}
+
+/// What holds every change of a target.
+pub(super) fn standing_holds(target: &Target, world: World<'_>) -> Vec<Hold> {
+    let mut holds = Vec::new();
+    if let Some(mistake) = world.snapshot.mistake(target) {
+        holds.push(Hold::Broken { mistake: mistake.to_owned() });
+    }
+    if let Some(revision) = world.ledger.refused {
+        holds.push(Hold::HeadRefused { revision });
+    }
+    for (revision, mass) in &world.ledger.mass {
+        if !mass.confirmed && mass.targets.contains(target) {
+            let changed = mass.targets.len();
+            holds.push(Hold::MassChange { revision: *revision, changed });
+        }
+    }
+    holds.extend(pauses(target, world));
+    holds
+}
+
+/// What holds a change for this purpose beside [`standing_holds`].
+///
+/// A rollback or repair goes through freezes and locks: they guard against what is new.
+pub(super) fn purpose_holds(target: &Target, purpose: Purpose, world: World<'_>) -> Vec<Hold> {
+    match purpose {
+        Purpose::Deploy => {
+            let mut holds = freezes(target, world);
+            holds.extend(lock(target, world));
+            holds
+        }
+        Purpose::Rollback | Purpose::Repair | Purpose::Verify => Vec::new(),
+    }
+}
+
+/// Pauses whose scope covers the target.
+fn pauses(target: &Target, world: World<'_>) -> Vec<Hold> {
+    let in_force = world.ledger.pauses.iter().filter(|(scope, order)| {
+        scope.covers(target) && order.until.is_none_or(|until| world.now < until)
+    });
+    in_force
+        .map(|(scope, order)| Hold::Paused {
+            scope: scope.clone(),
+            by: order.word.by.clone(),
+            reason: order.word.reason.clone(),
+            until: order.until,
+        })
+        .collect()
+}
+
+/// Freezes of the config and of people.
+pub(super) fn freezes(target: &Target, world: World<'_>) -> Vec<Hold> {
+    let here = &target.environment;
+    let written = world.snapshot.root.freezes.iter().filter(|freeze| {
+        let covered = freeze.environments.is_empty() || freeze.environments.contains(here);
+        covered && freeze.from <= world.now && world.now < freeze.until
+    });
+    let mut holds: Vec<Hold> = written
+        .map(|freeze| Hold::Frozen {
+            name: freeze.name.clone(),
+            reason: freeze.reason.clone(),
+            until: freeze.until,
+        })
+        .collect();
+    if let Some(order) = world.ledger.freezes.get(here)
+        && let Some(until) = order.until
+        && world.now < until
+    {
+        let name = format!("by {}", order.word.by);
+        holds.push(Hold::Frozen { name, reason: order.word.reason.clone(), until });
+    }
+    holds
+}
+
+pub(super) fn lock(target: &Target, world: World<'_>) -> Option<Hold> {
+    let order = world.ledger.locks.get(target)?;
+    Some(Hold::Locked { by: order.word.by.clone(), reason: order.word.reason.clone() })
+}
+
+pub(super) fn pin(target: &Target, world: World<'_>) -> Option<Hold> {
+    let (reference, order) = world.ledger.pins.get(target)?;
+    Some(Hold::Pinned {
+        reference: reference.clone(),
+        by: order.word.by.clone(),
+        reason: order.word.reason.clone(),
+    })
+}
