@@ -173,7 +173,7 @@ pub(super) fn none_runs(survey: &Survey, desired: &Ref) -> bool {
 }
 
 /// Whether `desired` ran here before `floor` did; by age where it never ran.
-fn below(desired: &Ref, floor: &Ref, history: &History) -> bool {
+pub(super) fn below(desired: &Ref, floor: &Ref, history: &History) -> bool {
     let position = |wanted: &Ref| history.past.iter().rposition(|past| past.reference == *wanted);
     if desired == floor {
         return false;
@@ -193,4 +193,27 @@ fn busy(target: &Target, plan: &Plan, world: World<'_>) -> Option<Hold> {
         .flat_map(|(other, rollout)| rollout.plan().nodes.iter().map(move |node| (other, node)))
         .find(|(_, node)| plan.nodes.contains(*node))
         .map(|(other, node)| Hold::NodeBusy { node: node.clone(), target: other.clone() })
+}
+
+/// What bringing `to` here would do, stage by stage; or why it must not.
+pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec<String>, String> {
+    let spec = world.snapshot.spec(target).ok_or("the config does not speak of it")?;
+    if spec.service.blocked.contains(to) {
+        return Err(format!("{to} is blocked"));
+    }
+    let unseen = Survey::default();
+    let survey = world.seen.surveys.get(target).unwrap_or(&unseen);
+    let plan = draft::write(target, &spec, Purpose::Deploy, &spec.nodes(), survey, to, world);
+    let objections = check::objections(&plan, &spec);
+    if !objections.is_empty() {
+        return Err(objections.join("; "));
+    }
+    let stages = plan.stages.iter().map(|stage| {
+        let lanes = stage.lanes.iter().map(|lane| {
+            let tasks: usize = lane.batches.iter().map(|batch| batch.tasks.len()).sum();
+            format!("{} ({tasks} in {} batches)", lane.name, lane.batches.len())
+        });
+        format!("{}: {}", stage.name, lanes.collect::<Vec<_>>().join(", "))
+    });
+    Ok(stages.collect())
 }

@@ -10,7 +10,7 @@ mod promote;
 use crate::config::Snapshot;
 use crate::model::{Ref, Target, Timestamp};
 use crate::observe::Observation;
-use crate::rollout::{Ledger, Plan};
+use crate::rollout::{History, Ledger, Plan};
 
 pub use check::objections;
 pub use hold::{Hold, ending_word};
@@ -58,4 +58,14 @@ pub enum Deploy {
 /// Decides about one target.
 pub fn decide(target: &Target, world: World<'_>) -> Decision {
     Decision { deploy: deploy::decide(target, world), promote: promote::decide(target, world) }
+}
+
+/// What bringing `to` to a target would do, stage by stage, for a merge request; or why it must not.
+pub fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec<String>, String> {
+    deploy::outline(target, to, world)
+}
+
+/// Whether a ref is older than the floor of a target.
+pub fn is_below(reference: &Ref, floor: &Ref, history: Option<&History>) -> bool {
+    history.is_some_and(|history| deploy::below(reference, floor, history))
 }

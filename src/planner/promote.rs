@@ -20,6 +20,7 @@ const NO_HISTORY: &History = &History {
     wanted: None,
     proposal: None,
     rebuilt: false,
+    settled_request: 0,
     attempted: None,
 };
 

@@ -102,6 +102,8 @@ pub enum Fact {
     Vetoed {
         /// To where.
         target: Target,
+        /// Number of the merge request.
+        number: u64,
         /// Of what.
         reference: Ref,
         /// Who and how, in words.
@@ -183,6 +185,8 @@ pub struct History {
     pub proposal: Option<Proposal>,
     /// The store was lost since the last proof; whether a migration had begun is not known.
     pub rebuilt: bool,
+    /// The highest number of a merge request whose end is known here.
+    pub settled_request: u64,
     /// What the last rollout was to bring, however it ended.
     pub attempted: Option<Ref>,
 }
@@ -322,22 +326,26 @@ impl Ledger {
                     head: *head,
                 });
             }
-            Fact::Merged { target, reference, .. } => {
+            Fact::Merged { target, number, reference, .. } => {
                 let history = self.histories.entry(target.clone()).or_default();
+                history.settled_request = history.settled_request.max(*number);
                 history.promoted.insert(reference.clone());
                 history.proposal = None;
                 history.wanted = None;
                 self.unrecorded.push(self.record(entry));
             }
-            Fact::Vetoed { target, reference, how } => {
+            Fact::Vetoed { target, number, reference, how } => {
                 let history = self.histories.entry(target.clone()).or_default();
+                history.settled_request = history.settled_request.max(*number);
                 history.vetoes.insert(reference.clone(), how.clone());
                 history.proposal = None;
                 history.wanted = None;
                 self.unrecorded.push(self.record(entry));
             }
-            Fact::Withdrawn { target, .. } => {
-                self.histories.entry(target.clone()).or_default().proposal = None;
+            Fact::Withdrawn { target, number, .. } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.settled_request = history.settled_request.max(*number);
+                history.proposal = None;
             }
             Fact::Recorded { record } => self.unrecorded.retain(|it| it.record != *record),
         }

@@ -1,0 +1,182 @@
+//! Follows the config branch: look at its head, refuse what does not descend, read what changed.
+
+use std::collections::BTreeSet;
+
+use crate::config::{Change, Loaded};
+use crate::model::{Revision, Target};
+use crate::planner::MASS_MIN;
+use crate::rollout::Fact;
+
+use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::wake::{Effect, Head};
+
+/// Wait after the config could not be read.
+const READ_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl Core {
+    /// Looks at the branch and the merge requests; once more if that is under way already.
+    pub(super) fn look(&mut self, turn: &mut Turn) {
+        if self.flights.contains(&Flight::Head) || self.flights.contains(&Flight::Config) {
+            self.look_again = true;
+        } else {
+            // What an earlier controller applied is read first, so that what came since is a
+            // change, and not a beginning.
+            match (&self.loaded, self.ledger.head) {
+                (None, Some(applied)) => self.read(applied, turn),
+                (Some(_), _) | (None, None) => {
+                    self.flights.insert(Flight::Head);
+                    turn.ask(Effect::LookAtHead { applied: self.ledger.head });
+                }
+            }
+        }
+        self.list(turn);
+    }
+
+    /// Asks for the merge requests; once more if that is under way already.
+    pub(super) fn list(&mut self, turn: &mut Turn) {
+        if self.flights.insert(Flight::List) {
+            turn.ask(Effect::ListMergeRequests);
+        } else {
+            self.list_again = true;
+        }
+    }
+
+    fn read(&mut self, to: Revision, turn: &mut Turn) {
+        self.flights.insert(Flight::Config);
+        let from = self.loaded.as_ref().map(|loaded| loaded.snapshot().revision);
+        turn.ask(Effect::ReadConfig { from, to });
+    }
+
+    pub(super) fn see_head(
+        &mut self,
+        head: Result<Head, String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Head);
+        let Head { revision, descends } = match head {
+            Ok(head) => head,
+            Err(why) => {
+                self.trouble(why, turn);
+                return Ok(());
+            }
+        };
+        self.trouble = None;
+        self.seen.base = Some(revision);
+        let loaded = self.loaded.as_ref().map(|loaded| loaded.snapshot().revision);
+        if loaded == Some(revision) {
+            if self.ledger.refused.is_some() {
+                // The branch was put back.
+                self.note(turn, Fact::Applied { revision, mass: None })?;
+                self.touch_all();
+            }
+            self.looked(turn);
+        } else if descends || self.ledger.head.is_none() || self.ledger.accepted.contains(&revision)
+        {
+            self.read(revision, turn);
+        } else {
+            if self.ledger.refused != Some(revision) {
+                self.note(turn, Fact::Refused { revision })?;
+                self.touch_all();
+            }
+            self.looked(turn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_config(
+        &mut self,
+        to: Revision,
+        changes: Result<Vec<Change>, String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Config);
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err(why) => {
+                self.trouble(why, turn);
+                return Ok(());
+            }
+        };
+        self.trouble = None;
+        let Some(loaded) = &mut self.loaded else {
+            self.loaded = Some(Loaded::load(to, changes));
+            if self.ledger.head != Some(to) {
+                self.note(turn, Fact::Applied { revision: to, mass: None })?;
+            }
+            self.touch_all();
+            self.survey_all();
+            // What has come since this was applied, if anything has.
+            self.look_again = true;
+            self.looked(turn);
+            return Ok(());
+        };
+        let touched = loaded.apply(to, changes);
+        let total = loaded.target_count();
+        let share = loaded.snapshot().root.confirm_above.floor_of(total);
+        let changed: BTreeSet<Target> = touched
+            .refs
+            .iter()
+            .filter(|(_, (old, new))| old.is_some() && new.is_some())
+            .map(|(target, _)| target.clone())
+            .collect();
+        let mass = (changed.len() > share.max(MASS_MIN)).then_some(changed);
+        self.note(turn, Fact::Applied { revision: to, mass })?;
+        self.seen.base.get_or_insert(to);
+        for target in touched.refs.keys() {
+            self.follow_ref(target, turn)?;
+        }
+        if touched.everything {
+            self.touch_all();
+        }
+        for target in touched.targets {
+            self.forget_removed(&target);
+            self.touch_with_followers(&target);
+            if !self.seen.surveys.contains_key(&target) {
+                self.want_survey(target);
+            }
+        }
+        // Every open merge request is built on the base branch's head.
+        for target in self.proposed() {
+            self.touch(target);
+        }
+        self.looked(turn);
+        Ok(())
+    }
+
+    /// A look has ended; look once more if refs moved meanwhile.
+    fn looked(&mut self, turn: &mut Turn) {
+        if std::mem::take(&mut self.look_again) {
+            self.look(turn);
+        }
+    }
+
+    fn trouble(&mut self, why: String, turn: &mut Turn) {
+        self.trouble = Some(why);
+        self.alarm(turn.now.after(READ_AGAIN), Alarm::Poll);
+    }
+
+    fn forget_removed(&mut self, target: &Target) {
+        let spoken_of = self.snapshot().is_some_and(|it| it.spec(target).is_some());
+        if !spoken_of {
+            self.seen.surveys.remove(target);
+        }
+    }
+
+    /// A target, and those that are promoted from it.
+    pub(super) fn touch_with_followers(&mut self, target: &Target) {
+        let followers: Vec<Target> = self
+            .snapshot()
+            .and_then(|snapshot| snapshot.services.get(&target.service))
+            .map(|service| {
+                let follows = service.targets.iter().filter(|(_, spec)| {
+                    spec.promote.as_ref().is_some_and(|it| it.after.contains(&target.environment))
+                });
+                follows.map(|(name, _)| Target::new(&target.service, name)).collect()
+            })
+            .unwrap_or_default();
+        self.touch(target.clone());
+        for follower in followers {
+            self.touch(follower);
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The controller's state and its single entrance, [`Core::handle`]. Deterministic: no clock, no
+//! I/O but the journal that it is handed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::config::{Loaded, Snapshot};
+use crate::model::{EnvironmentName, Epoch, GateName, Ref, RolloutId, ServiceName, Target, Timestamp};
+use crate::observe::Observation;
+use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
+use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId};
+
+use super::wake::{Effect, Wake};
+
+/// Where entries become durable.
+pub trait Journal {
+    /// Appends all of them or none; durable on return.
+    fn append(&mut self, entries: &[Entry]) -> Result<(), String>;
+}
+
+/// Why a controller must end at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// What happened could not be written down; nothing that follows from it was done.
+    #[error("the journal cannot be written: {0}")]
+    Journal(String),
+    /// Our own journal, or what we would add to it, cannot be true.
+    #[error("the journal makes no sense")]
+    Illegal(#[from] Illegal),
+}
+
+/// How often, and how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Routine looks at what a target runs are so far apart.
+    pub survey_every: Duration,
+    /// Looks at the config branch and the merge requests, beside those that a wake asks for.
+    pub poll_every: Duration,
+    /// Routine looks per second, over all targets: with many targets the looks are further apart.
+    pub surveys_per_second: u32,
+    /// Surveys under way at once.
+    pub surveys_at_once: usize,
+    /// Whether effects that change the world are withheld (`run --check`).
+    pub check_only: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            survey_every: Duration::from_mins(5),
+            poll_every: Duration::from_secs(30),
+            surveys_per_second: 2,
+            surveys_at_once: 16,
+            check_only: false,
+        }
+    }
+}
+
+/// Something under way; at most one of each.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Flight {
+    Head,
+    Config,
+    Survey(Target),
+    Op(RolloutId, OpId),
+    Artifacts(ServiceName, Ref),
+    Gate(Target, GateName, Ref),
+    List,
+    Forge(Target),
+    Record,
+}
+
+/// Something to do at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    Poll,
+    Decide(Target),
+    Survey(Target),
+    Record,
+}
+
+/// Why a target waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Since when it has been waiting, for whatever reason.
+    pub since: Timestamp,
+    /// Every reason.
+    pub holds: Vec<Hold>,
+}
+
+/// The controller.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) limits: Limits,
+    pub(super) ledger: Ledger,
+    pub(super) loaded: Option<Loaded>,
+    pub(super) seen: Observation,
+    pub(super) flights: BTreeSet<Flight>,
+    /// Targets to survey as soon as there is room, in the order in which they asked.
+    pub(super) queue: VecDeque<Target>,
+    pub(super) queued: BTreeSet<Target>,
+    alarms: BTreeSet<(Timestamp, Alarm)>,
+    set: BTreeMap<Alarm, Timestamp>,
+    /// Targets worth a decision, in the order in which they were touched.
+    dirty: VecDeque<Target>,
+    is_dirty: BTreeSet<Target>,
+    /// Reasons for waiting as they were last told; only of targets that wait.
+    told: BTreeMap<Target, Waiting>,
+    /// Targets whose forge calls failed are left alone until then.
+    pub(super) rests: BTreeMap<Target, Timestamp>,
+    /// Records are left alone until then.
+    pub(super) record_rest: Option<Timestamp>,
+    /// Why records could not be written last.
+    pub(super) record_trouble: Option<String>,
+    /// Why the config cannot be read, if it cannot.
+    pub(super) trouble: Option<String>,
+    /// Whether the refs moved while a look at them was under way.
+    pub(super) look_again: bool,
+    /// The same for merge requests.
+    pub(super) list_again: bool,
+}
+
+/// One call of [`Core::handle`]: what it writes down and what it asks for.
+pub(super) struct Turn {
+    pub(super) now: Timestamp,
+    entries: Vec<Entry>,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Turn {
+    pub(super) fn ask(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+}
+
+impl Core {
+    /// A controller that knows what its journal tells, and has looked at nothing yet.
+    pub fn new(ledger: Ledger, limits: Limits) -> Self {
+        Self {
+            limits,
+            ledger,
+            loaded: None,
+            seen: Observation::default(),
+            flights: BTreeSet::new(),
+            queue: VecDeque::new(),
+            queued: BTreeSet::new(),
+            alarms: BTreeSet::new(),
+            set: BTreeMap::new(),
+            dirty: VecDeque::new(),
+            is_dirty: BTreeSet::new(),
+            told: BTreeMap::new(),
+            rests: BTreeMap::new(),
+            record_rest: None,
+            record_trouble: None,
+            trouble: None,
+            look_again: false,
+            list_again: false,
+        }
+    }
+
+    /// Takes in one thing that happened and answers with what to do. Everything that follows from
+    /// it is in the journal when this returns; on an error nothing may be done any more.
+    pub fn handle(
+        &mut self,
+        wake: Wake,
+        now: Timestamp,
+        journal: &mut dyn Journal,
+    ) -> Result<Vec<Effect>, Fatal> {
+        let mut turn = Turn { now, entries: Vec::new(), effects: Vec::new() };
+        self.take_in(wake, &mut turn)?;
+        self.ring(&mut turn)?;
+        self.settle(&mut turn)?;
+        if !turn.entries.is_empty() {
+            journal.append(&turn.entries).map_err(Fatal::Journal)?;
+            turn.effects.push(Effect::Tell(turn.entries));
+        }
+        Ok(turn.effects)
+    }
+
+    /// When something is due next, if anything is.
+    pub fn next_alarm(&self) -> Option<Timestamp> {
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    /// What was decided and done so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The desired state, once it was read.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.loaded.as_ref().map(Loaded::snapshot)
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> &Observation {
+        &self.seen
+    }
+
+    /// Why the config cannot be read, if it cannot.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Every reason why each target waits, as last told, and since when.
+    pub fn waiting(&self) -> &BTreeMap<Target, Waiting> {
+        &self.told
+    }
+
+    fn take_in(&mut self, wake: Wake, turn: &mut Turn) -> Result<(), Fatal> {
+        match wake {
+            Wake::Started => self.start(turn)?,
+            Wake::Tick => {}
+            Wake::RefsMoved => self.look(turn),
+            Wake::Head(head) => self.see_head(head, turn)?,
+            Wake::ConfigRead { to, changes } => self.take_config(to, changes, turn)?,
+            Wake::Surveyed { target, survey } => self.take_survey(target, survey, turn),
+            Wake::Performed { target, rollout, op, attempt, report } => {
+                self.take_report(&target, &rollout, op, attempt, report, turn)?;
+            }
+            Wake::Artifacts { service, reference, verdict } => {
+                self.take_artifacts(service, reference, verdict, turn);
+            }
+            Wake::Gate { target, gate, reference, verdict } => {
+                self.take_gate(target, gate, reference, verdict, turn);
+            }
+            Wake::MergeRequests(list) => self.take_merge_requests(list, turn)?,
+            Wake::ForgeDone { target, result } => self.forge_done(target, result, turn),
+            Wake::ProposalRead { target, number, head, base, changes } => {
+                self.check_proposal(&target, number, [head, base], changes, turn);
+            }
+            Wake::Merged { target, number, head, evidence, result } => {
+                self.take_merged(target, (number, head), evidence, result, turn)?;
+            }
+            Wake::Reverted { target, ticket, ask, to, result } => {
+                self.take_reverted(&target, ticket, ask, &to, result, turn)?;
+            }
+            Wake::Recorded { record, result } => self.take_recorded(record, result, turn)?,
+            Wake::Asked { ask, ticket } => self.obey(ask, ticket, turn)?,
+        }
+        Ok(())
+    }
+
+    /// Takes over what an earlier controller left, under an authority above its own.
+    fn start(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        let mut epoch = self.new_epoch(turn.now);
+        self.note(turn, Fact::TookOver { epoch })?;
+        let rollouts: Vec<(Target, RolloutId)> = self
+            .ledger
+            .rollouts
+            .iter()
+            .map(|(target, rollout)| (target.clone(), rollout.plan().id.clone()))
+            .collect();
+        for (target, id) in rollouts {
+            epoch = epoch.next();
+            self.happen(turn, &target, id, crate::rollout::What::TakenOver { epoch })?;
+            self.touch(target);
+        }
+        self.look(turn);
+        self.alarm(turn.now.after(self.limits.poll_every), Alarm::Poll);
+        self.record(turn);
+        Ok(())
+    }
+
+    /// An authority above every one that was ever given.
+    pub(super) fn new_epoch(&self, now: Timestamp) -> Epoch {
+        self.ledger.epoch.map_or_else(|| Epoch::first(now), Epoch::next)
+    }
+
+    /// Writes an entry down, and takes it in.
+    pub(super) fn note(&mut self, turn: &mut Turn, fact: Fact) -> Result<(), Fatal> {
+        let entry = Entry { at: turn.now, fact };
+        self.ledger.apply(&entry)?;
+        turn.entries.push(entry);
+        Ok(())
+    }
+
+    /// Marks a target as worth a decision.
+    pub(super) fn touch(&mut self, target: Target) {
+        if self.is_dirty.insert(target.clone()) {
+            self.dirty.push_back(target);
+        }
+    }
+
+    /// Marks every target as worth a decision.
+    pub(super) fn touch_all(&mut self) {
+        let spoken_of = self.snapshot().into_iter().flat_map(Snapshot::targets);
+        let all: Vec<Target> = spoken_of.chain(self.ledger.rollouts.keys().cloned()).collect();
+        for target in all {
+            self.touch(target);
+        }
+    }
+
+    /// Sets an alarm, or moves it to an earlier time.
+    pub(super) fn alarm(&mut self, at: Timestamp, alarm: Alarm) {
+        if let Some(old) = self.set.get(&alarm) {
+            if *old <= at {
+                return;
+            }
+            self.alarms.remove(&(*old, alarm.clone()));
+        }
+        self.set.insert(alarm.clone(), at);
+        self.alarms.insert((at, alarm));
+    }
+
+    fn ring(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        while let Some((at, _)) = self.alarms.first() {
+            if *at > turn.now {
+                break;
+            }
+            let Some((_, alarm)) = self.alarms.pop_first() else { break };
+            self.set.remove(&alarm);
+            match alarm {
+                Alarm::Poll => {
+                    self.look(turn);
+                    self.alarm(turn.now.after(self.limits.poll_every), Alarm::Poll);
+                }
+                Alarm::Decide(target) => self.touch(target),
+                Alarm::Survey(target) => self.want_survey(target),
+                Alarm::Record => self.record(turn),
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides about everything that was touched, until nothing more follows.
+    fn settle(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        while let Some(target) = self.dirty.pop_front() {
+            self.is_dirty.remove(&target);
+            self.attend(&target, turn)?;
+        }
+        self.send_surveys(turn);
+        self.record(turn);
+        Ok(())
+    }
+
+    /// Brings one target as far as it can go now.
+    fn attend(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
+        let Some(loaded) = &self.loaded else { return self.drive(target, turn) };
+        let world = World {
+            snapshot: loaded.snapshot(),
+            ledger: &self.ledger,
+            seen: &self.seen,
+            now: turn.now,
+        };
+        let Decision { deploy, promote } = planner::decide(target, world);
+        let mut holds = Vec::new();
+        match deploy {
+            Deploy::InSync(_) => self.stay_fresh(target, turn.now),
+            Deploy::Rolling(_) => {}
+            Deploy::Start(plan) => {
+                if !self.limits.check_only {
+                    self.note(turn, Fact::Planned(plan))?;
+                }
+            }
+            Deploy::Supersede(by) => self.supersede(target, by, turn)?,
+            Deploy::Hold(reasons) => holds.extend(reasons),
+        }
+        self.look_into(target, &holds, turn);
+        self.drive(target, turn)?;
+        match promote {
+            Promote::Nothing => {}
+            Promote::Hold(reasons) => {
+                self.look_into(target, &reasons, turn);
+                holds.extend(reasons);
+            }
+            act @ (Promote::Propose(_)
+            | Promote::Check { .. }
+            | Promote::Merge { .. }
+            | Promote::Withdraw { .. }) => self.promote(target, act, turn),
+        }
+        self.tell(target, holds, turn);
+        Ok(())
+    }
+
+    /// Sets the alarms that reasons ask for, and tells people when the reasons are new.
+    fn tell(&mut self, target: &Target, holds: Vec<Hold>, turn: &mut Turn) {
+        let lifts = holds.iter().filter_map(Hold::lifts_at).filter(|at| *at > turn.now).min();
+        if let Some(at) = lifts {
+            self.alarm(at, Alarm::Decide(target.clone()));
+        }
+        let since = match self.told.get(target) {
+            Some(told) if told.holds == holds => return,
+            None if holds.is_empty() => return,
+            Some(told) => told.since,
+            None => turn.now,
+        };
+        turn.ask(Effect::TellHolds { target: target.clone(), holds: holds.clone() });
+        if holds.is_empty() {
+            self.told.remove(target);
+        } else {
+            self.told.insert(target.clone(), Waiting { since, holds });
+        }
+    }
+
+    /// Targets that wait for a node of this environment, those first that have waited longest.
+    pub(super) fn waiting_for_nodes(&self, environment: &EnvironmentName) -> Vec<Target> {
+        let mut waiting: Vec<(Timestamp, Target)> = self
+            .told
+            .iter()
+            .filter(|(target, _)| target.environment == *environment)
+            .filter(|(_, it)| it.holds.iter().any(|hold| matches!(hold, Hold::NodeBusy { .. })))
+            .map(|(target, it)| (it.since, target.clone()))
+            .collect();
+        waiting.sort();
+        waiting.into_iter().map(|(_, target)| target).collect()
+    }
+}

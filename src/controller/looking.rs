@@ -1,0 +1,236 @@
+//! Looks at the world: what runs, what was built, what gates say. Bounded in number and rate.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::{GateName, Ref, ServiceName, Target, Timestamp, Values};
+use crate::observe::{Answer, Fact, Survey, Verdict};
+use crate::planner::Hold;
+
+use super::core::{Alarm, Core, Flight, Turn};
+use super::wake::Effect;
+
+/// A gate or artifact that did not pass is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Nodes that did not answer are asked again after so long.
+const UNSEEN_AGAIN: Duration = Duration::from_secs(15);
+
+impl Core {
+    /// Wants to know what every target runs.
+    pub(super) fn survey_all(&mut self) {
+        let targets: Vec<Target> =
+            self.snapshot().map(|it| it.targets().collect()).unwrap_or_default();
+        for target in targets {
+            self.want_survey(target);
+        }
+    }
+
+    /// Wants to know what a target runs, as soon as there is room.
+    pub(super) fn want_survey(&mut self, target: Target) {
+        if self.queued.insert(target.clone()) {
+            self.queue.push_back(target);
+        }
+    }
+
+    /// Sends out what there is room for. Nothing is asked during a rollout: it looks for itself.
+    pub(super) fn send_surveys(&mut self, turn: &mut Turn) {
+        let under_way =
+            self.flights.iter().filter(|it| matches!(it, Flight::Survey(_))).count();
+        let mut room = self.limits.surveys_at_once.saturating_sub(under_way);
+        while room > 0
+            && let Some(target) = self.queue.pop_front()
+        {
+            self.queued.remove(&target);
+            if self.ledger.rollouts.contains_key(&target)
+                || self.flights.contains(&Flight::Survey(target.clone()))
+            {
+                continue;
+            }
+            if let Some(effect) = self.survey(&target) {
+                self.flights.insert(Flight::Survey(target));
+                turn.ask(effect);
+                room -= 1;
+            }
+        }
+    }
+
+    fn survey(&self, target: &Target) -> Option<Effect> {
+        let spec = self.snapshot()?.spec(target)?;
+        let probe = &spec.environment.version;
+        let question = |node: crate::model::NodeName| {
+            let values = Values {
+                reference: spec.target.reference.clone(),
+                from: None,
+                node: Some(node.clone()),
+                service: target.service.clone(),
+                environment: target.environment.clone(),
+            };
+            (node, probe.fill(&values))
+        };
+        Some(Effect::Survey {
+            target: target.clone(),
+            connect: spec.environment.connect.clone(),
+            questions: spec.nodes().into_iter().map(question).collect(),
+        })
+    }
+
+    pub(super) fn take_survey(&mut self, target: Target, survey: Survey, turn: &mut Turn) {
+        self.flights.remove(&Flight::Survey(target.clone()));
+        if self.ledger.rollouts.contains_key(&target) {
+            return; // It began meanwhile; what was seen before is out of date.
+        }
+        let unseen = survey.nodes.values().any(|fact| matches!(fact, Fact::Unknown { .. }));
+        if unseen {
+            self.alarm(turn.now.after(UNSEEN_AGAIN), Alarm::Survey(target.clone()));
+        }
+        self.stay_fresh(&target, turn.now);
+        self.seen.surveys.insert(target.clone(), survey);
+        self.touch_with_followers(&target);
+    }
+
+    /// Plans the next routine look.
+    pub(super) fn stay_fresh(&mut self, target: &Target, now: Timestamp) {
+        let targets = self.loaded.as_ref().map_or(1, crate::config::Loaded::target_count);
+        let rate = u64::from(self.limits.surveys_per_second.max(1));
+        let round = Duration::from_millis(targets as u64 * 1000 / rate);
+        let pause = self.limits.survey_every.max(round);
+        self.alarm(now.after(pause), Alarm::Survey(target.clone()));
+    }
+
+    /// Asks for what the reasons for waiting say is not known.
+    pub(super) fn look_into(&mut self, target: &Target, holds: &[Hold], turn: &mut Turn) {
+        for hold in holds {
+            match hold {
+                Hold::Artifacts { reference, .. } => self.ask_artifacts(target, reference, turn),
+                Hold::Gate { gate, .. } => self.ask_gate(target, gate, turn),
+                Hold::NotSeen => self.want_survey(target.clone()),
+                // What changes these wakes the controller by itself.
+                Hold::Broken { .. }
+                | Hold::NoTarget
+                | Hold::Unseen { .. }
+                | Hold::HeadRefused { .. }
+                | Hold::MassChange { .. }
+                | Hold::Paused { .. }
+                | Hold::Frozen { .. }
+                | Hold::Pinned { .. }
+                | Hold::Locked { .. }
+                | Hold::Blocked { .. }
+                | Hold::BelowFloor { .. }
+                | Hold::NodeBusy { .. }
+                | Hold::Stopped { .. }
+                | Hold::Rebuilt { .. }
+                | Hold::Rolling { .. }
+                | Hold::Halted { .. }
+                | Hold::Unsound { .. }
+                | Hold::Unproven { .. }
+                | Hold::FanIn { .. }
+                | Hold::Baking { .. }
+                | Hold::OutsideWindow { .. }
+                | Hold::Approvals { .. }
+                | Hold::Manual { .. }
+                | Hold::Vetoed { .. }
+                | Hold::Promoted { .. }
+                | Hold::Older { .. }
+                | Hold::Checking { .. }
+                | Hold::ChecksFailed { .. }
+                | Hold::Forge { .. } => {}
+            }
+        }
+    }
+
+    fn ask_artifacts(&mut self, target: &Target, reference: &Ref, turn: &mut Turn) {
+        let key = (target.service.clone(), reference.clone());
+        let flight = Flight::Artifacts(key.0.clone(), key.1.clone());
+        if let Some(answer) = self.seen.artifacts.get(&key)
+            && turn.now < answer.at.after(ASK_AGAIN)
+        {
+            self.alarm(answer.at.after(ASK_AGAIN), Alarm::Decide(target.clone()));
+            return;
+        }
+        let Some(service) = self.snapshot().and_then(|it| it.services.get(&target.service)) else {
+            return;
+        };
+        let values = Values {
+            reference: reference.clone(),
+            from: None,
+            node: None,
+            service: target.service.clone(),
+            environment: target.environment.clone(),
+        };
+        let questions = service.artifacts.iter().map(|it| it.fill(&values)).collect();
+        if self.flights.insert(flight) {
+            let (service, reference) = key;
+            turn.ask(Effect::AskArtifacts { service, reference, questions });
+        }
+    }
+
+    pub(super) fn take_artifacts(
+        &mut self,
+        service: ServiceName,
+        reference: Ref,
+        verdict: Verdict,
+        turn: &mut Turn,
+    ) {
+        self.flights.remove(&Flight::Artifacts(service.clone(), reference.clone()));
+        let (targets, wanted): (Vec<Target>, BTreeSet<Ref>) = self
+            .snapshot()
+            .and_then(|it| it.services.get(&service))
+            .map(|it| {
+                let targets = it.targets.iter();
+                targets.map(|(name, spec)| (Target::new(&service, name), spec.reference.clone())).unzip()
+            })
+            .unwrap_or_default();
+        // Refs that nobody wants any more are asked about again if they come back.
+        self.seen.artifacts.retain(|(of, it), _| *of != service || wanted.contains(it));
+        self.seen.artifacts.insert((service, reference), Answer { verdict, at: turn.now });
+        for target in targets {
+            self.touch(target);
+        }
+    }
+
+    fn ask_gate(&mut self, target: &Target, gate: &GateName, turn: &mut Turn) {
+        let request = match &self.seen.merge_requests {
+            Some(Fact::Known { value, .. }) => value.get(target),
+            Some(Fact::Unknown { .. }) | None => None,
+        };
+        let Some(reference) = request.map(|it| it.to.clone()) else { return };
+        let key = (target.clone(), gate.clone(), reference.clone());
+        if let Some(answer) = self.seen.gates.get(&key)
+            && answer.verdict != Verdict::Pass
+            && turn.now < answer.at.after(ASK_AGAIN)
+        {
+            self.alarm(answer.at.after(ASK_AGAIN), Alarm::Decide(target.clone()));
+            return;
+        }
+        let Some(spec) = self.snapshot().and_then(|it| it.spec(target)) else { return };
+        let Some(probe) = spec.environment.gates.get(gate).map(|it| &it.probe) else { return };
+        let values = Values {
+            reference: reference.clone(),
+            from: Some(spec.target.reference.clone()),
+            node: None,
+            service: target.service.clone(),
+            environment: target.environment.clone(),
+        };
+        let question = probe.fill(&values);
+        let (target, gate) = (target.clone(), gate.clone());
+        if self.flights.insert(Flight::Gate(target.clone(), gate.clone(), reference.clone())) {
+            turn.ask(Effect::AskGate { target, gate, reference, question });
+        }
+    }
+
+    pub(super) fn take_gate(
+        &mut self,
+        target: Target,
+        gate: GateName,
+        reference: Ref,
+        verdict: Verdict,
+        turn: &mut Turn,
+    ) {
+        self.flights.remove(&Flight::Gate(target.clone(), gate.clone(), reference.clone()));
+        self.seen.gates.retain(|(of, name, _), _| *of != target || *name != gate);
+        let answer = Answer { verdict, at: turn.now };
+        self.seen.gates.insert((target.clone(), gate, reference), answer);
+        self.touch(target);
+    }
+}

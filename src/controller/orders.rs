@@ -1,0 +1,425 @@
+//! Takes people's commands: checks that they make sense now, writes them down, answers.
+
+use crate::model::{Ask, Command, Ref, Revision, RolloutId, Target};
+use crate::observe::{Fact as Seen, State};
+use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, What, Word};
+
+use super::core::{Core, Fatal, Flight, Turn};
+use super::wake::{Effect, Refusal, Ticket};
+
+/// What a command comes to.
+enum Answer {
+    /// Said at once.
+    Now(String),
+    /// Said when the forge has answered.
+    Later,
+}
+
+impl Core {
+    /// Does what a person asks, or says why not.
+    pub(super) fn obey(
+        &mut self,
+        ask: Ask,
+        ticket: Ticket,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let answer = if ask.reason.trim().is_empty() && needs_reason(&ask.command) {
+            Err(Refusal::NoReason)
+        } else {
+            self.carry_out(ask, ticket, turn)?
+        };
+        match answer {
+            Ok(Answer::Later) => {}
+            Ok(Answer::Now(said)) => turn.ask(Effect::Reply { ticket, answer: Ok(said) }),
+            Err(refusal) => turn.ask(Effect::Reply { ticket, answer: Err(refusal) }),
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        ask: Ask,
+        ticket: Ticket,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        let word = Word { by: ask.by.clone(), reason: ask.reason.clone() };
+        if let Some(target) = target_of(&ask.command)
+            && !self.knows(target)
+        {
+            return Ok(Err(Refusal::NoTarget(target.clone())));
+        }
+        match ask.command.clone() {
+            Command::Nudge => {
+                self.look(turn);
+                self.survey_all();
+                return Ok(Ok(Answer::Now("looking".to_owned())));
+            }
+            Command::Rollback { target, to } => {
+                return Ok(self.roll_back(&target, to, ask, ticket, turn));
+            }
+            Command::Approve { target, reference } => {
+                return self.approve(target, reference, word, turn);
+            }
+            Command::Promote { target, reference } => {
+                let Some(reference) = reference.or_else(|| self.proposed_ref(&target)) else {
+                    let why = format!("nothing is ready to be promoted to {target}: `towpath explain {} {}` says why", target.service, target.environment);
+                    return Ok(Err(Refusal::NotNow(why)));
+                };
+                let said = format!("{reference} will be promoted to {target} when its gates agree");
+                let reference = Some(reference);
+                self.write(Command::Promote { target: target.clone(), reference }, word, turn)?;
+                self.touch(target);
+                return Ok(Ok(Answer::Now(said)));
+            }
+            Command::Abort { target, now } => {
+                let stopping = match self.ledger.rollouts.get(&target) {
+                    None => Some(format!("no rollout is under way at {target}")),
+                    Some(it) if it.stopping().is_some() => Some("it is being ended already".to_owned()),
+                    Some(_) => None,
+                };
+                if let Some(why) = stopping {
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
+                self.write(ask.command, word.clone(), turn)?;
+                self.stop(&target, Cause::Aborted { word, now }, turn)?;
+                let said = format!("{target}: ends when the tasks in hand are done");
+                return Ok(Ok(Answer::Now(said)));
+            }
+            Command::Retry { target } => return self.retry(target, ask.command, word, turn),
+            Command::Resume { target } => {
+                return self.intervene(&target, ask.command, What::Resumed(word.clone()), word, turn);
+            }
+            Command::Exclude { target, node } => {
+                let what = What::Excluded { node, word: word.clone() };
+                return self.intervene(&target, ask.command, what, word, turn);
+            }
+            Command::Migration { target, verdict } => {
+                let lost = self.ledger.rollouts.get(&target).and_then(|rollout| {
+                    rollout.halts().into_iter().find_map(|halt| match halt {
+                        Halt::Lost { op, .. } => Some(op),
+                        Halt::Failed { .. } | Halt::TooFew { .. } => None,
+                    })
+                });
+                let Some(op) = lost else {
+                    let why = format!("no migration at {target} waits for a word");
+                    return Ok(Err(Refusal::NotNow(why)));
+                };
+                let what = What::MigrationSettled { op, verdict, word: word.clone() };
+                return self.intervene(&target, ask.command, what, word, turn);
+            }
+            Command::Confirm { revision } => {
+                if let Err(why) = self.known_mass(revision) {
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
+            }
+            Command::AcceptHead { revision } => {
+                if self.ledger.refused != Some(revision) {
+                    let why = format!("commit {} was not refused", revision.short());
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
+            }
+            Command::Unpause { scope } => {
+                if !self.ledger.pauses.contains_key(&scope) {
+                    return Ok(Err(Refusal::NotNow(format!("{scope} is not paused"))));
+                }
+            }
+            Command::Unpin { target } => {
+                if !self.ledger.pins.contains_key(&target) {
+                    return Ok(Err(Refusal::NotNow(format!("{target} is not pinned"))));
+                }
+            }
+            Command::Unlock { target } => {
+                if !self.ledger.locks.contains_key(&target) {
+                    return Ok(Err(Refusal::NotNow(format!("{target} is not locked"))));
+                }
+            }
+            Command::Lock { target } => {
+                if let Some(order) = self.ledger.locks.get(&target) {
+                    let why = format!("{target} is locked by {} already", order.word.by);
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
+            }
+            Command::Pause { .. }
+            | Command::Pin { .. }
+            | Command::Freeze { .. }
+            | Command::Thaw { .. } => {}
+        }
+        let said = said(&ask.command);
+        self.write(ask.command, word, turn)?;
+        self.touch_all();
+        self.look(turn);
+        Ok(Ok(Answer::Now(said)))
+    }
+
+    fn write(&mut self, command: Command, word: Word, turn: &mut Turn) -> Result<(), Fatal> {
+        self.note(turn, Fact::Asked { word, command })
+    }
+
+    fn knows(&self, target: &Target) -> bool {
+        self.snapshot().is_some_and(|it| it.spec(target).is_some())
+            || self.ledger.rollouts.contains_key(target)
+    }
+
+    /// Something said to a running rollout; refused when it means nothing to it now.
+    fn intervene(
+        &mut self,
+        target: &Target,
+        command: Command,
+        what: What,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        let Some(rollout) = self.ledger.rollouts.get(target) else {
+            let why = format!("no rollout is under way at {target}");
+            return Ok(Err(Refusal::NotNow(why)));
+        };
+        let id: RolloutId = rollout.plan().id.clone();
+        let event = crate::rollout::Event { at: turn.now, what: what.clone() };
+        let possible: Result<(), Illegal> = rollout.clone().apply(&event);
+        if possible.is_err() {
+            let state = match rollout.phase() {
+                Phase::Halted(halts) => {
+                    halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                }
+                Phase::Running => "it is running".to_owned(),
+                Phase::Stopping(_) => "it is being ended".to_owned(),
+                Phase::Settled(_) => "it is over".to_owned(),
+            };
+            let why = format!("that cannot be done to rollout {id} now: {state}");
+            return Ok(Err(Refusal::NotNow(why)));
+        }
+        self.write(command, word, turn)?;
+        self.happen(turn, target, id.clone(), what)?;
+        self.touch(target.clone());
+        Ok(Ok(Answer::Now(format!("{target}: rollout {id} goes on"))))
+    }
+
+    fn retry(
+        &mut self,
+        target: Target,
+        command: Command,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        if self.ledger.rollouts.contains_key(&target) {
+            return self.intervene(&target, command, What::Retried(word.clone()), word, turn);
+        }
+        let waits = self
+            .ledger
+            .history(&target)
+            .is_some_and(|it| it.stopped.is_some() || it.rebuilt);
+        if !waits {
+            return Ok(Err(Refusal::NotNow(format!("nothing at {target} waits to be tried again"))));
+        }
+        self.write(command, word, turn)?;
+        self.touch(target.clone());
+        Ok(Ok(Answer::Now(format!("{target}: a new rollout begins when nothing else holds it"))))
+    }
+
+    fn approve(
+        &mut self,
+        target: Target,
+        reference: Option<Ref>,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        let rolling = self.ledger.rollouts.get(&target).map(|it| it.plan().to.clone());
+        let Some(reference) = reference.or(rolling).or_else(|| self.proposed_ref(&target)) else {
+            let why = format!("nothing at {target} waits for an approval; name a ref with --ref");
+            return Ok(Err(Refusal::NotNow(why)));
+        };
+        let approvers = self
+            .snapshot()
+            .and_then(|it| it.environments.get(&target.environment))
+            .map(|it| it.approvers.clone())
+            .unwrap_or_default();
+        if !approvers.is_empty() && !approvers.contains(&word.by) {
+            let why = format!(
+                "{} is not among the approvers of {}",
+                word.by, target.environment
+            );
+            return Ok(Err(Refusal::NotAllowed(why)));
+        }
+        let said = format!("{} approved {reference} for {target}", word.by);
+        let reference = Some(reference);
+        self.write(Command::Approve { target: target.clone(), reference }, word, turn)?;
+        self.touch(target);
+        Ok(Ok(Answer::Now(said)))
+    }
+
+    /// The ref of the newest merge request for a target that is not merged; else the candidate.
+    fn proposed_ref(&self, target: &Target) -> Option<Ref> {
+        let newest = match &self.seen.merge_requests {
+            Some(Seen::Known { value, .. }) => value.get(target),
+            Some(Seen::Unknown { .. }) | None => None,
+        };
+        let unmerged = newest.filter(|it| !matches!(it.state, State::Merged { .. }));
+        let candidate = || {
+            let spec = self.snapshot()?.spec(target)?;
+            let source = spec.target.promote.as_ref()?.after.first()?;
+            let proof = self.ledger.proof(&Target::new(&target.service, source))?;
+            (proof.reference != spec.target.reference).then(|| proof.reference.clone())
+        };
+        candidate().or_else(|| unmerged.map(|it| it.to.clone()))
+    }
+
+    fn known_mass(&self, revision: Revision) -> Result<(), String> {
+        match self.ledger.mass.get(&revision) {
+            Some(_) => Ok(()),
+            None => Err(format!("commit {} waits for no confirmation", revision.short())),
+        }
+    }
+
+    fn roll_back(
+        &mut self,
+        target: &Target,
+        to: Option<Ref>,
+        ask: Ask,
+        ticket: Ticket,
+        turn: &mut Turn,
+    ) -> Result<Answer, Refusal> {
+        let not_now = |why: String| Err(Refusal::NotNow(why));
+        let Some(spec) = self.snapshot().and_then(|it| it.spec(target)) else {
+            return Err(Refusal::NoTarget(target.clone()));
+        };
+        let from = spec.target.reference.clone();
+        let history = self.ledger.history(target);
+        let last_good = || {
+            let past = history?.past.iter().rev();
+            past.map(|it| &it.reference).find(|it| **it != from).cloned()
+        };
+        let Some(to) = to.or_else(last_good) else {
+            return not_now(format!("no earlier ref is known to have run at {target}: name one with --to"));
+        };
+        if to == from {
+            return not_now(format!("{target} is set to {to} already"));
+        }
+        let floor = history.and_then(|it| it.floor.as_ref());
+        if let Some(floor) = floor
+            && crate::planner::is_below(&to, &floor.reference, history)
+        {
+            return not_now(format!(
+                "{to} is older than the floor {}, set by commit {}: its post-deploy migrations have begun",
+                floor.reference,
+                floor.revision.short()
+            ));
+        }
+        let Some(base) = self.seen.base else {
+            return not_now("the config branch was not read yet".to_owned());
+        };
+        if !self.flights.insert(Flight::Forge(target.clone())) {
+            return not_now(format!("{target} has a merge request in hand: try again in a moment"));
+        }
+        let file = spec_file(self, target);
+        let Some(file) = file else { return Err(Refusal::NoTarget(target.clone())) };
+        turn.ask(Effect::Revert { target: target.clone(), file, from, to, base, ticket, ask });
+        Ok(Answer::Later)
+    }
+
+    pub(super) fn take_reverted(
+        &mut self,
+        target: &Target,
+        ticket: Ticket,
+        ask: Ask,
+        to: &Ref,
+        result: Result<Revision, String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Forge(target.clone()));
+        let answer = match result {
+            Err(why) => Err(Refusal::NotNow(why)),
+            Ok(commit) => {
+                let word = Word { by: ask.by, reason: ask.reason };
+                self.write(ask.command, word.clone(), turn)?;
+                if !self.ledger.locks.contains_key(target) {
+                    self.write(Command::Lock { target: target.clone() }, word, turn)?;
+                }
+                Ok(format!(
+                    "{target} goes back to {to} by commit {}; it is locked until `towpath lock --lift`",
+                    commit.short()
+                ))
+            }
+        };
+        turn.ask(Effect::Reply { ticket, answer });
+        self.look(turn);
+        Ok(())
+    }
+}
+
+fn spec_file(core: &Core, target: &Target) -> Option<crate::model::RepoPath> {
+    core.snapshot()?.services.get(&target.service).map(|it| it.file.clone())
+}
+
+fn target_of(command: &Command) -> Option<&Target> {
+    match command {
+        Command::Pin { target, .. }
+        | Command::Unpin { target }
+        | Command::Lock { target }
+        | Command::Unlock { target }
+        | Command::Approve { target, .. }
+        | Command::Promote { target, .. }
+        | Command::Rollback { target, .. }
+        | Command::Abort { target, .. }
+        | Command::Retry { target }
+        | Command::Resume { target }
+        | Command::Exclude { target, .. }
+        | Command::Migration { target, .. } => Some(target),
+        Command::Pause { .. }
+        | Command::Unpause { .. }
+        | Command::Freeze { .. }
+        | Command::Thaw { .. }
+        | Command::Confirm { .. }
+        | Command::AcceptHead { .. }
+        | Command::Nudge => None,
+    }
+}
+
+/// Whatever overrides a rule or stops others needs a reason; the record keeps it.
+fn needs_reason(command: &Command) -> bool {
+    match command {
+        Command::Pause { .. }
+        | Command::Pin { .. }
+        | Command::Lock { .. }
+        | Command::Freeze { .. }
+        | Command::Rollback { .. }
+        | Command::Abort { .. }
+        | Command::Resume { .. }
+        | Command::Exclude { .. }
+        | Command::Migration { .. }
+        | Command::Confirm { .. }
+        | Command::AcceptHead { .. } => true,
+        Command::Unpause { .. }
+        | Command::Unpin { .. }
+        | Command::Unlock { .. }
+        | Command::Thaw { .. }
+        | Command::Approve { .. }
+        | Command::Promote { .. }
+        | Command::Retry { .. }
+        | Command::Nudge => false,
+    }
+}
+
+fn said(command: &Command) -> String {
+    match command {
+        Command::Pause { scope, until: None } => format!("{scope} is paused"),
+        Command::Pause { scope, until: Some(until) } => format!("{scope} is paused until {until}"),
+        Command::Unpause { scope } => format!("{scope} is no longer paused"),
+        Command::Pin { target, reference } => format!("{target} stays on {reference}"),
+        Command::Unpin { target } => format!("{target} follows the config again"),
+        Command::Lock { target } => format!("{target} is locked"),
+        Command::Unlock { target } => format!("{target} is no longer locked"),
+        Command::Freeze { environment, until } => format!("{environment} is frozen until {until}"),
+        Command::Thaw { environment } => format!("{environment} is no longer frozen"),
+        Command::Confirm { revision } => format!("commit {} may go on", revision.short()),
+        Command::AcceptHead { revision } => format!("commit {} is accepted", revision.short()),
+        Command::Approve { .. }
+        | Command::Promote { .. }
+        | Command::Rollback { .. }
+        | Command::Abort { .. }
+        | Command::Retry { .. }
+        | Command::Resume { .. }
+        | Command::Exclude { .. }
+        | Command::Migration { .. }
+        | Command::Nudge => "done".to_owned(),
+    }
+}

@@ -1,0 +1,313 @@
+//! Moves proven refs by merge request, and brings what settled into git.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::Change;
+use crate::model::{Revision, Target};
+use crate::observe::{Checks, Fact as Seen, MergeRequest, State, Verdict};
+use crate::planner::{self, Promote, World};
+use crate::rollout::Fact;
+
+use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::wake::Effect;
+
+/// Wait after the forge or the records branch could not be written.
+const FORGE_AGAIN: Duration = Duration::from_secs(3);
+
+/// By whom the forge says that we closed something ourselves.
+pub(super) const OURSELVES: &str = "Towpath";
+
+impl Core {
+    /// Does what was decided about a promotion; one thing at a time for each target.
+    pub(super) fn promote(&mut self, target: &Target, act: Promote, turn: &mut Turn) {
+        if self.limits.check_only || self.flights.contains(&Flight::Forge(target.clone())) {
+            return;
+        }
+        if let Some(until) = self.rests.get(target).copied() {
+            if turn.now < until {
+                self.alarm(until, Alarm::Decide(target.clone()));
+                return;
+            }
+            self.rests.remove(target);
+        }
+        let effect = match act {
+            Promote::Nothing | Promote::Hold(_) => return,
+            Promote::Propose(promotion) => {
+                let service = self.snapshot().and_then(|it| it.services.get(&target.service));
+                let Some(file) = service.map(|it| it.file.clone()) else { return };
+                Effect::Propose { promotion, file, at: turn.now }
+            }
+            Promote::Check { number, head, base } => {
+                Effect::ReadProposal { target: target.clone(), number, head, base }
+            }
+            Promote::Merge { number, head, evidence } => {
+                Effect::Merge { target: target.clone(), number, head, evidence }
+            }
+            Promote::Withdraw { number, why } => {
+                Effect::Withdraw { target: target.clone(), number, why }
+            }
+        };
+        self.flights.insert(Flight::Forge(target.clone()));
+        turn.ask(effect);
+    }
+
+    pub(super) fn forge_done(
+        &mut self,
+        target: Target,
+        result: Result<(), String>,
+        turn: &mut Turn,
+    ) {
+        self.flights.remove(&Flight::Forge(target.clone()));
+        if result.is_err() {
+            self.rests.insert(target, turn.now.after(FORGE_AGAIN));
+        }
+        self.list(turn);
+    }
+
+    /// Our checks: what a merge request would do, by the rules of the commit it is built on.
+    pub(super) fn check_proposal(
+        &mut self,
+        target: &Target,
+        number: u64,
+        [head, base]: [Revision; 2],
+        changes: Result<Vec<Change>, String>,
+        turn: &mut Turn,
+    ) {
+        self.flights.remove(&Flight::Forge(target.clone()));
+        let known = self.snapshot().map(|it| it.revision);
+        let changes = match changes {
+            Ok(changes) if known == Some(base) => changes,
+            Ok(_) => return self.touch(target.clone()),
+            Err(_) => {
+                self.rests.insert(target.clone(), turn.now.after(FORGE_AGAIN));
+                return self.list(turn);
+            }
+        };
+        let (verdict, lines) = self.examine(target, changes, turn);
+        let checks = Checks { sha: head, base, verdict, lines, at: turn.now };
+        self.flights.insert(Flight::Forge(target.clone()));
+        turn.ask(Effect::Report { target: target.clone(), number, checks });
+    }
+
+    fn examine(
+        &self,
+        target: &Target,
+        changes: Vec<Change>,
+        turn: &Turn,
+    ) -> (Verdict, Vec<String>) {
+        let Some(loaded) = &self.loaded else {
+            return (Verdict::Error { why: "the config is not read yet".to_owned() }, Vec::new());
+        };
+        let fail = |why: String| (Verdict::Fail { why: why.clone() }, vec![why]);
+        let files = changes.len();
+        let preview = loaded.preview(changes);
+        if let Some(finding) = preview.findings.first() {
+            return fail(format!("validate: {}", finding.line()));
+        }
+        if files != 1 {
+            return fail(format!("it changes {files} files, a promotion changes one"));
+        }
+        let changed: Vec<_> = preview.refs.into_iter().collect();
+        let [(only, (Some(from), Some(to)))] = &changed[..] else {
+            return fail(format!("it changes {} refs, a promotion changes one", changed.len()));
+        };
+        if only != target {
+            return fail(format!("it changes {only}, not {target}"));
+        }
+        let snapshot = loaded.snapshot();
+        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now: turn.now };
+        match planner::outline(target, to, world) {
+            Err(why) => fail(why),
+            Ok(steps) => {
+                let mut lines = vec![
+                    "validate: nothing new is wrong".to_owned(),
+                    format!("plan: {target} {from} → {to}"),
+                ];
+                lines.extend(steps.into_iter().map(|step| format!("  {step}")));
+                lines.push(format!("policy: as of {}", snapshot.revision.short()));
+                (Verdict::Pass, lines)
+            }
+        }
+    }
+
+    pub(super) fn take_merged(
+        &mut self,
+        target: Target,
+        (number, head): (u64, Revision),
+        evidence: Vec<String>,
+        result: Result<(), String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Forge(target.clone()));
+        match result {
+            Ok(()) => {
+                let proposal = self.ledger.history(&target).and_then(|it| it.proposal.clone());
+                if let Some(proposal) = proposal.filter(|it| it.number == number) {
+                    let reference = proposal.reference;
+                    self.note(turn, Fact::Merged { target, number, reference, head, evidence })?;
+                }
+            }
+            Err(_) => {
+                self.rests.insert(target, turn.now.after(FORGE_AGAIN));
+            }
+        }
+        self.look(turn);
+        Ok(())
+    }
+
+    /// What the forge shows is compared with what we knew; what people did there is noted.
+    pub(super) fn take_merge_requests(
+        &mut self,
+        list: Result<BTreeMap<Target, MergeRequest>, String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::List);
+        if std::mem::take(&mut self.list_again) {
+            self.list(turn);
+        }
+        let old = match self.seen.merge_requests.take() {
+            Some(Seen::Known { value, .. }) => value,
+            Some(Seen::Unknown { .. }) | None => {
+                self.touch_promoted();
+                BTreeMap::new()
+            }
+        };
+        let list = match list {
+            Ok(list) => list,
+            Err(why) => {
+                self.seen.merge_requests = Some(Seen::Unknown { why, at: turn.now });
+                self.alarm(turn.now.after(FORGE_AGAIN), Alarm::Poll);
+                return Ok(());
+            }
+        };
+        for (target, request) in &list {
+            if old.get(target) != Some(request) {
+                self.touch(target.clone());
+            }
+            self.compare(target, request, turn)?;
+        }
+        for target in old.keys().filter(|target| !list.contains_key(*target)) {
+            self.touch(target.clone());
+        }
+        self.seen.merge_requests = Some(Seen::Known { value: list, at: turn.now });
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        target: &Target,
+        request: &MergeRequest,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let history = self.ledger.histories.get(target);
+        let settled = history.map_or(0, |it| it.settled_request);
+        let known = history.and_then(|it| it.proposal.clone());
+        let (number, reference) = (request.number, request.to.clone());
+        if number <= settled {
+            return Ok(());
+        }
+        let target = target.clone();
+        match &request.state {
+            State::Open if request.head_is_ours => {
+                let same = known.is_some_and(|it| {
+                    it.number == number && it.head == request.head && it.reference == reference
+                });
+                if !same {
+                    let (from, head) = (request.from.clone(), request.head);
+                    self.note(turn, Fact::Proposed { target, number, from, reference, head })?;
+                }
+            }
+            State::Open => {
+                let how = format!("a person pushed to {}", request.branch);
+                self.note(turn, Fact::Vetoed { target, number, reference, how })?;
+            }
+            State::Merged { sha, by, .. } => {
+                let evidence = vec![format!("merged by {by}")];
+                let head = *sha;
+                self.note(turn, Fact::Merged { target, number, reference, head, evidence })?;
+            }
+            State::Closed { by, reason, .. } if by == OURSELVES => {
+                self.note(turn, Fact::Withdrawn { target, number, why: reason.clone() })?;
+            }
+            State::Closed { by, reason, .. } => {
+                let how = match reason.as_str() {
+                    "" => format!("{by} closed !{number}"),
+                    reason => format!("{by} closed !{number}: {reason}"),
+                };
+                self.note(turn, Fact::Vetoed { target, number, reference, how })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A ref in the config changed. If a person changed what a merge request would change, that
+    /// is a veto.
+    pub(super) fn follow_ref(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
+        let Some(proposal) = self.ledger.history(target).and_then(|it| it.proposal.clone()) else {
+            return Ok(());
+        };
+        let now = self.snapshot().and_then(|it| it.spec(target)).map(|it| it.target.reference.clone());
+        let Some(now) = now.filter(|it| *it != proposal.from && *it != proposal.reference) else {
+            return Ok(());
+        };
+        let how = format!("{target} was set to {now} by hand meanwhile");
+        let (target, number, reference) = (target.clone(), proposal.number, proposal.reference);
+        self.note(turn, Fact::Vetoed { target, number, reference, how })
+    }
+
+    /// Targets with an open merge request of ours.
+    pub(super) fn proposed(&self) -> Vec<Target> {
+        let histories = self.ledger.histories.iter();
+        histories.filter(|(_, it)| it.proposal.is_some()).map(|(target, _)| target.clone()).collect()
+    }
+
+    fn touch_promoted(&mut self) {
+        let promoted: Vec<Target> = self
+            .snapshot()
+            .map(|snapshot| {
+                let targets = snapshot.targets();
+                targets
+                    .filter(|it| snapshot.spec(it).is_some_and(|it| it.target.promote.is_some()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        for target in promoted {
+            self.touch(target);
+        }
+    }
+
+    /// Brings the oldest thing that settled into git.
+    pub(super) fn record(&mut self, turn: &mut Turn) {
+        let resting = self.record_rest.is_some_and(|until| turn.now < until);
+        if self.limits.check_only || resting || self.flights.contains(&Flight::Record) {
+            return;
+        }
+        if let Some(first) = self.ledger.unrecorded.first() {
+            turn.ask(Effect::Record(Box::new(first.clone())));
+            self.flights.insert(Flight::Record);
+        }
+    }
+
+    pub(super) fn take_recorded(
+        &mut self,
+        record: String,
+        result: Result<(), String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Record);
+        match result {
+            Ok(()) => {
+                self.record_rest = None;
+                self.note(turn, Fact::Recorded { record })?;
+            }
+            Err(why) => {
+                let until = turn.now.after(FORGE_AGAIN);
+                self.record_rest = Some(until);
+                self.alarm(until, Alarm::Record);
+                self.record_trouble = Some(why);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,304 @@
+//! Carries rollouts forward: starts what they want, takes in how it went, ends what is over.
+
+use std::time::Duration;
+
+use crate::model::{Ref, RolloutId, Target};
+use crate::rollout::{
+    Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
+};
+
+use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::wake::{Effect, Perform, Report};
+
+/// A step may begin this much after it was decided, even if it is allowed to run for less: the
+/// node may be slow to answer, and a later authority is fenced off anyway.
+const BEGIN_GRACE: Duration = Duration::from_mins(1);
+
+/// What to do about an operation that is wanted.
+enum Step {
+    /// Nothing; it is under way, or not due.
+    Leave,
+    /// Look again then.
+    Wait(crate::model::Timestamp),
+    /// Write down that it starts.
+    Begin(Want),
+    /// Ask the world.
+    Perform(Box<Perform>),
+    /// It has ended.
+    End(OpId, Outcome),
+}
+
+impl Core {
+    /// Carries a target's rollout as far as it goes without news from the world.
+    pub(super) fn drive(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
+        while !self.limits.check_only
+            && let Some(rollout) = self.ledger.rollouts.get(target)
+        {
+            let id = rollout.plan().id.clone();
+            if let Some(ending) = rollout.ready_to_settle() {
+                self.happen(turn, target, id, What::Settled(ending))?;
+                self.settled(target);
+                break;
+            }
+            let mut moved = false;
+            for want in rollout.wants(turn.now) {
+                moved |= self.step(target, &id, &want, turn)?;
+            }
+            if !moved {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the rollout's state changed.
+    fn step(
+        &mut self,
+        target: &Target,
+        id: &RolloutId,
+        want: &Want,
+        turn: &mut Turn,
+    ) -> Result<bool, Fatal> {
+        let Some(rollout) = self.ledger.rollouts.get(target) else { return Ok(false) };
+        match self.consider(rollout, want, turn) {
+            Step::Leave => Ok(false),
+            Step::Wait(at) => {
+                self.alarm(at, Alarm::Decide(target.clone()));
+                Ok(false)
+            }
+            Step::Begin(want) => {
+                let epoch = rollout.epoch();
+                let started = What::Started { op: want.id, attempt: want.attempt, epoch };
+                self.happen(turn, target, id.clone(), started)?;
+                Ok(true)
+            }
+            Step::Perform(perform) => {
+                self.flights.insert(Flight::Op(id.clone(), want.id));
+                turn.ask(Effect::Perform(perform));
+                Ok(false)
+            }
+            Step::End(op, outcome) => {
+                self.happen(turn, target, id.clone(), What::Finished { op, outcome })?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn consider(&self, rollout: &Rollout, want: &Want, turn: &Turn) -> Step {
+        let plan = rollout.plan();
+        if self.flights.contains(&Flight::Op(plan.id.clone(), want.id)) {
+            return Step::Leave;
+        }
+        if turn.now < want.not_before {
+            return Step::Wait(want.not_before);
+        }
+        let Some(since) = want.since else { return Step::Begin(want.clone()) };
+        let (Some(op), Some(task)) = (plan.op(want.id), plan.task(want.id)) else {
+            return Step::Leave;
+        };
+        let grace = match op {
+            Op::Baked { span } => {
+                let due = since.after(*span);
+                if turn.now < due {
+                    return Step::Wait(due);
+                }
+                let evidence = format!("since {since}");
+                return Step::End(want.id, Outcome::Done { evidence });
+            }
+            Op::Approved => return self.approved(rollout, want.id),
+            Op::Healthy { patience, .. } | Op::Gate { patience, .. } => {
+                if turn.now > since.after(*patience) {
+                    let why = waiting(rollout, want.id);
+                    return Step::End(want.id, Outcome::Failed { why });
+                }
+                *patience
+            }
+            Op::Step { deed, .. } => deed.timeout,
+            Op::Verified { question } | Op::Runs { question } => question.timeout(),
+            Op::Fenced => Duration::ZERO,
+        };
+        Step::Perform(Box::new(Perform {
+            target: plan.target.clone(),
+            rollout: plan.id.clone(),
+            id: want.id,
+            attempt: want.attempt,
+            key: rollout.key(want.id, want.attempt),
+            epoch: rollout.epoch(),
+            op: op.clone(),
+            to: plan.to.clone(),
+            connect: plan.connect.clone(),
+            node: task.node.clone(),
+            since,
+            not_after: since.after(grace.max(BEGIN_GRACE)),
+            rerun_lost: may_rerun(rollout, want.id, op),
+        }))
+    }
+
+    /// A person's approval of this ref here, if there is one.
+    fn approved(&self, rollout: &Rollout, id: OpId) -> Step {
+        let plan = rollout.plan();
+        let said = self.ledger.history(&plan.target).and_then(|it| it.approvals.get(&plan.to));
+        let Some(by) = said.and_then(|people| people.first()) else { return Step::Leave };
+        Step::End(id, Outcome::Done { evidence: format!("approved by {by}") })
+    }
+
+    pub(super) fn take_report(
+        &mut self,
+        target: &Target,
+        id: &RolloutId,
+        op: OpId,
+        attempt: u32,
+        report: Report,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Op(id.clone(), op));
+        let Some(rollout) = self.ledger.rollouts.get(target).filter(|it| it.plan().id == *id)
+        else {
+            return Ok(()); // Of a rollout that is over.
+        };
+        self.touch(target.clone());
+        let Some(OpState::Running { attempt: now, since, waiting, errors }) = rollout.state(op)
+        else {
+            return Ok(()); // Cut off meanwhile.
+        };
+        if *now != attempt {
+            return Ok(());
+        }
+        let plan_op = rollout.plan().op(op).cloned();
+        let outcome = match report {
+            Report::Pending { again_after, why } => {
+                let news = waiting.as_ref() != Some(&why);
+                self.alarm(turn.now.after(again_after), Alarm::Decide(target.clone()));
+                // It rests until the alarm; anything else that touches the target may ask earlier.
+                return if news {
+                    self.happen(turn, target, id.clone(), What::Waiting { op, why })
+                } else {
+                    Ok(())
+                };
+            }
+            Report::Done { evidence, at } => match &plan_op {
+                // A proof from before the question is no proof.
+                Some(Op::Verified { .. }) if at < *since => Outcome::Errored {
+                    why: format!("the test's run began at {at}, before it was asked for"),
+                    retry: true,
+                },
+                Some(Op::Gate { max_age, .. }) if at.after(*max_age) < turn.now => {
+                    Outcome::Errored { why: format!("its answer is from {at}"), retry: true }
+                }
+                Some(_) | None => Outcome::Done { evidence },
+            },
+            Report::Failed { why } => Outcome::Failed { why },
+            Report::Errored { why, retry } => Outcome::Errored { why, retry },
+            Report::Lost { why } => match &plan_op {
+                Some(Op::Step { kind, .. }) if !kind.may_repeat() => Outcome::Lost { why },
+                // Look, then again; a second loss asks a person.
+                _ if *errors == 0 => Outcome::Errored { why, retry: true },
+                _ => Outcome::Errored { why, retry: false },
+            },
+        };
+        self.happen(turn, target, id.clone(), What::Finished { op, outcome })
+    }
+
+    /// Ends a rollout between tasks, because another ref is wanted.
+    pub(super) fn supersede(
+        &mut self,
+        target: &Target,
+        by: Ref,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.stop(target, Cause::Superseded { by }, turn)
+    }
+
+    /// Ends a rollout before its way is done, under an authority above its own.
+    pub(super) fn stop(
+        &mut self,
+        target: &Target,
+        cause: Cause,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        if self.limits.check_only {
+            return Ok(());
+        }
+        let Some(rollout) = self.ledger.rollouts.get(target) else { return Ok(()) };
+        let plan = rollout.plan();
+        let id = plan.id.clone();
+        let kill = matches!(cause, Cause::Aborted { now: true, .. });
+        let killable = |op: OpId| match plan.op(op) {
+            Some(Op::Step { kind, .. }) => !kind.is_migration(),
+            Some(Op::Verified { .. }) => true,
+            Some(
+                Op::Fenced
+                | Op::Healthy { .. }
+                | Op::Runs { .. }
+                | Op::Gate { .. }
+                | Op::Baked { .. }
+                | Op::Approved,
+            )
+            | None => false,
+        };
+        let running = rollout.running().filter(|(op, _)| kill && killable(*op));
+        let kills: Vec<Effect> = running
+            .map(|(op, attempt)| Effect::Kill {
+                target: target.clone(),
+                connect: plan.connect.clone(),
+                node: plan.task(op).and_then(|task| task.node.clone()),
+                key: rollout.key(op, attempt),
+            })
+            .collect();
+        let epoch = self.new_epoch(turn.now);
+        self.happen(turn, target, id, What::Stopping { cause, epoch })?;
+        turn.effects.extend(kills);
+        self.touch(target.clone());
+        Ok(())
+    }
+
+    /// Writes down what happened to a rollout.
+    pub(super) fn happen(
+        &mut self,
+        turn: &mut Turn,
+        target: &Target,
+        id: RolloutId,
+        what: What,
+    ) -> Result<(), Fatal> {
+        let event = Event { at: turn.now, what };
+        self.note(turn, Fact::Rollout { target: target.clone(), id, event })
+    }
+
+    /// A rollout is over: what its nodes run must be seen again, and others may go.
+    fn settled(&mut self, target: &Target) {
+        self.seen.surveys.remove(target);
+        self.want_survey(target.clone());
+        self.touch_with_followers(target);
+        for waiter in self.waiting_for_nodes(&target.environment) {
+            self.touch(waiter);
+        }
+    }
+}
+
+fn waiting(rollout: &Rollout, id: OpId) -> String {
+    let why = match rollout.state(id) {
+        Some(OpState::Running { waiting: Some(why), .. }) => why.as_str(),
+        Some(_) | None => "no answer",
+    };
+    format!("out of patience: {why}")
+}
+
+/// After a first loss a repeatable step runs anew under the same key.
+fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
+    let errors = match rollout.state(id) {
+        Some(OpState::Running { errors, .. }) => *errors,
+        Some(_) | None => 0,
+    };
+    match op {
+        Op::Step { kind: StepKind::Run | StepKind::Finally, .. } | Op::Verified { .. } => {
+            errors > 0
+        }
+        Op::Step { kind, .. } => kind.may_repeat() && errors > 0,
+        Op::Fenced
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Gate { .. }
+        | Op::Baked { .. }
+        | Op::Approved => false,
+    }
+}

@@ -1,0 +1,377 @@
+//! The closed sets of what can wake the controller and of what it can ask of the world.
+
+use std::collections::BTreeMap;
+
+use crate::config::Change;
+use crate::model::{
+    Ask, Connect, Epoch, GateName, NodeName, Question, Ref, Revision, RolloutId, ServiceName,
+    StepKey, Target, Timestamp,
+};
+use crate::observe::{Checks, MergeRequest, Survey, Verdict};
+use crate::planner::{Hold, Promotion};
+use crate::rollout::{Entry, Op, OpId, Unrecorded};
+
+/// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
+#[derive(Clone, Debug)]
+pub enum Wake {
+    /// The first one: the journal has been read.
+    Started,
+    /// Time has passed: look what is due. Carries no data.
+    Tick,
+    /// Refs of the config repo may have moved. Carries no data: it only means "look".
+    RefsMoved,
+    /// The answer to [`Effect::LookAtHead`].
+    Head(Result<Head, String>),
+    /// The answer to [`Effect::ReadConfig`].
+    ConfigRead {
+        /// At which commit.
+        to: Revision,
+        /// What differs, or why it could not be read.
+        changes: Result<Vec<Change>, String>,
+    },
+    /// The answer to [`Effect::Survey`].
+    Surveyed {
+        /// Of what.
+        target: Target,
+        /// What its nodes said.
+        survey: Survey,
+    },
+    /// The answer to [`Effect::Perform`].
+    Performed {
+        /// For whose rollout.
+        target: Target,
+        /// Which rollout.
+        rollout: RolloutId,
+        /// Which operation.
+        op: OpId,
+        /// Which attempt of it.
+        attempt: u32,
+        /// How it stands.
+        report: Report,
+    },
+    /// The answer to [`Effect::AskArtifacts`].
+    Artifacts {
+        /// Of what.
+        service: ServiceName,
+        /// Which ref.
+        reference: Ref,
+        /// All there?
+        verdict: Verdict,
+    },
+    /// The answer to [`Effect::AskGate`].
+    Gate {
+        /// In front of which promotion.
+        target: Target,
+        /// Which.
+        gate: GateName,
+        /// For which ref.
+        reference: Ref,
+        /// Open?
+        verdict: Verdict,
+    },
+    /// The answer to [`Effect::ListMergeRequests`]: the newest for each target.
+    MergeRequests(Result<BTreeMap<Target, MergeRequest>, String>),
+    /// The answer to [`Effect::Propose`], [`Effect::Report`] or [`Effect::Withdraw`].
+    ForgeDone {
+        /// For what.
+        target: Target,
+        /// Whether it worked, or why not.
+        result: Result<(), String>,
+    },
+    /// The answer to [`Effect::ReadProposal`].
+    ProposalRead {
+        /// For what.
+        target: Target,
+        /// Which merge request.
+        number: u64,
+        /// The head that was read.
+        head: Revision,
+        /// Compared with this commit of the base branch.
+        base: Revision,
+        /// What differs, or why it could not be read.
+        changes: Result<Vec<Change>, String>,
+    },
+    /// The answer to [`Effect::Merge`].
+    Merged {
+        /// To where.
+        target: Target,
+        /// Which merge request.
+        number: u64,
+        /// The head that was to be merged.
+        head: Revision,
+        /// On what grounds.
+        evidence: Vec<String>,
+        /// Whether it is in the base branch now; or why not.
+        result: Result<(), String>,
+    },
+    /// The answer to [`Effect::Revert`].
+    Reverted {
+        /// Where.
+        target: Target,
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// What was asked.
+        ask: Ask,
+        /// What was put back.
+        to: Ref,
+        /// The commit that did, or why there is none.
+        result: Result<Revision, String>,
+    },
+    /// The answer to [`Effect::Record`].
+    Recorded {
+        /// Which record.
+        record: String,
+        /// Whether it is in git.
+        result: Result<(), String>,
+    },
+    /// A person asks for something.
+    Asked {
+        /// What, by whom, why.
+        ask: Ask,
+        /// Who waits for the answer.
+        ticket: Ticket,
+    },
+}
+
+/// Names somebody who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// The tip of the config branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The commit.
+    pub revision: Revision,
+    /// Whether it descends from the one asked about.
+    pub descends: bool,
+}
+
+/// How an operation stands after one try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The world is as asked.
+    Done {
+        /// What shows it.
+        evidence: String,
+        /// When the proof was made: a test's start, a gate's answer.
+        at: Timestamp,
+    },
+    /// Not yet; ask again.
+    Pending {
+        /// After so long.
+        again_after: std::time::Duration,
+        /// What it waits for.
+        why: String,
+    },
+    /// The world said no.
+    Failed {
+        /// In its words.
+        why: String,
+    },
+    /// We could not do or ask.
+    Errored {
+        /// Why not.
+        why: String,
+        /// Whether the same may work later.
+        retry: bool,
+    },
+    /// It was started once, and nobody knows how far it came.
+    Lost {
+        /// What is known.
+        why: String,
+    },
+}
+
+/// Something asked of the world. Every one has a deadline at the edge, and ends in a [`Wake`]
+/// unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Where does the config branch point, and does that descend from `applied`?
+    LookAtHead {
+        /// The commit in force.
+        applied: Option<Revision>,
+    },
+    /// What differs between two commits; everything if there is no first one.
+    ReadConfig {
+        /// What is known already.
+        from: Option<Revision>,
+        /// What to read.
+        to: Revision,
+    },
+    /// Ask every node what it runs.
+    Survey {
+        /// Of what.
+        target: Target,
+        /// How nodes are reached.
+        connect: Connect,
+        /// What to ask each.
+        questions: Vec<(NodeName, Question)>,
+    },
+    /// Ensure an operation's state.
+    Perform(Box<Perform>),
+    /// End a step that runs. No answer: the step's own end is one.
+    Kill {
+        /// Where.
+        target: Target,
+        /// How nodes are reached.
+        connect: Connect,
+        /// On which node; beside the controller if `None`.
+        node: Option<NodeName>,
+        /// Which.
+        key: StepKey,
+    },
+    /// Does everything that was built for a ref exist?
+    AskArtifacts {
+        /// Of what.
+        service: ServiceName,
+        /// Which ref.
+        reference: Ref,
+        /// All of these must say yes.
+        questions: Vec<Question>,
+    },
+    /// Is a promotion's gate open?
+    AskGate {
+        /// In front of which promotion.
+        target: Target,
+        /// Which.
+        gate: GateName,
+        /// For which ref.
+        reference: Ref,
+        /// What to ask.
+        question: Question,
+    },
+    /// The newest merge request for each target.
+    ListMergeRequests,
+    /// Open a merge request, or bring it up to date.
+    Propose {
+        /// What to propose.
+        promotion: Promotion,
+        /// The file to change.
+        file: crate::model::RepoPath,
+        /// When it was decided: part of the commit, so that doing it again makes the same one.
+        at: Timestamp,
+    },
+    /// What does a merge request change?
+    ReadProposal {
+        /// For what.
+        target: Target,
+        /// Which.
+        number: u64,
+        /// Its head.
+        head: Revision,
+        /// The commit it is built on.
+        base: Revision,
+    },
+    /// Write our checks' result onto a merge request.
+    Report {
+        /// For what.
+        target: Target,
+        /// Which.
+        number: u64,
+        /// What they said.
+        checks: Checks,
+    },
+    /// Merge, if the head is still this one and its checks are green.
+    Merge {
+        /// To where.
+        target: Target,
+        /// Which.
+        number: u64,
+        /// The only head that may be merged.
+        head: Revision,
+        /// On what grounds.
+        evidence: Vec<String>,
+    },
+    /// Close a merge request of ours.
+    Withdraw {
+        /// For what.
+        target: Target,
+        /// Which.
+        number: u64,
+        /// Why.
+        why: String,
+    },
+    /// Put an earlier ref back by a commit of our own.
+    Revert {
+        /// Where.
+        target: Target,
+        /// The file to change.
+        file: crate::model::RepoPath,
+        /// What is wanted now; goes onto the list of blocked refs.
+        from: Ref,
+        /// What shall be wanted.
+        to: Ref,
+        /// The head of the base branch to build on.
+        base: Revision,
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// Who asked, and why.
+        ask: Ask,
+    },
+    /// Write a record into git.
+    Record(Box<Unrecorded>),
+    /// Answer somebody who asked. No wake follows.
+    Reply {
+        /// Whom.
+        ticket: Ticket,
+        /// What was done, or why not.
+        answer: Result<String, Refusal>,
+    },
+    /// Tell people what happened; it is in the journal already. No wake follows.
+    Tell(Vec<Entry>),
+    /// Tell people that the reasons for waiting have changed. No wake follows.
+    TellHolds {
+        /// Where.
+        target: Target,
+        /// Every reason; empty when it goes on.
+        holds: Vec<Hold>,
+    },
+}
+
+/// An operation to perform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Perform {
+    /// For whose rollout.
+    pub target: Target,
+    /// Which rollout.
+    pub rollout: RolloutId,
+    /// Which operation.
+    pub id: OpId,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// The name of that attempt.
+    pub key: StepKey,
+    /// Under which authority.
+    pub epoch: Epoch,
+    /// What to ensure.
+    pub op: Op,
+    /// The ref that the rollout brings.
+    pub to: Ref,
+    /// How nodes are reached.
+    pub connect: Connect,
+    /// Where; beside the controller if `None`.
+    pub node: Option<NodeName>,
+    /// When it was first started: what is older is no proof.
+    pub since: Timestamp,
+    /// A node refuses to begin it later than this.
+    pub not_after: Timestamp,
+    /// Run it anew if the node has lost it.
+    pub rerun_lost: bool,
+}
+
+/// Why something that was asked for is not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It makes no sense now; in words that say what would.
+    #[error("{0}")]
+    NotNow(String),
+    /// It overrides something, and an override needs a reason.
+    #[error("this needs a reason: add `--reason`, the record keeps it")]
+    NoReason,
+    /// Nothing is known of the target.
+    #[error("there is no target {0}")]
+    NoTarget(Target),
+    /// The person may not.
+    #[error("{0}")]
+    NotAllowed(String),
+}
