@@ -1,1 +1,3 @@
 //! Towpath.
+
+pub mod text;
