@@ -81,7 +81,9 @@ pub(super) fn seat(path: &str) -> Seat {
     let file = rest.rsplit('/').next().unwrap_or(rest);
     let Some(stem) = file.strip_suffix(".yaml") else {
         return match file.strip_suffix(".yml") {
-            Some(stem) => stray("the file's name does not end in .yaml", format!("rename it to {stem}.yaml")),
+            Some(stem) => {
+                stray("the file's name does not end in .yaml", format!("rename it to {stem}.yaml"))
+            }
             None => Seat::Elsewhere,
         };
     };
@@ -177,7 +179,11 @@ pub(super) fn read<T: Titled>(path: &RepoPath, content: &Content) -> Option<File
     if let Some((key, title)) = raw.as_ref().and_then(Titled::title)
         && stem != Some(title.value)
     {
-        let message = format!("the file is named {}.yaml, but says `{key}: {}`", stem.unwrap_or_default(), title.value);
+        let message = format!(
+            "the file is named {}.yaml, but says `{key}: {}`",
+            stem.unwrap_or_default(),
+            title.value
+        );
         let hint = format!("write `{key}: {}`, or rename the file", stem.unwrap_or_default());
         let diagnostic = Diagnostic::error(path.as_str(), "name-mismatch", message).hint(hint);
         found.push(Finding::at(diagnostic, title.place));
@@ -190,20 +196,26 @@ pub(super) fn read<T: Titled>(path: &RepoPath, content: &Content) -> Option<File
 pub(super) fn refuse(path: &str, content: &Content) -> Option<Finding> {
     let (code, message, hint) = match content {
         Content::Bytes(_) | Content::Gone => return None,
-        Content::Symlink => {
-            ("symlink", "this is a symbolic link".to_owned(), "put the file itself here; links are not followed")
-        }
-        Content::Submodule => {
-            ("submodule", "this is a submodule".to_owned(), "put the files themselves here; submodules are not entered")
-        }
+        Content::Symlink => (
+            "symlink",
+            "this is a symbolic link".to_owned(),
+            "put the file itself here; links are not followed",
+        ),
+        Content::Submodule => (
+            "submodule",
+            "this is a submodule".to_owned(),
+            "put the files themselves here; submodules are not entered",
+        ),
         Content::TooLarge { size } => (
             "too-large",
             format!("the file has {size} bytes, at most {} are read", text::FILE_BYTES_MAX),
             "split it: one file per service or environment",
         ),
-        Content::BadPath => {
-            ("bad-path", "this is no path inside the repository".to_owned(), "use UTF-8, and no `..`")
-        }
+        Content::BadPath => (
+            "bad-path",
+            "this is no path inside the repository".to_owned(),
+            "use UTF-8, and no `..`",
+        ),
     };
     Some(Finding::whole(Diagnostic::error(path, code, message).hint(hint)))
 }
@@ -237,17 +249,35 @@ impl<'a> Notes<'a> {
     }
 
     /// Notes what makes the file unusable.
-    pub(super) fn error(&mut self, at: super::place::Place, code: &'static str, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn error(
+        &mut self,
+        at: super::place::Place,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.push(Diagnostic::error(self.file, code, message), at, hint.into());
     }
 
     /// Notes what is probably not meant.
-    pub(super) fn warning(&mut self, at: super::place::Place, code: &'static str, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn warning(
+        &mut self,
+        at: super::place::Place,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.push(Diagnostic::warning(self.file, code, message), at, hint.into());
     }
 
     /// Notes a name that is not known.
-    pub(super) fn unknown<'n>(&mut self, at: super::place::Place, what: &str, name: &str, known: impl Iterator<Item = &'n str>) {
+    pub(super) fn unknown<'n>(
+        &mut self,
+        at: super::place::Place,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n str>,
+    ) {
         /// Names that are compared for a suggestion; each costs a little.
         const COMPARED_MAX: usize = 1000;
         let known: Vec<&str> = known.take(COMPARED_MAX).collect();

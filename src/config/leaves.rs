@@ -230,7 +230,11 @@ impl Read for Argv {
 
     fn read(node: &Node<'_>, at: &mut Reader<'_>) -> Option<Self> {
         if !matches!(node.value, Value::Seq(_)) {
-            at.expected(node, "a program and its arguments", "write it as a list: `[./deploy, --now]`; for a shell: `[sh, -c, '…']`");
+            at.expected(
+                node,
+                "a program and its arguments",
+                "write it as a list: `[./deploy, --now]`; for a shell: `[sh, -c, '…']`",
+            );
             return None;
         }
         let argv = Self::new(Vec::<Arg>::read(node, at)?);

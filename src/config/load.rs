@@ -11,13 +11,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{EnvironmentName, PipelineName, RecipeName, Ref, RepoPath, Revision, ServiceName, Target};
+use crate::model::{
+    EnvironmentName, PipelineName, RecipeName, Ref, RepoPath, Revision, ServiceName, Target,
+};
 use crate::text::Diagnostic;
 
 use super::files::{Change, Commons, Content, File, Seat, read, refuse, seat};
 use super::place::Finding;
 use super::raw;
-use super::resolve::{Known, Resolved, World, commons, service};
+use super::resolve::{Resolved, World, commons, service};
 use super::snapshot::{Broken, Root, Service, Snapshot};
 
 mod settle;
@@ -80,8 +82,8 @@ struct Examined {
 impl Loaded {
     /// Reads everything for the first time.
     pub fn load(revision: Revision, files: impl IntoIterator<Item = Change>) -> Self {
-        let commons = Commons::default();
-        let world = commons_of_nothing(&commons);
+        let none = Commons::default();
+        let world = commons(&none);
         let root = Root {
             environments: Vec::new(),
             freezes: Vec::new(),
@@ -96,7 +98,7 @@ impl Loaded {
                 recipes: BTreeMap::new(),
                 broken: Broken::default(),
             },
-            commons,
+            commons: none,
             world,
             services: BTreeMap::new(),
             noted: BTreeMap::new(),
@@ -109,7 +111,9 @@ impl Loaded {
         };
         let mut examined = loaded.read(files);
         if examined.commons.is_none() {
-            examined.commons = Some((Commons::default(), commons(&Commons::default())));
+            let files = Commons::default();
+            let world = commons(&files);
+            examined.commons = Some((files, world));
         }
         loaded.resolve(&mut examined);
         loaded.settle(revision, examined);
@@ -214,7 +218,7 @@ impl Loaded {
 
     /// Reads what has changed. Of a path that comes twice, the last counts.
     fn read(&self, changes: impl IntoIterator<Item = Change>) -> Examined {
-        let mut commons: Option<Commons> = None;
+        let mut files: Option<Commons> = None;
         let mut services: BTreeMap<ServiceName, Vec<File<raw::Service>>> = BTreeMap::new();
         let mut strays = BTreeMap::new();
         for Change { path, content } in changes {
@@ -224,19 +228,24 @@ impl Loaded {
                 strays.insert(path.clone(), refuse(&path, &content));
                 continue;
             };
-            let mut common = || commons.get_or_insert_with(|| self.commons.clone());
             match seat(&path) {
-                Seat::Root => common().root = read(&at, &content),
-                Seat::Environment(name) => put(&mut common().environments, name, read(&at, &content)),
-                Seat::Recipe(name) => put(&mut common().recipes, name, read(&at, &content)),
-                Seat::Pipeline(name) => put(&mut common().pipelines, name, read(&at, &content)),
+                Seat::Root => self.copy(&mut files).root = read(&at, &content),
+                Seat::Environment(name) => {
+                    put(&mut self.copy(&mut files).environments, name, read(&at, &content))
+                }
+                Seat::Recipe(name) => {
+                    put(&mut self.copy(&mut files).recipes, name, read(&at, &content))
+                }
+                Seat::Pipeline(name) => {
+                    put(&mut self.copy(&mut files).pipelines, name, read(&at, &content))
+                }
                 Seat::Service(name) => {
                     let kept = self.services.get(&name);
-                    let files =
+                    let all =
                         services.entry(name).or_insert_with(|| kept.cloned().unwrap_or_default());
-                    files.retain(|it| it.path != at);
-                    files.extend(read(&at, &content));
-                    files.sort_by(|a, b| a.path.cmp(&b.path));
+                    all.retain(|it| it.path != at);
+                    all.extend(read(&at, &content));
+                    all.sort_by(|a, b| a.path.cmp(&b.path));
                 }
                 Seat::Stray { message, hint } => {
                     let finding = Diagnostic::error(&path, "misplaced-file", message).hint(hint);
@@ -245,17 +254,25 @@ impl Loaded {
                 }
                 Seat::Elsewhere => {
                     let ours = under_ours(&path).then(|| refuse(&path, &content)).flatten();
-                    if ours.is_some() || self.strays.contains_key(&path) || strays.contains_key(&path) {
+                    if ours.is_some()
+                        || self.strays.contains_key(&path)
+                        || strays.contains_key(&path)
+                    {
                         strays.insert(path, ours);
                     }
                 }
             }
         }
-        let commons = commons.map(|files| {
-            let world = super::resolve::commons(&files);
+        let commons = files.map(|files| {
+            let world = commons(&files);
             (files, world)
         });
         Examined { commons, services, strays, resolved: Vec::new() }
+    }
+
+    /// A copy of all files but the services, to be changed. They are few, and share their values.
+    fn copy<'c>(&self, copy: &'c mut Option<Commons>) -> &'c mut Commons {
+        copy.get_or_insert_with(|| self.commons.clone())
     }
 
     /// Resolves the services whose meaning may have changed: those that did, or all.
@@ -276,11 +293,6 @@ impl Loaded {
             }
         }
     }
-}
-
-/// The meaning of no files at all.
-fn commons_of_nothing(files: &Commons) -> World {
-    commons(files)
 }
 
 /// Whether a link or submodule at this path takes some of our files away.

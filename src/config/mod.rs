@@ -3,6 +3,7 @@
 //! A file is read as a tree, the tree as a record of [`raw`], the records together as the
 //! snapshot. [`Loaded`] does so from commit to commit, only for what changed.
 
+mod example;
 mod load;
 mod resolve;
 pub mod schema;
@@ -17,6 +18,10 @@ mod reader;
 pub mod calendar;
 mod snapshot;
 
+#[cfg(test)]
+mod tests;
+
+pub use example::minimal;
 pub use files::{Change, Content};
 pub use load::{Loaded, Preview, RefChange, Touched};
 pub use place::Finding;

@@ -67,8 +67,14 @@ mod tests {
         assert_eq!(check("w[0..0]"), "w0");
         assert_eq!(check("w[2..1]"), "! the range goes backwards, from 2 to 1");
         assert_eq!(check("w[1..010]"), "! `1` and `010` differ in their number of digits");
-        assert_eq!(check("w[1..9999999]"), "! the range has 9999999 nodes, at most 10000 are possible");
-        assert_eq!(check("w[1..99999999999999999999999]"), "! `99999999999999999999` is no whole number");
+        assert_eq!(
+            check("w[1..9999999]"),
+            "! the range has 9999999 nodes, at most 10000 are possible"
+        );
+        assert_eq!(
+            check("w[1..99999999999999999999999]"),
+            "! `99999999999999999999` is no whole number"
+        );
         assert_eq!(check("w[a,b]"), "! `[a,b]` is no range");
         assert_eq!(check("w[1..2][1..2]"), "! only one range is possible in a name");
         assert_eq!(check("w[1..2"), "! the range has no `]`");

@@ -16,7 +16,7 @@ mod service;
 
 pub(in crate::config) use environment::{Environment, Role};
 pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, Stage};
-pub(in crate::config) use service::{Pipeline, Promote, Service, Target};
+pub(in crate::config) use service::{Pipeline, Promote, Service};
 
 /// `confirm_above`: a quarter of all targets in one commit is more often a slip than a wish.
 pub(in crate::config) const CONFIRM_ABOVE: Share = Share::Percent(25);

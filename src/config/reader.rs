@@ -262,7 +262,7 @@ impl<K: Leaf, V: Read> Read for Keyed<K, V> {
     }
 
     fn read(node: &Node<'_>, at: &mut Reader<'_>) -> Option<Self> {
-        let mut read = Some(Vec::new());
+        let mut read: Option<Vec<(At<K>, V)>> = Some(Vec::new());
         for entry in at.map(node)? {
             let place = at.place(&entry.key.span);
             let name = Scalar { text: entry.key.text.clone(), style: entry.key.style };
@@ -279,7 +279,7 @@ impl<K: Leaf, V: Read> Read for Keyed<K, V> {
                 all
             });
         }
-        read
+        read.map(Self)
     }
 }
 

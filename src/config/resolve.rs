@@ -11,9 +11,9 @@ use crate::text::Diagnostic;
 
 use super::files::{Commons, File, Notes, ROOT};
 use super::place::Finding;
+use super::raw;
 use super::reader::any_error;
 use super::snapshot::{Environment, Recipe, Root};
-use super::raw;
 
 mod environment;
 mod recipe;
@@ -113,7 +113,8 @@ pub(super) fn commons(files: &Commons) -> World {
         .map(|all| all.into_iter().flatten().collect());
     let mut recipes = BTreeMap::new();
     for (name, file) in &files.recipes {
-        let known = settle(&mut found, file, |raw, notes| recipe::resolve(raw, gates.as_ref(), notes));
+        let known =
+            settle(&mut found, file, |raw, notes| recipe::resolve(raw, gates.as_ref(), notes));
         recipes.insert(name.clone(), known);
     }
     let mut pipelines = BTreeMap::new();

@@ -189,9 +189,8 @@ impl Loaded {
 
     /// Keeps recipes that are broken or gone only while a service that is held speaks of them.
     fn lay_ghosts(&mut self) {
-        let good = |name: &RecipeName| {
-            self.world.recipes.get(name).is_some_and(|it| it.good().is_some())
-        };
+        let good =
+            |name: &RecipeName| self.world.recipes.get(name).is_some_and(|it| it.good().is_some());
         let used: BTreeSet<&RecipeName> =
             self.snapshot.services.values().map(|it| &it.recipe).collect();
         let ghosts: BTreeSet<RecipeName> =

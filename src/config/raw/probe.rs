@@ -9,9 +9,7 @@ use crate::config::snapshot;
 use crate::model::{Argv, Probe};
 use crate::text::Node;
 
-use super::{
-    ABSENT_STATUS, GATE_MAX_AGE, GATE_PATIENCE, PROBE_TIMEOUT_SECS, SMOKE_TIMEOUT_SECS,
-};
+use super::{ABSENT_STATUS, GATE_MAX_AGE, GATE_PATIENCE, PROBE_TIMEOUT_SECS, SMOKE_TIMEOUT_SECS};
 
 record! {
     /// A question, as a command or a look at a URL; exit status 0 or HTTP 2xx is yes.

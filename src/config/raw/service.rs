@@ -7,7 +7,9 @@ use crate::config::calendar::Window;
 use crate::config::place::{At, Place};
 use crate::config::reader::{Keyed, Read, Reader, Shape, record};
 use crate::config::snapshot;
-use crate::model::{EnvironmentName, GateName, PipelineName, RecipeName, Ref, RoleName, ServiceName};
+use crate::model::{
+    EnvironmentName, GateName, PipelineName, RecipeName, Ref, RoleName, ServiceName,
+};
 use crate::text::Node;
 
 use super::probe::{Plain, Smoke};

@@ -20,10 +20,16 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         known.insert(value.clone(), role);
     }
     if roles.0.is_empty() {
-        notes.error(name.place, "bad-value", "the environment has no roles", "name at least one, with its nodes");
+        notes.error(
+            name.place,
+            "bad-value",
+            "the environment has no roles",
+            "name at least one, with its nodes",
+        );
     }
     if count > NODES_MAX {
-        let message = format!("the environment has {count} nodes, at most {NODES_MAX} are possible");
+        let message =
+            format!("the environment has {count} nodes, at most {NODES_MAX} are possible");
         notes.error(name.place, "too-many-nodes", message, "split it into several environments");
     }
     let gates = gates.iter().flat_map(|it| &it.0);

@@ -79,9 +79,18 @@ fn stage(raw: &raw::Stage, gates: Option<&BTreeSet<&str>>, notes: &mut Notes<'_>
     match (kind, idempotent, &on.value) {
         (StageKind::Run, Some(At { place, .. }), _) => {
             let message = "`idempotent` is for migrations";
-            notes.error(*place, "bad-value", message, "stages of kind run are always safe to repeat; remove it");
+            notes.error(
+                *place,
+                "bad-value",
+                message,
+                "stages of kind run are always safe to repeat; remove it",
+            );
         }
-        (StageKind::Migrate { .. } | StageKind::PostMigrate { .. }, _, raw::On::All | raw::On::Roles(_)) => {
+        (
+            StageKind::Migrate { .. } | StageKind::PostMigrate { .. },
+            _,
+            raw::On::All | raw::On::Roles(_),
+        ) => {
             let message = format!("stage `{}` is a migration, which runs once", name.value);
             notes.error(on.place, "bad-value", message, "write `on: deploy_node`");
         }

@@ -49,8 +49,9 @@ pub(in crate::config) fn service(
             for file in files {
                 let other = if file.path == first.path { last } else { first };
                 let message = format!("service `{name}` is also described by {}", other.path);
-                let diagnostic = Diagnostic::error(file.path.as_str(), "repeated", message)
-                    .hint("names of services are unique in the repository; remove one of the files");
+                let diagnostic = Diagnostic::error(file.path.as_str(), "repeated", message).hint(
+                    "names of services are unique in the repository; remove one of the files",
+                );
                 found.push(Finding::whole(diagnostic));
             }
         }
@@ -67,7 +68,12 @@ fn fault<T>(known: Option<&Known<T>>) -> Option<String> {
     }
 }
 
-fn join(raw: &raw::Service, file: &File<raw::Service>, world: &World, notes: &mut Notes<'_>) -> Service {
+fn join(
+    raw: &raw::Service,
+    file: &File<raw::Service>,
+    world: &World,
+    notes: &mut Notes<'_>,
+) -> Service {
     let raw::Service { name, recipe, pipeline, artifacts, blocked, hotfixes, targets } = raw;
     let known_recipe = world.recipes.get(&recipe.value);
     if known_recipe.is_none() {
@@ -101,7 +107,8 @@ fn join(raw: &raw::Service, file: &File<raw::Service>, world: &World, notes: &mu
             let message = format!("`{}` is blocked, and so not deployed", own.reference.value);
             notes.warning(own.reference.place, "blocked", message, "write another ref");
         }
-        let base = shared.and_then(|it| it.targets.0.iter().find(|(it, _)| it.value == *environment));
+        let base =
+            shared.and_then(|it| it.targets.0.iter().find(|(it, _)| it.value == *environment));
         let base = base.map(|(_, shared)| shared);
         let through = pipeline.as_ref().map_or(*place, |it| it.place);
         let (promote, inherited) = match (&own.promote, base.and_then(|it| it.promote.as_ref())) {
@@ -195,9 +202,12 @@ fn check_promote(target: &Target<'_>, names: &BTreeSet<&EnvironmentName>, notes:
             let message = format!("`{here}` is promoted after itself");
             notes.error(place, "promotion-circle", message, "name the environment before it");
         } else if !names.contains(after) {
-            let message = format!("`{here}` is promoted after `{after}`, where this service has no target");
+            let message =
+                format!("`{here}` is promoted after `{after}`, where this service has no target");
             let near = crate::text::closest(after.as_str(), names.iter().map(|it| it.as_str()));
-            let hint = near.map(|it| format!("did you mean `{it}`?")).unwrap_or_else(|| format!("add a target `{after}`, or name another"));
+            let hint = near
+                .map(|it| format!("did you mean `{it}`?"))
+                .unwrap_or_else(|| format!("add a target `{after}`, or name another"));
             notes.error(place, "unknown-name", message, hint);
         } else if !seen.insert(after) {
             let message = format!("`{after}` is there twice");
@@ -207,7 +217,12 @@ fn check_promote(target: &Target<'_>, names: &BTreeSet<&EnvironmentName>, notes:
 }
 
 /// Checks a target against the environment that it is in, and the recipe that brings refs there.
-fn check_target(target: &Target<'_>, environment: &Environment, recipe: Option<&Arc<Recipe>>, notes: &mut Notes<'_>) {
+fn check_target(
+    target: &Target<'_>,
+    environment: &Environment,
+    recipe: Option<&Arc<Recipe>>,
+    notes: &mut Notes<'_>,
+) {
     let here = target.environment;
     if let Some((promote, through)) = target.promote {
         for (gate, place) in promote.rules.gates.iter().zip(&promote.gates) {
@@ -221,7 +236,12 @@ fn check_target(target: &Target<'_>, environment: &Environment, recipe: Option<&
     if let Some((roles, through)) = target.roles {
         if roles.is_empty() {
             let message = format!("the service has no roles in `{here}`");
-            notes.error(through.unwrap_or(target.place), "bad-value", message, "leave `roles` out for all of them");
+            notes.error(
+                through.unwrap_or(target.place),
+                "bad-value",
+                message,
+                "leave `roles` out for all of them",
+            );
         }
         for At { value, place } in roles {
             if !environment.roles.contains_key(value) {
@@ -261,8 +281,10 @@ fn check_stages(
                 for role in roles {
                     uncovered.remove(role);
                     if !environment.roles.contains_key(role) {
-                        let message = format!("{of} is for role `{role}`, which `{here}` does not have");
-                        let hint = format!("add it to environments/{here}.yaml, or use another recipe");
+                        let message =
+                            format!("{of} is for role `{role}`, which `{here}` does not have");
+                        let hint =
+                            format!("add it to environments/{here}.yaml, or use another recipe");
                         notes.error(target.place, "unknown-name", message, hint);
                     }
                 }
@@ -271,26 +293,44 @@ fn check_stages(
         for gate in &stage.gates {
             match gate {
                 StageGate::Named(gate) if !environment.gates.contains_key(gate) => {
-                    let message = format!("{of} has the gate `{gate}`, which `{here}` does not have");
+                    let message =
+                        format!("{of} has the gate `{gate}`, which `{here}` does not have");
                     let hint = format!("add it to `gates` in environments/{here}.yaml");
                     notes.error(target.place, "unknown-name", message, hint);
                 }
                 StageGate::Smoke if !target.smoke => {
-                    let message = format!("{of} has the gate `smoke`, and `{here}` has no smoke test");
-                    notes.warning(target.place, "no-smoke-test", message, "add `smoke` to this target");
+                    let message =
+                        format!("{of} has the gate `smoke`, and `{here}` has no smoke test");
+                    notes.warning(
+                        target.place,
+                        "no-smoke-test",
+                        message,
+                        "add `smoke` to this target",
+                    );
                 }
                 StageGate::Smoke | StageGate::Named(_) | StageGate::Bake(_) => {}
             }
         }
     }
     for role in uncovered {
-        let message = format!("no stage of recipe `{}` brings refs to role `{role}` of `{here}`", recipe.name);
-        notes.warning(target.place, "role-left-out", message, "add the role to a stage, or name the target's `roles`");
+        let message = format!(
+            "no stage of recipe `{}` brings refs to role `{role}` of `{here}`",
+            recipe.name
+        );
+        notes.warning(
+            target.place,
+            "role-left-out",
+            message,
+            "add the role to a stage, or name the target's `roles`",
+        );
     }
 }
 
 /// Targets that are promoted after one another in a circle never move.
-fn check_circle(edges: &BTreeMap<&EnvironmentName, (&[EnvironmentName], Place)>, notes: &mut Notes<'_>) {
+fn check_circle(
+    edges: &BTreeMap<&EnvironmentName, (&[EnvironmentName], Place)>,
+    notes: &mut Notes<'_>,
+) {
     let mut waits: BTreeMap<&EnvironmentName, usize> = BTreeMap::new();
     let mut followers: BTreeMap<&EnvironmentName, Vec<&EnvironmentName>> = BTreeMap::new();
     for (here, (after, _)) in edges {
