@@ -1,8 +1,10 @@
 //! Towpath: from a config change to a proven, promoted rollout.
 
-pub mod config;
-pub mod controller;
 pub mod model;
+pub mod text;
+
+pub mod config;
 pub mod observe;
-pub mod planner;
 pub mod rollout;
+pub mod planner;
+pub mod controller;

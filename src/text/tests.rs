@@ -1,0 +1,7 @@
+//! Tests of the room, by what is asked of it.
+
+mod edits;
+mod inserts;
+mod properties;
+mod reading;
+mod scalars;
