@@ -56,7 +56,7 @@ impl Core {
         let Head { revision, descends } = match head {
             Ok(head) => head,
             Err(why) => {
-                self.trouble(why, turn);
+                self.cannot_read(why, turn);
                 return Ok(());
             }
         };
@@ -93,7 +93,7 @@ impl Core {
         let changes = match changes {
             Ok(changes) => changes,
             Err(why) => {
-                self.trouble(why, turn);
+                self.cannot_read(why, turn);
                 return Ok(());
             }
         };
@@ -150,7 +150,7 @@ impl Core {
         }
     }
 
-    fn trouble(&mut self, why: String, turn: &mut Turn) {
+    fn cannot_read(&mut self, why: String, turn: &mut Turn) {
         self.trouble = Some(why);
         self.alarm(turn.now.after(READ_AGAIN), Alarm::Poll);
     }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::config::{Loaded, Snapshot};
-use crate::model::{EnvironmentName, Epoch, GateName, Ref, RolloutId, ServiceName, Target, Timestamp};
+use crate::model::{
+    EnvironmentName, Epoch, GateName, Ref, RolloutId, ServiceName, Target, Timestamp,
+};
 use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId};

@@ -35,8 +35,7 @@ impl Core {
 
     /// Sends out what there is room for. Nothing is asked during a rollout: it looks for itself.
     pub(super) fn send_surveys(&mut self, turn: &mut Turn) {
-        let under_way =
-            self.flights.iter().filter(|it| matches!(it, Flight::Survey(_))).count();
+        let under_way = self.flights.iter().filter(|it| matches!(it, Flight::Survey(_))).count();
         let mut room = self.limits.surveys_at_once.saturating_sub(under_way);
         while room > 0
             && let Some(target) = self.queue.pop_front()
@@ -178,7 +177,9 @@ impl Core {
             .and_then(|it| it.services.get(&service))
             .map(|it| {
                 let targets = it.targets.iter();
-                targets.map(|(name, spec)| (Target::new(&service, name), spec.reference.clone())).unzip()
+                targets
+                    .map(|(name, spec)| (Target::new(&service, name), spec.reference.clone()))
+                    .unzip()
             })
             .unwrap_or_default();
         // Refs that nobody wants any more are asked about again if they come back.

@@ -17,12 +17,7 @@ enum Answer {
 
 impl Core {
     /// Does what a person asks, or says why not.
-    pub(super) fn obey(
-        &mut self,
-        ask: Ask,
-        ticket: Ticket,
-        turn: &mut Turn,
-    ) -> Result<(), Fatal> {
+    pub(super) fn obey(&mut self, ask: Ask, ticket: Ticket, turn: &mut Turn) -> Result<(), Fatal> {
         let answer = if ask.reason.trim().is_empty() && needs_reason(&ask.command) {
             Err(Refusal::NoReason)
         } else {
@@ -62,7 +57,10 @@ impl Core {
             }
             Command::Promote { target, reference } => {
                 let Some(reference) = reference.or_else(|| self.proposed_ref(&target)) else {
-                    let why = format!("nothing is ready to be promoted to {target}: `towpath explain {} {}` says why", target.service, target.environment);
+                    let why = format!(
+                        "nothing is ready to be promoted to {target}: `towpath explain {} {}` says why",
+                        target.service, target.environment
+                    );
                     return Ok(Err(Refusal::NotNow(why)));
                 };
                 let said = format!("{reference} will be promoted to {target} when its gates agree");
@@ -74,7 +72,9 @@ impl Core {
             Command::Abort { target, now } => {
                 let stopping = match self.ledger.rollouts.get(&target) {
                     None => Some(format!("no rollout is under way at {target}")),
-                    Some(it) if it.stopping().is_some() => Some("it is being ended already".to_owned()),
+                    Some(it) if it.stopping().is_some() => {
+                        Some("it is being ended already".to_owned())
+                    }
                     Some(_) => None,
                 };
                 if let Some(why) = stopping {
@@ -87,7 +87,13 @@ impl Core {
             }
             Command::Retry { target } => return self.retry(target, ask.command, word, turn),
             Command::Resume { target } => {
-                return self.intervene(&target, ask.command, What::Resumed(word.clone()), word, turn);
+                return self.intervene(
+                    &target,
+                    ask.command,
+                    What::Resumed(word.clone()),
+                    word,
+                    turn,
+                );
             }
             Command::Exclude { target, node } => {
                 let what = What::Excluded { node, word: word.clone() };
@@ -204,12 +210,12 @@ impl Core {
         if self.ledger.rollouts.contains_key(&target) {
             return self.intervene(&target, command, What::Retried(word.clone()), word, turn);
         }
-        let waits = self
-            .ledger
-            .history(&target)
-            .is_some_and(|it| it.stopped.is_some() || it.rebuilt);
+        let waits =
+            self.ledger.history(&target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
         if !waits {
-            return Ok(Err(Refusal::NotNow(format!("nothing at {target} waits to be tried again"))));
+            return Ok(Err(Refusal::NotNow(format!(
+                "nothing at {target} waits to be tried again"
+            ))));
         }
         self.write(command, word, turn)?;
         self.touch(target.clone());
@@ -234,10 +240,7 @@ impl Core {
             .map(|it| it.approvers.clone())
             .unwrap_or_default();
         if !approvers.is_empty() && !approvers.contains(&word.by) {
-            let why = format!(
-                "{} is not among the approvers of {}",
-                word.by, target.environment
-            );
+            let why = format!("{} is not among the approvers of {}", word.by, target.environment);
             return Ok(Err(Refusal::NotAllowed(why)));
         }
         let said = format!("{} approved {reference} for {target}", word.by);
@@ -289,7 +292,9 @@ impl Core {
             past.map(|it| &it.reference).find(|it| **it != from).cloned()
         };
         let Some(to) = to.or_else(last_good) else {
-            return not_now(format!("no earlier ref is known to have run at {target}: name one with --to"));
+            return not_now(format!(
+                "no earlier ref is known to have run at {target}: name one with --to"
+            ));
         };
         if to == from {
             return not_now(format!("{target} is set to {to} already"));

@@ -102,8 +102,8 @@ impl Core {
         let fail = |why: String| (Verdict::Fail { why: why.clone() }, vec![why]);
         let files = changes.len();
         let preview = loaded.preview(changes);
-        if let Some(finding) = preview.findings.first() {
-            return fail(format!("validate: {}", finding.line()));
+        if let Some(finding) = preview.findings.iter().find(|it| it.is_error()) {
+            return fail(format!("validate: {}", finding));
         }
         if files != 1 {
             return fail(format!("it changes {files} files, a promotion changes one"));
@@ -247,7 +247,8 @@ impl Core {
         let Some(proposal) = self.ledger.history(target).and_then(|it| it.proposal.clone()) else {
             return Ok(());
         };
-        let now = self.snapshot().and_then(|it| it.spec(target)).map(|it| it.target.reference.clone());
+        let now =
+            self.snapshot().and_then(|it| it.spec(target)).map(|it| it.target.reference.clone());
         let Some(now) = now.filter(|it| *it != proposal.from && *it != proposal.reference) else {
             return Ok(());
         };
@@ -259,7 +260,10 @@ impl Core {
     /// Targets with an open merge request of ours.
     pub(super) fn proposed(&self) -> Vec<Target> {
         let histories = self.ledger.histories.iter();
-        histories.filter(|(_, it)| it.proposal.is_some()).map(|(target, _)| target.clone()).collect()
+        histories
+            .filter(|(_, it)| it.proposal.is_some())
+            .map(|(target, _)| target.clone())
+            .collect()
     }
 
     fn touch_promoted(&mut self) {

@@ -152,11 +152,11 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Op(id.clone(), op));
+        self.touch(target.clone());
         let Some(rollout) = self.ledger.rollouts.get(target).filter(|it| it.plan().id == *id)
         else {
             return Ok(()); // Of a rollout that is over.
         };
-        self.touch(target.clone());
         let Some(OpState::Running { attempt: now, since, waiting, errors }) = rollout.state(op)
         else {
             return Ok(()); // Cut off meanwhile.

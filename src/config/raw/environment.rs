@@ -3,7 +3,6 @@
 use crate::config::leaves::NodeRange;
 use crate::config::place::At;
 use crate::config::reader::{Keyed, Read, Reader, Shape, record};
-use crate::config::snapshot;
 use crate::model::{EnvironmentName, GateName, NodeName, PersonName, RoleName, Share};
 use crate::text::{Node, Value};
 
@@ -47,7 +46,7 @@ record! {
 
 /// How nodes are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Connect(pub(in crate::config) snapshot::Connect);
+pub(in crate::config) struct Connect(pub(in crate::config) crate::model::Connect);
 
 record! {
     /// A choice of connection with settings.
@@ -71,7 +70,7 @@ impl Read for Connect {
     }
 
     fn read(node: &Node<'_>, at: &mut Reader<'_>) -> Option<Self> {
-        let local = |directory| Some(Self(snapshot::Connect::Local { directory }));
+        let local = |directory| Some(Self(crate::model::Connect::Local { directory }));
         match &node.value {
             Value::Map(_) => local(ConnectMap::read(node, at)?.local.directory),
             Value::Scalar(scalar) if scalar.text == "local" => local(None),

@@ -7,7 +7,9 @@ use crate::text::render;
 
 #[test]
 fn the_base_means_what_it_says() {
-    check_meaning("", expect![[r#"
+    check_meaning(
+        "",
+        expect![[r#"
         environment production version `cat version` 30s absent 1
           web: web-1 web-2 web-3 web-4; batch 10% min 0% failures 0
           gate quiet: `test -e quiet` 30s
@@ -19,7 +21,8 @@ fn the_base_means_what_it_says() {
         service shop by simple
           production 1.4.1 after staging auto false bake 0ms
           staging 1.4.2
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -339,6 +342,7 @@ fn findings_are_shown_with_their_lines() {
           |                            ^^^^
           |
           = help: quote it: '1.10'
-    "#]].assert_eq(&render(&loaded.diagnostics(), source, false));
+    "#]]
+    .assert_eq(&render(&loaded.diagnostics(), source, false));
     assert_eq!(shown(&loaded.findings()).lines().count(), 2);
 }
