@@ -2,3 +2,6 @@
 
 pub mod model;
 pub mod observe;
+
+pub mod drivers;
+pub mod record;
