@@ -18,6 +18,5 @@ pub fn now() -> Timestamp {
 pub(crate) fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::from_secs(secs)
-        + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::from_secs(secs) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -20,11 +20,7 @@ pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Nodes of a fleet, and the place beside the controller.
 pub trait Fleet: Send + Sync {
     /// From now on the place refuses every epoch lower than this one.
-    fn fence<'a>(
-        &'a self,
-        place: &'a Place,
-        epoch: Epoch,
-    ) -> Answering<'a, Result<(), NodeError>>;
+    fn fence<'a>(&'a self, place: &'a Place, epoch: Epoch) -> Answering<'a, Result<(), NodeError>>;
 
     /// Starts the step or finds it by its key, and waits for its end. Safe to repeat, also after
     /// a crash, and at the same time; dropping the future leaves the step running.

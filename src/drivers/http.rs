@@ -99,3 +99,6 @@ fn explain(error: reqwest::Error) -> String {
     }
     one_line(why.as_bytes(), WHY_MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,24 +7,28 @@
 //! - an exit file means Done, whoever still holds the lock: daemons that a step started inherit it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::process::Process;
-use crate::drivers::fleet::{Exit, StepEnd};
-use crate::model::{Epoch, Timestamp};
-
-/// Largest marker we read. The exit file holds at most 4 KiB of text and some lines.
-const MARKER_MAX: u64 = 8 * 1024;
+use super::markers::{
+    MARKER_MAX, Start, format_end, format_start, garbled, parse_end, parse_start, read_marker,
+    write_marker,
+};
+use crate::drivers::fleet::StepEnd;
+use crate::model::Epoch;
 
 /// How often a lock that another holds is tried: a look at it takes microseconds.
 const CLAIM_TRIES: u32 = 5;
 /// Between two of these tries.
 const CLAIM_RETRY: Duration = Duration::from_millis(2);
+
+/// Directories that may be new with a node: steps, .towpath, the node, its environment, the root,
+/// and what the root is in.
+const MADE_MAX: usize = 6;
 
 /// The `.towpath` directory of one place.
 #[derive(Clone, Debug)]
@@ -49,29 +53,19 @@ pub(super) enum Seen {
     Lost(Start),
 }
 
-/// The start marker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Start {
-    /// Which boot of the machine: processes of another one are gone.
-    pub(super) boot: String,
-    /// Which namespace the process ids belong to.
-    pub(super) namespace: String,
-    /// Who watches over the command.
-    pub(super) runner: Process,
-    /// The command, also leader of its process group.
-    pub(super) command: Process,
-    /// When, by the wall.
-    pub(super) at: Timestamp,
-    /// When its time is over, since boot.
-    pub(super) deadline: Duration,
-    /// The how-manieth time under this key; more than 1 only after a loss.
-    pub(super) tries: u32,
-}
-
 impl NodeFiles {
     /// Makes the directories that are not there.
     pub(super) fn create(&self) -> io::Result<()> {
-        fs::create_dir_all(self.steps())
+        let steps = self.steps();
+        if steps.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&steps)?;
+        // What will be durable in it needs its way there to be durable.
+        for above in steps.ancestors().take(MADE_MAX) {
+            File::open(above)?.sync_all()?;
+        }
+        Ok(())
     }
 
     /// Where the steps are.
@@ -297,107 +291,11 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn garbled(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the {what} is garbled"))
-}
-
-fn read_marker(path: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut text = String::new();
-    file.take(MARKER_MAX).read_to_string(&mut text)?;
-    Ok(Some(text))
-}
-
-/// Writes a marker so that after any crash it is there wholly or not at all. One writer at a time.
-fn write_marker(dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    let aside = dir.join(format!("{name}.new"));
-    // Not truncated before the write, so that reserved space stays ours.
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&aside)?;
-    file.write_all(text.as_bytes())?;
-    file.set_len(text.len() as u64)?;
-    file.sync_all()?;
-    fs::rename(&aside, dir.join(name))?;
-    File::open(dir)?.sync_all()
-}
-
-fn format_start(start: &Start) -> String {
-    let Start { boot, namespace, runner, command, at, deadline, tries } = start;
-    format!(
-        "towpath-start 1\nboot {boot}\nnamespace {namespace}\nrunner {runner}\ncommand {command}\nat {}\ndeadline {}\ntries {tries}\n",
-        at.0,
-        deadline.as_millis(),
-    )
-}
-
-fn parse_start(text: &str) -> Option<Start> {
-    let mut lines = text.strip_prefix("towpath-start 1\n")?.lines();
-    let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
-    Some(Start {
-        boot: field("boot")?.to_owned(),
-        namespace: field("namespace")?.to_owned(),
-        runner: Process::parse(field("runner")?)?,
-        command: Process::parse(field("command")?)?,
-        at: Timestamp(field("at")?.parse().ok()?),
-        deadline: Duration::from_millis(field("deadline")?.parse().ok()?),
-        tries: field("tries")?.parse().ok()?,
-    })
-}
-
-fn format_end(end: &StepEnd) -> String {
-    let StepEnd { exit, started_at, finished_at, tail } = end;
-    let exit = match exit {
-        Exit::Code(code) => format!("code {code}"),
-        Exit::Signal(signal) => format!("signal {signal}"),
-        Exit::TimedOut => "timed-out".to_owned(),
-        Exit::Killed => "killed".to_owned(),
-    };
-    let (started, finished, length) = (started_at.0, finished_at.0, tail.len());
-    format!("towpath-exit 1\n{exit}\nstarted {started}\nfinished {finished}\ntail {length}\n{tail}")
-}
-
-fn parse_end(text: &str) -> Option<StepEnd> {
-    let mut parts = text.strip_prefix("towpath-exit 1\n")?.splitn(5, '\n');
-    let exit = match parts.next()?.split_once(' ') {
-        Some(("code", code)) => Exit::Code(code.parse().ok()?),
-        Some(("signal", signal)) => Exit::Signal(signal.parse().ok()?),
-        Some(_) => return None,
-        None => match text.lines().nth(1)? {
-            "timed-out" => Exit::TimedOut,
-            "killed" => Exit::Killed,
-            _ => return None,
-        },
-    };
-    let started_at = Timestamp(parts.next()?.strip_prefix("started ")?.parse().ok()?);
-    let finished_at = Timestamp(parts.next()?.strip_prefix("finished ")?.parse().ok()?);
-    let length: usize = parts.next()?.strip_prefix("tail ")?.parse().ok()?;
-    let tail = parts.next()?.to_owned();
-    (tail.len() == length).then_some(StepEnd { exit, started_at, finished_at, tail })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::process::Process;
     use super::*;
-
-    #[test]
-    fn an_exit_file_reads_back_and_a_cut_one_does_not() {
-        for exit in [Exit::Code(3), Exit::Signal(9), Exit::TimedOut, Exit::Killed] {
-            let end = StepEnd {
-                exit,
-                started_at: Timestamp(5),
-                finished_at: Timestamp(7),
-                tail: "two\nlines\n".to_owned(),
-            };
-            let text = format_end(&end);
-            assert_eq!(parse_end(&text), Some(end));
-            for cut in 0..text.len() {
-                assert_eq!(parse_end(&text[..cut]), None, "{cut}");
-            }
-        }
-    }
+    use crate::model::Timestamp;
 
     #[test]
     fn a_start_marker_reads_back_and_one_of_another_boot_is_lost() {

@@ -4,14 +4,18 @@
 //! Invariant: nothing here is needed for a step to end and be remembered. The controller may die
 //! between any two lines; what the runner wrote says the rest.
 
+mod watch;
+
+mod runner;
+mod supervise;
+
 mod files;
+mod markers;
 mod order;
 mod output;
 mod process;
 mod prune;
-mod runner;
 mod version;
-mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -23,14 +27,12 @@ use tokio::io::AsyncReadExt as _;
 
 use self::files::{NodeFiles, Seen};
 use self::order::{Order, Report, Siblings};
-use super::fleet::{
-    Answering, Fleet, NodeError, Place, Step, StepEnd, StepState, VersionQuestion,
-};
+use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState, VersionQuestion};
 use crate::model::{Epoch, Ref, StepKey};
 use crate::observe::Fact;
 
-pub use self::runner::runner_main;
 pub(crate) use self::output::one_line;
+pub use self::runner::runner_main;
 
 /// How often a runner is started that dies before it begins the step.
 const STARTS_MAX: u32 = 3;
@@ -42,10 +44,8 @@ const REPORT_MAX: u64 = 4096;
 /// What every command finds in its environment; `TOWPATH_*` and what the caller names come on top.
 /// Nothing of the controller's own environment, where its secrets are.
 /// `HOME` is the place's own directory.
-const VARIABLES: [(&str, &str); 2] = [
-    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-    ("LANG", "C.UTF-8"),
-];
+const VARIABLES: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
 
 /// All local nodes under one root.
 #[derive(Clone, Debug)]
@@ -222,11 +222,7 @@ impl Local {
 }
 
 impl Fleet for Local {
-    fn fence<'a>(
-        &'a self,
-        place: &'a Place,
-        epoch: Epoch,
-    ) -> Answering<'a, Result<(), NodeError>> {
+    fn fence<'a>(&'a self, place: &'a Place, epoch: Epoch) -> Answering<'a, Result<(), NodeError>> {
         Box::pin(self.raise_fence(place, epoch))
     }
 

@@ -81,8 +81,8 @@ impl Order {
         if args.next()? != "--" {
             return None;
         }
-        let argv: Vec<OsString> = args.collect();
-        (!argv.is_empty()).then_some(Self { argv, ..order })
+        let command: Vec<OsString> = args.collect();
+        (!command.is_empty()).then_some(Self { argv: command, ..order })
     }
 }
 

@@ -102,7 +102,7 @@ fn printable(bytes: &[u8]) -> String {
 /// One line of it, for a sentence.
 pub(crate) fn one_line(bytes: &[u8], max: usize) -> String {
     let text = printable(&bytes[..bytes.len().min(max)]);
-    text.trim().escape_debug().to_string()
+    text.trim().replace('\n', "\\n").replace('\t', "\\t")
 }
 
 fn turns_text(c: char) -> bool {

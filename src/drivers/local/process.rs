@@ -35,9 +35,8 @@ impl Process {
 
     /// Whether it lives. A zombie does not.
     pub(super) fn alive(self) -> io::Result<bool> {
-        Ok(stat(self.id)?.is_some_and(|(state, begun)| {
-            begun == self.begun && !matches!(state, 'Z' | 'X' | 'x')
-        }))
+        Ok(stat(self.id)?
+            .is_some_and(|(state, begun)| begun == self.begun && !matches!(state, 'Z' | 'X' | 'x')))
     }
 
     /// As the kernel wants it.

@@ -52,11 +52,11 @@ impl Local {
         absent: Option<u8>,
     ) -> Result<Option<Ref>, String> {
         let directory = self.prepare(place).await.map_err(|error| error.to_string())?;
-        let Some((program, args)) = argv.split_first() else {
+        let Some((program, rest)) = argv.split_first() else {
             return Err("there is no program to run".to_owned());
         };
         let mut command = Command::new(program);
-        command.args(args).env_clear().envs(self.environment(place, variables));
+        command.args(rest).env_clear().envs(self.environment(place, variables));
         let answered = tokio::time::timeout(timeout, answer(command, &directory)).await;
         let (status, stdout, stderr) = match answered {
             Err(_) => return Err(format!("no answer within {}", format_duration(timeout))),

@@ -7,7 +7,8 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::files::{Seen, Start, StepFiles};
+use super::files::{Seen, StepFiles};
+use super::markers::Start;
 use super::process::{GRACE, Process, group_exists, signal_group};
 use super::{Local, blocking};
 use crate::drivers::clock;
@@ -121,7 +122,10 @@ async fn ended_or(process: Option<Process>, pause: Duration) {
     let _ = tokio::time::timeout(pause, ended).await;
 }
 
-#[expect(deprecated, reason = "an OwnedFd stays open as long as it is watched; the other is unsafe")]
+#[expect(
+    deprecated,
+    reason = "an OwnedFd stays open as long as it is watched; the other is unsafe"
+)]
 fn open(process: Process) -> Option<AsyncFd<std::os::fd::OwnedFd>> {
     let watched = pidfd_open(process.pid()?, PidfdFlags::NONBLOCK).ok()?;
     // Another may have its id by now.

@@ -22,11 +22,7 @@ pub(super) struct Holder {
 
 impl Holder {
     /// Takes the lock beside `journal`, or says who has it.
-    pub(super) fn take(
-        journal: &Path,
-        holder: &str,
-        now: Timestamp,
-    ) -> Result<Self, JournalError> {
+    pub(super) fn take(journal: &Path, holder: &str, now: Timestamp) -> Result<Self, JournalError> {
         let mut path = OsString::from(journal);
         path.push(".lock");
         let path = PathBuf::from(path);

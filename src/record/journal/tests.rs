@@ -163,11 +163,8 @@ fn corruption_is_an_error_and_never_fewer_entries() {
 fn a_full_disk_poisons_and_loses_nothing() {
     let (_dir, path) = written();
     let mut journal = open(&path);
-    let pages: i64 = journal
-        .reader
-        .connection
-        .pragma_query_value(None, "page_count", |row| row.get(0))
-        .unwrap();
+    let pages: i64 =
+        journal.reader.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     journal
         .reader
         .connection
@@ -182,10 +179,10 @@ fn a_full_disk_poisons_and_loses_nothing() {
         }
     };
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!((error.to_string().as_str(), source.as_str()), (
-        "writing the journal",
-        "database or disk is full"
-    ));
+    assert_eq!(
+        (error.to_string().as_str(), source.as_str()),
+        ("writing the journal", "database or disk is full")
+    );
     assert!(matches!(journal.next_epoch(), Err(JournalError::Poisoned)));
     assert!(matches!(journal.append(&[], Timestamp(1)), Err(JournalError::Poisoned)));
     assert!(matches!(journal.prune("a"), Err(JournalError::Poisoned)));
