@@ -78,9 +78,9 @@ pub enum JournalError {
         /// Who, and since when.
         by: String,
     },
-    /// The lock file cannot be used.
-    #[error("locking {}", path.display())]
-    Lock {
+    /// The lock file, or the directory, cannot be used.
+    #[error("using {}", path.display())]
+    Files {
         /// Which file.
         path: PathBuf,
         /// Why not.
@@ -193,6 +193,7 @@ impl Journal {
         set_up(&connection).map_err(failed)?;
         if format == Format::Empty {
             create(&mut connection, now).map_err(failed)?;
+            sync_directory(path)?;
         }
         let (store, epoch) = read_store(&connection).map_err(failed)?;
         let (heads, last) = read_heads(&connection).map_err(failed)?;
@@ -340,6 +341,17 @@ fn read_heads(connection: &Connection) -> rusqlite::Result<(BTreeMap<String, Hea
         .optional()?
         .flatten();
     Ok((heads.collect::<Result<_, _>>()?, last.unwrap_or(0)))
+}
+
+/// Makes the name of a new file as durable as what is in it.
+fn sync_directory(path: &Path) -> Result<(), JournalError> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) | None => Path::new("."),
+    };
+    std::fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| JournalError::Files { path: directory.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ fn what_a_killed_controller_was_told_is_durable_is_there() {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut last = 0;
         for _ in 0..=round * 7 {
-            last = acknowledged(&lines.next().unwrap().unwrap()).unwrap();
+            let line = lines.next().unwrap().unwrap();
+            last = acknowledged(&line).ok_or(line).unwrap();
         }
         child.kill().unwrap();
         child.wait().unwrap();

@@ -211,10 +211,14 @@ impl StepFiles {
         Ok(None)
     }
 
-    /// Makes room for another try of a lost step: keeps its start marker as evidence, and takes
-    /// away the lock, which a daemon of the lost try may still hold.
+    /// Makes room for another try of a lost step: keeps its start marker and log as evidence, and
+    /// takes away the lock, which a daemon of the lost try may still hold.
     pub(super) fn set_lost_try_aside(&self, lost: &Start) -> io::Result<()> {
         fs::copy(self.dir.join("start"), self.dir.join(format!("start.{}", lost.tries)))?;
+        match fs::rename(self.log(), self.dir.join(format!("log.{}", lost.tries))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         for path in [self.lock_path(), self.kill_path(), self.doorbell()] {
             remove_if_there(&path)?;
         }
@@ -224,6 +228,11 @@ impl StepFiles {
     /// Writes the start marker durably.
     pub(super) fn write_start(&self, start: &Start) -> io::Result<()> {
         write_marker(&self.dir, "start", &format_start(start))
+    }
+
+    /// Takes back a start marker whose command never ran.
+    pub(super) fn unmark(&self) -> io::Result<()> {
+        remove_if_there(&self.dir.join("start"))
     }
 
     /// Takes the disk space that the exit file will need, while a full disk can still be refused.
@@ -284,7 +293,7 @@ fn retry(mut act: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<
     }
 }
 
-pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),

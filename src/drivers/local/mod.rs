@@ -2,7 +2,8 @@
 //! without a shell, watched over by a detached runner of their own.
 //!
 //! Invariant: nothing here is needed for a step to end and be remembered. The controller may die
-//! between any two lines; what the runner wrote says the rest.
+//! between any two lines; what the runner wrote says the rest. (Under systemd the controller's unit
+//! needs `KillMode=process`: else its end is the end of all runners.)
 
 mod watch;
 
@@ -21,6 +22,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use tokio::io::AsyncReadExt as _;
@@ -38,6 +40,8 @@ pub use self::runner::runner_main;
 const STARTS_MAX: u32 = 3;
 /// How often a step is begun under one key: a second loss is for a person to look at.
 const TRIES_MAX: u32 = 2;
+/// Longest that any step may run: a year, as in the config.
+const TIMEOUT_MAX: Duration = Duration::from_hours(366 * 24);
 /// Longest report of a runner; it is one line.
 const REPORT_MAX: u64 = 4096;
 
@@ -191,7 +195,7 @@ impl Local {
             store: self.store.clone(),
             key: step.key.as_str().to_owned(),
             epoch: step.epoch,
-            timeout: step.timeout,
+            timeout: step.timeout.min(TIMEOUT_MAX),
             not_after: step.not_after,
             rerun_lost: step.rerun_lost,
             siblings,

@@ -131,7 +131,7 @@ fn begin(order: &Order, node: &NodeFiles) -> io::Result<Result<Running, Report>>
     if alone {
         node.set_current(&order.key)?;
     }
-    let running = release(order, node, step, lock, tries)?;
+    let running = make(order, node, step, lock, tries)?;
     drop(gate);
     Ok(Ok(running))
 }
@@ -145,8 +145,8 @@ fn busy_with(node: &NodeFiles, key: &str) -> io::Result<Option<String>> {
     })
 }
 
-/// Makes the process, then the marker, then opens the gate.
-fn release(
+/// Makes the process, then the marker. The gate is still closed.
+fn make(
     order: &Order,
     node: &NodeFiles,
     step: StepFiles,
@@ -177,18 +177,12 @@ fn release(
         .process_group(0)
         .spawn()?;
     rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::CLOEXEC)?;
-    let marked = mark(order, node, &step, child.id(), tries);
-    match marked {
-        Ok(start) => {
-            if let Some(mut stdin) = child.stdin.take() {
-                // It can only have been killed meanwhile; its status will say so.
-                let _ = stdin.write_all(b"\n");
-            }
-            Ok(Running { step, start, child, output, bell, lock })
-        }
+    let gate = child.stdin.take();
+    match mark(order, node, &step, child.id(), tries) {
+        Ok(start) => Ok(Running { step, start, gate, child, output, bell, lock }),
         Err(error) => {
             // The gate never opens: the process reads end-of-file and goes.
-            drop(child.stdin.take());
+            drop(gate);
             let _ = child.wait();
             Err(error)
         }
@@ -208,7 +202,7 @@ fn mark(
         runner: Process::current()?,
         command: Process::of(command)?,
         at: clock::now(),
-        deadline: clock::since_boot() + order.timeout,
+        deadline: clock::since_boot().saturating_add(order.timeout),
         tries,
     };
     // The step's own directory must be as durable as the marker in it.

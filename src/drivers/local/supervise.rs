@@ -2,9 +2,9 @@
 //! someone asks. No polling: each source has a thread that says what it hears.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ChildStdin, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,10 +27,15 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 const EXIT_TRIES: u32 = 60;
 /// Between two of these tries.
 const EXIT_RETRY: Duration = Duration::from_millis(500);
-/// A step that has been let go.
+/// Stack of a listening thread: they do little, and there may be hundreds of runners.
+const STACK: usize = 128 * 1024;
+
+/// A step whose command waits at its gate.
 pub(super) struct Running {
     pub(super) step: StepFiles,
     pub(super) start: Start,
+    /// One byte lets the command go; closing it sends its process away.
+    pub(super) gate: Option<ChildStdin>,
     pub(super) child: Child,
     pub(super) output: io::PipeReader,
     pub(super) bell: File,
@@ -62,30 +67,29 @@ impl Reader {
     }
 }
 
-/// Sees the command to its end and writes the exit; the reader of its output may go on.
+/// Opens the gate, sees the command to its end and writes the exit; the reader of its output may
+/// go on.
 pub(super) fn watch_over(running: Running, timeout: Duration) -> io::Result<Reader> {
-    let Running { step, start, mut child, mut output, mut bell, lock } = running;
+    let Running { step, start, gate, child, output, bell, lock } = running;
     let log = Arc::new(Mutex::new(Log::new(File::create(step.log()).ok())));
-    let (tell, hear) = channel();
-    let reader = {
-        let (log, tell) = (Arc::clone(&log), tell.clone());
-        std::thread::spawn(move || {
-            read_output(&mut output, &log);
-            let _ = tell.send(Heard::OutputClosed);
-        })
+    let (reader, hear) = match listen(child, output, bell, &log) {
+        Ok(listening) => listening,
+        Err(error) => {
+            // It reads end-of-file and goes: it never ran.
+            drop(gate);
+            step.unmark()?;
+            return Err(error);
+        }
     };
-    {
-        let tell = tell.clone();
-        std::thread::spawn(move || {
-            let mut rung = [0; 16];
-            while matches!(bell.read(&mut rung), Ok(1..)) && tell.send(Heard::Bell).is_ok() {}
-        });
+    if let Some(mut gate) = gate {
+        // It can only have been killed meanwhile; its status will say so.
+        let _ = gate.write_all(b"\n");
     }
-    std::thread::spawn(move || wait_for(&mut child, &tell));
-
     let ended = supervise(&step, &start, &hear, timeout)?;
-    if !ended.output_closed {
-        let _ = hear.recv_timeout(OUTPUT_GRACE);
+    let until = clock::since_boot() + OUTPUT_GRACE;
+    let mut closed = ended.output_closed;
+    while !closed && let Ok(heard) = hear.recv_timeout(until.saturating_sub(clock::since_boot())) {
+        closed = matches!(heard, Heard::OutputClosed);
     }
     let end = StepEnd {
         exit: ended.exit,
@@ -95,7 +99,30 @@ pub(super) fn watch_over(running: Running, timeout: Duration) -> io::Result<Read
     };
     write_exit(&step, &end)?;
     drop(lock);
-    Ok(Reader(reader))
+    Ok(reader)
+}
+
+/// Starts the threads that hear.
+fn listen(
+    mut child: Child,
+    mut output: io::PipeReader,
+    mut bell: File,
+    log: &Arc<Mutex<Log>>,
+) -> io::Result<(Reader, Receiver<Heard>)> {
+    let (tell, hear) = channel();
+    let thread = || std::thread::Builder::new().stack_size(STACK);
+    let (its_log, its_tell) = (Arc::clone(log), tell.clone());
+    let reader = thread().spawn(move || {
+        read_output(&mut output, &its_log);
+        let _ = its_tell.send(Heard::OutputClosed);
+    })?;
+    let its_tell = tell.clone();
+    thread().spawn(move || {
+        let mut rung = [0; 16];
+        while matches!(bell.read(&mut rung), Ok(1..)) && its_tell.send(Heard::Bell).is_ok() {}
+    })?;
+    thread().spawn(move || wait_for(&mut child, &tell))?;
+    Ok((Reader(reader), hear))
 }
 
 fn wait_for(child: &mut Child, tell: &Sender<Heard>) {
@@ -130,7 +157,7 @@ fn supervise(
     timeout: Duration,
 ) -> io::Result<Ended> {
     let Some(group) = start.command.pid() else { return Err(io::ErrorKind::NotFound.into()) };
-    let mut until = clock::since_boot() + timeout;
+    let mut until = clock::since_boot().saturating_add(timeout);
     let mut ending = step.kill_asked().then_some(Ending::Killed);
     if ending.is_some() {
         signal_group(group, Signal::TERM);

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -13,6 +14,12 @@ use crate::model::Timestamp;
 
 /// Longest text we read from a lock file.
 const TEXT_MAX: u64 = 512;
+
+/// How often the lock is tried. A process that the last holder was just starting when it died has
+/// the lock too, for the moment until it becomes another program.
+const TRIES: u32 = 20;
+/// Between two of these tries.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds a store while it lives.
 #[derive(Debug)]
@@ -26,7 +33,7 @@ impl Holder {
         let mut path = OsString::from(journal);
         path.push(".lock");
         let path = PathBuf::from(path);
-        let failed = |source| JournalError::Lock { path: path.clone(), source };
+        let failed = |source| JournalError::Files { path: path.clone(), source };
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -34,7 +41,7 @@ impl Holder {
             .write(true)
             .open(&path)
             .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let by = read(&mut file).map_err(failed)?;
@@ -48,6 +55,16 @@ impl Holder {
         file.set_len(text.len() as u64).map_err(failed)?;
         Ok(Self { _file: file })
     }
+}
+
+fn lock(file: &File) -> rustix::io::Result<()> {
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 fn read(file: &mut File) -> io::Result<String> {
