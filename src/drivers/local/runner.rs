@@ -76,12 +76,12 @@ fn run(order: &Order) -> io::Result<()> {
             return Ok(());
         }
     };
-    let ended = watch_over(running, order.timeout)?;
+    let reader = watch_over(running, order.timeout)?;
     tell(&Report::Done);
     hang_up();
     prune::prune(&node, order.siblings);
     let _ = std::env::set_current_dir("/");
-    ended.join();
+    reader.join();
     Ok(())
 }
 
@@ -101,16 +101,13 @@ fn begin(order: &Order, node: &NodeFiles) -> io::Result<Result<Running, Report>>
         return Ok(Err(Report::Stale { fence }));
     }
     let step = node.step(&order.key);
-    let tries = match step.look()? {
+    let lost = match step.look()? {
         Seen::Done(_) | Seen::Starting | Seen::Running(_) | Seen::Orphaned(_) => {
             return Ok(Err(Report::Found));
         }
-        Seen::Lost(start) if order.rerun_lost => {
-            step.set_lost_try_aside(&start)?;
-            start.tries + 1
-        }
+        Seen::Lost(start) if order.rerun_lost => Some(start),
         Seen::Lost(_) => return Ok(Err(Report::Lost)),
-        Seen::Absent => 1,
+        Seen::Absent => None,
     };
     if clock::now() > order.not_after {
         return Ok(Err(Report::Expired));
@@ -122,15 +119,19 @@ fn begin(order: &Order, node: &NodeFiles) -> io::Result<Result<Running, Report>>
         node.raise(&order.store, order.epoch)?;
     }
     std::fs::create_dir_all(&step.dir)?;
+    if let Some(start) = &lost {
+        step.set_lost_try_aside(start)?;
+    }
     let Some(lock) = step.claim()? else { return Ok(Err(Report::Found)) };
     // Beside others who decide, one may have begun and ended between our look and our claim. (The
     // claim itself reads as Starting.)
-    if tries == 1 && !matches!(step.look()?, Seen::Starting) {
+    if lost.is_none() && !matches!(step.look()?, Seen::Starting) {
         return Ok(Err(Report::Found));
     }
     if alone {
         node.set_current(&order.key)?;
     }
+    let tries = lost.map_or(1, |start| start.tries + 1);
     let running = make(order, node, step, lock, tries)?;
     drop(gate);
     Ok(Ok(running))

@@ -17,8 +17,10 @@ use crate::model::StepKey;
 
 /// First wait between two looks, doubled up to [`LOOK_MAX`].
 const LOOK_MIN: Duration = Duration::from_millis(2);
-/// Longest wait between two looks, where the kernel does not wake us before.
+/// Longest wait between two looks, where the kernel cannot wake us.
 const LOOK_MAX: Duration = Duration::from_millis(100);
+/// Longest wait between two looks, where it does: hundreds of steps must cost next to nothing.
+const LOOK_WATCHED: Duration = Duration::from_secs(1);
 /// How long a runner may take to end a step that it was asked to kill: two graces, and its files.
 const KILL_MAX: Duration = Duration::from_secs(15);
 
@@ -30,7 +32,7 @@ impl Local {
         loop {
             let process = match self.look(place, key).await? {
                 Seen::Starting => None,
-                Seen::Running(start) => Some(start.runner),
+                Seen::Running(start) => Some(start.command),
                 Seen::Orphaned(start) if clock::since_boot() > start.deadline => {
                     self.end_orphan(place, key, start, Exit::TimedOut).await?;
                     continue;
@@ -38,8 +40,7 @@ impl Local {
                 Seen::Orphaned(start) => Some(start.command),
                 ended @ (Seen::Absent | Seen::Done(_) | Seen::Lost(_)) => return Ok(ended),
             };
-            ended_or(process, pause).await;
-            pause = (pause * 2).min(LOOK_MAX);
+            pause = ended_or(process, pause).await;
         }
     }
 
@@ -64,10 +65,9 @@ impl Local {
                     return self.end_orphan(place, key, start, Exit::Killed).await;
                 }
                 Seen::Starting => None,
-                Seen::Running(start) => Some(start.runner),
+                Seen::Running(start) => Some(start.command),
             };
-            ended_or(process, pause).await;
-            pause = (pause * 2).min(LOOK_MAX);
+            pause = ended_or(process, pause).await;
         }
         Err(NodeError::Unreachable { why: format!("step {key} cannot be killed") })
     }
@@ -108,18 +108,17 @@ fn end_group(step: &StepFiles, start: &Start, exit: Exit) -> std::io::Result<()>
     Ok(())
 }
 
-/// Waits until the process ends, or so long.
-async fn ended_or(process: Option<Process>, pause: Duration) {
-    let ended = async {
-        if let Some(watched) = process.and_then(open) {
-            // Readable means ended.
-            if watched.readable().await.is_ok() {
-                return;
-            }
-        }
-        std::future::pending::<()>().await;
-    };
-    let _ = tokio::time::timeout(pause, ended).await;
+/// Waits until the process ends where the kernel can tell, else so long; and says how long to wait
+/// next time.
+async fn ended_or(process: Option<Process>, pause: Duration) -> Duration {
+    if let Some(watched) = process.and_then(open) {
+        // Readable means ended. Its runner writes the exit in a moment.
+        let _ = tokio::time::timeout(LOOK_WATCHED, watched.readable()).await;
+        LOOK_MIN
+    } else {
+        tokio::time::sleep(pause).await;
+        (pause * 2).min(LOOK_MAX)
+    }
 }
 
 #[expect(
