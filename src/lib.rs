@@ -8,3 +8,6 @@ pub mod observe;
 pub mod rollout;
 pub mod planner;
 pub mod controller;
+
+pub mod drivers;
+pub mod record;

@@ -1,0 +1,217 @@
+//! The port to nodes: run a step exactly once, find it again by its key, ask what is running.
+//!
+//! Invariants every implementation keeps:
+//! - a step runs to its end whatever becomes of the controller, and never twice for one key, but
+//!   for a lost one whose caller said that it may;
+//! - a node refuses an epoch lower than the highest it has seen;
+//! - output is data: bounded, and escaped before it becomes text.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::model::{EnvironmentName, Epoch, NodeName, Ref, StepKey, Timestamp};
+use crate::observe::Fact;
+
+/// An answer under way.
+pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Nodes of a fleet, and the place beside the controller.
+pub trait Fleet: Send + Sync {
+    /// From now on the place refuses every epoch lower than this one.
+    fn fence<'a>(&'a self, place: &'a Place, epoch: Epoch) -> Answering<'a, Result<(), NodeError>>;
+
+    /// Starts the step or finds it by its key, and waits for its end. Safe to repeat, also after
+    /// a crash, and at the same time; dropping the future leaves the step running.
+    fn ensure_step<'a>(
+        &'a self,
+        place: &'a Place,
+        step: &'a Step,
+    ) -> Answering<'a, Result<StepEnd, NodeError>>;
+
+    /// How the step stands.
+    fn state<'a>(
+        &'a self,
+        place: &'a Place,
+        key: &'a StepKey,
+    ) -> Answering<'a, Result<StepState, NodeError>>;
+
+    /// Ensures that the step no longer runs: `SIGTERM` to its process group, a grace, `SIGKILL`.
+    /// It then ends as [`Exit::Killed`]. One that is not running is left alone.
+    fn kill<'a>(
+        &'a self,
+        place: &'a Place,
+        key: &'a StepKey,
+    ) -> Answering<'a, Result<(), NodeError>>;
+
+    /// Asks what the place really runs; `None` inside a known fact: nothing is installed there.
+    fn version<'a>(
+        &'a self,
+        place: &'a Place,
+        question: &'a VersionQuestion,
+    ) -> Answering<'a, Fact<Option<Ref>>>;
+
+    /// What the step printed: its beginning and its end, raw; not to be shown unescaped.
+    fn log<'a>(
+        &'a self,
+        place: &'a Place,
+        key: &'a StepKey,
+    ) -> Answering<'a, Result<Vec<u8>, NodeError>>;
+}
+
+/// Where something runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Of which environment.
+    pub environment: EnvironmentName,
+    /// On which node; `None` is beside the controller (smoke tests, gates of one's own), where
+    /// steps run side by side.
+    pub node: Option<NodeName>,
+    /// The working directory, where it is not the place's own.
+    pub directory: Option<PathBuf>,
+}
+
+/// One attempt of one step, with all that a node needs to run it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its name: the same key never runs twice.
+    pub key: StepKey,
+    /// The authority under which it runs.
+    pub epoch: Epoch,
+    /// The program and its arguments, filled in. Never a shell string.
+    pub argv: Vec<String>,
+    /// Environment variables beside the few that every command gets.
+    pub variables: Vec<(String, String)>,
+    /// Until when it may run; then its process group is killed.
+    pub timeout: Duration,
+    /// It is not begun after this.
+    pub not_after: Timestamp,
+    /// Whether one that was begun, and whose end nobody knows, may simply run again.
+    pub rerun_lost: bool,
+}
+
+/// How a step stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepState {
+    /// Never begun here.
+    Absent,
+    /// Begun, and its command or its runner lives.
+    Running,
+    /// Ended, and known how.
+    Done(StepEnd),
+    /// Begun, no longer running, and nobody knows how it ended.
+    Lost,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepEnd {
+    /// How.
+    pub exit: Exit,
+    /// When it began, by the node's clock.
+    pub started_at: Timestamp,
+    /// When it ended, by the node's clock.
+    pub finished_at: Timestamp,
+    /// The last of what it printed, safe to show.
+    pub tail: String,
+}
+
+/// What ended a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It ended by itself with this status; 127 also when there is no such program, 126 when it
+    /// cannot be run.
+    Code(u8),
+    /// A signal that was not ours.
+    Signal(i32),
+    /// Its time was over.
+    TimedOut,
+    /// [`Fleet::kill`].
+    Killed,
+}
+
+/// How to ask a place what it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionQuestion {
+    /// By a command that prints the ref.
+    Run {
+        /// The program and its arguments, filled in.
+        argv: Vec<String>,
+        /// Environment variables beside the few that every command gets.
+        variables: Vec<(String, String)>,
+        /// Until when; then its process group is killed.
+        timeout: Duration,
+        /// The status that means "nothing is installed here".
+        absent: Option<u8>,
+    },
+    /// By a URL whose body is the ref.
+    Http {
+        /// Where, filled in.
+        url: String,
+        /// For connecting, and for the whole answer.
+        timeout: Duration,
+    },
+}
+
+/// Why a node did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Someone with more authority was here.
+    #[error("the node obeys a newer controller (fence {fence})")]
+    Stale {
+        /// The highest epoch it has seen.
+        fence: Epoch,
+    },
+    /// Too late to begin.
+    #[error("the step was not begun before {not_after}")]
+    Expired {
+        /// When it should have begun.
+        not_after: Timestamp,
+    },
+    /// Begun before, and nobody knows how it ended.
+    #[error("step {key} was begun, and how it ended is not known")]
+    Lost {
+        /// Which.
+        key: StepKey,
+    },
+    /// Another step is running there.
+    #[error("the node is busy with step {with}")]
+    Busy {
+        /// With which.
+        with: String,
+    },
+    /// The request itself cannot be carried out.
+    #[error("{why}")]
+    Refused {
+        /// Why not.
+        why: String,
+    },
+    /// The node, or the runner on it, did not answer.
+    #[error("the node did not answer: {why}")]
+    Unreachable {
+        /// What happened instead.
+        why: String,
+    },
+    /// The node's own disk or system failed us, e.g. a full disk.
+    #[error("{doing}: {why}")]
+    Io {
+        /// What we were doing.
+        doing: String,
+        /// What the system said.
+        why: String,
+    },
+}
+
+impl NodeError {
+    /// Whether the same request may succeed later without a person's help.
+    pub fn may_work_later(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Unreachable { .. } | Self::Io { .. } => true,
+            Self::Stale { .. }
+            | Self::Expired { .. }
+            | Self::Lost { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Asks a local node what it really runs, by a command or over HTTP. Everything but a clear answer
+//! is `Unknown`.
+
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+use super::process::signal_group;
+use super::{Local, one_line};
+use crate::drivers::fleet::{Place, VersionQuestion};
+use crate::drivers::{clock, http};
+use crate::model::{Ref, format_duration};
+use crate::observe::Fact;
+
+/// Most a version probe may print; a ref has 255 bytes.
+const OUTPUT_MAX: usize = 4096;
+/// How long output may still come after the command ended.
+const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+/// How much of rubbish an explanation quotes.
+const QUOTED_MAX: usize = 120;
+
+impl Local {
+    pub(super) async fn ask_version(
+        &self,
+        place: &Place,
+        question: &VersionQuestion,
+    ) -> Fact<Option<Ref>> {
+        let answer = match question {
+            VersionQuestion::Run { argv, variables, timeout, absent } => {
+                self.run_version(place, argv, variables, *timeout, *absent).await
+            }
+            VersionQuestion::Http { url, timeout } => fetch_version(url, *timeout).await,
+        };
+        let at = clock::now();
+        match answer {
+            Ok(value) => Fact::Known { value, at },
+            Err(why) => Fact::Unknown { why, at },
+        }
+    }
+
+    async fn run_version(
+        &self,
+        place: &Place,
+        argv: &[String],
+        variables: &[(String, String)],
+        timeout: Duration,
+        absent: Option<u8>,
+    ) -> Result<Option<Ref>, String> {
+        let directory = self.prepare(place).await.map_err(|error| error.to_string())?;
+        let Some((program, rest)) = argv.split_first() else {
+            return Err("there is no program to run".to_owned());
+        };
+        let mut command = Command::new(program);
+        command.args(rest).env_clear().envs(self.environment(place, variables));
+        let answered = tokio::time::timeout(timeout, answer(command, &directory)).await;
+        let (status, stdout, stderr) = match answered {
+            Err(_) => return Err(format!("no answer within {}", format_duration(timeout))),
+            Ok(Err(error)) => {
+                return Err(format!("cannot run `{}`: {error}", program.escape_debug()));
+            }
+            Ok(Ok(answer)) => answer,
+        };
+        if absent.is_some() && status.code() == absent.map(i32::from) {
+            return Ok(None);
+        }
+        if !status.success() {
+            return Err(match one_line(&stderr, QUOTED_MAX) {
+                said if said.is_empty() => format!("the probe ended with {status}"),
+                said => format!("the probe ended with {status}: {said}"),
+            });
+        }
+        if stdout.len() > OUTPUT_MAX {
+            return Err(format!("the probe printed more than {OUTPUT_MAX} bytes"));
+        }
+        if stdout.trim_ascii().is_empty() { Ok(None) } else { parse(&stdout).map(Some) }
+    }
+}
+
+async fn fetch_version(url: &str, timeout: Duration) -> Result<Option<Ref>, String> {
+    let answer = http::get(url, timeout).await?;
+    if !(200..300).contains(&answer.status) {
+        return Err(format!("HTTP status {}", answer.status));
+    }
+    if answer.body.trim_ascii().is_empty() {
+        // A server that says nothing does not say that nothing is installed.
+        return Err("the answer is empty".to_owned());
+    }
+    parse(&answer.body).map(Some)
+}
+
+fn parse(bytes: &[u8]) -> Result<Ref, String> {
+    let text = std::str::from_utf8(bytes.trim_ascii()).ok();
+    text.and_then(|text| Ref::parse(text).ok())
+        .ok_or_else(|| format!("`{}` is not a ref", one_line(bytes, QUOTED_MAX)))
+}
+
+/// Kills a command's group when the question is dropped, answered or not: a probe leaves nothing
+/// behind.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            signal_group(leader, Signal::KILL);
+        }
+    }
+}
+
+async fn answer(
+    mut command: Command,
+    directory: &Path,
+) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    command.current_dir(directory).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let group = Group(leader);
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let status = {
+        let reading = async {
+            tokio::join!(read(stdout.as_mut(), &mut out), read(stderr.as_mut(), &mut err));
+        };
+        tokio::pin!(reading);
+        tokio::select! {
+            () = &mut reading => child.wait().await?,
+            status = child.wait() => {
+                // Someone in the background may hold the pipes for ever.
+                let _ = tokio::time::timeout(OUTPUT_GRACE, reading).await;
+                status?
+            }
+        }
+    };
+    drop(group);
+    Ok((status, out, err))
+}
+
+/// Reads on past the bound, so that the command does not hang, but keeps no more than shows that
+/// it was passed.
+async fn read(from: Option<&mut (impl AsyncRead + Unpin)>, kept: &mut Vec<u8>) {
+    let Some(from) = from else { return };
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let room = (OUTPUT_MAX + 1).saturating_sub(kept.len());
+        kept.extend(&buffer[..count.min(room)]);
+    }
+}

@@ -1,0 +1,3 @@
+//! What must be remembered: the journal (this machine, every event) and the history (git, what settled).
+
+pub mod journal;
