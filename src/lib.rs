@@ -2,3 +2,7 @@
 
 pub mod model;
 pub mod observe;
+
+// pub mod drivers;
+pub mod git;
+// pub mod record;

@@ -1,0 +1,4 @@
+//! What happened, kept.
+
+mod format_history;
+pub mod history;
