@@ -3,6 +3,6 @@
 pub mod model;
 pub mod observe;
 
-// pub mod drivers;
+pub mod drivers;
 pub mod git;
-// pub mod record;
+pub mod record;

@@ -4,8 +4,8 @@
 use std::cmp::Ordering;
 
 use super::repository::reading;
-use super::tree::{MODE_KIND, MODE_TREE};
-use super::{Entry, Error, Kind, Look, Place, Repository};
+use super::tree::{MODE_KIND, MODE_TREE, content, kind};
+use super::{Entry, Error, FILE_BYTES_MAX, Kind, Look, Place, Repository};
 use crate::model::Revision;
 
 /// Most entries that one walk looks at. A tree that names itself many times over can pretend to hold billions.
@@ -32,6 +32,19 @@ impl Repository {
         to: Revision,
         wanted: &dyn Fn(Look<'_>) -> bool,
     ) -> Result<Vec<Change>, Error> {
+        self.changes_within(FILE_BYTES_MAX, from, to, wanted)
+    }
+
+    /// The same with another limit for a file, in bytes: for files that we wrote ourselves.
+    pub(crate) fn changes_within(
+        &self,
+        file_bytes_max: usize,
+        from: Option<Revision>,
+        to: Revision,
+        wanted: &dyn Fn(Look<'_>) -> bool,
+    ) -> Result<Vec<Change>, Error> {
+        let odb = self.git.odb();
+        let odb = odb.map_err(|source| reading("the object database".to_owned(), source))?;
         let new = self.tree_at(to)?;
         let old = from.map(|it| self.tree_at(it)).transpose()?;
         let mut changes = Vec::new();
@@ -40,9 +53,9 @@ impl Repository {
         walk(&self.git, old.as_ref(), Some(&new), wanted, &mut budget, &mut |path, leaf| {
             let now = match leaf {
                 None => None,
-                Some(leaf) => Some(match self.kind(leaf.id, leaf.mode)? {
+                Some(leaf) => Some(match kind(&odb, leaf.id, leaf.mode, file_bytes_max)? {
                     Kind::File(id) => {
-                        let bytes = self.read(id)?;
+                        let bytes = content(&odb, id)?;
                         bytes_total += bytes.len();
                         if bytes_total > BYTES_MAX {
                             let what = "bytes of changed files".to_owned();

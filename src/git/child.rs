@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::Error;
 
 /// Longest a child may take. A first fetch of a big repository takes minutes; a hung connection takes for ever.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_mins(5);
 /// How long the output of an ended child may stay open in the hands of a grandchild.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Most output we keep: a listing of 100,000 refs is 8 MB.

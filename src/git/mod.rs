@@ -28,8 +28,8 @@ pub use changes::Change;
 pub use child::Program;
 pub use history::Step;
 pub use location::{BadLocation, Location, Url};
+pub(crate) use names::TARGETS;
 pub use names::{BadBranch, Branch, RefName};
-pub(crate) use names::{MERGE_REQUESTS, TARGETS};
 pub use refs::Update;
 pub use repository::Repository;
 pub use tree::{BlobId, Entry, FILE_BYTES_MAX, File, Kind, Look, Place, is_config};
@@ -88,6 +88,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: git2::Error,
+    },
+    /// What was written could not be put on disk.
+    #[error("writing {path:?} to disk")]
+    Sync {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// An object is not what its place says.
     #[error("{what} is malformed")]
@@ -179,6 +188,7 @@ impl Error {
             Self::Mirror { .. }
             | Self::Read { .. }
             | Self::Write { .. }
+            | Self::Sync { .. }
             | Self::Missing { .. }
             | Self::TimedOut { .. }
             | Self::Moved { .. }
@@ -208,6 +218,7 @@ impl Error {
             | Self::Missing { .. }
             | Self::Read { .. }
             | Self::Write { .. }
+            | Self::Sync { .. }
             | Self::Malformed { .. }
             | Self::TooMuch { .. }
             | Self::NotAFile { .. }

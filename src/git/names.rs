@@ -116,7 +116,7 @@ impl RefName {
 }
 
 /// Where merge requests are kept, by number.
-pub(crate) const MERGE_REQUESTS: &str = "refs/towpath/mr/";
+const MERGE_REQUESTS: &str = "refs/towpath/mr/";
 /// Where the latest merge request of each target is found.
 pub(crate) const TARGETS: &str = "refs/towpath/target/";
 /// All branches of ours.

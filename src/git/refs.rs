@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::repository::{oid, reading, revision};
+use super::repository::revision;
 use super::{Branch, Error, RefName, Repository};
 use crate::model::Revision;
 
@@ -30,6 +30,11 @@ impl Repository {
             Err(source) if source.code() == git2::ErrorCode::NotFound => Ok(None),
             Err(source) => Err(Error::Read { what: name.to_string(), source }),
         }
+    }
+
+    /// Whether somebody is about to move a ref, or died while doing so.
+    pub(crate) fn is_locked(&self, name: &RefName) -> bool {
+        self.directory().join(format!("{name}.lock")).exists()
     }
 
     /// All refs whose names begin with `prefix` and could be ours, in order of their names.
@@ -60,6 +65,7 @@ impl Repository {
         for update in updates {
             self.check(update)?;
         }
+        self.sync()?;
         match &self.remote {
             Some(url) => self.push(url, updates)?,
             None => self.swap(updates)?,
@@ -116,51 +122,40 @@ impl Repository {
         let mut script = String::new();
         for Update { name, old, new } in updates {
             let old = old.map_or_else(|| zero.clone(), |it| it.to_string());
-            match new {
-                Some(new) => script.push_str(&format!("update {name} {new} {old}\n")),
-                None => script.push_str(&format!("delete {name} {old}\n")),
-            }
+            let line = match new {
+                Some(new) => {
+                    ["update ", name.as_str(), " ", &new.to_string(), " ", &old, "\n"].concat()
+                }
+                None => ["delete ", name.as_str(), " ", &old, "\n"].concat(),
+            };
+            script.push_str(&line);
         }
         let args = ["--no-deref", "--stdin"].map(str::to_owned);
         let ended = self.program.run(self.directory(), "update-ref", &args, script.as_bytes())?;
         if ended.success {
             return Ok(());
         }
-        self.settle(
+        settle(
             updates,
             |name| self.find(name),
             || Error::Child { verb: "update-ref", said: ended.complaint.clone() },
         )
     }
+}
 
-    /// After a failure: looks where the refs are, and says done, moved, or the failure.
-    pub(super) fn settle(
-        &self,
-        updates: &[Update],
-        find: impl Fn(&RefName) -> Result<Option<Revision>, Error>,
-        failure: impl Fn() -> Error,
-    ) -> Result<(), Error> {
-        let mut done = true;
-        for Update { name, old, new } in updates {
-            let now = find(name)?;
-            if now != *old && now != *new {
-                return Err(Error::Moved { name: name.clone(), now });
-            }
-            done &= now == *new;
+/// After a failure: looks where the refs are, and says done, moved, or the failure.
+pub(super) fn settle(
+    updates: &[Update],
+    find: impl Fn(&RefName) -> Result<Option<Revision>, Error>,
+    failure: impl Fn() -> Error,
+) -> Result<(), Error> {
+    let mut done = true;
+    for Update { name, old, new } in updates {
+        let now = find(name)?;
+        if now != *old && now != *new {
+            return Err(Error::Moved { name: name.clone(), now });
         }
-        if done { Ok(()) } else { Err(failure()) }
+        done &= now == *new;
     }
-
-    /// Whether the object is there at all.
-    pub fn has(&self, revision: Revision) -> bool {
-        self.git.odb().is_ok_and(|odb| odb.exists(oid(revision)))
-    }
-
-    /// A ref's commit must be readable before it is worth anything.
-    pub fn verify(&self, revision: Revision) -> Result<(), Error> {
-        self.git
-            .find_commit(oid(revision))
-            .map(|_| ())
-            .map_err(|source| reading(format!("commit {revision}"), source))
-    }
+    if done { Ok(()) } else { Err(failure()) }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::names::{OUR_BRANCHES, OUR_REFS};
+use super::refs::settle;
 use super::{Branch, Error, RefName, Repository, Update, Url};
 use crate::model::Revision;
 
@@ -117,7 +118,7 @@ impl Repository {
                 Ok(ended) => ended.complaint.clone(),
                 Err(error) => error.to_string(),
             };
-            self.settle(
+            settle(
                 updates,
                 |name| Ok(theirs.get(name).copied()),
                 || said(url, "push", &complaint),

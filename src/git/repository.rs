@@ -1,5 +1,6 @@
 //! Opens the config repo: in place if it is on this machine, else a bare mirror of our own.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ pub struct Repository {
     pub(super) git: git2::Repository,
     pub(super) remote: Option<Url>,
     pub(super) program: Program,
+    /// Objects written that may not be on disk yet; they are before a ref names them.
+    pub(super) unsynced: RefCell<Vec<git2::Oid>>,
 }
 
 impl Repository {
@@ -29,7 +32,7 @@ impl Repository {
         };
         let git = git2::Repository::open(&path)
             .map_err(|source| Error::Open { location: location.to_string(), source })?;
-        let repository = Self { git, remote, program };
+        let repository = Self { git, remote, program, unsynced: RefCell::default() };
         if repository.remote.is_some() {
             repository.tidy()?;
         }
@@ -85,7 +88,8 @@ impl Repository {
 fn mirror(url: &Url, mirrors: &Path) -> Result<PathBuf, Error> {
     let failed = |source| Error::Mirror { path: mirrors.to_owned(), source };
     let digest = Sha256::digest(url.secret().as_bytes());
-    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let start = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let name = format!("{start:016x}");
     let path = mirrors.join(format!("{name}.git"));
     if path.join("HEAD").exists() {
         return Ok(path);

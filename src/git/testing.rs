@@ -60,6 +60,11 @@ impl Bare {
         String::from_utf8(self.git_with(args, b"")).unwrap().trim().to_owned()
     }
 
+    /// Runs git in it; whether that worked is up to the race it is in.
+    pub(crate) fn try_git(&self, args: &[&str]) -> std::io::Result<std::process::Output> {
+        Command::new("git").args(args).current_dir(self.dir.path()).envs(environment()).output()
+    }
+
     pub(crate) fn git_with(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
         run(self.dir.path(), args, input)
     }
@@ -77,10 +82,25 @@ impl Bare {
             .status()
             .unwrap();
         if there.success() {
-            script.push_str(&format!("from {name}^0\n"));
+            script.push_str(&["from ", &name, "^0\n"].concat());
         }
         for (path, text) in files {
-            script.push_str(&format!("M 100644 inline {path}\ndata {}\n{text}\n", text.len()));
+            let size = text.len().to_string();
+            script.push_str(
+                &[
+                    "M 100644 inline ",
+                    path,
+                    "
+data ",
+                    &size,
+                    "
+",
+                    text,
+                    "
+",
+                ]
+                .concat(),
+            );
         }
         self.git_with(&["fast-import", "--quiet", "--force"], script.as_bytes());
         Revision::parse(&self.git(&["rev-parse", &name])).unwrap()

@@ -321,7 +321,9 @@ fn racing_writers_all_get_their_turn_and_lose_nothing() {
             })
         })
         .collect();
-    writers.into_iter().for_each(|it| it.join().unwrap());
+    for writer in writers {
+        writer.join().unwrap();
+    }
     assert_eq!(bare.git(&["rev-list", "--count", "main"]), "21");
     assert_eq!(bare.git(&["ls-tree", "--name-only", "main"]).lines().count(), 21);
 }

@@ -108,7 +108,7 @@ pub fn is_config(look: Look<'_>) -> bool {
         Look::Folder(path) => known(path),
         Look::File(path) => {
             path == "towpath.yaml"
-                || (known(path) && (path.ends_with(".yaml") || path.ends_with(".yml")))
+                || (known(path) && matches!(path.rsplit_once('.'), Some((_, "yaml" | "yml"))))
         }
     }
 }
@@ -120,12 +120,15 @@ impl Repository {
         revision: Revision,
         wanted: &dyn Fn(Look<'_>) -> bool,
     ) -> Result<Vec<File>, Error> {
-        let tree = self.tree_at(revision)?;
+        let (tree, odb) = (self.tree_at(revision)?, self.objects()?);
         let mut files = Vec::new();
         let mut budget = Budget::new();
         walk(&self.git, None, Some(&tree), wanted, &mut budget, &mut |path, now| {
             if let Some(leaf) = now {
-                files.push(File { place: Place::of(path), kind: self.kind(leaf.id, leaf.mode)? });
+                files.push(File {
+                    place: Place::of(path),
+                    kind: kind(&odb, leaf.id, leaf.mode, FILE_BYTES_MAX)?,
+                });
             }
             Ok(())
         })?;
@@ -134,13 +137,13 @@ impl Repository {
 
     /// The bytes of a file.
     pub fn read(&self, id: BlobId) -> Result<Vec<u8>, Error> {
-        let failed = |source| reading(format!("blob {id}"), source);
-        let odb = self.git.odb().map_err(failed)?;
-        let (size, _) = odb.read_header(id.0).map_err(failed)?;
-        if size > FILE_BYTES_MAX {
-            return Err(Error::TooMuch { what: format!("blob {id}"), limit: FILE_BYTES_MAX });
+        let odb = self.objects()?;
+        match kind(&odb, id.0, MODE_FILE, FILE_BYTES_MAX)? {
+            Kind::File(id) => content(&odb, id),
+            Kind::TooLarge { .. } | Kind::Symlink | Kind::Submodule | Kind::TooDeep | Kind::Odd => {
+                Err(Error::TooMuch { what: format!("blob {id}"), limit: FILE_BYTES_MAX })
+            }
         }
-        Ok(odb.read(id.0).map_err(failed)?.data().to_vec())
     }
 
     /// The bytes of the file at a path of a commit; `None` if nothing is there.
@@ -166,7 +169,11 @@ impl Repository {
             let Some((id, mode)) = entry else { return Ok(None) };
             if parts.peek().is_none() {
                 let folder = mode & MODE_KIND == MODE_TREE;
-                return if folder { Ok(None) } else { self.kind(id, mode).map(Some) };
+                return if folder {
+                    Ok(None)
+                } else {
+                    kind(&self.objects()?, id, mode, FILE_BYTES_MAX).map(Some)
+                };
             }
             if mode & MODE_KIND != MODE_TREE {
                 return Ok(None);
@@ -177,22 +184,37 @@ impl Repository {
         Ok(None)
     }
 
-    pub(super) fn kind(&self, id: git2::Oid, mode: i32) -> Result<Kind, Error> {
-        match mode & MODE_KIND {
-            MODE_FILE => {}
-            MODE_LINK => return Ok(Kind::Symlink),
-            MODE_SUBMODULE => return Ok(Kind::Submodule),
-            MODE_TREE => return Ok(Kind::TooDeep),
-            _ => return Ok(Kind::Odd),
-        }
-        let failed = |source| reading(format!("blob {id}"), source);
-        let (size, kind) = self.git.odb().and_then(|odb| odb.read_header(id)).map_err(failed)?;
-        Ok(match kind {
-            git2::ObjectType::Blob if size > FILE_BYTES_MAX => Kind::TooLarge { size },
-            git2::ObjectType::Blob => Kind::File(BlobId(id)),
-            _ => Kind::Odd,
-        })
+    fn objects(&self) -> Result<git2::Odb<'_>, Error> {
+        self.git.odb().map_err(|source| reading("the object database".to_owned(), source))
     }
+}
+
+/// What an entry of this mode is; the size is read from the object's header.
+pub(super) fn kind(
+    odb: &git2::Odb<'_>,
+    id: git2::Oid,
+    mode: i32,
+    file_bytes_max: usize,
+) -> Result<Kind, Error> {
+    match mode & MODE_KIND {
+        MODE_FILE => {}
+        MODE_LINK => return Ok(Kind::Symlink),
+        MODE_SUBMODULE => return Ok(Kind::Submodule),
+        MODE_TREE => return Ok(Kind::TooDeep),
+        _ => return Ok(Kind::Odd),
+    }
+    let header = odb.read_header(id).map_err(|source| reading(format!("blob {id}"), source))?;
+    Ok(match header {
+        (size, git2::ObjectType::Blob) if size > file_bytes_max => Kind::TooLarge { size },
+        (_, git2::ObjectType::Blob) => Kind::File(BlobId(id)),
+        _ => Kind::Odd,
+    })
+}
+
+/// The bytes of a file whose size is known to be within the limit.
+pub(super) fn content(odb: &git2::Odb<'_>, id: BlobId) -> Result<Vec<u8>, Error> {
+    let object = odb.read(id.0).map_err(|source| reading(format!("blob {id}"), source))?;
+    Ok(object.data().to_vec())
 }
 
 /// The bits of a mode that say what an entry is.

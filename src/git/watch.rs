@@ -28,7 +28,7 @@ impl Repository {
         }
         // One place is enough: a bell that was pressed twice rings once.
         let (press, pressed) = sync_channel(1);
-        let heard = move |event: notify::Result<notify::Event>| press_bell(&press, event);
+        let heard = move |event: notify::Result<notify::Event>| press_bell(&press, &event);
         let mut watcher = notify::recommended_watcher(heard).map_err(Error::Watch)?;
         let directory = self.directory();
         // `packed-refs` and HEAD lie in the directory itself, loose refs below `refs`.
@@ -43,8 +43,8 @@ impl Repository {
     }
 }
 
-fn press_bell(press: &SyncSender<()>, event: notify::Result<notify::Event>) {
-    let matters = match &event {
+fn press_bell(press: &SyncSender<()>, event: &notify::Result<notify::Event>) {
+    let matters = match event {
         // A lock file that comes or goes says nothing; the rename that ends it names the ref as well.
         Ok(event) => !event.kind.is_access() && !event.paths.iter().all(|it| is_lock(it)),
         // Lost events: look.

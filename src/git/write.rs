@@ -1,6 +1,10 @@
 //! Commits without a working tree. The same edits on the same parent at the same time are the same
 //! commit, so a second run finds the first one's work.
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use git2::FileMode;
 use git2::build::TreeUpdateBuilder;
 
@@ -74,24 +78,39 @@ impl Repository {
     pub fn commit(&self, commit: &Commit<'_>) -> Result<Revision, Error> {
         let failed = |source| Error::Write { what: "a commit".to_owned(), source };
         let parent = commit.parent.map(|it| self.commit_at(it)).transpose()?;
-        let baseline = match &parent {
-            Some(parent) => parent
-                .tree()
-                .map_err(|source| reading(format!("the tree of commit {}", parent.id()), source))?,
-            None => {
-                let empty = self.git.treebuilder(None).and_then(|it| it.write()).map_err(failed)?;
-                self.git.find_tree(empty).map_err(failed)?
-            }
+        let baseline = if let Some(parent) = commit.parent {
+            self.tree_at(parent)?
+        } else {
+            let empty = self.git.treebuilder(None).and_then(|it| it.write()).map_err(failed)?;
+            self.git.find_tree(empty).map_err(failed)?
         };
         let tree = self.edited(&baseline, commit)?;
         let author = commit.author.sign(commit.at).map_err(failed)?;
         let committer = commit.committer.sign(commit.at).map_err(failed)?;
         let parents: Vec<_> = parent.iter().collect();
         let message = message(commit.message);
-        self.git
+        let made = self
+            .git
             .commit(None, &author, &committer, &message, &tree, &parents)
-            .map_err(failed)
-            .and_then(revision)
+            .map_err(failed)?;
+        self.unsynced.borrow_mut().extend([tree.id(), made]);
+        revision(made)
+    }
+
+    /// Puts what we wrote on disk. libgit2 leaves that to the kernel, and a power cut would then leave
+    /// a branch that names an empty file.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        for id in self.unsynced.take() {
+            let name = id.to_string();
+            let path = self.directory().join("objects").join(&name[..2]).join(&name[2..]);
+            match fs::File::open(&path).and_then(|file| file.sync_all()) {
+                Ok(()) => {}
+                // It was there before, in a pack.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Sync { path, source }),
+            }
+        }
+        Ok(())
     }
 
     fn edited(
@@ -113,6 +132,7 @@ impl Repository {
                 }
                 (Some(bytes), _) => {
                     let blob = self.git.blob(bytes).map_err(failed)?;
+                    self.unsynced.borrow_mut().push(blob);
                     updates.upsert(path.as_str(), blob, mode(baseline, path));
                 }
             }
@@ -120,7 +140,14 @@ impl Repository {
         let tree = updates
             .create_updated(&self.git, baseline)
             .map_err(|source| Error::Write { what: "a tree".to_owned(), source })?;
-        self.git.find_tree(tree).map_err(|source| reading(format!("tree {tree}"), source))
+        let tree = self.git.find_tree(tree);
+        let tree = tree.map_err(|source| reading("a new tree".to_owned(), source))?;
+        for (path, _) in commit.edits {
+            let folders = Path::new(path.as_str()).ancestors().skip(1);
+            let ids = folders.filter_map(|it| tree.get_path(it).ok()).map(|it| it.id());
+            self.unsynced.borrow_mut().extend(ids);
+        }
+        Ok(tree)
     }
 
     /// Whether both commits hold exactly the same files.
@@ -148,7 +175,7 @@ impl Repository {
 
 /// An edit keeps the executable bit.
 fn mode(tree: &git2::Tree<'_>, path: &RepoPath) -> FileMode {
-    match tree.get_path(std::path::Path::new(path.as_str())) {
+    match tree.get_path(Path::new(path.as_str())) {
         Ok(entry) if entry.filemode() == i32::from(FileMode::BlobExecutable) => {
             FileMode::BlobExecutable
         }
