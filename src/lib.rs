@@ -10,4 +10,5 @@ pub mod planner;
 pub mod controller;
 
 pub mod drivers;
+pub mod git;
 pub mod record;

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::model::{EnvironmentName, Epoch, NodeName, Ref, StepKey, Timestamp};
-use crate::observe::Fact;
+use crate::model::{EnvironmentName, Epoch, NodeName, Question, Ref, StepKey, Timestamp};
+use crate::observe::{Fact, Verdict};
 
 /// An answer under way.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -49,8 +49,11 @@ pub trait Fleet: Send + Sync {
     fn version<'a>(
         &'a self,
         place: &'a Place,
-        question: &'a VersionQuestion,
+        question: &'a Question,
     ) -> Answering<'a, Fact<Option<Ref>>>;
+
+    /// Asks a yes-or-no question there: exit status 0 or HTTP 2xx is yes. Runs beside any step.
+    fn ask<'a>(&'a self, place: &'a Place, question: &'a Question) -> Answering<'a, Verdict>;
 
     /// What the step printed: its beginning and its end, raw; not to be shown unescaped.
     fn log<'a>(
@@ -129,29 +132,6 @@ pub enum Exit {
     TimedOut,
     /// [`Fleet::kill`].
     Killed,
-}
-
-/// How to ask a place what it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VersionQuestion {
-    /// By a command that prints the ref.
-    Run {
-        /// The program and its arguments, filled in.
-        argv: Vec<String>,
-        /// Environment variables beside the few that every command gets.
-        variables: Vec<(String, String)>,
-        /// Until when; then its process group is killed.
-        timeout: Duration,
-        /// The status that means "nothing is installed here".
-        absent: Option<u8>,
-    },
-    /// By a URL whose body is the ref.
-    Http {
-        /// Where, filled in.
-        url: String,
-        /// For connecting, and for the whole answer.
-        timeout: Duration,
-    },
 }
 
 /// Why a node did not do as asked.

@@ -3,5 +3,8 @@
 
 pub mod clock;
 pub mod fleet;
+pub mod forge;
+
 pub mod http;
 pub mod local;
+pub mod local_forge;

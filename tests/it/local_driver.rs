@@ -5,11 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use towpath::drivers::clock;
-use towpath::drivers::fleet::{
-    Exit, Fleet as _, NodeError, Place, Step, StepEnd, StepState, VersionQuestion,
-};
+use towpath::drivers::fleet::{Exit, Fleet as _, NodeError, Place, Step, StepEnd, StepState};
 use towpath::drivers::local::Local;
-use towpath::model::{EnvironmentName, Epoch, NodeName, RolloutId, StepKey, Timestamp};
+use towpath::model::{EnvironmentName, Epoch, NodeName, Question, RolloutId, StepKey, Timestamp};
 use towpath::observe::Fact;
 
 /// Longest that anything here may take before the test fails rather than hangs.
@@ -281,7 +279,7 @@ async fn versions_are_known_only_by_a_clear_answer() {
     let (_dir, fleet) = fleet();
     let place = web();
     let ask = async |script: &str| {
-        let question = VersionQuestion::Run {
+        let question = Question::Run {
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             variables: Vec::new(),
             timeout: Duration::from_millis(500),
@@ -312,7 +310,7 @@ async fn versions_are_known_only_by_a_clear_answer() {
         assert_eq!(ask(script).await, want, "{script}");
     }
     assert!(!alive(number(&fleet, "probe")));
-    let absent = VersionQuestion::Run {
+    let absent = Question::Run {
         argv: vec!["no-such-program".to_owned()],
         variables: Vec::new(),
         timeout: WAIT_MAX,

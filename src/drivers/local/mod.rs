@@ -16,7 +16,7 @@ mod order;
 mod output;
 mod process;
 mod prune;
-mod version;
+mod ask;
 
 use std::ffi::OsString;
 use std::io;
@@ -29,9 +29,9 @@ use tokio::io::AsyncReadExt as _;
 
 use self::files::{NodeFiles, Seen};
 use self::order::{Order, Report, Siblings};
-use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState, VersionQuestion};
-use crate::model::{Epoch, Ref, StepKey};
-use crate::observe::Fact;
+use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState};
+use crate::model::{Epoch, Question, Ref, StepKey};
+use crate::observe::{Fact, Verdict};
 
 pub(crate) use self::output::one_line;
 pub use self::runner::runner_main;
@@ -264,9 +264,13 @@ impl Fleet for Local {
     fn version<'a>(
         &'a self,
         place: &'a Place,
-        question: &'a VersionQuestion,
+        question: &'a Question,
     ) -> Answering<'a, Fact<Option<Ref>>> {
         Box::pin(self.ask_version(place, question))
+    }
+
+    fn ask<'a>(&'a self, place: &'a Place, question: &'a Question) -> Answering<'a, Verdict> {
+        Box::pin(self.ask_verdict(place, question))
     }
 
     fn log<'a>(

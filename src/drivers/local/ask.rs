@@ -1,5 +1,5 @@
-//! Asks a local node what it really runs, by a command or over HTTP. Everything but a clear answer
-//! is `Unknown`.
+//! Asks a local node what it really runs, or whether all is well, by a command or over HTTP.
+//! Everything but a clear answer is no answer.
 
 use std::io;
 use std::path::Path;
@@ -12,10 +12,10 @@ use tokio::process::Command;
 
 use super::process::signal_group;
 use super::{Local, one_line};
-use crate::drivers::fleet::{Place, VersionQuestion};
+use crate::drivers::fleet::Place;
 use crate::drivers::{clock, http};
-use crate::model::{Ref, format_duration};
-use crate::observe::Fact;
+use crate::model::{Question, Ref, format_duration};
+use crate::observe::{Fact, Verdict};
 
 /// Most a version probe may print; a ref has 255 bytes.
 const OUTPUT_MAX: usize = 4096;
@@ -28,18 +28,56 @@ impl Local {
     pub(super) async fn ask_version(
         &self,
         place: &Place,
-        question: &VersionQuestion,
+        question: &Question,
     ) -> Fact<Option<Ref>> {
         let answer = match question {
-            VersionQuestion::Run { argv, variables, timeout, absent } => {
+            Question::Run { argv, variables, timeout, absent } => {
                 self.run_version(place, argv, variables, *timeout, *absent).await
             }
-            VersionQuestion::Http { url, timeout } => fetch_version(url, *timeout).await,
+            Question::Http { url, timeout } => fetch_version(url, *timeout).await,
         };
         let at = clock::now();
         match answer {
             Ok(value) => Fact::Known { value, at },
             Err(why) => Fact::Unknown { why, at },
+        }
+    }
+
+    /// Whether a command ends well, or a URL answers 2xx.
+    pub(super) async fn ask_verdict(&self, place: &Place, question: &Question) -> Verdict {
+        match question {
+            Question::Run { argv, variables, timeout, absent: _ } => {
+                match self.run(place, argv, variables, *timeout).await {
+                    Err(why) => Verdict::Error { why },
+                    Ok(answer) if answer.status.success() => Verdict::Pass,
+                    Ok(answer) => Verdict::Fail { why: answer.complaint() },
+                }
+            }
+            Question::Http { url, timeout } => match http::get(url, *timeout).await {
+                Err(why) => Verdict::Error { why },
+                Ok(answer) if (200..300).contains(&answer.status) => Verdict::Pass,
+                Ok(answer) => Verdict::Fail { why: format!("HTTP status {}", answer.status) },
+            },
+        }
+    }
+
+    async fn run(
+        &self,
+        place: &Place,
+        argv: &[String],
+        variables: &[(String, String)],
+        timeout: Duration,
+    ) -> Result<Answer, String> {
+        let directory = self.prepare(place).await.map_err(|error| error.to_string())?;
+        let Some((program, rest)) = argv.split_first() else {
+            return Err("there is no program to run".to_owned());
+        };
+        let mut command = Command::new(program);
+        command.args(rest).env_clear().envs(self.environment(place, variables));
+        match tokio::time::timeout(timeout, answer(command, &directory)).await {
+            Err(_) => Err(format!("no answer within {}", format_duration(timeout))),
+            Ok(Err(error)) => Err(format!("cannot run `{}`: {error}", program.escape_debug())),
+            Ok(Ok(answer)) => Ok(answer),
         }
     }
 
@@ -51,33 +89,35 @@ impl Local {
         timeout: Duration,
         absent: Option<u8>,
     ) -> Result<Option<Ref>, String> {
-        let directory = self.prepare(place).await.map_err(|error| error.to_string())?;
-        let Some((program, rest)) = argv.split_first() else {
-            return Err("there is no program to run".to_owned());
-        };
-        let mut command = Command::new(program);
-        command.args(rest).env_clear().envs(self.environment(place, variables));
-        let answered = tokio::time::timeout(timeout, answer(command, &directory)).await;
-        let (status, stdout, stderr) = match answered {
-            Err(_) => return Err(format!("no answer within {}", format_duration(timeout))),
-            Ok(Err(error)) => {
-                return Err(format!("cannot run `{}`: {error}", program.escape_debug()));
-            }
-            Ok(Ok(answer)) => answer,
-        };
-        if absent.is_some() && status.code() == absent.map(i32::from) {
+        let answer = self.run(place, argv, variables, timeout).await?;
+        if absent.is_some() && answer.status.code() == absent.map(i32::from) {
             return Ok(None);
         }
-        if !status.success() {
-            return Err(match one_line(&stderr, QUOTED_MAX) {
-                said if said.is_empty() => format!("the probe ended with {status}"),
-                said => format!("the probe ended with {status}: {said}"),
-            });
+        if !answer.status.success() {
+            return Err(answer.complaint());
         }
-        if stdout.len() > OUTPUT_MAX {
+        if answer.stdout.len() > OUTPUT_MAX {
             return Err(format!("the probe printed more than {OUTPUT_MAX} bytes"));
         }
-        if stdout.trim_ascii().is_empty() { Ok(None) } else { parse(&stdout).map(Some) }
+        let said = answer.stdout.trim_ascii();
+        if said.is_empty() { Ok(None) } else { parse(said).map(Some) }
+    }
+}
+
+/// How a command ended, and the beginning of what it printed.
+struct Answer {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Answer {
+    fn complaint(&self) -> String {
+        let said = [&self.stderr, &self.stdout].map(|it| one_line(it, QUOTED_MAX));
+        match said.into_iter().find(|it| !it.is_empty()) {
+            None => format!("the probe ended with {}", self.status),
+            Some(said) => format!("the probe ended with {}: {said}", self.status),
+        }
     }
 }
 
@@ -111,10 +151,7 @@ impl Drop for Group {
     }
 }
 
-async fn answer(
-    mut command: Command,
-    directory: &Path,
-) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+async fn answer(mut command: Command, directory: &Path) -> io::Result<Answer> {
     command.current_dir(directory).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -136,7 +173,7 @@ async fn answer(
         }
     };
     drop(group);
-    Ok((status, out, err))
+    Ok(Answer { status, stdout: out, stderr: err })
 }
 
 /// Reads on past the bound, so that the command does not hang, but keeps no more than shows that
