@@ -12,3 +12,4 @@ pub mod controller;
 pub mod drivers;
 pub mod git;
 pub mod record;
+pub mod telemetry;

@@ -184,6 +184,16 @@ impl Core {
         self.alarms.first().map(|(at, _)| *at)
     }
 
+    /// Whether nothing is under way, and nothing but routine looks is due soon.
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        let soon = now.after(Duration::from_secs(1));
+        let acts = |(at, alarm): &(Timestamp, Alarm)| match alarm {
+            Alarm::Decide(_) | Alarm::Record => *at <= soon,
+            Alarm::Poll | Alarm::Survey(_) => *at <= now,
+        };
+        self.loaded.is_some() && self.flights.is_empty() && !self.alarms.iter().any(acts)
+    }
+
     /// What was decided and done so far.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

@@ -1,13 +1,22 @@
-//! The one loop. A synchronous core takes in what happened and answers with what to do; a shell
+//! The one loop. A synchronous core takes in what happened and answers with what to do; a service
 //! around it does that. Every entry is in the journal before any effect that follows from it.
 
-mod configuring;
-mod core;
-mod looking;
-mod orders;
-mod promoting;
-mod rolling;
 mod wake;
+mod core;
+mod configuring;
+mod looking;
+mod rolling;
+mod promoting;
+mod orders;
+
+mod store;
+mod gitwork;
+mod perform;
+mod service;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
+pub use gitwork::changes_between;
+pub use perform::Hands;
+pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
+pub use store::{Store, StoreError};
 pub use wake::{Effect, Head, Perform, Refusal, Report, Ticket, Wake};

@@ -1,0 +1,387 @@
+//! Does in git and on the forge what the core asks for. Blocking; each worker has a thread and a
+//! repository of its own, so that a slow merge request does not delay a look at the config.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender};
+
+use crate::config::{Change, Content};
+use crate::drivers::clock;
+use crate::drivers::forge::{
+    self, Act, Actor, Authorship, Direct, Forge, Merge, Merging, Proposal,
+};
+use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
+use crate::model::{Ask, Ref, RepoPath, Revision, Target, Timestamp};
+use crate::observe::{Checks, MergeRequest, State};
+use crate::planner::Promotion;
+use crate::record::format;
+use crate::record::history::{self, Record, Subject, TargetState};
+use crate::rollout::{Ending, Fact, Settled, Unrecorded};
+use crate::telemetry::chain;
+use crate::text::{self, Pointer, Refusal};
+
+use super::wake::{Effect, Head, Wake};
+
+/// What one worker works with.
+pub(super) struct GitWorker {
+    /// Objects and refs.
+    pub(super) repository: Repository,
+    /// Merge requests.
+    pub(super) forge: Box<dyn Forge>,
+    /// The branch that says what is wanted.
+    pub(super) base: Branch,
+}
+
+impl GitWorker {
+    /// Works until nobody asks any more.
+    pub(super) fn work(self, asked: &Receiver<Effect>, wakes: &Sender<Wake>) {
+        for effect in asked {
+            if let Some(wake) = self.perform(effect)
+                && wakes.send(wake).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn perform(&self, effect: Effect) -> Option<Wake> {
+        match effect {
+            Effect::LookAtHead { applied } => {
+                Some(Wake::Head(self.head(applied).map_err(|error| chain(&error))))
+            }
+            Effect::ReadConfig { from, to } => {
+                Some(Wake::ConfigRead { to, changes: self.changes(from, to) })
+            }
+            Effect::ListMergeRequests => Some(Wake::MergeRequests(self.list())),
+            Effect::Propose { promotion, file, at } => {
+                let target = promotion.target.clone();
+                Some(Wake::ForgeDone { target, result: self.propose(&promotion, &file, at) })
+            }
+            Effect::ReadProposal { target, number, head, base } => {
+                let changes = self.changes(Some(base), head);
+                Some(Wake::ProposalRead { target, number, head, base, changes })
+            }
+            Effect::Report { target, number, checks } => {
+                let result = self.forge.report(number, &to_forge(checks));
+                Some(Wake::ForgeDone { target, result: said(result.map(|_| ())) })
+            }
+            Effect::Merge { target, number, head, evidence } => {
+                let result = self.merge(number, head);
+                Some(Wake::Merged { target, number, head, evidence, result })
+            }
+            Effect::Withdraw { target, number, why } => {
+                let result = self.forge.close(number, &ours(), &why);
+                Some(Wake::ForgeDone { target, result: said(result.map(|_| ())) })
+            }
+            Effect::Revert { target, file, from, to, base, ticket, ask } => {
+                let result = self.revert(&target, &file, &from, &to, base, &ask);
+                Some(Wake::Reverted { target, ticket, ask, to, result })
+            }
+            Effect::Record(settled) => {
+                let record = settled.record.clone();
+                Some(Wake::Recorded { record, result: self.record(&settled) })
+            }
+            Effect::Survey { .. }
+            | Effect::Perform(_)
+            | Effect::Kill { .. }
+            | Effect::AskArtifacts { .. }
+            | Effect::AskGate { .. }
+            | Effect::Reply { .. }
+            | Effect::Tell(_)
+            | Effect::TellHolds { .. } => None,
+        }
+    }
+
+    fn head(&self, applied: Option<Revision>) -> Result<Head, git::Error> {
+        let revision = self.repository.poll(&self.base)?;
+        let descends = match applied {
+            Some(applied) => self.repository.descends(revision, applied)?,
+            None => true,
+        };
+        Ok(Head { revision, descends })
+    }
+
+    fn changes(&self, from: Option<Revision>, to: Revision) -> Result<Vec<Change>, String> {
+        changes_between(&self.repository, from, to)
+    }
+
+    fn list(&self) -> Result<BTreeMap<Target, MergeRequest>, String> {
+        let list = self.forge.list(clock::now()).map_err(|error| chain(&error))?;
+        Ok(list.into_iter().map(|it| (it.target.clone(), from_forge(it))).collect())
+    }
+
+    fn propose(
+        &self,
+        promotion: &Promotion,
+        file: &RepoPath,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        let Promotion { target, from, to, base, evidence } = promotion;
+        let edit = self.edited(file, *base, target, to)?;
+        let mut body = format!(
+            "Moves {} in {} from {from} to {to}.\n\n",
+            target.service, target.environment
+        );
+        for line in evidence {
+            body.push_str("- ");
+            body.push_str(line);
+            body.push('\n');
+        }
+        body.push_str(
+            "\nIt merges by itself when its checks pass and its gates agree. To veto it, close it or push to its branch.\n",
+        );
+        let proposal = Proposal {
+            target: target.clone(),
+            path: file.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            title: format!("Promote {} to {to} in {}", target.service, target.environment),
+            body,
+            base: *base,
+            edit,
+            merging: Merging::Auto,
+            at,
+        };
+        said(self.forge.open_or_update(&proposal).map(|_| ()))
+    }
+
+    /// The file with one scalar replaced, and nothing else.
+    fn edited(
+        &self,
+        file: &RepoPath,
+        base: Revision,
+        target: &Target,
+        to: &Ref,
+    ) -> Result<Vec<u8>, String> {
+        let bytes = self.file(file, base)?;
+        let pointer = pointer(target);
+        text::edit(file.as_str(), &bytes, 0, &pointer, to.as_str())
+            .map_err(|refusal| refused(file, &refusal))
+    }
+
+    fn file(&self, file: &RepoPath, base: Revision) -> Result<Vec<u8>, String> {
+        self.repository
+            .read_at(base, file)
+            .map_err(|error| chain(&error))?
+            .ok_or_else(|| format!("{file} is not there at {}", base.short()))
+    }
+
+    fn merge(&self, number: u64, head: Revision) -> Result<(), String> {
+        match self.forge.merge(number, head, &ours()) {
+            Ok(Merge::Merged { .. } | Merge::AlreadyMerged { .. }) => Ok(()),
+            Ok(Merge::HeadMoved { now }) => Err(format!("its branch has moved to {}", now.short())),
+            Ok(Merge::BaseMoved { now }) => {
+                Err(format!("the base branch has moved to {}", now.short()))
+            }
+            Ok(Merge::NotGreen { why }) => Err(why),
+            Ok(Merge::Closed { by, reason }) => Err(format!("{by} closed it: {reason}")),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    /// A rollback in GitOps is a commit: the earlier ref back, the bad one onto the list of
+    /// blocked refs; else it would be deployed again.
+    fn revert(
+        &self,
+        target: &Target,
+        file: &RepoPath,
+        from: &Ref,
+        to: &Ref,
+        base: Revision,
+        ask: &Ask,
+    ) -> Result<Revision, String> {
+        let bytes = self.edited(file, base, target, to)?;
+        let blocked = Pointer::new(["blocked"]);
+        let bytes = text::insert_into_list(&bytes, 0, &blocked, "targets", from.as_str())
+            .map_err(|refusal| refused(file, &refusal))?;
+        let message = format!(
+            "Roll {} back to {to} in {}\n\n{}\n\n{from} is blocked. Asked for by {}.\n",
+            target.service, target.environment, ask.reason, ask.by
+        );
+        let act = Act { by: Actor::Person(ask.by.clone()), at: clock::now() };
+        let edits = vec![(file.clone(), Some(bytes))];
+        let direct = Direct { edits, base, message, act };
+        self.forge.commit_direct(&direct).map_err(|error| match error {
+            forge::Error::BaseMoved { .. } => {
+                "the config branch moved meanwhile: try again".to_owned()
+            }
+            error => chain(&error),
+        })
+    }
+
+    fn record(&self, settled: &Unrecorded) -> Result<(), String> {
+        let record = to_record(settled);
+        history::record(&self.repository, &Identity::towpath(), &record)
+            .map(|_| ())
+            .map_err(|error| chain(&error))
+    }
+}
+
+/// What differs between two commits, as the config reader takes it; everything if there is no
+/// first one.
+pub fn changes_between(
+    repository: &Repository,
+    from: Option<Revision>,
+    to: Revision,
+) -> Result<Vec<Change>, String> {
+    let changes =
+        repository.changes(from, to, &git::is_config).map_err(|error| chain(&error))?;
+    Ok(changes.into_iter().map(to_config).collect())
+}
+
+fn to_config(change: git::Change) -> Change {
+    let git::Change { place, now } = change;
+    let content = match (&place, now) {
+        (_, None) => Content::Gone,
+        (Place::Bad(_), Some(_)) => Content::BadPath,
+        (Place::Path(_), Some(Entry::File { bytes, .. })) => Content::Bytes(bytes),
+        (Place::Path(_), Some(Entry::Other(kind))) => match kind {
+            Kind::Symlink => Content::Symlink,
+            Kind::Submodule => Content::Submodule,
+            Kind::TooLarge { size } => Content::TooLarge { size: size as u64 },
+            // A file never comes as "other"; what git would not have written is no path of ours.
+            Kind::TooDeep | Kind::Odd | Kind::File(_) => Content::BadPath,
+        },
+    };
+    Change { path: place.to_string(), content }
+}
+
+fn pointer(target: &Target) -> Pointer {
+    Pointer::new(["targets", target.environment.as_str(), "ref"])
+}
+
+fn refused(file: &RepoPath, refusal: &Refusal) -> String {
+    format!("{file} cannot be edited safely: {refusal}; {}", refusal.hint())
+}
+
+fn ours() -> Act {
+    Act { by: Actor::Towpath, at: clock::now() }
+}
+
+fn said<T>(result: Result<T, forge::Error>) -> Result<T, String> {
+    result.map_err(|error| chain(&error))
+}
+
+fn to_forge(checks: Checks) -> forge::Checks {
+    let Checks { sha, base, verdict, lines, at } = checks;
+    forge::Checks { sha, base, verdict, lines, at }
+}
+
+fn from_forge(it: forge::MergeRequest) -> MergeRequest {
+    let forge::MergeRequest {
+        number,
+        target,
+        branch,
+        path: _,
+        head,
+        base,
+        from,
+        to,
+        title,
+        body,
+        state,
+        authorship,
+        checks,
+        approvals,
+        merging: _,
+        opened_at,
+        updated_at,
+    } = it;
+    let state = match state {
+        forge::State::Open => State::Open,
+        forge::State::Merged { sha, by, at } => State::Merged { sha, by: by.to_string(), at },
+        forge::State::Closed { by, at, reason } => {
+            State::Closed { by: by.to_string(), at, reason }
+        }
+    };
+    let checks = checks.map(|it| {
+        let forge::Checks { sha, base, verdict, lines, at } = it;
+        Checks { sha, base, verdict, lines, at }
+    });
+    let head_is_ours = match authorship {
+        Authorship::Ours => true,
+        Authorship::Person => false,
+    };
+    MergeRequest {
+        number,
+        target,
+        branch: branch.to_string(),
+        head,
+        base,
+        from,
+        to,
+        title,
+        body,
+        state,
+        head_is_ours,
+        checks,
+        approvals,
+        opened_at,
+        updated_at,
+    }
+}
+
+fn to_record(settled: &Unrecorded) -> Record {
+    let Unrecorded { record, at, what } = settled;
+    let id = record.clone();
+    let at = *at;
+    match what {
+        Settled::Rollout(rollout) => {
+            let plan = rollout.plan();
+            let (ending, by, why) = format::verdict_of(rollout);
+            let state = TargetState {
+                reference: (ending == Ending::Succeeded).then(|| plan.to.clone()),
+                rollout: Some(plan.id.clone()),
+                result: format::ending_word(ending).to_owned(),
+                at,
+            };
+            Record {
+                id,
+                subject: Subject::Rollout(plan.target.clone()),
+                at,
+                by,
+                why,
+                result: state.result.clone(),
+                document: format::rollout_record(rollout, at),
+                state: Some(state),
+            }
+        }
+        Settled::Entry(entry) => {
+            let document = format::entry_record(entry, &id);
+            let (subject, by, why, result) = match &entry.fact {
+                Fact::Merged { target, number, reference, evidence, .. } => (
+                    Subject::Promotion(target.clone()),
+                    OURS.to_owned(),
+                    evidence.join("; "),
+                    format!("{reference} promoted by !{number}"),
+                ),
+                Fact::Vetoed { target, number, reference, how } => (
+                    Subject::Promotion(target.clone()),
+                    "a person".to_owned(),
+                    how.clone(),
+                    format!("{reference} vetoed at !{number}"),
+                ),
+                Fact::Asked { word, command } => (
+                    Subject::Act(format::target_of(command)),
+                    word.by.to_string(),
+                    word.reason.clone(),
+                    format::command_word(command),
+                ),
+                Fact::TookOver { .. }
+                | Fact::Restored { .. }
+                | Fact::Applied { .. }
+                | Fact::Refused { .. }
+                | Fact::Planned(_)
+                | Fact::Rollout { .. }
+                | Fact::Proposed { .. }
+                | Fact::Withdrawn { .. }
+                | Fact::Recorded { .. } => {
+                    (Subject::Act(None), OURS.to_owned(), String::new(), "noted".to_owned())
+                }
+            };
+            Record { id, subject, at, by, why, result, document, state: None }
+        }
+    }
+}
+
+/// How the records name us.
+const OURS: &str = "Towpath";

@@ -1,0 +1,273 @@
+//! Does on nodes what the core asks for, and says what came of it. The only place that calls a
+//! fleet's driver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::drivers::clock;
+use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd};
+use crate::model::{Connect, Deed, EnvironmentName, NodeName, Question, format_duration};
+use crate::observe::{Fact, Survey, Verdict};
+use crate::rollout::Op;
+
+use super::wake::{Effect, Perform, Report, Wake};
+
+/// Pause between two looks at a node that is not well yet, or a gate that is closed.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const GATE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Longest single look at a node's health: a hanging one must not eat the whole patience.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Commands under way at once on this machine; more would only fight for its cores.
+const AT_ONCE: usize = 64;
+
+/// The hands of a controller on its nodes.
+#[derive(Clone)]
+pub struct Hands {
+    fleet: Arc<dyn Fleet>,
+    room: Arc<Semaphore>,
+}
+
+impl Hands {
+    /// Hands that work through a driver.
+    pub fn new(fleet: Arc<dyn Fleet>) -> Self {
+        Self { fleet, room: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Does one thing; `None` for what has no answer, and for what is not a node's matter.
+    pub async fn perform(&self, effect: Effect) -> Option<Wake> {
+        match effect {
+            Effect::Survey { target, connect, questions } => {
+                let environment = target.environment.clone();
+                let survey = self.survey(&environment, &connect, questions).await;
+                Some(Wake::Surveyed { target, survey })
+            }
+            Effect::Perform(perform) => {
+                let report = self.ensure(&perform).await;
+                let Perform { target, rollout, id, attempt, .. } = *perform;
+                Some(Wake::Performed { target, rollout, op: id, attempt, report })
+            }
+            Effect::Kill { target, connect, node, key } => {
+                let place = place(&target.environment, &connect, node);
+                if let Err(error) = self.fleet.kill(&place, &key).await {
+                    tracing::warn!(%key, %error, "step could not be killed");
+                }
+                None
+            }
+            Effect::AskArtifacts { service, reference, questions } => {
+                let verdict = self.all(&service, &questions).await;
+                Some(Wake::Artifacts { service, reference, verdict })
+            }
+            Effect::AskGate { target, gate, reference, question } => {
+                let place = place(&target.environment, &Connect::Local { directory: None }, None);
+                let verdict = self.ask(&place, &question).await;
+                Some(Wake::Gate { target, gate, reference, verdict })
+            }
+            Effect::LookAtHead { .. }
+            | Effect::ReadConfig { .. }
+            | Effect::ListMergeRequests
+            | Effect::Propose { .. }
+            | Effect::ReadProposal { .. }
+            | Effect::Report { .. }
+            | Effect::Merge { .. }
+            | Effect::Withdraw { .. }
+            | Effect::Revert { .. }
+            | Effect::Record(_)
+            | Effect::Reply { .. }
+            | Effect::Tell(_)
+            | Effect::TellHolds { .. } => None,
+        }
+    }
+
+    async fn survey(
+        &self,
+        environment: &EnvironmentName,
+        connect: &Connect,
+        questions: Vec<(NodeName, Question)>,
+    ) -> Survey {
+        let mut asked = tokio::task::JoinSet::new();
+        for (node, question) in questions {
+            let (hands, place) = (self.clone(), place(environment, connect, Some(node.clone())));
+            asked.spawn(async move {
+                let _room = hands.room.acquire().await;
+                (node, hands.fleet.version(&place, &question).await)
+            });
+        }
+        let mut survey = Survey::default();
+        while let Some(answer) = asked.join_next().await {
+            // A task ends without an answer only when the process does.
+            if let Ok((node, fact)) = answer {
+                survey.nodes.insert(node, fact);
+            }
+        }
+        survey
+    }
+
+    async fn all(&self, service: &crate::model::ServiceName, questions: &[Question]) -> Verdict {
+        let Ok(environment) = EnvironmentName::parse(service.as_str()) else {
+            return Verdict::Error { why: format!("{service} cannot name a place") };
+        };
+        let place = place(&environment, &Connect::Local { directory: None }, None);
+        for question in questions {
+            match self.ask(&place, question).await {
+                Verdict::Pass => {}
+                no @ (Verdict::Fail { .. } | Verdict::Error { .. }) => return no,
+            }
+        }
+        Verdict::Pass
+    }
+
+    async fn ask(&self, place: &Place, question: &Question) -> Verdict {
+        let _room = self.room.acquire().await;
+        self.fleet.ask(place, question).await
+    }
+
+    async fn ensure(&self, perform: &Perform) -> Report {
+        let place = place(&perform.target.environment, &perform.connect, perform.node.clone());
+        match &perform.op {
+            Op::Fenced => match self.fleet.fence(&place, perform.epoch).await {
+                Ok(()) => done(format!("epoch {}", perform.epoch)),
+                Err(error) => trouble(&error),
+            },
+            Op::Step { deed, .. } => self.step(&place, perform, deed).await,
+            Op::Healthy { question, .. } => {
+                let quick = at_most(question, LOOK_MAX);
+                match self.ask(&place, &quick).await {
+                    Verdict::Pass => done("it answers".to_owned()),
+                    Verdict::Fail { why } | Verdict::Error { why } => {
+                        Report::Pending { again_after: LOOK_AGAIN, why }
+                    }
+                }
+            }
+            Op::Runs { question } => match self.fleet.version(&place, question).await {
+                Fact::Known { value: Some(runs), .. } if runs == perform.to => {
+                    done(format!("runs {runs}"))
+                }
+                Fact::Known { value: Some(runs), .. } => {
+                    Report::Failed { why: format!("it runs {runs}, not {}", perform.to) }
+                }
+                Fact::Known { value: None, .. } => {
+                    Report::Failed { why: "nothing is installed there".to_owned() }
+                }
+                Fact::Unknown { why, .. } => Report::Errored { why, retry: true },
+            },
+            Op::Verified { question } => self.verify(&place, perform, question).await,
+            Op::Gate { question, .. } => match self.ask(&place, question).await {
+                Verdict::Pass => done("it is open".to_owned()),
+                Verdict::Fail { why } => Report::Pending { again_after: GATE_AGAIN, why },
+                Verdict::Error { why } => {
+                    let why = format!("cannot be asked: {why}");
+                    Report::Pending { again_after: GATE_AGAIN, why }
+                }
+            },
+            // The core settles these by itself.
+            Op::Baked { .. } | Op::Approved => {
+                Report::Errored { why: "nothing to do".to_owned(), retry: false }
+            }
+        }
+    }
+
+    /// A smoke test by command is a step with a key, so that its run has a name, and a crash of
+    /// ours does not run it twice; one by URL is asked now.
+    async fn verify(&self, place: &Place, perform: &Perform, question: &Question) -> Report {
+        match question {
+            Question::Run { argv, variables, timeout, absent: _ } => {
+                let deed = Deed {
+                    argv: argv.clone(),
+                    variables: variables.clone(),
+                    timeout: *timeout,
+                };
+                self.step(place, perform, &deed).await
+            }
+            Question::Http { .. } => {
+                let at = clock::now();
+                match self.ask(place, question).await {
+                    Verdict::Pass => {
+                        Report::Done { evidence: format!("run {} passed", perform.key), at }
+                    }
+                    Verdict::Fail { why } => Report::Failed { why },
+                    Verdict::Error { why } => Report::Errored { why, retry: true },
+                }
+            }
+        }
+    }
+
+    async fn step(&self, place: &Place, perform: &Perform, deed: &Deed) -> Report {
+        let step = Step {
+            key: perform.key.clone(),
+            epoch: perform.epoch,
+            argv: deed.argv.clone(),
+            variables: deed.variables.clone(),
+            timeout: deed.timeout,
+            not_after: perform.not_after,
+            rerun_lost: perform.rerun_lost,
+        };
+        let _room = self.room.acquire().await;
+        match self.fleet.ensure_step(place, &step).await {
+            Ok(end) => ended(&end, deed, perform),
+            Err(NodeError::Lost { key }) => {
+                Report::Lost { why: format!("step {key} was begun, and its end was not seen") }
+            }
+            Err(error) => trouble(&error),
+        }
+    }
+}
+
+fn ended(end: &StepEnd, deed: &Deed, perform: &Perform) -> Report {
+    let took = format_duration(end.finished_at.since(end.started_at));
+    let said = match end.tail.trim() {
+        "" => String::new(),
+        tail => format!(": {}", last_lines(tail)),
+    };
+    match end.exit {
+        Exit::Code(0) => Report::Done {
+            evidence: format!("run {} began {} and passed in {took}", perform.key, end.started_at),
+            at: end.started_at,
+        },
+        Exit::Code(code) => Report::Failed { why: format!("exit status {code} after {took}{said}") },
+        Exit::Signal(signal) => Report::Failed { why: format!("ended by signal {signal}{said}") },
+        Exit::TimedOut => Report::Failed {
+            why: format!("not done within {}{said}", format_duration(deed.timeout)),
+        },
+        Exit::Killed => Report::Failed { why: "killed on request".to_owned() },
+    }
+}
+
+/// The end of what a command printed, short enough to stand in a sentence.
+fn last_lines(tail: &str) -> String {
+    /// Characters; what the command says last says most.
+    const SHOWN: usize = 300;
+    let count = tail.chars().count();
+    let shown: String = tail.chars().skip(count.saturating_sub(SHOWN)).collect();
+    shown.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ")
+}
+
+fn done(evidence: String) -> Report {
+    Report::Done { evidence, at: clock::now() }
+}
+
+fn trouble(error: &NodeError) -> Report {
+    Report::Errored { why: error.to_string(), retry: error.may_work_later() }
+}
+
+fn at_most(question: &Question, longest: Duration) -> Question {
+    match question.clone() {
+        Question::Run { argv, variables, timeout, absent } => {
+            Question::Run { argv, variables, timeout: timeout.min(longest), absent }
+        }
+        Question::Http { url, timeout } => Question::Http { url, timeout: timeout.min(longest) },
+    }
+}
+
+fn place(environment: &EnvironmentName, connect: &Connect, node: Option<NodeName>) -> Place {
+    let Connect::Local { directory } = connect;
+    Place {
+        environment: environment.clone(),
+        node,
+        directory: directory.as_ref().map(std::path::PathBuf::from),
+    }
+}
+

@@ -1,0 +1,352 @@
+//! Runs a core against the real world: one thread that owns all state, two for git, and a small
+//! runtime for nodes. Everything ends when the shutdown signal does.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use crate::drivers::clock;
+use crate::drivers::local::Local;
+use crate::drivers::local_forge::LocalForge;
+use crate::git::{self, Branch, Identity, Location, Program, Repository};
+use crate::model::{Ask, Target};
+use crate::planner::Hold;
+use crate::rollout::{Entry, Ledger};
+
+use super::core::{Core, Fatal, Limits};
+use super::gitwork::GitWorker;
+use super::perform::Hands;
+use super::store::{Store, StoreError};
+use super::wake::{Effect, Refusal, Ticket, Wake};
+
+/// Longest sleep without a wake: a clock that jumps must not put us to sleep for good.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// What a controller needs to begin.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where the config repo is.
+    pub repository: Location,
+    /// The branch that says what is wanted.
+    pub branch: Branch,
+    /// The controller's own directory: journal, mirrors, local nodes.
+    pub state: PathBuf,
+    /// Where local nodes are, if not below `state`.
+    pub nodes: Option<PathBuf>,
+    /// This program, to run again on local nodes.
+    pub executable: PathBuf,
+    /// How often, and how many.
+    pub limits: Limits,
+    /// Ends when nothing is left to do now (`run --once`).
+    pub once: bool,
+}
+
+/// Why a controller cannot begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Its own directory cannot be used.
+    #[error("preparing {path}")]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The config repo cannot be opened.
+    #[error("opening the config repository")]
+    Git(#[from] git::Error),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something without which it must not go on.
+    #[error("the controller must end")]
+    Fatal(#[from] Fatal),
+    /// The system gave us no thread, or no runtime.
+    #[error("starting the controller's threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// Something that people may want to hear of.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// It is in the journal.
+    Happened(Entry),
+    /// A target's reasons for waiting have changed; empty when it goes on.
+    Waits(Target, Vec<Hold>),
+}
+
+/// What the world outside the loop may send to it.
+#[derive(Clone, Debug)]
+pub struct Doorbell {
+    messages: Sender<Message>,
+}
+
+pub(super) enum Message {
+    Wake(Box<Wake>),
+    Ask(Box<Ask>, mpsc::SyncSender<Result<String, Refusal>>),
+    End,
+}
+
+impl Doorbell {
+    /// Look at the config repo now.
+    pub fn ring(&self) {
+        self.send(Message::Wake(Box::new(Wake::RefsMoved)));
+    }
+
+    /// Asks for something and waits for the answer, at most `patience`.
+    pub fn ask(&self, ask: Ask, patience: Duration) -> Option<Result<String, Refusal>> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.send(Message::Ask(Box::new(ask), answer));
+        answered.recv_timeout(patience).ok()
+    }
+
+    /// Ends the controller between two turns; steps on nodes run on.
+    pub fn end(&self) {
+        self.send(Message::End);
+    }
+
+    fn send(&self, message: Message) {
+        // A controller that has ended needs no message.
+        let _ = self.messages.send(message);
+    }
+}
+
+/// A controller that is ready to run.
+pub struct Service {
+    core: Core,
+    store: Store,
+    once: bool,
+    messages: Receiver<Message>,
+    doorbell: Doorbell,
+    config: Sender<Effect>,
+    forge: Sender<Effect>,
+    hands: Hands,
+    runtime: tokio::runtime::Runtime,
+    _watch: Option<git::Watch>,
+}
+
+impl Service {
+    /// Opens everything; refused if another controller holds the store.
+    pub fn open(setup: &Setup) -> Result<Self, ServiceError> {
+        let Setup { repository: location, branch, state, nodes, executable, limits, once } = setup;
+        let prepared = |source| ServiceError::State { path: state.clone(), source };
+        std::fs::create_dir_all(state).map_err(prepared)?;
+        let mirrors = state.join("mirrors");
+        let open = || Repository::open(location, &mirrors, Program::default());
+        let reading = open()?;
+        reading.poll(branch)?;
+        let now = clock::now();
+        let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading)?;
+        let nodes = nodes.clone().unwrap_or_else(|| state.join("nodes"));
+        let local = Local::new(&nodes, &store.name(), executable.clone()).map_err(prepared)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(ServiceError::Threads)?;
+        let (messages, inbox) = mpsc::channel();
+        let doorbell = Doorbell { messages };
+        let bell = doorbell.clone();
+        let watch = reading.watch(move || bell.ring())?;
+        let config = spawn_worker("config", worker(&open, branch)?, &doorbell)?;
+        let forge = spawn_worker("forge", worker(&open, branch)?, &doorbell)?;
+        Ok(Self {
+            core: Core::new(ledger, *limits),
+            store,
+            once: *once,
+            messages: inbox,
+            doorbell,
+            config,
+            forge,
+            hands: Hands::new(Arc::new(local)),
+            runtime,
+            _watch: watch,
+        })
+    }
+
+    /// Where to send wakes and questions.
+    pub fn doorbell(&self) -> Doorbell {
+        self.doorbell.clone()
+    }
+
+    /// A handle on the runtime that nodes are served by.
+    pub fn runtime(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+
+    /// What the journal told.
+    pub fn ledger(&self) -> &Ledger {
+        self.core.ledger()
+    }
+
+    /// Runs until told to end. `hear` learns what happens, in order.
+    pub fn run(mut self, mut hear: impl FnMut(News)) -> Result<(), ServiceError> {
+        let mut tickets = Tickets::default();
+        let mut under_way = 0_usize;
+        let mut next = Some(Wake::Started);
+        loop {
+            if let Some(wake) = next.take() {
+                let effects = self.core.handle(wake, clock::now(), &mut self.store)?;
+                for effect in effects {
+                    under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
+                }
+            }
+            if self.once && under_way == 0 && self.core.is_idle(clock::now()) {
+                return Ok(());
+            }
+            let pause = match self.core.next_alarm() {
+                Some(at) => at.since(clock::now()).min(SLEEP_MAX),
+                None => SLEEP_MAX,
+            };
+            next = match self.messages.recv_timeout(pause) {
+                Ok(Message::Wake(wake)) => {
+                    under_way = under_way.saturating_sub(usize::from(answers(&wake)));
+                    Some(*wake)
+                }
+                Ok(Message::Ask(ask, answer)) => {
+                    Some(Wake::Asked { ask: *ask, ticket: tickets.issue(answer) })
+                }
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {
+                    let due = self.core.next_alarm().is_some_and(|at| at <= clock::now());
+                    due.then_some(Wake::Tick)
+                }
+            };
+        }
+    }
+
+    /// Whether an answer will follow.
+    fn carry_out(
+        &self,
+        effect: Effect,
+        tickets: &mut Tickets,
+        hear: &mut impl FnMut(News),
+    ) -> bool {
+        match effect {
+            Effect::LookAtHead { .. }
+            | Effect::ReadConfig { .. }
+            | Effect::ReadProposal { .. } => self.config.send(effect).is_ok(),
+            Effect::ListMergeRequests
+            | Effect::Propose { .. }
+            | Effect::Report { .. }
+            | Effect::Merge { .. }
+            | Effect::Withdraw { .. }
+            | Effect::Revert { .. }
+            | Effect::Record(_) => self.forge.send(effect).is_ok(),
+            Effect::Survey { .. }
+            | Effect::Perform(_)
+            | Effect::Kill { .. }
+            | Effect::AskArtifacts { .. }
+            | Effect::AskGate { .. } => {
+                let silent = matches!(effect, Effect::Kill { .. });
+                let (hands, doorbell) = (self.hands.clone(), self.doorbell.clone());
+                self.runtime.spawn(async move {
+                    if let Some(wake) = hands.perform(effect).await {
+                        doorbell.send(Message::Wake(Box::new(wake)));
+                    }
+                });
+                !silent
+            }
+            Effect::Reply { ticket, answer } => {
+                tickets.answer(ticket, answer);
+                false
+            }
+            Effect::Tell(entries) => {
+                entries.into_iter().for_each(|entry| hear(News::Happened(entry)));
+                false
+            }
+            Effect::TellHolds { target, holds } => {
+                hear(News::Waits(target, holds));
+                false
+            }
+        }
+    }
+}
+
+/// Where the journal is in a controller's directory.
+pub fn journal_path(state: &Path) -> PathBuf {
+    state.join("journal.db")
+}
+
+/// Whether a wake is the answer to an effect.
+fn answers(wake: &Wake) -> bool {
+    match wake {
+        Wake::Started | Wake::Tick | Wake::RefsMoved | Wake::Asked { .. } => false,
+        Wake::Head(_)
+        | Wake::ConfigRead { .. }
+        | Wake::Surveyed { .. }
+        | Wake::Performed { .. }
+        | Wake::Artifacts { .. }
+        | Wake::Gate { .. }
+        | Wake::MergeRequests(_)
+        | Wake::ForgeDone { .. }
+        | Wake::ProposalRead { .. }
+        | Wake::Merged { .. }
+        | Wake::Reverted { .. }
+        | Wake::Recorded { .. } => true,
+    }
+}
+
+fn worker(
+    open: &impl Fn() -> Result<Repository, git::Error>,
+    base: &Branch,
+) -> Result<GitWorker, ServiceError> {
+    let forge = LocalForge::new(open()?, base.clone(), Identity::towpath());
+    Ok(GitWorker { repository: open()?, forge: Box::new(forge), base: base.clone() })
+}
+
+fn spawn_worker(
+    name: &str,
+    worker: GitWorker,
+    doorbell: &Doorbell,
+) -> Result<Sender<Effect>, ServiceError> {
+    let (ask, asked) = mpsc::channel();
+    let (wake, woken) = mpsc::channel::<Wake>();
+    let spawn = |name: String, work: Box<dyn FnOnce() + Send>| {
+        thread::Builder::new().name(name).spawn(work).map_err(ServiceError::Threads)
+    };
+    spawn(format!("git-{name}"), Box::new(move || worker.work(&asked, &wake)))?;
+    let doorbell = doorbell.clone();
+    let pass_on = move || {
+        for wake in woken {
+            doorbell.send(Message::Wake(Box::new(wake)));
+        }
+    };
+    spawn(format!("git-{name}-answers"), Box::new(pass_on))?;
+    Ok(ask)
+}
+
+/// Those who wait for an answer.
+#[derive(Default)]
+struct Tickets {
+    last: u64,
+    waiting: std::collections::BTreeMap<Ticket, mpsc::SyncSender<Result<String, Refusal>>>,
+}
+
+impl Tickets {
+    fn issue(&mut self, answer: mpsc::SyncSender<Result<String, Refusal>>) -> Ticket {
+        self.last += 1;
+        self.waiting.insert(Ticket(self.last), answer);
+        Ticket(self.last)
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<String, Refusal>) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            // Whoever asked may have gone.
+            let _ = waiting.try_send(answer);
+        }
+    }
+}
+
+/// How this process names itself to one that finds the store held.
+fn holder() -> String {
+    format!("pid {} on {}", std::process::id(), hostname())
+}
+
+fn hostname() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
+}
