@@ -104,6 +104,7 @@ fn end_group(step: &StepFiles, start: &Start, exit: Exit) -> std::io::Result<()>
             finished_at: clock::now().max(start.at),
             tail: "[towpath: the runner was gone, the end of the output is lost]\n".to_owned(),
         })?;
+        step.sync_exit()?;
     }
     Ok(())
 }
