@@ -32,12 +32,11 @@ impl Local {
         loop {
             let process = match self.look(place, key).await? {
                 Seen::Starting => None,
-                Seen::Running(start) => Some(start.command),
                 Seen::Orphaned(start) if clock::since_boot() > start.deadline => {
                     self.end_orphan(place, key, start, Exit::TimedOut).await?;
                     continue;
                 }
-                Seen::Orphaned(start) => Some(start.command),
+                Seen::Running(start) | Seen::Orphaned(start) => Some(start.command),
                 ended @ (Seen::Absent | Seen::Done(_) | Seen::Lost(_)) => return Ok(ended),
             };
             pause = ended_or(process, pause).await;
