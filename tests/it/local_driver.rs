@@ -21,7 +21,7 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn at(root: &Path) -> Self {
-        let towpath = PathBuf::from(env!("CARGO_BIN_EXE_towpath"));
+        let towpath = Path::new(env!("CARGO_BIN_EXE_towpath"));
         Self { root: root.to_owned(), local: Local::new(root, "store", towpath).unwrap() }
     }
 

@@ -2,7 +2,8 @@
 //! marker, an exit, a log and a lock. Both the controller and the runner read it through here.
 //!
 //! Invariants:
-//! - a marker is there wholly or not at all: written aside, synced, renamed, directory synced;
+//! - a marker is there wholly or not at all; one that a power cut left in half is a step that was
+//!   begun, and how it ended is not known;
 //! - the start marker is durable before the command runs, and names its process;
 //! - an exit file means Done, whoever still holds the lock: daemons that a step started inherit it.
 
@@ -16,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::markers::{
     MARKER_MAX, Start, format_end, format_start, garbled, parse_end, parse_start, read_marker,
-    write_marker,
+    replace_marker, sync_marker, write_marker,
 };
 use crate::drivers::fleet::StepEnd;
 use crate::model::Epoch;
@@ -113,7 +114,7 @@ impl NodeFiles {
         if self.fence()?.is_some_and(|(_, fence)| fence == epoch) {
             return Ok(());
         }
-        write_marker(&self.dir, "fence", &format!("{store} {epoch}\n"))
+        replace_marker(&self.dir, "fence", &format!("{store} {epoch}\n"))
     }
 
     /// The step that was begun last here, if places run one at a time.
@@ -157,7 +158,7 @@ impl StepFiles {
         let Some(text) = read_marker(&self.dir.join("start"))? else {
             return Ok(if self.locked()? { Seen::Starting } else { Seen::Absent });
         };
-        let start = parse_start(&text).ok_or_else(|| garbled("start marker"))?;
+        let start = parse_start(&text).unwrap_or_else(Start::unreadable);
         if start.boot == boot_id()? {
             if start.namespace == namespace()? {
                 if start.runner.alive()? {
@@ -181,7 +182,8 @@ impl StepFiles {
 
     fn end(&self) -> io::Result<Option<StepEnd>> {
         let Some(text) = read_marker(&self.dir.join("exit"))? else { return Ok(None) };
-        parse_end(&text).map(Some).ok_or_else(|| garbled("exit file"))
+        // Half of one, as a power cut may leave it, says nothing.
+        Ok(parse_end(&text))
     }
 
     fn locked(&self) -> io::Result<bool> {
@@ -225,14 +227,15 @@ impl StepFiles {
         Ok(())
     }
 
-    /// Writes the start marker durably.
+    /// Writes the start marker durably, and the directories it is in.
     pub(super) fn write_start(&self, start: &Start) -> io::Result<()> {
-        write_marker(&self.dir, "start", &format_start(start))
+        sync_marker(&write_marker(&self.dir, "start", &format_start(start))?, &self.dir)
     }
 
-    /// Takes back a start marker whose command never ran.
-    pub(super) fn unmark(&self) -> io::Result<()> {
-        remove_if_there(&self.dir.join("start"))
+    /// Takes back the start marker of a try whose command never ran. Where one before it was lost,
+    /// the step stays lost.
+    pub(super) fn unmark(&self, tries: u32) -> io::Result<()> {
+        if tries == 1 { remove_if_there(&self.dir.join("start")) } else { Ok(()) }
     }
 
     /// Takes the disk space that the exit file will need, while a full disk can still be refused.
@@ -245,9 +248,15 @@ impl StepFiles {
         }
     }
 
-    /// Writes the exit file durably: from here on the step is done.
+    /// Writes the exit file: from here on the step is done.
     pub(super) fn write_exit(&self, end: &StepEnd) -> io::Result<()> {
-        write_marker(&self.dir, "exit", &format_end(end))
+        write_marker(&self.dir, "exit", &format_end(end)).map(|_| ())
+    }
+
+    /// Makes the exit durable. Nobody need wait for it: who acts on the end has it in a journal
+    /// first, and a power cut between is a power cut before the end.
+    pub(super) fn sync_exit(&self) -> io::Result<()> {
+        sync_marker(&File::open(self.dir.join("exit"))?, &self.dir)
     }
 
     /// Notes that the step should be killed, for the runner to read.
@@ -330,7 +339,9 @@ mod tests {
         step.write_start(&start).unwrap();
         assert_eq!(step.look().unwrap(), Seen::Lost(start));
         fs::write(dir.path().join("start"), "towpath-st").unwrap();
-        assert!(step.look().is_err());
+        assert_eq!(step.look().unwrap(), Seen::Lost(Start::unreadable()));
+        fs::write(dir.path().join("exit"), "towpath-exit 1\ncode 0\n").unwrap();
+        assert_eq!(step.look().unwrap(), Seen::Lost(Start::unreadable()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process::Process;
@@ -31,6 +31,22 @@ pub(super) struct Start {
     pub(super) tries: u32,
 }
 
+impl Start {
+    /// What stands for a marker that a power cut left unreadable: begun, and long gone.
+    pub(super) fn unreadable() -> Self {
+        let nobody = Process { id: 0, begun: 0 };
+        Self {
+            boot: String::new(),
+            namespace: String::new(),
+            runner: nobody,
+            command: nobody,
+            at: Timestamp(0),
+            deadline: Duration::ZERO,
+            tries: 1,
+        }
+    }
+}
+
 pub(super) fn garbled(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the {what} is garbled"))
 }
@@ -41,21 +57,47 @@ pub(super) fn read_marker(path: &Path) -> io::Result<Option<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut text = String::new();
-    file.take(MARKER_MAX).read_to_string(&mut text)?;
-    Ok(Some(text))
+    let mut bytes = Vec::new();
+    file.take(MARKER_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Writes a marker so that after any crash it is there wholly or not at all. One writer at a time.
-pub(super) fn write_marker(dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    let aside = dir.join(format!("{name}.new"));
+/// Writes a marker so that whoever looks sees it wholly or not at all. What a power cut leaves of
+/// it is another matter: that is for [`sync_marker`], before which nothing may depend on it.
+pub(super) fn write_marker(dir: &Path, name: &str, text: &str) -> io::Result<File> {
+    let file = write_aside(dir, name, text)?;
+    fs::rename(aside(dir, name), dir.join(name))?;
+    Ok(file)
+}
+
+/// Makes a marker durable, and the way to it. One commit of the file system does for all: the
+/// first sync takes the rest along, where the file system has a log.
+pub(super) fn sync_marker(file: &File, dir: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    for above in dir.ancestors().take(2) {
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Writes a marker that stands for an older one until it is durable itself.
+pub(super) fn replace_marker(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    write_aside(dir, name, text)?.sync_all()?;
+    fs::rename(aside(dir, name), dir.join(name))?;
+    File::open(dir)?.sync_all()
+}
+
+fn aside(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.new"))
+}
+
+fn write_aside(dir: &Path, name: &str, text: &str) -> io::Result<File> {
     // Not truncated before the write, so that reserved space stays ours.
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&aside)?;
+    let path = aside(dir, name);
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
     file.write_all(text.as_bytes())?;
     file.set_len(text.len() as u64)?;
-    file.sync_all()?;
-    fs::rename(&aside, dir.join(name))?;
-    File::open(dir)?.sync_all()
+    Ok(file)
 }
 
 pub(super) fn format_start(start: &Start) -> String {

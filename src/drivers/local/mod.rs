@@ -63,14 +63,15 @@ pub struct Local {
 impl Local {
     /// `store` names whose epochs these are (one word); `executable` is towpath itself, which is
     /// run again as `step-runner`.
-    pub fn new(root: &Path, store: &str, executable: PathBuf) -> io::Result<Self> {
+    pub fn new(root: &Path, store: &str, executable: &Path) -> io::Result<Self> {
         debug_assert!(!store.is_empty() && !store.contains(char::is_whitespace), "{store:?}");
         let variables =
             VARIABLES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Ok(Self {
             root: std::path::absolute(root)?,
             store: store.to_owned(),
-            executable,
+            // It is run from other directories.
+            executable: std::path::absolute(executable)?,
             variables: variables.collect(),
         })
     }

@@ -79,6 +79,8 @@ fn run(order: &Order) -> io::Result<()> {
     let reader = watch_over(running, order.timeout)?;
     tell(&Report::Done);
     hang_up();
+    // A disk that fails us now leaves a step that reads as lost after a power cut; no more.
+    let _ = node.step(&order.key).sync_exit();
     prune::prune(&node, order.siblings);
     let _ = std::env::set_current_dir("/");
     reader.join();
@@ -132,7 +134,7 @@ fn begin(order: &Order, node: &NodeFiles) -> io::Result<Result<Running, Report>>
         node.set_current(&order.key)?;
     }
     let tries = lost.map_or(1, |start| start.tries + 1);
-    let running = make(order, node, step, lock, tries)?;
+    let running = make(order, step, lock, tries)?;
     drop(gate);
     Ok(Ok(running))
 }
@@ -147,13 +149,7 @@ fn busy_with(node: &NodeFiles, key: &str) -> io::Result<Option<String>> {
 }
 
 /// Makes the process, then the marker. The gate is still closed.
-fn make(
-    order: &Order,
-    node: &NodeFiles,
-    step: StepFiles,
-    lock: File,
-    tries: u32,
-) -> io::Result<Running> {
+fn make(order: &Order, step: StepFiles, lock: File, tries: u32) -> io::Result<Running> {
     step.reserve_exit()?;
     let bell_mode = Mode::RUSR | Mode::WUSR;
     match rustix::fs::mkfifoat(rustix::fs::CWD, step.doorbell(), bell_mode) {
@@ -179,24 +175,19 @@ fn make(
         .spawn()?;
     rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::CLOEXEC)?;
     let gate = child.stdin.take();
-    match mark(order, node, &step, child.id(), tries) {
+    match mark(order, &step, child.id(), tries) {
         Ok(start) => Ok(Running { step, start, gate, child, output, bell, lock }),
         Err(error) => {
             // The gate never opens: the process reads end-of-file and goes.
             drop(gate);
             let _ = child.wait();
+            step.unmark(tries)?;
             Err(error)
         }
     }
 }
 
-fn mark(
-    order: &Order,
-    node: &NodeFiles,
-    step: &StepFiles,
-    command: u32,
-    tries: u32,
-) -> io::Result<Start> {
+fn mark(order: &Order, step: &StepFiles, command: u32, tries: u32) -> io::Result<Start> {
     let start = Start {
         boot: boot_id()?,
         namespace: namespace()?,
@@ -206,8 +197,6 @@ fn mark(
         deadline: clock::since_boot().saturating_add(order.timeout),
         tries,
     };
-    // The step's own directory must be as durable as the marker in it.
-    File::open(node.steps())?.sync_all()?;
     step.write_start(&start)?;
     Ok(start)
 }

@@ -77,7 +77,7 @@ pub(super) fn watch_over(running: Running, timeout: Duration) -> io::Result<Read
         Err(error) => {
             // It reads end-of-file and goes: it never ran.
             drop(gate);
-            step.unmark()?;
+            step.unmark(start.tries)?;
             return Err(error);
         }
     };

@@ -32,12 +32,11 @@ impl Local {
         loop {
             let process = match self.look(place, key).await? {
                 Seen::Starting => None,
-                Seen::Running(start) => Some(start.command),
                 Seen::Orphaned(start) if clock::since_boot() > start.deadline => {
                     self.end_orphan(place, key, start, Exit::TimedOut).await?;
                     continue;
                 }
-                Seen::Orphaned(start) => Some(start.command),
+                Seen::Running(start) | Seen::Orphaned(start) => Some(start.command),
                 ended @ (Seen::Absent | Seen::Done(_) | Seen::Lost(_)) => return Ok(ended),
             };
             pause = ended_or(process, pause).await;
@@ -104,6 +103,7 @@ fn end_group(step: &StepFiles, start: &Start, exit: Exit) -> std::io::Result<()>
             finished_at: clock::now().max(start.at),
             tail: "[towpath: the runner was gone, the end of the output is lost]\n".to_owned(),
         })?;
+        step.sync_exit()?;
     }
     Ok(())
 }
