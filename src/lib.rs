@@ -13,3 +13,6 @@ pub mod drivers;
 pub mod git;
 pub mod record;
 pub mod telemetry;
+
+pub mod cli;
+pub mod settings;

@@ -1,11 +1,25 @@
-//! Entry: dispatches to the step runner before anything else is set up.
+//! Arguments, log, exit status; nothing else. The step runner is dispatched before all that.
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+use towpath::cli::{self, Cli, Ui};
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    match args.next() {
-        Some(verb) if verb == "step-runner" => towpath::drivers::local::runner_main(args),
-        Some(_) | None => ExitCode::SUCCESS,
+    if args.next().is_some_and(|verb| verb == "step-runner") {
+        return towpath::drivers::local::runner_main(args);
     }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to stdout and is no error; a usage error has its own status.
+            let _ = error.print();
+            let status = if error.use_stderr() { cli::Kind::Usage.status() } else { 0 };
+            return ExitCode::from(status);
+        }
+    };
+    towpath::telemetry::start(&cli.common.log, cli.common.json);
+    let ui = Ui::new(cli.common.json);
+    ExitCode::from(cli::run(cli, &ui))
 }
