@@ -1,4 +1,5 @@
 //! What happened, kept.
 
+pub mod audit;
 mod format_history;
 pub mod history;
