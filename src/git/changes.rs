@@ -215,9 +215,14 @@ impl<'a> Side<'a> {
 
 /// Git's order of entries: by name, folders as if they ended in `/`.
 fn order(a: &git2::TreeEntry<'_>, b: &git2::TreeEntry<'_>) -> Ordering {
-    let slash = |entry| is_folder(entry).then_some(b'/');
-    let a_bytes = a.name_bytes().iter().copied().chain(slash(a));
-    a_bytes.cmp(b.name_bytes().iter().copied().chain(slash(b)))
+    let (a_name, b_name) = (a.name_bytes(), b.name_bytes());
+    let common = a_name.len().min(b_name.len());
+    let next =
+        |name: &[u8], entry| name.get(common).copied().or_else(|| is_folder(entry).then_some(b'/'));
+    a_name[..common]
+        .cmp(&b_name[..common])
+        .then_with(|| next(a_name, a).cmp(&next(b_name, b)))
+        .then_with(|| a_name.len().cmp(&b_name.len()))
 }
 
 fn is_folder(entry: &git2::TreeEntry<'_>) -> bool {

@@ -20,6 +20,8 @@ mod write;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_remote;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -2,5 +2,6 @@
 
 pub mod journal;
 
+pub mod audit;
 mod format_history;
 pub mod history;

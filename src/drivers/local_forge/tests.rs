@@ -4,7 +4,8 @@ use super::super::forge::{Merging, Remedy};
 use super::*;
 use crate::git::Location;
 use crate::git::testing::{Bare, branch, program};
-use crate::model::{EnvironmentName, Ref, RepoPath, ServiceName, Target};
+use crate::model::{EnvironmentName, Ref, RepoPath, ServiceName};
+use crate::observe::Verdict;
 
 const BRANCH: &str = "refs/heads/towpath/shop/staging";
 const FILE: &str = "services/shop.yaml";
