@@ -39,8 +39,7 @@ pub struct Common {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
-}
+pub enum Verb {}
 
 /// Runs what was asked; the answer is the exit status.
 pub fn run(cli: Cli, ui: &Ui) -> u8 {

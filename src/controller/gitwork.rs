@@ -12,13 +12,14 @@ use crate::drivers::forge::{
 use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
 use crate::model::{Ask, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::observe::{Checks, MergeRequest, State};
-use crate::planner::Promotion;
+use crate::planner::{Promotion, ending_word};
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
-use crate::rollout::{Ending, Fact, Settled, Unrecorded};
+use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer, Refusal};
 
+use super::orders::{done_word, target_of};
 use super::wake::{Effect, Head, Wake};
 
 /// What one worker works with.
@@ -109,18 +110,11 @@ impl GitWorker {
         Ok(list.into_iter().map(|it| (it.target.clone(), from_forge(it))).collect())
     }
 
-    fn propose(
-        &self,
-        promotion: &Promotion,
-        file: &RepoPath,
-        at: Timestamp,
-    ) -> Result<(), String> {
+    fn propose(&self, promotion: &Promotion, file: &RepoPath, at: Timestamp) -> Result<(), String> {
         let Promotion { target, from, to, base, evidence } = promotion;
         let edit = self.edited(file, *base, target, to)?;
-        let mut body = format!(
-            "Moves {} in {} from {from} to {to}.\n\n",
-            target.service, target.environment
-        );
+        let mut body =
+            format!("Moves {} in {} from {from} to {to}.\n\n", target.service, target.environment);
         for line in evidence {
             body.push_str("- ");
             body.push_str(line);
@@ -223,8 +217,7 @@ pub fn changes_between(
     from: Option<Revision>,
     to: Revision,
 ) -> Result<Vec<Change>, String> {
-    let changes =
-        repository.changes(from, to, &git::is_config).map_err(|error| chain(&error))?;
+    let changes = repository.changes(from, to, &git::is_config).map_err(|error| chain(&error))?;
     Ok(changes.into_iter().map(to_config).collect())
 }
 
@@ -289,9 +282,7 @@ fn from_forge(it: forge::MergeRequest) -> MergeRequest {
     let state = match state {
         forge::State::Open => State::Open,
         forge::State::Merged { sha, by, at } => State::Merged { sha, by: by.to_string(), at },
-        forge::State::Closed { by, at, reason } => {
-            State::Closed { by: by.to_string(), at, reason }
-        }
+        forge::State::Closed { by, at, reason } => State::Closed { by: by.to_string(), at, reason },
     };
     let checks = checks.map(|it| {
         let forge::Checks { sha, base, verdict, lines, at } = it;
@@ -327,11 +318,11 @@ fn to_record(settled: &Unrecorded) -> Record {
     match what {
         Settled::Rollout(rollout) => {
             let plan = rollout.plan();
-            let (ending, by, why) = format::verdict_of(rollout);
+            let (ending, by, why) = verdict_of(rollout);
             let state = TargetState {
                 reference: (ending == Ending::Succeeded).then(|| plan.to.clone()),
                 rollout: Some(plan.id.clone()),
-                result: format::ending_word(ending).to_owned(),
+                result: ending_word(ending).to_owned(),
                 at,
             };
             Record {
@@ -361,10 +352,10 @@ fn to_record(settled: &Unrecorded) -> Record {
                     format!("{reference} vetoed at !{number}"),
                 ),
                 Fact::Asked { word, command } => (
-                    Subject::Act(format::target_of(command)),
+                    Subject::Act(target_of(command).cloned()),
                     word.by.to_string(),
                     word.reason.clone(),
-                    format::command_word(command),
+                    done_word(command),
                 ),
                 Fact::TookOver { .. }
                 | Fact::Restored { .. }
@@ -381,6 +372,37 @@ fn to_record(settled: &Unrecorded) -> Record {
             Record { id, subject, at, by, why, result, document, state: None }
         }
     }
+}
+
+/// How a rollout ended, who had the last word on it, and why there was one.
+fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
+    let plan = rollout.plan();
+    let asked =
+        format!("{:?} of {} asked for by commit {}", plan.purpose, plan.to, plan.revision.short());
+    let mut ending = Ending::Succeeded;
+    let mut by = OURS.to_owned();
+    let mut why = asked;
+    for event in rollout.events() {
+        match &event.what {
+            What::Settled(it) => ending = *it,
+            What::Stopping { cause: Cause::Aborted { word, .. }, .. }
+            | What::Resumed(word)
+            | What::Retried(word)
+            | What::Excluded { word, .. }
+            | What::MigrationSettled { word, .. } => {
+                by = word.by.to_string();
+                why = format!("{why}; {}: {}", word.by, word.reason);
+            }
+            What::Stopping { cause: Cause::Superseded { by }, .. } => {
+                why = format!("{why}; superseded by {by}");
+            }
+            What::Started { .. }
+            | What::Finished { .. }
+            | What::Waiting { .. }
+            | What::TakenOver { .. } => {}
+        }
+    }
+    (ending, by, why)
 }
 
 /// How the records name us.

@@ -1,6 +1,6 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
-use crate::model::{Ask, Command, Ref, Revision, RolloutId, Target};
+use crate::model::{Ask, Command, MigrationVerdict, Ref, Revision, RolloutId, Target};
 use crate::observe::{Fact as Seen, State};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, What, Word};
 
@@ -150,7 +150,7 @@ impl Core {
             | Command::Freeze { .. }
             | Command::Thaw { .. } => {}
         }
-        let said = said(&ask.command);
+        let said = done_word(&ask.command);
         self.write(ask.command, word, turn)?;
         self.touch_all();
         self.look(turn);
@@ -355,7 +355,8 @@ fn spec_file(core: &Core, target: &Target) -> Option<crate::model::RepoPath> {
     core.snapshot()?.services.get(&target.service).map(|it| it.file.clone())
 }
 
-fn target_of(command: &Command) -> Option<&Target> {
+/// The target that a command is about, if it is about one.
+pub(super) fn target_of(command: &Command) -> Option<&Target> {
     match command {
         Command::Pin { target, .. }
         | Command::Unpin { target }
@@ -404,7 +405,8 @@ fn needs_reason(command: &Command) -> bool {
     }
 }
 
-fn said(command: &Command) -> String {
+/// What a command has done, in words.
+pub(super) fn done_word(command: &Command) -> String {
     match command {
         Command::Pause { scope, until: None } => format!("{scope} is paused"),
         Command::Pause { scope, until: Some(until) } => format!("{scope} is paused until {until}"),
@@ -417,14 +419,29 @@ fn said(command: &Command) -> String {
         Command::Thaw { environment } => format!("{environment} is no longer frozen"),
         Command::Confirm { revision } => format!("commit {} may go on", revision.short()),
         Command::AcceptHead { revision } => format!("commit {} is accepted", revision.short()),
-        Command::Approve { .. }
-        | Command::Promote { .. }
-        | Command::Rollback { .. }
-        | Command::Abort { .. }
-        | Command::Retry { .. }
-        | Command::Resume { .. }
-        | Command::Exclude { .. }
-        | Command::Migration { .. }
-        | Command::Nudge => "done".to_owned(),
+        Command::Approve { target, reference } => {
+            format!("{} approved for {target}", named(reference.as_ref()))
+        }
+        Command::Promote { target, reference } => {
+            format!("promotion of {} to {target} asked for", named(reference.as_ref()))
+        }
+        Command::Rollback { target, to } => {
+            format!("{target} rolled back to {}", named(to.as_ref()))
+        }
+        Command::Abort { target, .. } => format!("rollout at {target} aborted"),
+        Command::Retry { target } => format!("rollout at {target} tried again"),
+        Command::Resume { target } => format!("rollout at {target} resumed"),
+        Command::Exclude { target, node } => format!("{node} left out of the rollout at {target}"),
+        Command::Migration { target, verdict: MigrationVerdict::Done } => {
+            format!("interrupted migration at {target} said to be done")
+        }
+        Command::Migration { target, verdict: MigrationVerdict::Retry } => {
+            format!("interrupted migration at {target} to be run again")
+        }
+        Command::Nudge => "looked".to_owned(),
     }
+}
+
+fn named(reference: Option<&Ref>) -> &str {
+    reference.map_or("whatever waits", Ref::as_str)
 }

@@ -175,11 +175,8 @@ impl Hands {
     async fn verify(&self, place: &Place, perform: &Perform, question: &Question) -> Report {
         match question {
             Question::Run { argv, variables, timeout, absent: _ } => {
-                let deed = Deed {
-                    argv: argv.clone(),
-                    variables: variables.clone(),
-                    timeout: *timeout,
-                };
+                let deed =
+                    Deed { argv: argv.clone(), variables: variables.clone(), timeout: *timeout };
                 self.step(place, perform, &deed).await
             }
             Question::Http { .. } => {
@@ -227,7 +224,9 @@ fn ended(end: &StepEnd, deed: &Deed, perform: &Perform) -> Report {
             evidence: format!("run {} began {} and passed in {took}", perform.key, end.started_at),
             at: end.started_at,
         },
-        Exit::Code(code) => Report::Failed { why: format!("exit status {code} after {took}{said}") },
+        Exit::Code(code) => {
+            Report::Failed { why: format!("exit status {code} after {took}{said}") }
+        }
         Exit::Signal(signal) => Report::Failed { why: format!("ended by signal {signal}{said}") },
         Exit::TimedOut => Report::Failed {
             why: format!("not done within {}{said}", format_duration(deed.timeout)),
@@ -270,4 +269,3 @@ fn place(environment: &EnvironmentName, connect: &Connect, node: Option<NodeName
         directory: directory.as_ref().map(std::path::PathBuf::from),
     }
 }
-

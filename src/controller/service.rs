@@ -141,7 +141,7 @@ impl Service {
         let now = clock::now();
         let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading)?;
         let nodes = nodes.clone().unwrap_or_else(|| state.join("nodes"));
-        let local = Local::new(&nodes, &store.name(), executable.clone()).map_err(prepared)?;
+        let local = Local::new(&nodes, &store.name(), executable).map_err(prepared)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -226,9 +226,9 @@ impl Service {
         hear: &mut impl FnMut(News),
     ) -> bool {
         match effect {
-            Effect::LookAtHead { .. }
-            | Effect::ReadConfig { .. }
-            | Effect::ReadProposal { .. } => self.config.send(effect).is_ok(),
+            Effect::LookAtHead { .. } | Effect::ReadConfig { .. } | Effect::ReadProposal { .. } => {
+                self.config.send(effect).is_ok()
+            }
             Effect::ListMergeRequests
             | Effect::Propose { .. }
             | Effect::Report { .. }

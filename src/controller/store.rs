@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::git::Repository;
-use crate::model::{Timestamp};
+use crate::model::Timestamp;
 use crate::record::format;
 use crate::record::history::{self, Of};
 use crate::record::journal::{self, JournalError, NewEntry};
@@ -64,10 +64,8 @@ impl Store {
         let mut store = Self { journal };
         let mut ledger = fold(&rows)?;
         if rows.is_empty() {
-            let entries: Vec<Entry> = restored(repository)?
-                .into_iter()
-                .map(|fact| Entry { at: now, fact })
-                .collect();
+            let entries: Vec<Entry> =
+                restored(repository)?.into_iter().map(|fact| Entry { at: now, fact }).collect();
             store.write(&entries)?;
             for entry in &entries {
                 ledger.apply(entry).map_err(|source| StoreError::Illegal { seq: 0, source })?;

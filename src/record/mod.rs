@@ -1,5 +1,6 @@
 //! What must be remembered: the journal (this machine, every event) and the history (git, what settled).
 
+pub mod format;
 pub mod journal;
 
 pub mod audit;
