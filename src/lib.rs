@@ -12,6 +12,8 @@ pub mod controller;
 pub mod drivers;
 pub mod git;
 pub mod record;
+pub mod notify;
+pub mod api;
 pub mod telemetry;
 
 pub mod cli;

@@ -16,6 +16,7 @@ mod service;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use gitwork::changes_between;
+pub(crate) use orders::done_word;
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};

@@ -406,7 +406,7 @@ fn needs_reason(command: &Command) -> bool {
 }
 
 /// What a command has done, in words.
-pub(super) fn done_word(command: &Command) -> String {
+pub(crate) fn done_word(command: &Command) -> String {
     match command {
         Command::Pause { scope, until: None } => format!("{scope} is paused"),
         Command::Pause { scope, until: Some(until) } => format!("{scope} is paused until {until}"),

@@ -1,0 +1,302 @@
+//! What goes over the socket: one line of JSON each way. The only serde of this room.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Ask, Command, EnvironmentName, MigrationVerdict, PersonName, Ref, Revision, Scope, ServiceName,
+    Target, Timestamp,
+};
+
+/// A question as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Format version; 1.
+    version: u32,
+    /// The name to act under; who runs the controller may say another's.
+    by: Option<String>,
+    /// Why.
+    reason: String,
+    /// What.
+    command: Dto,
+}
+
+/// The answer as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// What was done.
+    Done(String),
+    /// Why not.
+    Refused(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum ScopeDto {
+    All,
+    Environment(String),
+    Service(String),
+    Target { service: String, environment: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetDto {
+    service: String,
+    environment: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Dto {
+    Pause { scope: ScopeDto, until: Option<u64> },
+    Unpause { scope: ScopeDto },
+    Pin { target: TargetDto, reference: String },
+    Unpin { target: TargetDto },
+    Lock { target: TargetDto },
+    Unlock { target: TargetDto },
+    Freeze { environment: String, until: u64 },
+    Thaw { environment: String },
+    Approve { target: TargetDto, reference: Option<String> },
+    Promote { target: TargetDto, reference: Option<String> },
+    Rollback { target: TargetDto, to: Option<String> },
+    Abort { target: TargetDto, now: bool },
+    Retry { target: TargetDto },
+    Resume { target: TargetDto },
+    Exclude { target: TargetDto, node: String },
+    Migration { target: TargetDto, done: bool },
+    Confirm { revision: String },
+    Accept { revision: String },
+    Nudge,
+}
+
+impl Request {
+    /// A question of ours.
+    pub fn new(command: &Command, by: Option<&PersonName>, reason: &str) -> Self {
+        Self {
+            version: 1,
+            by: by.map(ToString::to_string),
+            reason: reason.to_owned(),
+            command: to_dto(command),
+        }
+    }
+
+    /// Checks a question of somebody else's; `caller` is who the system says it is.
+    pub(super) fn check(self, caller: &PersonName, may_name: bool) -> Result<Ask, String> {
+        let Self { version, by, reason, command } = self;
+        if version != 1 {
+            return Err(format!("request version {version} is not known: update towpath"));
+        }
+        let by = match by {
+            None => caller.clone(),
+            Some(name) => PersonName::parse(&name).map_err(|error| error.to_string())?,
+        };
+        if by != *caller && !may_name {
+            return Err(format!("{caller} cannot act as {by}"));
+        }
+        let command = from_dto(command).map_err(|why| format!("bad request: {why}"))?;
+        Ok(Ask { by, reason, command })
+    }
+}
+
+fn target_dto(target: &Target) -> TargetDto {
+    let Target { service, environment } = target;
+    TargetDto { service: service.to_string(), environment: environment.to_string() }
+}
+
+fn scope_dto(scope: &Scope) -> ScopeDto {
+    match scope {
+        Scope::All => ScopeDto::All,
+        Scope::Environment(name) => ScopeDto::Environment(name.to_string()),
+        Scope::Service(name) => ScopeDto::Service(name.to_string()),
+        Scope::Target(Target { service, environment }) => {
+            ScopeDto::Target { service: service.to_string(), environment: environment.to_string() }
+        }
+    }
+}
+
+fn to_dto(command: &Command) -> Dto {
+    let text = |it: &Ref| it.to_string();
+    match command {
+        Command::Pause { scope, until } => {
+            Dto::Pause { scope: scope_dto(scope), until: until.map(|it| it.0) }
+        }
+        Command::Unpause { scope } => Dto::Unpause { scope: scope_dto(scope) },
+        Command::Pin { target, reference } => {
+            Dto::Pin { target: target_dto(target), reference: text(reference) }
+        }
+        Command::Unpin { target } => Dto::Unpin { target: target_dto(target) },
+        Command::Lock { target } => Dto::Lock { target: target_dto(target) },
+        Command::Unlock { target } => Dto::Unlock { target: target_dto(target) },
+        Command::Freeze { environment, until } => {
+            Dto::Freeze { environment: environment.to_string(), until: until.0 }
+        }
+        Command::Thaw { environment } => Dto::Thaw { environment: environment.to_string() },
+        Command::Approve { target, reference } => {
+            Dto::Approve { target: target_dto(target), reference: reference.as_ref().map(text) }
+        }
+        Command::Promote { target, reference } => {
+            Dto::Promote { target: target_dto(target), reference: reference.as_ref().map(text) }
+        }
+        Command::Rollback { target, to } => {
+            Dto::Rollback { target: target_dto(target), to: to.as_ref().map(text) }
+        }
+        Command::Abort { target, now } => Dto::Abort { target: target_dto(target), now: *now },
+        Command::Retry { target } => Dto::Retry { target: target_dto(target) },
+        Command::Resume { target } => Dto::Resume { target: target_dto(target) },
+        Command::Exclude { target, node } => {
+            Dto::Exclude { target: target_dto(target), node: node.to_string() }
+        }
+        Command::Migration { target, verdict } => Dto::Migration {
+            target: target_dto(target),
+            done: matches!(verdict, MigrationVerdict::Done),
+        },
+        Command::Confirm { revision } => Dto::Confirm { revision: revision.to_string() },
+        Command::AcceptHead { revision } => Dto::Accept { revision: revision.to_string() },
+        Command::Nudge => Dto::Nudge,
+    }
+}
+
+fn from_dto(dto: Dto) -> Result<Command, String> {
+    Ok(match dto {
+        Dto::Pause { scope, until } => {
+            Command::Pause { scope: scope_of(scope)?, until: until.map(Timestamp) }
+        }
+        Dto::Unpause { scope } => Command::Unpause { scope: scope_of(scope)? },
+        Dto::Pin { target, reference } => {
+            Command::Pin { target: target_of(&target)?, reference: parsed(&reference)? }
+        }
+        Dto::Unpin { target } => Command::Unpin { target: target_of(&target)? },
+        Dto::Lock { target } => Command::Lock { target: target_of(&target)? },
+        Dto::Unlock { target } => Command::Unlock { target: target_of(&target)? },
+        Dto::Freeze { environment, until } => {
+            Command::Freeze { environment: parsed(&environment)?, until: Timestamp(until) }
+        }
+        Dto::Thaw { environment } => Command::Thaw { environment: parsed(&environment)? },
+        Dto::Approve { target, reference } => {
+            Command::Approve { target: target_of(&target)?, reference: optional(reference)? }
+        }
+        Dto::Promote { target, reference } => {
+            Command::Promote { target: target_of(&target)?, reference: optional(reference)? }
+        }
+        Dto::Rollback { target, to } => {
+            Command::Rollback { target: target_of(&target)?, to: optional(to)? }
+        }
+        Dto::Abort { target, now } => Command::Abort { target: target_of(&target)?, now },
+        Dto::Retry { target } => Command::Retry { target: target_of(&target)? },
+        Dto::Resume { target } => Command::Resume { target: target_of(&target)? },
+        Dto::Exclude { target, node } => {
+            Command::Exclude { target: target_of(&target)?, node: parsed(&node)? }
+        }
+        Dto::Migration { target, done } => {
+            let verdict = if done { MigrationVerdict::Done } else { MigrationVerdict::Retry };
+            Command::Migration { target: target_of(&target)?, verdict }
+        }
+        Dto::Confirm { revision } => Command::Confirm { revision: revision_of(&revision)? },
+        Dto::Accept { revision } => Command::AcceptHead { revision: revision_of(&revision)? },
+        Dto::Nudge => Command::Nudge,
+    })
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn optional(text: Option<String>) -> Result<Option<Ref>, String> {
+    text.as_deref().map(parsed).transpose()
+}
+
+fn revision_of(text: &str) -> Result<Revision, String> {
+    Revision::parse(text).map_err(|error| error.to_string())
+}
+
+fn target_of(dto: &TargetDto) -> Result<Target, String> {
+    let TargetDto { service, environment } = dto;
+    let service: ServiceName = parsed(service)?;
+    let environment: EnvironmentName = parsed(environment)?;
+    Ok(Target { service, environment })
+}
+
+fn scope_of(dto: ScopeDto) -> Result<Scope, String> {
+    Ok(match dto {
+        ScopeDto::All => Scope::All,
+        ScopeDto::Environment(name) => Scope::Environment(parsed(&name)?),
+        ScopeDto::Service(name) => Scope::Service(parsed(&name)?),
+        ScopeDto::Target { service, environment } => {
+            Scope::Target(target_of(&TargetDto { service, environment })?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::NodeName;
+
+    fn target() -> Target {
+        Target {
+            service: ServiceName::parse("shop").unwrap(),
+            environment: EnvironmentName::parse("production").unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_travels_arrives_as_it_was_sent() {
+        let reference = Ref::parse("1.4.2").unwrap();
+        let revision = Revision::new([7; 20]);
+        let node = NodeName::parse("web-01").unwrap();
+        let environment = target().environment;
+        let verdict = MigrationVerdict::Retry;
+        let all = [
+            Command::Pause { scope: Scope::Target(target()), until: Some(Timestamp(5)) },
+            Command::Unpause { scope: Scope::Service(target().service) },
+            Command::Pin { target: target(), reference: reference.clone() },
+            Command::Unpin { target: target() },
+            Command::Lock { target: target() },
+            Command::Unlock { target: target() },
+            Command::Freeze { environment: environment.clone(), until: Timestamp(9) },
+            Command::Thaw { environment },
+            Command::Approve { target: target(), reference: None },
+            Command::Promote { target: target(), reference: Some(reference.clone()) },
+            Command::Rollback { target: target(), to: Some(reference) },
+            Command::Abort { target: target(), now: true },
+            Command::Retry { target: target() },
+            Command::Resume { target: target() },
+            Command::Exclude { target: target(), node },
+            Command::Migration { target: target(), verdict },
+            Command::Confirm { revision },
+            Command::AcceptHead { revision },
+            Command::Nudge,
+        ];
+        let caller = PersonName::parse("alice").unwrap();
+        for command in all {
+            let line = serde_json::to_string(&Request::new(&command, None, "why")).unwrap();
+            let back: Request = serde_json::from_str(&line).unwrap();
+            let ask = back.check(&caller, false).unwrap();
+            assert_eq!(ask, Ask { by: caller.clone(), reason: "why".into(), command });
+        }
+    }
+
+    #[test]
+    fn nobody_acts_as_another_but_who_runs_the_controller() {
+        let (alice, bob) = (PersonName::parse("alice").unwrap(), PersonName::parse("bob").unwrap());
+        let request = || Request::new(&Command::Nudge, Some(&bob), "");
+        assert!(request().check(&alice, false).is_err());
+        assert_eq!(request().check(&alice, true).unwrap().by, bob);
+    }
+
+    #[test]
+    fn rubbish_is_refused_with_a_reason() {
+        let caller = PersonName::parse("alice").unwrap();
+        for bad in [
+            r#"{"version":2,"by":null,"reason":"","command":"nudge"}"#,
+            r#"{"version":1,"by":"--x","reason":"","command":"nudge"}"#,
+            r#"{"version":1,"by":null,"reason":"","command":{"confirm":{"revision":"HEAD"}}}"#,
+            r#"{"version":1,"by":null,"reason":"","command":{"retry":{"target":{"service":"../x","environment":"y"}}}}"#,
+        ] {
+            let request: Request = serde_json::from_str(bad).unwrap();
+            assert!(request.check(&caller, false).is_err(), "{bad}");
+        }
+    }
+}

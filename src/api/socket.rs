@@ -1,0 +1,152 @@
+//! The socket beside the journal: whoever may open it may ask. The system says who that is.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream as Stream};
+use tokio::sync::Semaphore;
+
+use crate::controller::Doorbell;
+use crate::model::PersonName;
+use crate::telemetry::chain;
+
+use super::dto::{Answer, Request};
+
+/// Longest line either way.
+const LINE_MAX: u64 = 64 * 1024;
+/// How long a caller may take to say what it wants, and the controller to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Callers at once; the next one waits.
+const CALLERS_MAX: usize = 16;
+
+/// Where the socket of a controller's directory is.
+pub fn socket_path(state: &Path) -> PathBuf {
+    state.join("towpath.sock")
+}
+
+/// Opens the socket and answers until the runtime ends. Call it after the store is held: what an
+/// earlier controller left there is taken away.
+pub fn serve(
+    runtime: &tokio::runtime::Handle,
+    state: &Path,
+    doorbell: Doorbell,
+) -> std::io::Result<()> {
+    let path = socket_path(state);
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let _entered = runtime.enter();
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+    runtime.spawn(accept(listener, doorbell));
+    Ok(())
+}
+
+async fn accept(listener: UnixListener, doorbell: Doorbell) {
+    let room = Arc::new(Semaphore::new(CALLERS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let doorbell = doorbell.clone();
+                tokio::spawn(async move {
+                    // A caller that does not speak, or went away, is no news.
+                    let _ = tokio::time::timeout(PATIENCE, answer(stream, doorbell)).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a caller could not be let in");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: Stream, doorbell: Doorbell) -> std::io::Result<()> {
+    let caller = stream.peer_cred()?;
+    let ours = rustix::process::geteuid().as_raw();
+    let may_name = caller.uid() == ours || caller.uid() == 0;
+    let person = person(caller.uid());
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    tokio::io::BufReader::new(read.take(LINE_MAX)).read_line(&mut line).await?;
+    let asked = serde_json::from_str::<Request>(&line)
+        .map_err(|error| format!("bad request: {error}"))
+        .and_then(|request| request.check(&person, may_name));
+    let answer = match asked {
+        Err(why) => Answer::Refused(why),
+        Ok(ask) => {
+            let waiting = tokio::task::spawn_blocking(move || doorbell.ask(ask, PATIENCE)).await;
+            match waiting.ok().flatten() {
+                Some(Ok(said)) => Answer::Done(said),
+                Some(Err(refusal)) => Answer::Refused(refusal.to_string()),
+                None => Answer::Refused("the controller did not answer: it may be ending".into()),
+            }
+        }
+    };
+    let mut text = serde_json::to_string(&answer).map_err(std::io::Error::other)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}
+
+/// The login of a user of this machine, or `uid-1000` where it has none that fits.
+pub fn person(uid: u32) -> PersonName {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let login = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid.to_string()).then(|| PersonName::parse(name).ok())?
+    });
+    login.unwrap_or_else(|| {
+        let fallback = PersonName::parse(&format!("uid-{uid}"));
+        #[expect(clippy::expect_used, reason = "`uid-` and digits are a name")]
+        fallback.expect("a number makes a name")
+    })
+}
+
+/// Why a controller could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens.
+    #[error("no controller is running on {state}")]
+    Nobody {
+        /// Whose directory.
+        state: PathBuf,
+    },
+    /// It went away, or said something odd.
+    #[error("asking the controller: {why}")]
+    Broken {
+        /// What happened.
+        why: String,
+    },
+    /// It said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks the controller of a directory, and waits for its answer.
+pub fn ask(state: &Path, request: &Request) -> Result<String, AskError> {
+    let broken = |error: &dyn std::error::Error| AskError::Broken { why: chain(error) };
+    let mut stream = UnixStream::connect(socket_path(state))
+        .map_err(|_| AskError::Nobody { state: state.to_owned() })?;
+    stream.set_read_timeout(Some(PATIENCE + PATIENCE)).map_err(|error| broken(&error))?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(|error| broken(&error))?;
+    let mut line = serde_json::to_string(request).map_err(|error| broken(&error))?;
+    line.push('\n');
+    stream.write_all(line.as_bytes()).map_err(|error| broken(&error))?;
+    let mut said = String::new();
+    BufReader::new(stream.take(LINE_MAX)).read_line(&mut said).map_err(|error| broken(&error))?;
+    match serde_json::from_str(&said) {
+        Ok(Answer::Done(said)) => Ok(said),
+        Ok(Answer::Refused(why)) => Err(AskError::Refused(why)),
+        Err(error) => Err(broken(&error)),
+    }
+}

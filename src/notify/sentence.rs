@@ -1,0 +1,182 @@
+//! Entries of the journal as sentences for a person on call: what, where, why, and what to do.
+
+use crate::model::{NodeName, Target};
+use crate::planner::ending_word;
+use crate::rollout::{
+    Cause, Ending, Entry, Event, Fact, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind, What,
+};
+
+/// The target that an entry is about, if it is about one.
+pub fn about(entry: &Entry) -> Option<&Target> {
+    match &entry.fact {
+        Fact::Planned(plan) => Some(&plan.target),
+        Fact::Rollout { target, .. }
+        | Fact::Restored { target, .. }
+        | Fact::Proposed { target, .. }
+        | Fact::Merged { target, .. }
+        | Fact::Vetoed { target, .. }
+        | Fact::Withdrawn { target, .. } => Some(target),
+        Fact::TookOver { .. }
+        | Fact::Applied { .. }
+        | Fact::Refused { .. }
+        | Fact::Asked { .. }
+        | Fact::Recorded { .. } => None,
+    }
+}
+
+/// One sentence, or nothing where an operator need not know. `rollout` is the one that the entry
+/// is about, if it is known.
+pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
+    Some(match &entry.fact {
+        Fact::Planned(plan) => begins(plan),
+        Fact::Rollout { target, event, .. } => return happened(target, event, plan?),
+        Fact::Applied { revision, mass: None } => format!("config at {}", revision.short()),
+        Fact::Applied { revision, mass: Some(targets) } => format!(
+            "config at {} changes {} targets at once: they wait for `towpath confirm {}`",
+            revision.short(),
+            targets.len(),
+            revision.short()
+        ),
+        Fact::Refused { revision } => format!(
+            "config head {} does not descend from the one in force: refused until `towpath accept {}`",
+            revision.short(),
+            revision.short()
+        ),
+        Fact::Proposed { target, number, from, reference, .. } => {
+            format!("{target}: !{number} proposes {from} → {reference}")
+        }
+        Fact::Merged { target, number, reference, .. } => {
+            format!("{target}: !{number} merged, {reference} is wanted there now")
+        }
+        Fact::Vetoed { target, reference, how, .. } => {
+            format!("{target}: promotion of {reference} vetoed, {how}")
+        }
+        Fact::Withdrawn { target, number, why } => format!("{target}: !{number} closed, {why}"),
+        Fact::Asked { word, command } => {
+            let done = crate::controller::done_word(command);
+            match word.reason.as_str() {
+                "" => format!("{}: {done}", word.by),
+                reason => format!("{}: {done} ({reason})", word.by),
+            }
+        }
+        Fact::Restored { target, past, .. } => match past.last() {
+            None => return None,
+            Some(last) => format!("{target}: git knows that {} was proven there", last.reference),
+        },
+        Fact::TookOver { .. } | Fact::Recorded { .. } => return None,
+    })
+}
+
+fn begins(plan: &Plan) -> String {
+    let Plan { target, to, id, nodes, .. } = plan;
+    let from = plan.from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let count = nodes.len();
+    match plan.purpose {
+        Purpose::Deploy => format!("{target}: rollout {id} begins, {from} → {to} on {count} nodes"),
+        Purpose::Rollback => {
+            format!("{target}: rollback {id} begins, {from} → {to} on {count} nodes")
+        }
+        Purpose::Repair => format!("{target}: repair {id} begins, nodes that lost {to}"),
+        Purpose::Verify => {
+            format!("{target}: {to} runs there and is put to the test, rollout {id}")
+        }
+    }
+}
+
+fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
+    let place = |op: OpId| place(plan, op);
+    Some(match &event.what {
+        What::Started { op, attempt, .. } => {
+            let doing = doing(plan, *op)?;
+            let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+            format!("{target}: {}{again} {doing}", place(*op))
+        }
+        What::Finished { op, outcome } => match outcome {
+            Outcome::Done { .. } => {
+                let done = done(plan, *op)?;
+                format!("{target}: {} {done}", place(*op))
+            }
+            Outcome::Failed { why } => format!("{target}: {} FAILED: {why}", place(*op)),
+            Outcome::Errored { why, retry: true } => {
+                format!("{target}: {} will be tried again: {why}", place(*op))
+            }
+            Outcome::Errored { why, retry: false } => {
+                format!("{target}: {} could not be done: {why}", place(*op))
+            }
+            Outcome::Lost { why } => format!(
+                "{target}: {} was interrupted and nobody knows how far it came: {why}",
+                place(*op)
+            ),
+        },
+        What::Waiting { op, why } => format!("{target}: {} waits: {why}", place(*op)),
+        What::Retried(word) => format!("{target}: {} has it tried again", word.by),
+        What::Resumed(word) => format!("{target}: {} has it go on without what failed", word.by),
+        What::Excluded { node, word } => format!("{target}: {} leaves {node} out", word.by),
+        What::MigrationSettled { word, .. } => {
+            format!("{target}: {} settles the interrupted migration", word.by)
+        }
+        What::Stopping { cause: Cause::Aborted { word, .. }, .. } => {
+            format!("{target}: {} ends it: {}", word.by, word.reason)
+        }
+        What::Stopping { cause: Cause::Superseded { by }, .. } => {
+            format!("{target}: {by} is wanted now, {} gives way", plan.to)
+        }
+        What::Settled(Ending::Succeeded) => {
+            format!("{target}: every node runs {}, and it is proven", plan.to)
+        }
+        What::Settled(ending) => {
+            format!("{target}: rollout {} of {} ended {}", plan.id, plan.to, ending_word(*ending))
+        }
+        What::TakenOver { .. } => return None,
+    })
+}
+
+/// Where an operation happens, in the words of the plan: `web-01 fleet`, or `fleet gates`.
+fn place(plan: &Plan, id: OpId) -> String {
+    let stage = plan.stages.get(id.stage as usize).map_or("", |stage| stage.name.as_str());
+    let node = plan.task(id).and_then(|task| task.node.as_ref()).map(NodeName::as_str);
+    node.map_or_else(|| stage.to_owned(), |node| format!("{node} {stage}"))
+}
+
+/// What a beginning is worth saying.
+fn doing(plan: &Plan, id: OpId) -> Option<String> {
+    Some(match plan.op(id)? {
+        Op::Step { kind: StepKind::Run | StepKind::Finally, deed } => {
+            format!("runs {}", deed.argv.first().map_or("", String::as_str))
+        }
+        Op::Step { kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, .. } => {
+            "migrations begin".to_owned()
+        }
+        Op::Verified { .. } => "test begins".to_owned(),
+        Op::Baked { span } => format!("bakes for {}", crate::model::format_duration(*span)),
+        Op::Approved => {
+            let target = &plan.target;
+            format!("waits for `towpath approve {} {}`", target.service, target.environment)
+        }
+        Op::Fenced | Op::Healthy { .. } | Op::Runs { .. } | Op::Gate { .. } => return None,
+    })
+}
+
+/// What an end is worth saying.
+fn done(plan: &Plan, id: OpId) -> Option<String> {
+    Some(match plan.op(id)? {
+        Op::Step { .. } => "done".to_owned(),
+        Op::Healthy { .. } => "is well".to_owned(),
+        Op::Verified { .. } => "test passed".to_owned(),
+        Op::Gate { name, .. } => format!("gate {name} is open"),
+        Op::Baked { .. } => "baked".to_owned(),
+        Op::Approved => "approved".to_owned(),
+        Op::Runs { .. } => format!("runs {}", plan.to),
+        Op::Fenced => return None,
+    })
+}
+
+/// A rollout in one line: how far, and what it waits for.
+pub fn progress(rollout: &Rollout) -> String {
+    let stages = rollout.progress();
+    let done: usize = stages.iter().map(|stage| stage.done).sum();
+    let total: usize = stages.iter().map(|stage| stage.total).sum();
+    let now = stages.iter().find(|stage| stage.done < stage.total);
+    let stage = now.map_or("done", |stage| stage.name.as_str());
+    format!("{stage}, {done} of {total} tasks done")
+}
