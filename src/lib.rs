@@ -1,5 +1,7 @@
 //! Towpath: from a config change to a proven, promoted rollout.
 
-pub mod config;
 pub mod model;
+pub mod text;
+
+pub mod config;
 pub mod observe;
