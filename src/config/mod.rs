@@ -1,8 +1,30 @@
-//! Text at a commit → [`Snapshot`] and every diagnostic. Pure: bytes in, values out.
+//! Text at a commit → [`Snapshot`] and everything that is wrong with it. Pure: bytes in, values out.
+//!
+//! A file is read as a tree, the tree as a record of [`raw`], the records together as the
+//! snapshot. [`Loaded`] does so from commit to commit, only for what changed.
+
+mod example;
+mod load;
+mod resolve;
+pub mod schema;
+
+mod files;
+mod leaves;
+mod place;
+mod ranges;
+mod raw;
+mod reader;
 
 pub mod calendar;
 mod snapshot;
 
+#[cfg(test)]
+mod tests;
+
+pub use example::minimal;
+pub use files::{Change, Content};
+pub use load::{Loaded, Preview, RefChange, Touched};
+pub use place::Finding;
 pub use snapshot::{
     Broken, Connect, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, Root, Service, Skip,
     Snapshot, Spec, StageGate, StageKind, StageSpec, TargetSpec,

@@ -1,0 +1,178 @@
+//! `recipes/NAME.yaml` as it is written.
+
+use std::time::Duration;
+
+use crate::config::place::At;
+use crate::config::reader::{Leaf, Read, Reader, Shape, choice, record};
+use crate::config::snapshot::Skip;
+use crate::model::{Argv, GateName, RecipeName, RoleName, Share, StageName};
+use crate::text::{Node, Scalar, Value};
+
+use super::probe::Plain;
+
+record! {
+    /// `recipes/NAME.yaml`: the ordered stages that rollouts follow.
+    Recipe {
+        /// Its name, the same as that of the file.
+        "recipe" name: required At<RecipeName>,
+        /// The stages in order.
+        "stages" stages: required Vec<At<Stage>>,
+        /// The order of a rollback: names of stages of kind run. Default: these in reverse order.
+        "rollback" rollback: optional Vec<At<StageName>>,
+    }
+}
+
+record! {
+    /// One stage of a rollout.
+    Stage {
+        /// Its name, unique in the recipe.
+        "name" name: required At<StageName>,
+        /// `run` brings the ref to nodes; `migrate` and `post_migrate` change a schema, once, on
+        /// the deploy node, before or after the code. Default: run.
+        "kind" kind: optional Kind,
+        /// On which nodes: `all`, `deploy_node`, or a list of roles.
+        "on" on: required At<On>,
+        /// How many nodes at a time. Default: what the role says.
+        "batch" batch: optional At<Share>,
+        /// A program and its arguments; no shell. `{ref}`, `{from}`, `{node}`, `{service}` and
+        /// `{environment}` are replaced.
+        "run" run: required Argv,
+        /// Until when; then it is killed with all it started. Default: 30m.
+        "timeout" timeout: optional Duration,
+        /// For migrations: an interrupted one may simply run again. Default: false.
+        "idempotent" idempotent: optional At<bool>,
+        /// What undoes the stage when the rollout ends, however it ends.
+        "finally" finally: optional Argv,
+        /// How to see that a node is well afterwards.
+        "check" check: optional Plain,
+        /// What must hold before the next stage: `smoke`, `{bake: 5m}`, or the name of a gate of
+        /// the environment.
+        "gates" gates: optional Vec<At<Gate>>,
+        /// Kinds of rollout that leave the stage out.
+        "skip" skip: optional Vec<Skip>,
+        /// Whether a person must approve before it starts. Default: automatic, but manual for
+        /// `post_migrate`.
+        "approval" approval: optional Approval,
+    }
+}
+
+choice! {
+    /// Kinds of stages.
+    Kind("a kind of stage") {
+        /// Brings the ref to nodes.
+        "run" Run,
+        /// Schema changes before the code.
+        "migrate" Migrate,
+        /// Schema changes after the code.
+        "post_migrate" PostMigrate,
+    }
+}
+
+choice! {
+    /// Whether a stage starts by itself.
+    Approval("a kind of approval") {
+        /// A person approves.
+        "manual" Manual,
+        /// It starts.
+        "automatic" Automatic,
+    }
+}
+
+impl Leaf for Skip {
+    const WHAT: &'static str = "a kind of rollout";
+
+    fn shape() -> Shape {
+        Shape::Words(&SKIPS)
+    }
+
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, crate::config::reader::Refused> {
+        match scalar.text.as_ref() {
+            "rollback" => Ok(Self::Rollback),
+            "fast" => Ok(Self::Fast),
+            "repair" => Ok(Self::Repair),
+            other => Err(crate::config::reader::not_among(other, Self::WHAT, &SKIPS)),
+        }
+    }
+}
+
+/// Words of [`Skip`].
+const SKIPS: [&str; 3] = ["rollback", "fast", "repair"];
+
+/// On which nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) enum On {
+    /// Every node of the service.
+    All,
+    /// The deploy node.
+    DeployNode,
+    /// These roles.
+    Roles(Vec<At<RoleName>>),
+}
+
+impl Read for On {
+    fn shape() -> Shape {
+        Shape::Any(vec![Shape::Words(&["all", "deploy_node"]), Vec::<RoleName>::shape()])
+    }
+
+    fn read(node: &Node<'_>, at: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Seq(items) if items.is_empty() => {
+                at.error(&node.span, "bad-value", "the list of roles is empty", "");
+                None
+            }
+            Value::Seq(_) => Vec::read(node, at).map(Self::Roles),
+            Value::Scalar(scalar) if scalar.text == "all" => Some(Self::All),
+            Value::Scalar(scalar) if scalar.text == "deploy_node" => Some(Self::DeployNode),
+            Value::Scalar(scalar) if RoleName::parse(&scalar.text).is_ok() => {
+                let hint = format!("for a role, write a list: `[{}]`", scalar.text);
+                at.expected(node, "`all`, `deploy_node` or a list of roles", &hint);
+                None
+            }
+            Value::Scalar(_) | Value::Map(_) => {
+                at.expected(node, "`all`, `deploy_node` or a list of roles", "");
+                None
+            }
+        }
+    }
+}
+
+/// What must hold before the next stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Gate {
+    /// The target's smoke test.
+    Smoke,
+    /// Time passes.
+    Bake(Duration),
+    /// A gate of the environment.
+    Named(GateName),
+}
+
+record! {
+    /// Time passes.
+    Bake {
+        /// How long.
+        "bake" bake: required Duration,
+    }
+}
+
+impl Read for Gate {
+    fn shape() -> Shape {
+        Shape::Any(vec![<GateName as Leaf>::shape(), Bake::shape()])
+    }
+
+    fn read(node: &Node<'_>, at: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Map(_) => Bake::read(node, at).map(|it| Self::Bake(it.bake)),
+            Value::Scalar(scalar) if scalar.text == "smoke" => Some(Self::Smoke),
+            Value::Scalar(scalar) if scalar.text == "bake" => {
+                at.expected(node, "a gate", "say how long: `{ bake: 5m }`");
+                None
+            }
+            Value::Scalar(_) => GateName::read(node, at).map(Self::Named),
+            Value::Seq(_) => {
+                at.expected(node, "`smoke`, `{ bake: 5m }` or the name of a gate", "");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What files mean together, and mistakes that only show then.
+
+use expect_test::expect;
+
+use super::{check, check_meaning, load, shown};
+use crate::text::render;
+
+#[test]
+fn the_base_means_what_it_says() {
+    check_meaning(
+        "",
+        expect![[r#"
+        environment production version `cat version` 30s absent 1
+          web: web-1 web-2 web-3 web-4; batch 10% min 0% failures 0
+          gate quiet: `test -e quiet` 30s
+        environment staging version `cat version` 30s absent 1
+          web: web-1 web-2; batch 10% min 0% failures 0
+          gate quiet: `test -e quiet` 30s
+        recipe simple
+          deploy Run on all []
+        service shop by simple
+          production 1.4.1 after staging auto false bake 0ms
+          staging 1.4.2
+    "#]],
+    );
+}
+
+#[test]
+fn names_must_lead_somewhere() {
+    check(
+        "--- services/shop.yaml
+service: shop
+recipe: simpel
+pipeline: standard
+targets:
+  stagin: { ref: 1.4.2 }
+  production: { ref: 1.4.1, roles: [wev], promote: { after: [stagin, production, canary], gates: [quite] } }
+",
+        expect![[r#"
+            (warning) recipes/simple.yaml: no service uses this recipe [unused]
+            services/shop.yaml:2:9: recipe `simpel` is not known [unknown-name]
+                did you mean `simple`?
+            services/shop.yaml:3:11: pipeline `standard` is not known [unknown-name]
+            services/shop.yaml:5:3: environment `stagin` is not known [unknown-name]
+                did you mean `staging`?
+            services/shop.yaml:6:37: `production`: role `wev` is not known [unknown-name]
+                did you mean `web`?
+            services/shop.yaml:6:70: `production` is promoted after itself [promotion-circle]
+                name the environment before it
+            services/shop.yaml:6:82: `production` is promoted after `canary`, where this service has no target [unknown-name]
+                add a target `canary`, or name another
+            services/shop.yaml:6:99: gate `quite` is not known [unknown-name]
+                did you mean `quiet`?
+        "#]],
+    );
+}
+
+#[test]
+fn recipe_and_environment_must_fit() {
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: migrate, kind: migrate, on: [web], run: [x], idempotent: true }
+  - { name: deploy, on: [web], run: [x], batch: 0, idempotent: false, gates: [smok] }
+  - { name: deploy, on: [web, web], run: [x] }
+  - { name: post, kind: post_migrate, on: deploy_node, run: [x] }
+rollback: [deploy, post, deploi, deploy]
+",
+        expect![[r#"
+            recipes/simple.yaml:3:41: stage `migrate` is a migration, which runs once [bad-value]
+                write `on: deploy_node`
+            recipes/simple.yaml:4:49: a batch of 0 moves no node [bad-value]
+                write 1 or more; a percentage is at least one node
+            recipes/simple.yaml:4:64: `idempotent` is for migrations [bad-value]
+                stages of kind run are always safe to repeat; remove it
+            recipes/simple.yaml:4:79: gate `smok` is not known [unknown-name]
+                did you mean `smoke`?
+            recipes/simple.yaml:5:13: stage `deploy` is there twice [repeated]
+                give one of them another name
+            recipes/simple.yaml:5:31: role `web` is there twice [repeated]
+                remove one of them
+            recipes/simple.yaml:7:20: stage `post` is a migration [bad-value]
+                migrations never run backwards
+            recipes/simple.yaml:7:26: stage `deploi` is not known [unknown-name]
+                did you mean `deploy`?
+            recipes/simple.yaml:7:34: stage `deploy` is twice in the rollback [repeated]
+                remove one of them
+        "#]],
+    );
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: migrate, kind: migrate, on: deploy_node, run: [x], gates: [smoke, quiet] }
+  - { name: deploy, on: [gitaly], run: [x] }
+--- environments/staging.yaml
+environment: staging
+connect: local
+roles: { web: { nodes: [web-1] } }
+version: { run: [cat, version] }
+",
+        expect![[r#"
+            services/shop.yaml:4:3: stage `deploy` of recipe `simple` is for role `gitaly`, which `staging` does not have [unknown-name]
+                add it to environments/staging.yaml, or use another recipe
+            services/shop.yaml:4:3: stage `migrate` of recipe `simple` has the gate `quiet`, which `staging` does not have [unknown-name]
+                add it to `gates` in environments/staging.yaml
+            services/shop.yaml:4:3: stage `migrate` of recipe `simple` needs a deploy node, and `staging` has none [no-deploy-node]
+                add `deploy_node` to environments/staging.yaml
+            (warning) services/shop.yaml:4:3: no stage of recipe `simple` brings refs to role `web` of `staging` [role-left-out]
+                add the role to a stage, or name the target's `roles`
+            (warning) services/shop.yaml:4:3: stage `migrate` of recipe `simple` has the gate `smoke`, and `staging` has no smoke test [no-smoke-test]
+                add `smoke` to this target
+            services/shop.yaml:5:3: stage `deploy` of recipe `simple` is for role `gitaly`, which `production` does not have [unknown-name]
+                add it to environments/production.yaml, or use another recipe
+            (warning) services/shop.yaml:5:3: no stage of recipe `simple` brings refs to role `web` of `production` [role-left-out]
+                add the role to a stage, or name the target's `roles`
+            (warning) services/shop.yaml:5:3: stage `migrate` of recipe `simple` has the gate `smoke`, and `production` has no smoke test [no-smoke-test]
+                add `smoke` to this target
+        "#]],
+    );
+}
+
+#[test]
+fn some_node_must_be_free_to_go() {
+    check(
+        "--- environments/staging.yaml
+environment: staging
+connect: local
+deploy_node: deploy-1
+roles:
+  web: { nodes: ['web-[1..4]'], min_healthy: 80% }
+  api: { nodes: ['api-[1..5]'], min_healthy: 80% }
+  db: { nodes: [db-1, db-2], min_healthy: 3, batch: 0% }
+  jobs: { nodes: [jobs-1, 'jobs-[1..2]'] }
+  none: { nodes: [] }
+version: { run: [cat, version] }
+gates: { smoke: { run: [x] } }
+",
+        expect![[r#"
+            environments/staging.yaml:5:46: role `web` has 4 nodes, of which 4 must stay in service (80%): none could ever be taken out [min-healthy]
+                at most 3 may be required here
+            environments/staging.yaml:7:43: role `db` has 2 nodes, of which 3 must stay in service (3): none could ever be taken out [min-healthy]
+                at most 1 may be required here
+            environments/staging.yaml:7:53: a batch of 0% moves no node [bad-value]
+                write 1 or more; a percentage is at least one node
+            environments/staging.yaml:8:27: node `jobs-1` is twice in role `jobs` [repeated]
+                remove one of them
+            environments/staging.yaml:9:3: role `none` has no nodes [bad-value]
+                name some, or remove the role
+            environments/staging.yaml:11:10: `smoke` is the name of a built-in gate [bad-value]
+                give it another name
+        "#]],
+    );
+}
+
+#[test]
+fn pipelines_fill_in_what_a_service_leaves_out() {
+    check_meaning(
+        "--- pipelines/standard.yaml
+pipeline: standard
+targets:
+  staging: { smoke: { http: 'https://x/' }, roles: [web] }
+  production: { smoke: { run: [p] }, promote: { after: [staging], auto: true, bake: 1h } }
+--- services/shop.yaml
+service: shop
+recipe: simple
+pipeline: standard
+targets:
+  staging: { ref: 1.4.2, smoke: { run: [own], timeout: 1m } }
+  production: { ref: 1.4.1 }
+--- services/deep/er/solo.yaml
+service: solo
+recipe: simple
+pipeline: standard
+targets:
+  production: { ref: '1' }
+",
+        expect![[r#"
+            services/deep/er/solo.yaml:3:11: `production` is promoted after `staging`, where this service has no target [unknown-name]
+                add a target `staging`, or name another
+            environment production version `cat version` 30s absent 1
+              web: web-1 web-2 web-3 web-4; batch 10% min 0% failures 0
+              gate quiet: `test -e quiet` 30s
+            environment staging version `cat version` 30s absent 1
+              web: web-1 web-2; batch 10% min 0% failures 0
+              gate quiet: `test -e quiet` 30s
+            recipe simple
+              deploy Run on all []
+            service shop by simple
+              production 1.4.1 smoke `p` 20m after staging auto true bake 1h
+              staging 1.4.2 smoke `own` 1m roles 1
+            held: service solo: services/deep/er/solo.yaml:3:11: `production` is promoted after `staging`, where this service has no target
+        "#]],
+    );
+}
+
+#[test]
+fn promotions_do_not_go_in_circles() {
+    check(
+        "--- services/shop.yaml
+service: shop
+recipe: simple
+targets:
+  staging: { ref: a, promote: { after: [production] } }
+  production: { ref: a, promote: { after: [staging] } }
+",
+        expect![[r#"
+            services/shop.yaml:5:44: promotions go in a circle: production, staging [promotion-circle]
+                one of them must come first
+        "#]],
+    );
+}
+
+#[test]
+fn blocked_refs_are_pointed_out() {
+    check(
+        "--- services/shop.yaml
+service: shop
+recipe: simple
+blocked: [1.4.2]
+hotfixes: [1.4.2]
+targets:
+  staging: { ref: 1.4.2 }
+",
+        expect![[r#"
+            (warning) services/shop.yaml:4:12: the hotfix `1.4.2` is also blocked [blocked]
+                a blocked ref is never deployed
+            (warning) services/shop.yaml:6:19: `1.4.2` is blocked, and so not deployed [blocked]
+                write another ref
+        "#]],
+    );
+}
+
+#[test]
+fn files_are_where_and_what_they_say() {
+    check(
+        "--- services/a/shop.yaml
+service: shop
+recipe: simple
+targets: { staging: { ref: a } }
+--- services/other.yaml
+service: another
+recipe: simple
+targets: { staging: { ref: a } }
+--- services/blog.yml
+x
+--- recipes/deep/x.yaml
+x
+--- services/Big.yaml
+x
+--- recipes/unused.yaml
+recipe: unused
+stages: [{ name: x, on: all, run: [x] }]
+--- environments/extra.yaml
+environment: extra
+connect: local
+roles: { web: { nodes: [web-1] } }
+version: { run: [cat, version] }
+--- towpath.yaml
+version: 1
+environments: [staging, production, missing]
+--- README.md
+x
+",
+        expect![[r#"
+            (warning) environments/extra.yaml:1:14: environment `extra` is not listed in towpath.yaml [not-listed]
+                add it to `environments` in towpath.yaml, or remove this file
+            recipes/deep/x.yaml: the file lies too deep [misplaced-file]
+                move it to recipes/x.yaml
+            services/Big.yaml: `Big` is not a valid service name: use 1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit [misplaced-file]
+                the name of the file is the name of what it describes
+            services/a/shop.yaml: service `shop` is also described by services/shop.yaml [repeated]
+                names of services are unique in the repository; remove one of the files
+            services/blog.yml: the file's name does not end in .yaml [misplaced-file]
+                rename it to blog.yaml
+            services/other.yaml:1:10: the file is named other.yaml, but says `service: another` [name-mismatch]
+                write `service: other`, or rename the file
+            services/shop.yaml: service `shop` is also described by services/a/shop.yaml [repeated]
+                names of services are unique in the repository; remove one of the files
+            towpath.yaml:2:37: environments/missing.yaml is not there [missing-file]
+                write it, or remove `missing` from the list; until then it is held
+        "#]],
+    );
+}
+
+#[test]
+fn freezes_are_rather_an_hour_too_long() {
+    // 25 October 2026, 02:30 in Berlin occurs twice: at 00:30Z and at 01:30Z.
+    // 29 March 2026, 02:30 does not occur.
+    check_meaning(
+        "--- towpath.yaml
+version: 1
+environments: [staging, production]
+freezes:
+  - { name: twice, from: '2026-10-25 02:30', until: '2026-10-25 02:30', timezone: Europe/Berlin, reason: r }
+  - { name: never, from: '2026-03-29 02:30', until: '2026-03-29 02:30', timezone: Europe/Berlin, reason: r }
+",
+        expect![[r#"
+            freeze twice 2026-10-25T00:30:00Z to 2026-10-25T01:30:00Z
+            freeze never 2026-03-29T00:30:00Z to 2026-03-29T01:30:00Z
+            environment production version `cat version` 30s absent 1
+              web: web-1 web-2 web-3 web-4; batch 10% min 0% failures 0
+              gate quiet: `test -e quiet` 30s
+            environment staging version `cat version` 30s absent 1
+              web: web-1 web-2; batch 10% min 0% failures 0
+              gate quiet: `test -e quiet` 30s
+            recipe simple
+              deploy Run on all []
+            service shop by simple
+              production 1.4.1 after staging auto false bake 0ms
+              staging 1.4.2
+        "#]],
+    );
+    check(
+        "--- towpath.yaml
+version: 1
+environments: [staging, production]
+freezes:
+  - { name: back, environments: [prod], from: '2026-10-25 02:30', until: '2026-10-24 02:30', timezone: UTC, reason: r }
+",
+        expect![[r#"
+            towpath.yaml:4:34: environment `prod` is not known [unknown-name]
+                known: production, staging
+            towpath.yaml:4:74: the freeze ends at 2026-10-24T02:30:00Z, before it begins at 2026-10-25T02:30:00Z [bad-value]
+                `until` must be after `from`
+        "#]],
+    );
+}
+
+#[test]
+fn findings_are_shown_with_their_lines() {
+    let text = "--- services/shop.yaml\nservice: shop\nrecipe: simpel\ntargets: { staging: { ref: 1.10 } }\n";
+    let loaded = load(text);
+    let source =
+        |file: &str| (file == "services/shop.yaml").then(|| text.split_once('\n').unwrap().1);
+    expect![[r#"
+        error[quote-it]: the ref `1.10` could be taken for a number
+         --> services/shop.yaml:3:28
+          |
+        3 | targets: { staging: { ref: 1.10 } }
+          |                            ^^^^
+          |
+          = help: quote it: '1.10'
+    "#]]
+    .assert_eq(&render(&loaded.diagnostics(), source, false));
+    assert_eq!(shown(&loaded.findings()).lines().count(), 2);
+}
