@@ -51,6 +51,8 @@ pub(super) enum Seat {
     Pipeline(PipelineName),
     /// A file under `services/`.
     Service(ServiceName),
+    /// What should be a directory of our files.
+    Directory,
     /// Among our files, but none of them.
     Stray {
         /// What is wrong.
@@ -65,6 +67,9 @@ pub(super) enum Seat {
 /// The root's path.
 pub(super) const ROOT: &str = "towpath.yaml";
 
+/// The directories of all other files.
+pub(super) const DIRECTORIES: [&str; 4] = ["environments", "recipes", "pipelines", "services"];
+
 /// Says where a path belongs.
 pub(super) fn seat(path: &str) -> Seat {
     let stray = |message: &str, hint: String| Seat::Stray { message: message.to_owned(), hint };
@@ -74,8 +79,10 @@ pub(super) fn seat(path: &str) -> Seat {
     if path == "towpath.yml" {
         return stray("the root file has another name", format!("rename it to {ROOT}"));
     }
-    let Some((directory, rest)) = path.split_once('/') else { return Seat::Elsewhere };
-    if !["environments", "recipes", "pipelines", "services"].contains(&directory) {
+    let Some((directory, rest)) = path.split_once('/') else {
+        return if DIRECTORIES.contains(&path) { Seat::Directory } else { Seat::Elsewhere };
+    };
+    if !DIRECTORIES.contains(&directory) {
         return Seat::Elsewhere;
     }
     let file = rest.rsplit('/').next().unwrap_or(rest);
@@ -118,6 +125,9 @@ pub(super) struct File<T> {
 pub(super) struct Commons {
     /// `towpath.yaml`.
     pub(super) root: Option<File<raw::Root>>,
+    /// Links and submodules that stand where our directories should be. What they hide is not
+    /// gone, so they break the root.
+    pub(super) obstacles: BTreeMap<String, Finding>,
     /// By name.
     pub(super) environments: BTreeMap<EnvironmentName, File<raw::Environment>>,
     /// By name.
@@ -168,7 +178,7 @@ pub(super) fn read<T: Titled>(path: &RepoPath, content: &Content) -> Option<File
     let document = match text::parse(path.as_str(), bytes) {
         Ok(document) => document,
         Err(problems) => {
-            let found = located(problems, std::str::from_utf8(bytes).unwrap_or_default());
+            let found = located(problems, beginning(bytes));
             return Some(File { path: path.clone(), raw: None, found });
         }
     };
@@ -218,6 +228,11 @@ pub(super) fn refuse(path: &str, content: &Content) -> Option<Finding> {
         ),
     };
     Some(Finding::whole(Diagnostic::error(path, code, message).hint(hint)))
+}
+
+/// The text up to the first byte that is none.
+fn beginning(bytes: &[u8]) -> &str {
+    bytes.utf8_chunks().next().map_or("", |it| it.valid())
 }
 
 /// Gives line and column to the problems of a text.

@@ -13,7 +13,7 @@ use crate::model::{
 use crate::text::{self, Node, Scalar, Style, Value};
 
 use super::calendar::Window;
-use super::ranges;
+use super::ranges::Nodes;
 use super::reader::{Leaf, Read, Reader, Refused, Shape, shortened};
 
 /// Characters of a name that is quoted back; the checks themselves have their own bounds.
@@ -279,7 +279,7 @@ impl Leaf for Url {
 
 /// Nodes that an entry stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NodeRange(pub(super) Vec<NodeName>);
+pub(super) struct NodeRange(pub(super) Nodes);
 
 impl Leaf for NodeRange {
     const WHAT: &'static str = "a node, or a range of nodes such as \"web-[01..40]\"";
@@ -287,7 +287,7 @@ impl Leaf for NodeRange {
         Shape::Text(Some("^[A-Za-z0-9\\[][A-Za-z0-9._\\[\\]-]{0,300}$"))
     }
     fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
-        let range = |text: &str| ranges::expand(text).map_err(|why| Refused::value(why, RANGE));
+        let range = |text: &str| Nodes::parse(text).map_err(|why| Refused::value(why, RANGE));
         match scalar.text.len() {
             ..=300 => range(&scalar.text).map(Self),
             _ => Err(Refused::value("the name is too long", RANGE)),

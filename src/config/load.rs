@@ -230,14 +230,21 @@ impl Loaded {
             };
             match seat(&path) {
                 Seat::Root => self.copy(&mut files).root = read(&at, &content),
+                Seat::Directory => {
+                    let obstacle = refuse(&path, &content);
+                    let before = files.as_ref().unwrap_or(&self.commons).obstacles.get(&path);
+                    if obstacle.as_ref() != before {
+                        put(&mut self.copy(&mut files).obstacles, path, obstacle);
+                    }
+                }
                 Seat::Environment(name) => {
-                    put(&mut self.copy(&mut files).environments, name, read(&at, &content))
+                    put(&mut self.copy(&mut files).environments, name, read(&at, &content));
                 }
                 Seat::Recipe(name) => {
-                    put(&mut self.copy(&mut files).recipes, name, read(&at, &content))
+                    put(&mut self.copy(&mut files).recipes, name, read(&at, &content));
                 }
                 Seat::Pipeline(name) => {
-                    put(&mut self.copy(&mut files).pipelines, name, read(&at, &content))
+                    put(&mut self.copy(&mut files).pipelines, name, read(&at, &content));
                 }
                 Seat::Service(name) => {
                     let kept = self.services.get(&name);
@@ -298,7 +305,7 @@ impl Loaded {
 /// Whether a link or submodule at this path takes some of our files away.
 fn under_ours(path: &str) -> bool {
     let first = path.split('/').next().unwrap_or_default();
-    ["environments", "recipes", "pipelines", "services"].contains(&first)
+    super::files::DIRECTORIES.contains(&first)
 }
 
 fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {

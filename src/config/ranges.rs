@@ -3,40 +3,85 @@
 //! One range a name, whole numbers, inclusive. Zeros in front are kept: both bounds have the same
 //! number of digits, or neither begins with a zero.
 
+use std::ops::RangeInclusive;
+
 use crate::model::NodeName;
 
 /// Most nodes of one environment. A range is written in ten characters; this bounds what they cost.
 pub(super) const NODES_MAX: usize = 10_000;
 
-/// The nodes that one entry of `nodes` stands for, or why it stands for none.
-pub(super) fn expand(text: &str) -> Result<Vec<NodeName>, String> {
-    let name = |text: &str| NodeName::parse(text).map_err(|bad| bad.to_string());
-    let Some((before, rest)) = text.split_once('[') else {
-        return Ok(vec![name(text)?]);
-    };
-    let Some((range, after)) = rest.split_once(']') else {
-        return Err("the range has no `]`".to_owned());
-    };
-    if after.contains('[') {
-        return Err("only one range is possible in a name".to_owned());
+/// What one entry of `nodes` stands for. Not written out until it is known how many there are in
+/// all: eight thousand ranges of ten thousand nodes fit into one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Nodes {
+    /// One node.
+    One(NodeName),
+    /// A range of them.
+    Range {
+        /// What stands before the number.
+        before: Box<str>,
+        /// The numbers.
+        numbers: RangeInclusive<usize>,
+        /// Digits of each, with zeros in front.
+        width: usize,
+        /// What stands behind the number.
+        after: Box<str>,
+    },
+}
+
+impl Nodes {
+    /// Reads a name or a range, or says why it is neither.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let name = |text: &str| NodeName::parse(text).map_err(|bad| bad.to_string());
+        let Some((before, rest)) = text.split_once('[') else {
+            return Ok(Self::One(name(text)?));
+        };
+        let Some((range, after)) = rest.split_once(']') else {
+            return Err("the range has no `]`".to_owned());
+        };
+        if after.contains('[') {
+            return Err("only one range is possible in a name".to_owned());
+        }
+        let Some((first, last)) = range.split_once("..") else {
+            return Err(format!("`[{range}]` is no range"));
+        };
+        let (low, high) = (number(first)?, number(last)?);
+        if low > high {
+            return Err(format!("the range goes backwards, from {first} to {last}"));
+        }
+        let padded = [first, last].iter().any(|it| it.len() > 1 && it.starts_with('0'));
+        if padded && first.len() != last.len() {
+            return Err(format!("`{first}` and `{last}` differ in their number of digits"));
+        }
+        let many = high - low + 1;
+        if many > NODES_MAX {
+            return Err(format!("the range has {many} nodes, at most {NODES_MAX} are possible"));
+        }
+        // All names are of the same characters, and the last is the longest.
+        name(&format!("{before}{last}{after}"))?;
+        let (before, after) = (Box::from(before), Box::from(after));
+        let width = if padded { first.len() } else { 0 };
+        Ok(Self::Range { before, numbers: low..=high, width, after })
     }
-    let Some((first, last)) = range.split_once("..") else {
-        return Err(format!("`[{range}]` is no range"));
-    };
-    let (low, high) = (number(first)?, number(last)?);
-    if low > high {
-        return Err(format!("the range goes backwards, from {first} to {last}"));
+
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Range { numbers, .. } => numbers.end() - numbers.start() + 1,
+        }
     }
-    let padded = [first, last].iter().any(|it| it.len() > 1 && it.starts_with('0'));
-    if padded && first.len() != last.len() {
-        return Err(format!("`{first}` and `{last}` differ in their number of digits"));
+
+    /// Their names.
+    pub(super) fn names(&self) -> Vec<NodeName> {
+        match self {
+            Self::One(name) => vec![name.clone()],
+            Self::Range { before, numbers, width, after } => {
+                let name = |at| NodeName::parse(&format!("{before}{at:0width$}{after}"));
+                numbers.clone().filter_map(|at| name(at).ok()).collect()
+            }
+        }
     }
-    let many = high - low + 1;
-    if many > NODES_MAX {
-        return Err(format!("the range has {many} nodes, at most {NODES_MAX} are possible"));
-    }
-    let width = if padded { first.len() } else { 0 };
-    (low..=high).map(|at| name(&format!("{before}{at:0width$}{after}"))).collect()
 }
 
 fn number(digits: &str) -> Result<usize, String> {
@@ -54,9 +99,10 @@ mod tests {
 
     #[test]
     fn ranges_keep_their_zeros_and_their_bounds() {
-        let check = |text: &str| match expand(text) {
+        let check = |text: &str| match Nodes::parse(text) {
             Ok(nodes) => {
-                nodes.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+                assert_eq!(nodes.count(), nodes.names().len());
+                nodes.names().iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>().join(" ")
             }
             Err(why) => format!("! {why}"),
         };
@@ -78,7 +124,8 @@ mod tests {
         assert_eq!(check("w[a,b]"), "! `[a,b]` is no range");
         assert_eq!(check("w[1..2][1..2]"), "! only one range is possible in a name");
         assert_eq!(check("w[1..2"), "! the range has no `]`");
-        assert!(check("-[1..2]").starts_with("! `-1` is not a valid node name"));
+        assert!(check("-[1..2]").starts_with("! `-2` is not a valid node name"));
+        assert!(check("a[1..2].").starts_with('!'));
         assert!(check("").starts_with('!'));
     }
 }

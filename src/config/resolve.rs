@@ -62,20 +62,21 @@ pub(super) struct World {
 pub(super) fn commons(files: &Commons) -> World {
     let mut found = Vec::new();
     let listed = files.root.as_ref().and_then(|file| file.raw.as_ref());
-    let missing = || {
-        let diagnostic = Diagnostic::error(ROOT, "missing-file", "the root file is not there");
-        vec![Finding::whole(diagnostic.hint("`towpath init` writes one to start from"))]
+    let mut root = if let Some(file) = &files.root {
+        settle(&mut found, file, root::resolve)
+    } else {
+        let diagnostic = Diagnostic::error(ROOT, "missing-file", "the root file is not there")
+            .hint("`towpath init` writes one to start from");
+        let all = [Finding::whole(diagnostic)];
+        let line = first_line(&all);
+        found.extend(all);
+        Known::Broken(line)
     };
-    let root = match &files.root {
-        Some(file) => settle(&mut found, file, root::resolve),
-        None => {
-            let all = missing();
-            let line = first_line(&all);
-            found.extend(all);
-            Known::Broken(line)
-        }
-    };
-
+    if !files.obstacles.is_empty() {
+        let obstacles: Vec<Finding> = files.obstacles.values().cloned().collect();
+        root = Known::Broken(first_line(&obstacles));
+        found.extend(obstacles);
+    }
     if let Some(raw) = listed {
         let mut notes = Notes::new(ROOT);
         root::check_files(raw, files, &mut notes);

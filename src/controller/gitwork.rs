@@ -259,7 +259,7 @@ fn to_forge(checks: Checks) -> forge::Checks {
     forge::Checks { sha, base, verdict, lines, at }
 }
 
-fn from_forge(it: forge::MergeRequest) -> MergeRequest {
+pub(super) fn from_forge(it: forge::MergeRequest) -> MergeRequest {
     let forge::MergeRequest {
         number,
         target,

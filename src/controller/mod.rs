@@ -13,10 +13,12 @@ mod store;
 mod gitwork;
 mod perform;
 mod service;
+mod inspect;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use gitwork::changes_between;
 pub(crate) use orders::done_word;
+pub use inspect::{InspectError, Inspection, inspect};
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};

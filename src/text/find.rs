@@ -4,7 +4,7 @@
 //! Invariants: what is found is reached by keys and positions alone, never through an alias or a
 //! merge key, and neither it nor anything around it is used again elsewhere. Otherwise: refusal.
 
-use super::diagnostic::{closest, position};
+use super::diagnostic::{LineIndex, closest, position};
 use super::pointer::{Pointer, list_index};
 use super::refusal::Refusal;
 use super::tree::Style;
@@ -27,6 +27,8 @@ pub(super) struct Found {
     pub(super) before: usize,
     /// Whether it stands inside of brackets or braces.
     pub(super) in_flow: bool,
+    /// Whether it is the first item of a list.
+    pub(super) is_first: bool,
     /// Its key, if it has one.
     pub(super) key: Option<KeyAt>,
 }
@@ -295,7 +297,9 @@ impl<'t> Walk<'t> {
                 map.others.extend(other.clone());
             }
         }
-        if let Some(first) = again {
+        if self.refusal.is_some() {
+            // Finding lines costs a pass over the text; once is enough.
+        } else if let Some(first) = again {
             let (first, second) = (self.line(first.start), self.line(span.start));
             self.refuse(Refusal::DuplicateKey { key: other.unwrap_or_default(), first, second });
         } else if on_way && wanted && alias {
@@ -309,6 +313,9 @@ impl<'t> Walk<'t> {
         if node.anchor != 0 {
             let (id, at) = (node.anchor, node.span.start);
             self.held.push(Held { id, name: String::new(), at, aliases: Vec::new() });
+        }
+        if self.refusal.is_some() {
+            return;
         }
         let line = self.line(node.span.start);
         let here = depth == self.pointer.segments().len();
@@ -344,6 +351,7 @@ impl<'t> Walk<'t> {
             properties_end: node.tag.as_ref().map(|tag| tag.end),
             before: self.before,
             in_flow: parent.is_some_and(|open| open.flow),
+            is_first: parent.is_some_and(|open| matches!(open.place, Place::List { index: 0 })),
             key: parent.and_then(|open| match &open.place {
                 Place::Map(map) => map.key.clone(),
                 Place::List { .. } => None,
@@ -434,8 +442,10 @@ impl<'t> Walk<'t> {
             return Err(refusal);
         }
         if let Some(held) = self.held.iter().find(|held| !held.aliases.is_empty()) {
-            let line = |byte: &usize| position(self.text, *byte).0;
-            let aliases = held.aliases.iter().map(line).collect();
+            let lines = LineIndex::new(self.text);
+            let line = |&byte: &usize| lines.position(byte).0;
+            let mut aliases: Vec<usize> = held.aliases.iter().map(line).collect();
+            aliases.dedup();
             let anchor = held.name.clone();
             return Err(Refusal::Shared { anchor, line: line(&held.at), aliases });
         }

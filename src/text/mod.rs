@@ -12,6 +12,7 @@ mod refusal;
 mod scalar;
 mod tree;
 
+mod build;
 mod find;
 mod insert;
 mod pointer;

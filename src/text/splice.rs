@@ -144,8 +144,19 @@ pub(super) fn gap(text: &str, found: &Found) -> Option<usize> {
         let at = skip(text, key.span.end, &[]);
         return text.get(at..)?.starts_with(':').then_some(at + 1);
     }
-    let before = text.get(..found.span.start)?.trim_end_matches([' ', '\t']);
-    before.ends_with('-').then_some(before.len())
+    let dash_before = |at: usize| {
+        let before = text.get(..at)?.trim_end_matches([' ', '\t']);
+        before.ends_with('-').then_some(before.len())
+    };
+    // The parser notices a missing item behind its dash or only behind the comment after that.
+    // It places the start of a list behind the first dash.
+    dash_before(found.span.start).or_else(|| {
+        if found.is_first {
+            return dash_before(found.before);
+        }
+        let at = skip(text, found.before, &[]);
+        text.get(at..)?.starts_with('-').then_some(at + 1)
+    })
 }
 
 /// A block scalar from its indicator to the end of its last line that is not blank.

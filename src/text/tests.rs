@@ -2,6 +2,7 @@
 
 mod edits;
 mod inserts;
+mod proofs;
 mod properties;
 mod reading;
 mod scalars;

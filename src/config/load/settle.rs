@@ -40,11 +40,7 @@ impl Loaded {
 
     /// Keeps the raw files of a service, and counts what they use.
     fn replace_files(&mut self, name: ServiceName, files: Vec<File<raw::Service>>) {
-        let old = match files.is_empty() {
-            true => self.services.remove(&name),
-            false => self.services.insert(name, files.clone()),
-        };
-        for file in old.iter().flatten() {
+        for file in self.services.remove(&name).iter().flatten() {
             match &file.raw {
                 None => self.unreadable -= 1,
                 Some(raw) => {
@@ -65,6 +61,9 @@ impl Loaded {
                     }
                 }
             }
+        }
+        if !files.is_empty() {
+            self.services.insert(name, files);
         }
     }
 

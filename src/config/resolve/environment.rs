@@ -12,11 +12,19 @@ use crate::model::{RoleName, Share};
 /// Resolves an environment.
 pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environment {
     let raw::Environment { name, connect, deploy_node, roles, version, gates, approvers } = raw;
+    let entries = roles.0.iter().flat_map(|(_, role)| &role.nodes);
+    let count = entries.map(|it| it.value.0.count()).fold(0, usize::saturating_add);
+    if count > NODES_MAX {
+        let message =
+            format!("the environment has {count} nodes, at most {NODES_MAX} are possible");
+        notes.error(name.place, "too-many-nodes", message, "split it into several environments");
+    }
     let mut known = BTreeMap::new();
-    let mut count = 0;
     for (At { value, place }, raw) in &roles.0 {
+        if count > NODES_MAX {
+            break; // nor are they written out
+        }
         let role = role(&At { value, place: *place }, raw, notes);
-        count += role.nodes.len();
         known.insert(value.clone(), role);
     }
     if roles.0.is_empty() {
@@ -26,11 +34,6 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
             "the environment has no roles",
             "name at least one, with its nodes",
         );
-    }
-    if count > NODES_MAX {
-        let message =
-            format!("the environment has {count} nodes, at most {NODES_MAX} are possible");
-        notes.error(name.place, "too-many-nodes", message, "split it into several environments");
     }
     let gates = gates.iter().flat_map(|it| &it.0);
     let mut own = BTreeMap::new();
@@ -57,12 +60,9 @@ fn role(name: &At<&RoleName>, raw: &raw::Role, notes: &mut Notes<'_>) -> Role {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for At { value: range, place } in nodes {
-        for node in &range.0 {
-            if all.len() > NODES_MAX {
-                break; // the environment's own check reports it
-            }
-            if seen.insert(node) {
-                all.push(node.clone());
+        for node in range.0.names() {
+            if seen.insert(node.clone()) {
+                all.push(node);
             } else {
                 let message = format!("node `{node}` is twice in role `{}`", name.value);
                 notes.error(*place, "repeated", message, "remove one of them");

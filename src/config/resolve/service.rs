@@ -205,9 +205,10 @@ fn check_promote(target: &Target<'_>, names: &BTreeSet<&EnvironmentName>, notes:
             let message =
                 format!("`{here}` is promoted after `{after}`, where this service has no target");
             let near = crate::text::closest(after.as_str(), names.iter().map(|it| it.as_str()));
-            let hint = near
-                .map(|it| format!("did you mean `{it}`?"))
-                .unwrap_or_else(|| format!("add a target `{after}`, or name another"));
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add a target `{after}`, or name another"),
+            };
             notes.error(place, "unknown-name", message, hint);
         } else if !seen.insert(after) {
             let message = format!("`{after}` is there twice");
@@ -274,9 +275,8 @@ fn check_stages(
                 let hint = format!("add `deploy_node` to environments/{here}.yaml");
                 notes.error(target.place, "no-deploy-node", message, hint);
             }
-            On::DeployNode => {}
             On::All if stage.kind == StageKind::Run => uncovered.clear(),
-            On::All => {}
+            On::DeployNode | On::All => {}
             On::Roles(roles) => {
                 for role in roles {
                     uncovered.remove(role);
@@ -326,6 +326,9 @@ fn check_stages(
     }
 }
 
+/// Names in the message; a circle of thousands is told by its first.
+const CIRCLE_SHOWN_MAX: usize = 8;
+
 /// Targets that are promoted after one another in a circle never move.
 fn check_circle(
     edges: &BTreeMap<&EnvironmentName, (&[EnvironmentName], Place)>,
@@ -354,9 +357,7 @@ fn check_circle(
         }
     }
     let Some((_, place)) = waits.keys().next().and_then(|first| edges.get(*first)) else { return };
-    /// Names in the message; a circle of thousands is told by its first.
-    const SHOWN_MAX: usize = 8;
-    let names: Vec<&str> = waits.keys().take(SHOWN_MAX).map(|it| it.as_str()).collect();
+    let names: Vec<&str> = waits.keys().take(CIRCLE_SHOWN_MAX).map(|it| it.as_str()).collect();
     let message = format!("promotions go in a circle: {}", names.join(", "));
     notes.error(*place, "promotion-circle", message, "one of them must come first");
 }

@@ -75,6 +75,9 @@ const CASES: &[Case] = &[
     ("nothing with anchor", 0, "spec:\n  version: &a«»\nz: 1\n", V, "1.2.4", Ok(" 1.2.4")),
     ("nothing with tag and anchor", 0, "spec:\n  version: !!str &a«» # c\nz: 1\n", V, "1.2.4", Ok(" 1.2.4")),
     ("nothing in list", 0, "spec:\n  -«»\n  - a\n", "/spec/0", "1.2.4", Ok(" 1.2.4")),
+    ("nothing as first of a list, comment", 0, "spec:\n  -«» # c\n  - a\n", "/spec/0", "1.2.4", Err("line 2: cannot change this and be sure that nothing else changes")),
+    ("nothing in list behind dash and comment", 0, "- a-\n# c\n-«» # c\n- b\n", "/1", "1.2.4", Ok(" 1.2.4")),
+    ("nothing at the end of a list", 0, "- a-\n-«» # c", "/1", "1.2.4", Ok(" 1.2.4")),
     ("nothing, explicit key", 0, "spec:\n  ? version # a\n  :«»\n  ? b\n", V, "1.2.4", Ok(" 1.2.4")),
     ("key alone in flow", 0, "spec: {version«», b: c}\n", V, "1.2.4", Err("line 1: cannot change this and be sure that nothing else changes")),
     ("folded block CRLF", 0, "spec:\r\n  version: «>-\r\n    1.2\r\n    .3\r\n»  z: 1\r\n", V, "1.2.4", Ok("1.2.4\r\n")),
@@ -127,6 +130,18 @@ fn every_case() {
             assert_eq!(twice, Ok(once.into_bytes()), "{name}, again");
         }
     }
+}
+
+#[test]
+fn lines_are_counted_once_however_many_there_are() {
+    let many = "c: *a\n".repeat(20_000);
+    let pointer = Pointer::new(["a"]);
+    let shared = replace(format!("a: &a b\n{many}").as_bytes(), 0, &pointer, "c").unwrap_err();
+    assert!(
+        shared.to_string().ends_with("lines 2, 3, 4, 5, 6 and 19995 more, which would change too")
+    );
+    let twice = replace("a: b\n".repeat(20_000).as_bytes(), 0, &pointer, "c").unwrap_err();
+    assert_eq!(twice.to_string(), "line 2: key `a` is given twice, first on line 1");
 }
 
 #[test]

@@ -55,5 +55,13 @@ fn strings_are_written_in_their_style() {
     assert_eq!(all("a\tb", false), ["\"a\\tb\""; 3]);
     assert_eq!(all("a:b", false)[0], "a:b");
     assert_eq!(all("a:b", true)[0], "\"a:b\"");
+    let needy = "a #b|a: b|a:| a|a |#|- a|? a|[a|{a|&a|*a|!a|'a|%a|@a|`a|...|---|,a|]|}|>a||";
+    for value in needy.split('|').chain(["|a", "\"a"]) {
+        assert!(encode(value, Style::Plain, false).starts_with(['"', '\'']), "{value:?}");
+    }
+    for value in ["a,b", "a]", "a[", "a{", "a}", "a?", "a:b"] {
+        assert_eq!(encode(value, Style::Plain, false), value);
+        assert_eq!(encode(value, Style::Plain, true), format!("\"{value}\""));
+    }
     assert_eq!(encode("v1", Style::Folded, false), "v1");
 }

@@ -1,0 +1,162 @@
+//! Looks at everything without acting: what a controller would see and decide now. For `plan`,
+//! `status` and `explain`, beside a running controller or without one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{Loaded, Snapshot};
+use crate::drivers::clock;
+use crate::drivers::forge::Forge as _;
+use crate::drivers::local::Local;
+use crate::drivers::local_forge::LocalForge;
+use crate::git::{Identity, Program, Repository};
+use crate::model::{Revision, Target, Timestamp, Values};
+use crate::observe::{Fact, Observation};
+use crate::planner::{self, Decision, World};
+use crate::rollout::Ledger;
+use crate::telemetry::chain;
+
+use super::gitwork::{changes_between, from_forge};
+use super::perform::Hands;
+use super::service::{ServiceError, Setup, journal_path};
+use super::store::Store;
+use super::wake::{Effect, Wake};
+
+/// Everything that decisions are made of, as it is now.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What the config says.
+    pub loaded: Loaded,
+    /// What was done before.
+    pub ledger: Ledger,
+    /// What was seen.
+    pub seen: Observation,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// Something that a controller needs as well.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The config cannot be read.
+    #[error("reading the config: {0}")]
+    Config(String),
+}
+
+impl Inspection {
+    /// The desired state.
+    pub fn snapshot(&self) -> &Snapshot {
+        self.loaded.snapshot()
+    }
+
+    /// What would be decided now about one target.
+    pub fn decide(&self, target: &Target) -> Decision {
+        planner::decide(target, self.world())
+    }
+
+    /// What decisions are made of.
+    pub fn world(&self) -> World<'_> {
+        World {
+            snapshot: self.loaded.snapshot(),
+            ledger: &self.ledger,
+            seen: &self.seen,
+            now: self.now,
+        }
+    }
+}
+
+/// Looks at the config, the journal, the merge requests, and at what the wanted targets run.
+pub fn inspect(
+    setup: &Setup,
+    wanted: impl Fn(&Target) -> bool,
+) -> Result<Inspection, InspectError> {
+    let open = || {
+        Repository::open(&setup.repository, &setup.state.join("mirrors"), Program::default())
+            .map_err(ServiceError::Git)
+    };
+    let repository = open()?;
+    let head = repository.poll(&setup.branch).map_err(ServiceError::Git)?;
+    let journal = journal_path(&setup.state);
+    let ledger = if journal.exists() {
+        Store::peek(&journal).map_err(ServiceError::Store)?
+    } else {
+        Ledger::default()
+    };
+    // Desired state is what a controller accepted; a head that it refused is not.
+    let applied = match (ledger.head, ledger.refused) {
+        (Some(applied), Some(refused)) if refused == head => applied,
+        (_, _) => head,
+    };
+    let loaded = load(&repository, applied)?;
+    let mut seen = Observation { base: Some(head), ..Observation::default() };
+    let forge = LocalForge::new(open()?, setup.branch.clone(), Identity::towpath());
+    let now = clock::now();
+    seen.merge_requests = Some(match forge.list(now) {
+        Ok(list) => {
+            let value: BTreeMap<_, _> =
+                list.into_iter().map(|it| (it.target.clone(), from_forge(it))).collect();
+            Fact::Known { value, at: now }
+        }
+        Err(error) => Fact::Unknown { why: chain(&error), at: now },
+    });
+    survey(setup, &loaded, &wanted, &mut seen)?;
+    Ok(Inspection { loaded, ledger, seen, now: clock::now() })
+}
+
+fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectError> {
+    let changes = changes_between(repository, None, revision).map_err(InspectError::Config)?;
+    Ok(Loaded::load(revision, changes))
+}
+
+/// Asks the nodes of all wanted targets and of those that they follow.
+fn survey(
+    setup: &Setup,
+    loaded: &Loaded,
+    wanted: &impl Fn(&Target) -> bool,
+    seen: &mut Observation,
+) -> Result<(), InspectError> {
+    let state = |source| ServiceError::State { path: setup.state.clone(), source };
+    let nodes = setup.nodes.clone().unwrap_or_else(|| setup.state.join("nodes"));
+    // Looking needs no authority: no fence and no step carries this name.
+    let local = Local::new(&nodes, "inspection", &setup.executable).map_err(state)?;
+    let hands = Hands::new(Arc::new(local));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(ServiceError::Threads)?;
+    let snapshot = loaded.snapshot();
+    runtime.block_on(async {
+        let mut asked = tokio::task::JoinSet::new();
+        let services: std::collections::BTreeSet<_> =
+            snapshot.targets().filter(|it| wanted(it)).map(|it| it.service).collect();
+        for target in snapshot.targets().filter(|it| services.contains(&it.service)) {
+            let Some(spec) = snapshot.spec(&target) else { continue };
+            let question = |node: crate::model::NodeName| {
+                let values = Values {
+                    reference: spec.target.reference.clone(),
+                    from: None,
+                    node: Some(node.clone()),
+                    service: target.service.clone(),
+                    environment: target.environment.clone(),
+                };
+                (node, spec.environment.version.fill(&values))
+            };
+            let questions = spec.nodes().into_iter().map(question).collect();
+            let connect = spec.environment.connect.clone();
+            let hands = hands.clone();
+            asked.spawn(async move {
+                hands.perform(Effect::Survey { target, connect, questions }).await
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Some(Wake::Surveyed { target, survey })) = answer {
+                seen.surveys.insert(target, survey);
+            }
+        }
+    });
+    Ok(())
+}
