@@ -1,8 +1,13 @@
 //! The command line: one file per verb. Results go to stdout, the story to stderr, all through [`Ui`].
 
-mod ui;
+mod run;
+mod plan;
+mod status;
+mod explain;
+mod orders;
 
 mod failure;
+mod ui;
 
 use clap::{Parser, Subcommand};
 
@@ -39,12 +44,48 @@ pub struct Common {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {}
+pub enum Verb {
+    Run(run::Args),
+    Plan(plan::Args),
+    Status(status::Args),
+    Explain(explain::Args),
+    Promote(orders::Promote),
+    Rollback(orders::Rollback),
+    Approve(orders::Approve),
+    Abort(orders::Abort),
+    Retry(orders::Retry),
+    Resume(orders::Resume),
+    Pause(orders::Pause),
+    Pin(orders::Pin),
+    Lock(orders::Lock),
+    Freeze(orders::Freeze),
+    Confirm(orders::Confirm),
+    Accept(orders::Accept),
+    Nudge(orders::Nudge),
+}
 
 /// Runs what was asked; the answer is the exit status.
 pub fn run(cli: Cli, ui: &Ui) -> u8 {
-    let Cli { verb, common: _ } = cli;
-    let result: Result<u8, Failure> = match verb {};
+    let Cli { verb, common } = cli;
+    let result = match verb {
+        Verb::Run(args) => run::run(&args, &common, ui),
+        Verb::Plan(args) => plan::run(&args, &common, ui),
+        Verb::Status(args) => status::run(&args, &common, ui),
+        Verb::Explain(args) => explain::run(&args, &common, ui),
+        Verb::Promote(args) => orders::promote(args, &common, ui),
+        Verb::Rollback(args) => orders::rollback(args, &common, ui),
+        Verb::Approve(args) => orders::approve(args, &common, ui),
+        Verb::Abort(args) => orders::abort(args, &common, ui),
+        Verb::Retry(args) => orders::retry(args, &common, ui),
+        Verb::Resume(args) => orders::resume(args, &common, ui),
+        Verb::Pause(args) => orders::pause(args, &common, ui),
+        Verb::Pin(args) => orders::pin(args, &common, ui),
+        Verb::Lock(args) => orders::lock(args, &common, ui),
+        Verb::Freeze(args) => orders::freeze(args, &common, ui),
+        Verb::Confirm(args) => orders::confirm(args, &common, ui),
+        Verb::Accept(args) => orders::accept(args, &common, ui),
+        Verb::Nudge(orders::Nudge {}) => orders::nudge(&common, ui),
+    };
     match result {
         Ok(status) => status,
         Err(failure) => {

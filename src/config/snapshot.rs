@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Connect, EnvironmentName, GateName, NodeName, PersonName, Probe, RecipeName, Ref, RepoPath,
-    Revision, RoleName, ServiceName, Share, StageName, Target, Timestamp,
+    Action, Connect, EnvironmentName, GateName, NodeName, PersonName, Probe, RecipeName, Ref,
+    RepoPath, Revision, RoleName, ServiceName, Share, StageName, Target, Timestamp,
 };
 
 use super::calendar::Window;

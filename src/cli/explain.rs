@@ -1,0 +1,109 @@
+//! `towpath explain`: why is it not there yet?
+
+use crate::model::{EnvironmentName, ServiceName, Target};
+use crate::notify;
+use crate::observe::{Fact, State};
+use crate::planner::{Deploy, Hold, Promote};
+use crate::rollout::Phase;
+
+use super::plan::{decision_json, look};
+use super::run::setup;
+use super::ui::Tone;
+use super::{Common, Failure, Kind, Ui};
+
+/// Why is it not there yet? Every reason, since when, and what would lift it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which service
+    service: ServiceName,
+    /// In which environment
+    environment: EnvironmentName,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let setup = setup(common)?;
+    let target = Target::new(&args.service, &args.environment);
+    let seen = look(&setup, |it| it.service == target.service)?;
+    let decision = seen.decide(&target);
+    if ui.json {
+        ui.result_json(&decision_json(&target, &decision));
+        return Ok(0);
+    }
+    let Some(spec) = seen.snapshot().spec(&target) else {
+        let why = seen
+            .snapshot()
+            .mistake(&target)
+            .map_or_else(|| format!("the config speaks of no target {target}"), ToOwned::to_owned);
+        return Err(
+            Failure::new(Kind::BadInput, why).hint("`towpath validate` shows every mistake")
+        );
+    };
+    let line = |label: &str, text: String| {
+        ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<9}"))));
+    };
+    ui.result(ui.paint(Tone::Strong, &target));
+    line(
+        "wanted",
+        format!(
+            "{} by {} at {}",
+            spec.target.reference,
+            spec.service.file,
+            seen.snapshot().revision.short()
+        ),
+    );
+    line("runs", super::status::runs(seen.seen.surveys.get(&target)));
+    if let Some(proof) = seen.ledger.proof(&target) {
+        line(
+            "proven",
+            format!("{} since {}, rollout {}", proof.reference, proof.at, proof.rollout),
+        );
+    }
+    if let Some(rollout) = seen.ledger.rollouts.get(&target) {
+        let plan = rollout.plan();
+        line("rollout", format!("{} to {}: {}", plan.id, plan.to, notify::progress(rollout)));
+        if let Phase::Halted(halts) = rollout.phase() {
+            for halt in halts {
+                line("", ui.paint(Tone::Bad, halt));
+            }
+        }
+    }
+    if let Some(Fact::Known { value, .. }) = &seen.seen.merge_requests
+        && let Some(request) = value.get(&target).filter(|it| it.state == State::Open)
+    {
+        let checks = if request.is_green() { "checks green" } else { "not checked yet" };
+        line("open", format!("!{} {} → {}, {checks}", request.number, request.from, request.to));
+    }
+    match &decision.deploy {
+        Deploy::InSync(_) => {
+            line("deploy", ui.paint(Tone::Good, "nothing to do, all nodes run it and it is proven"))
+        }
+        Deploy::Start(_) => {
+            line("deploy", "a rollout may begin now; `towpath plan` shows it".to_owned())
+        }
+        Deploy::Rolling(hold) => waits("deploy", std::slice::from_ref(hold), ui),
+        Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
+        Deploy::Hold(holds) => waits("deploy", holds, ui),
+    }
+    match &decision.promote {
+        Promote::Nothing => {}
+        Promote::Hold(holds) => waits("promote", holds, ui),
+        Promote::Propose(it) => line("promote", format!("{} is ready to be proposed", it.to)),
+        Promote::Check { number, .. } => {
+            line("promote", format!("!{number} is ready to be checked"))
+        }
+        Promote::Merge { number, .. } => line("promote", format!("!{number} is ready to merge")),
+        Promote::Withdraw { number, why } => {
+            line("promote", format!("!{number} will be closed: {why}"))
+        }
+    }
+    Ok(0)
+}
+
+fn waits(label: &str, holds: &[Hold], ui: &Ui) {
+    for (at, hold) in holds.iter().enumerate() {
+        let label = if at == 0 { label } else { "" };
+        let hold = ui.paint(Tone::Waiting, hold);
+        ui.result(format_args!("{}  {hold}", ui.paint(Tone::Faint, format!("{label:<9}"))));
+    }
+}

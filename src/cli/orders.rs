@@ -1,0 +1,355 @@
+//! The verbs by which people act on a running controller: each is one command over its socket.
+
+use crate::api::{self, AskError, Request};
+use crate::model::{
+    Command, EnvironmentName, MigrationVerdict, NodeName, PersonName, Ref, Revision, Scope,
+    ServiceName, Target, Timestamp, parse_duration,
+};
+
+use super::{Common, Failure, Kind, Ui, run};
+
+/// Which target.
+#[derive(Clone, Debug, clap::Args)]
+pub struct On {
+    /// Which service
+    service: ServiceName,
+    /// In which environment
+    environment: EnvironmentName,
+}
+
+impl On {
+    fn target(&self) -> Target {
+        Target::new(&self.service, &self.environment)
+    }
+}
+
+/// Who asks, and why.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Word {
+    /// Why; goes into the record
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Act under another name; only for who runs the controller
+    #[arg(long, value_name = "PERSON")]
+    by: Option<PersonName>,
+}
+
+/// Ask for a promotion now: lifts a veto, and merges where `auto` is off.
+#[derive(Debug, clap::Args)]
+pub struct Promote {
+    #[command(flatten)]
+    on: On,
+    /// What to promote; whatever is ready if absent
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<Ref>,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Put an earlier ref back by a commit to the config repo, block the bad one, and lock.
+#[derive(Debug, clap::Args)]
+pub struct Rollback {
+    #[command(flatten)]
+    on: On,
+    /// To what; the last ref proven there before if absent
+    #[arg(long, value_name = "REF")]
+    to: Option<Ref>,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Agree to a ref: promotions and manual stages count approvals.
+#[derive(Debug, clap::Args)]
+pub struct Approve {
+    #[command(flatten)]
+    on: On,
+    /// Which ref; whatever waits there if absent
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<Ref>,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// End a rollout when the tasks in hand are done.
+#[derive(Debug, clap::Args)]
+pub struct Abort {
+    #[command(flatten)]
+    on: On,
+    /// Kill what runs too; never a migration
+    #[arg(long)]
+    now: bool,
+    /// Then roll back to the last ref that was proven there
+    #[arg(long)]
+    rollback: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Try what failed again, and only that; or begin a rollout anew that had ended.
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    #[command(flatten)]
+    on: On,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Go on with a halted rollout.
+#[derive(Debug, clap::Args)]
+pub struct Resume {
+    #[command(flatten)]
+    on: On,
+    /// Settle an interrupted migration: `done`, or `retry` to run it again
+    #[arg(long, value_name = "VERDICT", value_parser = ["done", "retry"])]
+    migration: Option<String>,
+    /// Leave this node out, failed or not
+    #[arg(long, value_name = "NODE", conflicts_with = "migration")]
+    without: Option<NodeName>,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// No new rollouts or promotions: everywhere, or where it is said.
+#[derive(Debug, clap::Args)]
+pub struct Pause {
+    /// Only this service
+    #[arg(long)]
+    service: Option<ServiceName>,
+    /// Only this environment
+    #[arg(long)]
+    environment: Option<EnvironmentName>,
+    /// Lifts by itself after this long, e.g. 2h
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "lift")]
+    span: Option<String>,
+    /// Lift the pause
+    #[arg(long)]
+    lift: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Keep a target on a ref, whatever the config says.
+#[derive(Debug, clap::Args)]
+pub struct Pin {
+    #[command(flatten)]
+    on: On,
+    /// On which ref
+    #[arg(required_unless_present = "lift")]
+    reference: Option<Ref>,
+    /// Lift the pin
+    #[arg(long, conflicts_with = "reference")]
+    lift: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Let nobody else bring anything new to a target; rollbacks still go through.
+#[derive(Debug, clap::Args)]
+pub struct Lock {
+    #[command(flatten)]
+    on: On,
+    /// Lift the lock
+    #[arg(long)]
+    lift: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// No changes in an environment for a time.
+#[derive(Debug, clap::Args)]
+pub struct Freeze {
+    /// Which environment
+    environment: EnvironmentName,
+    /// For how long, e.g. 12h
+    #[arg(long = "for", value_name = "TIME", required_unless_present = "lift")]
+    span: Option<String>,
+    /// Lift the freeze
+    #[arg(long, conflicts_with = "span")]
+    lift: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Let a commit go on that changes more targets at once than may change unasked.
+#[derive(Debug, clap::Args)]
+pub struct Confirm {
+    /// Which commit; its first digits are enough
+    commit: String,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Accept a config head that does not descend from the one in force.
+#[derive(Debug, clap::Args)]
+pub struct Accept {
+    /// Which commit; its first digits are enough
+    commit: String,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Look at the config repo and at every target now.
+#[derive(Debug, clap::Args)]
+pub struct Nudge {}
+
+/// `towpath promote`.
+pub fn promote(args: Promote, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Promote { on, reference, word } = args;
+    send(&Command::Promote { target: on.target(), reference }, &word, common, ui)
+}
+
+/// `towpath rollback`.
+pub fn rollback(args: Rollback, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Rollback { on, to, word } = args;
+    send(&Command::Rollback { target: on.target(), to }, &word, common, ui)
+}
+
+/// `towpath approve`.
+pub fn approve(args: Approve, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Approve { on, reference, word } = args;
+    send(&Command::Approve { target: on.target(), reference }, &word, common, ui)
+}
+
+/// `towpath abort`.
+pub fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Abort { on, now, rollback, word } = args;
+    let target = on.target();
+    let done = send(&Command::Abort { target: target.clone(), now }, &word, common, ui)?;
+    if rollback {
+        return send(&Command::Rollback { target, to: None }, &word, common, ui);
+    }
+    Ok(done)
+}
+
+/// `towpath retry`.
+pub fn retry(args: Retry, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Retry { on, word } = args;
+    send(&Command::Retry { target: on.target() }, &word, common, ui)
+}
+
+/// `towpath resume`.
+pub fn resume(args: Resume, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Resume { on, migration, without, word } = args;
+    let target = on.target();
+    let command = match (migration.as_deref(), without) {
+        (Some("done"), _) => Command::Migration { target, verdict: MigrationVerdict::Done },
+        (Some(_), _) => Command::Migration { target, verdict: MigrationVerdict::Retry },
+        (None, Some(node)) => Command::Exclude { target, node },
+        (None, None) => Command::Resume { target },
+    };
+    send(&command, &word, common, ui)
+}
+
+/// `towpath pause`.
+pub fn pause(args: Pause, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Pause { service, environment, span, lift, word } = args;
+    let scope = match (service, environment) {
+        (None, None) => Scope::All,
+        (Some(service), None) => Scope::Service(service),
+        (None, Some(environment)) => Scope::Environment(environment),
+        (Some(service), Some(environment)) => Scope::Target(Target { service, environment }),
+    };
+    let command = if lift {
+        Command::Unpause { scope }
+    } else {
+        Command::Pause { scope, until: span.as_deref().map(from_now).transpose()? }
+    };
+    send(&command, &word, common, ui)
+}
+
+/// `towpath pin`.
+pub fn pin(args: Pin, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Pin { on, reference, lift: _, word } = args;
+    let target = on.target();
+    let command = match reference {
+        Some(reference) => Command::Pin { target, reference },
+        None => Command::Unpin { target },
+    };
+    send(&command, &word, common, ui)
+}
+
+/// `towpath lock`.
+pub fn lock(args: Lock, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Lock { on, lift, word } = args;
+    let target = on.target();
+    let command = if lift { Command::Unlock { target } } else { Command::Lock { target } };
+    send(&command, &word, common, ui)
+}
+
+/// `towpath freeze`.
+pub fn freeze(args: Freeze, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Freeze { environment, span, lift: _, word } = args;
+    let command = match span.as_deref() {
+        Some(span) => Command::Freeze { environment, until: from_now(span)? },
+        None => Command::Thaw { environment },
+    };
+    send(&command, &word, common, ui)
+}
+
+/// `towpath confirm`.
+pub fn confirm(args: Confirm, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Confirm { commit, word } = args;
+    let revision = resolve(&commit, common)?;
+    send(&Command::Confirm { revision }, &word, common, ui)
+}
+
+/// `towpath accept`.
+pub fn accept(args: Accept, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Accept { commit, word } = args;
+    let revision = resolve(&commit, common)?;
+    send(&Command::AcceptHead { revision }, &word, common, ui)
+}
+
+/// `towpath nudge`.
+pub fn nudge(common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let word = Word { reason: String::new(), by: None };
+    send(&Command::Nudge, &word, common, ui)
+}
+
+fn send(command: &Command, word: &Word, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let setup = run::setup(common)?;
+    let request = Request::new(command, word.by.as_ref(), &word.reason);
+    match api::ask(&setup.state, &request) {
+        Ok(said) => {
+            if ui.json {
+                ui.result_json(&serde_json::json!({ "done": said }));
+            } else {
+                ui.result(said);
+            }
+            Ok(0)
+        }
+        Err(error @ AskError::Nobody { .. }) => {
+            Err(Failure::of(Kind::TryAgain, &error).hint("start one with `towpath run`"))
+        }
+        Err(error @ AskError::Broken { .. }) => Err(Failure::of(Kind::TryAgain, &error)),
+        Err(error @ AskError::Refused(_)) => Err(Failure::of(Kind::Error, &error)),
+    }
+}
+
+fn from_now(span: &str) -> Result<Timestamp, Failure> {
+    let span = parse_duration(span).map_err(|error| Failure::of(Kind::Usage, &error))?;
+    Ok(crate::drivers::clock::now().after(span))
+}
+
+/// A commit that waits for a word, by its first digits.
+fn resolve(text: &str, common: &Common) -> Result<Revision, Failure> {
+    if let Ok(revision) = Revision::parse(text) {
+        return Ok(revision);
+    }
+    let setup = run::setup(common)?;
+    let journal = crate::controller::journal_path(&setup.state);
+    let ledger = crate::controller::Store::peek(&journal)
+        .map_err(|error| Failure::of(Kind::Error, &error))?;
+    let waiting = ledger.mass.keys().chain(ledger.refused.iter());
+    let mut found = waiting.filter(|it| text.len() >= 4 && it.to_string().starts_with(text));
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(*only),
+        (Some(_), Some(_)) => {
+            Err(Failure::new(Kind::Usage, format!("`{text}` could be more than one commit")))
+        }
+        (None, _) => Err(Failure::new(
+            Kind::Usage,
+            format!("no commit that waits for a word begins with `{text}`"),
+        )),
+    }
+}

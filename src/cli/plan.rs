@@ -1,0 +1,259 @@
+//! `towpath plan`: what would happen now, and what holds the rest.
+
+use std::collections::BTreeMap;
+
+use crate::config::Loaded;
+use crate::controller::{Inspection, changes_between, inspect};
+use crate::git::{Program, Repository};
+use crate::model::{EnvironmentName, Revision, ServiceName, Target};
+use crate::planner::{Decision, Deploy, Hold, Promote, outline};
+use crate::rollout::{Plan, Purpose};
+
+use super::run::setup;
+use super::ui::Tone;
+use super::{Common, Failure, Kind, Ui};
+
+/// What would happen now, and what holds the rest.
+///
+/// Looks for itself, beside a running controller or without one. Ends with 0 if all is in sync, 2 if
+/// something would happen or waits, 1 on an error.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this service
+    service: Option<ServiceName>,
+    /// Only this environment
+    environment: Option<EnvironmentName>,
+    /// What a merge would do: two commits of the config repo, as A..B
+    #[arg(long, value_name = "A..B")]
+    compare: Option<String>,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let setup = setup(common)?;
+    if let Some(range) = &args.compare {
+        return compare(range, &setup, ui);
+    }
+    let wanted = |target: &Target| {
+        args.service.as_ref().is_none_or(|it| *it == target.service)
+            && args.environment.as_ref().is_none_or(|it| *it == target.environment)
+    };
+    let seen = look(&setup, wanted)?;
+    let mut pending = false;
+    let mut shown = 0;
+    for target in in_order(&seen, wanted) {
+        shown += 1;
+        let decision = seen.decide(&target);
+        let quiet = matches!(decision.deploy, Deploy::InSync(_))
+            && matches!(decision.promote, Promote::Nothing);
+        pending |= !quiet;
+        if ui.json {
+            ui.result_json(&decision_json(&target, &decision));
+        } else {
+            print(&target, &decision, ui);
+        }
+    }
+    for finding in seen.loaded.findings().iter().filter(|it| it.is_error()) {
+        pending = true;
+        ui.story(format_args!("{} {finding}", ui.paint(Tone::Bad, "config:")));
+    }
+    if shown == 0 {
+        return Err(Failure::new(Kind::Usage, "no such target in the config")
+            .hint("`towpath status` lists all"));
+    }
+    Ok(if pending { 2 } else { 0 })
+}
+
+/// Looks at everything wanted, or says why not.
+pub(super) fn look(
+    setup: &crate::controller::Setup,
+    wanted: impl Fn(&Target) -> bool,
+) -> Result<Inspection, Failure> {
+    inspect(setup, wanted).map_err(|error| Failure::of(Kind::Error, &error))
+}
+
+/// The wanted targets: by service, and by environment in reading order.
+pub(super) fn in_order(seen: &Inspection, wanted: impl Fn(&Target) -> bool) -> Vec<Target> {
+    let snapshot = seen.snapshot();
+    let mut targets: Vec<Target> = snapshot.targets().filter(|it| wanted(it)).collect();
+    targets.sort_by_cached_key(|it| (it.service.clone(), snapshot.rank(&it.environment)));
+    targets
+}
+
+fn print(target: &Target, decision: &Decision, ui: &Ui) {
+    let name = ui.paint(Tone::Strong, target);
+    match &decision.deploy {
+        Deploy::InSync(reference) => {
+            ui.result(format_args!(
+                "{name}  {}",
+                ui.paint(Tone::Good, format!("in sync at {reference}"))
+            ));
+        }
+        Deploy::Start(plan) => {
+            ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, begins(plan))));
+            for stage in &plan.stages {
+                for lane in &stage.lanes {
+                    let tasks: usize = lane.batches.iter().map(|it| it.tasks.len()).sum();
+                    if tasks > 0 {
+                        ui.result(format_args!(
+                            "    {:<22} {} × {} in {} batches",
+                            stage.name,
+                            lane.name,
+                            tasks,
+                            lane.batches.iter().filter(|it| !it.tasks.is_empty()).count()
+                        ));
+                    }
+                }
+            }
+        }
+        Deploy::Rolling(hold) => {
+            ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, hold)));
+        }
+        Deploy::Supersede(by) => ui.result(format_args!(
+            "{name}  {}",
+            ui.paint(Tone::Waiting, format!("the rollout under way gives way to {by}"))
+        )),
+        Deploy::Hold(holds) => reasons(&name, "waits", holds, ui),
+    }
+    match &decision.promote {
+        Promote::Nothing => {}
+        Promote::Hold(holds) => reasons(&name, "promotion waits", holds, ui),
+        Promote::Propose(promotion) => {
+            ui.result(format_args!("{name}  would propose {} → {}", promotion.from, promotion.to))
+        }
+        Promote::Check { number, .. } => {
+            ui.result(format_args!("{name}  would check !{number}"));
+        }
+        Promote::Merge { number, .. } => {
+            ui.result(format_args!("{name}  would merge !{number}"));
+        }
+        Promote::Withdraw { number, why } => {
+            ui.result(format_args!("{name}  would close !{number}: {why}"));
+        }
+    }
+}
+
+fn reasons(name: &str, what: &str, holds: &[Hold], ui: &Ui) {
+    ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, what)));
+    for hold in holds {
+        ui.result(format_args!("    {hold}"));
+    }
+}
+
+fn begins(plan: &Plan) -> String {
+    let verb = match plan.purpose {
+        Purpose::Deploy => "would roll out",
+        Purpose::Rollback => "would roll back to",
+        Purpose::Repair => "would repair",
+        Purpose::Verify => "would test",
+    };
+    match &plan.from {
+        Some(from) => format!("{verb} {} (from {from}) on {} nodes", plan.to, plan.nodes.len()),
+        None => format!("{verb} {} on {} nodes", plan.to, plan.nodes.len()),
+    }
+}
+
+pub(super) fn decision_json(target: &Target, decision: &Decision) -> serde_json::Value {
+    let texts = |holds: &[Hold]| holds.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (deploy, deploy_holds, plan) = match &decision.deploy {
+        Deploy::InSync(_) => ("in_sync", Vec::new(), None),
+        Deploy::Start(plan) => ("start", Vec::new(), Some(plan)),
+        Deploy::Rolling(hold) => ("rolling", vec![hold.to_string()], None),
+        Deploy::Supersede(_) => ("supersede", Vec::new(), None),
+        Deploy::Hold(holds) => ("hold", texts(holds), None),
+    };
+    let (promote, promote_holds) = match &decision.promote {
+        Promote::Nothing => ("nothing", Vec::new()),
+        Promote::Hold(holds) => ("hold", texts(holds)),
+        Promote::Propose(_) => ("propose", Vec::new()),
+        Promote::Check { .. } => ("check", Vec::new()),
+        Promote::Merge { .. } => ("merge", Vec::new()),
+        Promote::Withdraw { .. } => ("withdraw", Vec::new()),
+    };
+    serde_json::json!({
+        "service": target.service.as_str(),
+        "environment": target.environment.as_str(),
+        "deploy": deploy,
+        "deploy_holds": deploy_holds,
+        "plan": plan.map(|plan| serde_json::json!({
+            "purpose": format!("{:?}", plan.purpose).to_lowercase(),
+            "from": plan.from.as_ref().map(ToString::to_string),
+            "to": plan.to.as_str(),
+            "nodes": plan.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "stages": plan.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(),
+        })),
+        "promote": promote,
+        "promote_holds": promote_holds,
+    })
+}
+
+/// What merging B into A would do.
+fn compare(range: &str, setup: &crate::controller::Setup, ui: &Ui) -> Result<u8, Failure> {
+    let usage = || {
+        Failure::new(Kind::Usage, format!("`{range}` is not a range of commits"))
+            .hint("write A..B with two commit ids or branch names")
+    };
+    let (from, to) = range.split_once("..").ok_or_else(usage)?;
+    let mirrors = setup.state.join("mirrors");
+    let git = |error: crate::git::Error| Failure::of(Kind::Error, &error);
+    let repository =
+        Repository::open(&setup.repository, &mirrors, Program::default()).map_err(git)?;
+    repository.poll(&setup.branch).map_err(git)?;
+    let commit = |text: &str| -> Result<Revision, Failure> {
+        if let Ok(revision) = Revision::parse(text) {
+            return Ok(revision);
+        }
+        let branch = crate::git::Branch::parse(text).map_err(|_| usage())?;
+        repository.head(&branch).map_err(git)
+    };
+    let (from, to) = (commit(from)?, commit(to)?);
+    let read = |why: String| Failure::new(Kind::Error, why);
+    let loaded = Loaded::load(from, changes_between(&repository, None, from).map_err(read)?);
+    let preview = loaded.preview(changes_between(&repository, Some(from), to).map_err(read)?);
+    let mut wrong = false;
+    for finding in &preview.findings {
+        wrong |= finding.is_error();
+        let tone = if finding.is_error() { Tone::Bad } else { Tone::Waiting };
+        if ui.json {
+            ui.result_json(
+                &serde_json::json!({ "finding": finding.to_string(), "error": finding.is_error() }),
+            );
+        } else {
+            ui.result(format_args!("{} {finding}", ui.paint(tone, "config:")));
+        }
+    }
+    let seen = look(setup, |target| preview.refs.contains_key(target))?;
+    let changes: &BTreeMap<_, _> = &preview.refs;
+    for (target, change) in changes {
+        let text = |it: &Option<crate::model::Ref>| {
+            it.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
+        };
+        let (old, new) = (text(&change.0), text(&change.1));
+        let steps = change.1.as_ref().map(|to| outline(target, to, seen.world()));
+        if ui.json {
+            ui.result_json(&serde_json::json!({
+                "service": target.service.as_str(),
+                "environment": target.environment.as_str(),
+                "from": change.0.as_ref().map(ToString::to_string),
+                "to": change.1.as_ref().map(ToString::to_string),
+                "steps": steps.as_ref().and_then(|it| it.as_ref().ok()),
+                "refused": steps.as_ref().and_then(|it| it.as_ref().err()),
+            }));
+            continue;
+        }
+        ui.result(format_args!("{}  {old} → {new}", ui.paint(Tone::Strong, target)));
+        match steps {
+            Some(Ok(steps)) => steps.iter().for_each(|step| ui.result(format_args!("    {step}"))),
+            Some(Err(why)) => ui.result(format_args!("    {}", ui.paint(Tone::Bad, why))),
+            None => {}
+        }
+    }
+    if changes.is_empty() && preview.findings.is_empty() && !ui.json {
+        ui.story("nothing would change");
+    }
+    Ok(match (wrong, changes.is_empty()) {
+        (true, _) => Kind::BadInput.status(),
+        (false, true) => 0,
+        (false, false) => 2,
+    })
+}

@@ -1,0 +1,237 @@
+//! `towpath run`: the controller, until it is told to end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::api;
+use crate::controller::{News, Service, ServiceError, Setup, StoreError};
+use crate::model::{RolloutId, Target};
+use crate::notify;
+use crate::record::journal::JournalError;
+use crate::rollout::{Fact, Ledger, Plan, What};
+use crate::settings;
+
+use super::ui::Tone;
+use super::{Common, Failure, Kind, Ui};
+
+/// The controller: watches the config repo and brings the fleet to what it says.
+///
+/// It ends on SIGTERM or SIGINT between two decisions; steps under way on nodes run to their end
+/// and are found again by the next start. SIGHUP makes it look at once.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// End when nothing is left to do now
+    #[arg(long)]
+    once: bool,
+
+    /// Do everything but what changes the world
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let mut setup = setup(common)?;
+    setup.once = args.once;
+    setup.limits.check_only = args.check;
+    let service = open(&setup)?;
+    let ledger = service.ledger();
+    if !ledger.rollouts.is_empty() {
+        let count = ledger.rollouts.len();
+        ui.story(format_args!("{count} rollouts were under way and go on"));
+    }
+    let mut teller = Teller::new(ledger);
+    let doorbell = service.doorbell();
+    api::serve(&service.runtime(), &setup.state, doorbell.clone())
+        .map_err(|error| Failure::of(Kind::Error, &error).hint("is the state directory ours?"))?;
+    listen_for_signals(&service, &doorbell)?;
+    ui.story(format_args!(
+        "towpath watches {} ({}), state in {}",
+        setup.repository,
+        setup.branch,
+        setup.state.display()
+    ));
+    let result = service.run(|news| teller.tell(&news, ui));
+    // Nobody listens any more; the next controller would take it away as well.
+    let _ = std::fs::remove_file(api::socket_path(&setup.state));
+    result.map_err(failure)?;
+    Ok(0)
+}
+
+/// The settings of a controller, as a failure if they cannot be used.
+pub(super) fn setup(common: &Common) -> Result<Setup, Failure> {
+    let executable = std::env::current_exe().map_err(|error| Failure::of(Kind::Error, &error))?;
+    settings::load(&common.settings, executable).map_err(|error| {
+        let failure = Failure::of(Kind::BadInput, &error);
+        match error {
+            settings::SettingsError::Read { .. } => failure
+                .hint("go to the directory with towpath.toml, name one with --settings, or make one with `towpath init DIR`"),
+            settings::SettingsError::Parse { .. } | settings::SettingsError::Value { .. } => failure,
+        }
+    })
+}
+
+/// Opens a controller, or says who holds its store.
+pub(super) fn open(setup: &Setup) -> Result<Service, Failure> {
+    Service::open(setup).map_err(failure)
+}
+
+pub(super) fn failure(error: ServiceError) -> Failure {
+    match &error {
+        ServiceError::Store(StoreError::Journal(JournalError::Held { .. })) => {
+            Failure::of(Kind::TryAgain, &error)
+                .hint("one controller at a time works on a store; end that one first")
+        }
+        ServiceError::Git(git) => {
+            let failure = Failure::of(Kind::Error, &error);
+            match git.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        }
+        ServiceError::Store(_)
+        | ServiceError::State { .. }
+        | ServiceError::Fatal(_)
+        | ServiceError::Threads(_) => Failure::of(Kind::Error, &error),
+    }
+}
+
+fn listen_for_signals(
+    service: &Service,
+    doorbell: &crate::controller::Doorbell,
+) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = service.runtime();
+    let _entered = runtime.enter();
+    let listen = |kind| signal(kind).map_err(|error| Failure::of(Kind::Error, &error));
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let doorbell = doorbell.clone();
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => doorbell.ring(),
+                _ = terminate.recv() => break doorbell.end(),
+                _ = interrupt.recv() => break doorbell.end(),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Tells what happens, line by line. Remembers plans, for events only name their place in one.
+pub(super) struct Teller {
+    plans: BTreeMap<RolloutId, Plan>,
+}
+
+impl Teller {
+    pub(super) fn new(ledger: &Ledger) -> Self {
+        let plans = ledger.rollouts.values().map(|it| (it.plan().id.clone(), it.plan().clone()));
+        Self { plans: plans.collect() }
+    }
+
+    fn tell(&mut self, news: &News, ui: &Ui) {
+        if let Some((target, line, tone)) = self.line(news) {
+            if ui.json {
+                ui.result_json(&event_json(news, target.as_ref(), &line));
+            } else {
+                let time = clock(news);
+                ui.story(format_args!("{} {}", ui.paint(Tone::Faint, time), ui.paint(tone, line)));
+            }
+        }
+    }
+
+    /// What to say, about which target, and in which tone.
+    pub(super) fn line(&mut self, news: &News) -> Option<(Option<Target>, String, Tone)> {
+        match news {
+            News::Happened(entry) => {
+                if let Fact::Planned(plan) = &entry.fact {
+                    self.plans.insert(plan.id.clone(), (**plan).clone());
+                }
+                let plan = match &entry.fact {
+                    Fact::Rollout { id, .. } => self.plans.get(id),
+                    _ => None,
+                };
+                let line = notify::say(entry, plan)?;
+                let tone = tone(&entry.fact, &line);
+                let target = notify::about(entry).cloned();
+                if let Fact::Rollout { id, event, .. } = &entry.fact
+                    && matches!(event.what, What::Settled(_))
+                {
+                    self.plans.remove(id);
+                }
+                Some((target, line, tone))
+            }
+            News::Waits(target, holds) => {
+                let first = holds.first()?;
+                let more = match holds.len() {
+                    1 => String::new(),
+                    count => format!(" (and {} more)", count - 1),
+                };
+                let line = format!("{target}: waits, {first}{more}");
+                Some((Some(target.clone()), line, Tone::Waiting))
+            }
+        }
+    }
+}
+
+fn tone(fact: &Fact, line: &str) -> Tone {
+    match fact {
+        Fact::Rollout { event, .. } => match &event.what {
+            What::Settled(crate::rollout::Ending::Succeeded) => Tone::Good,
+            _ if line.contains("FAILED") || line.contains("nobody knows") => Tone::Bad,
+            _ => Tone::Plain,
+        },
+        Fact::Merged { .. } => Tone::Good,
+        Fact::Refused { .. } => Tone::Bad,
+        Fact::Vetoed { .. } => Tone::Waiting,
+        Fact::Planned(_) => Tone::Strong,
+        _ => Tone::Plain,
+    }
+}
+
+fn clock(news: &News) -> String {
+    match news {
+        News::Happened(entry) => entry.at.to_jiff().strftime("%H:%M:%S").to_string(),
+        News::Waits(..) => crate::drivers::clock::now().to_jiff().strftime("%H:%M:%S").to_string(),
+    }
+}
+
+/// One event as JSON.
+pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> serde_json::Value {
+    let kind = match news {
+        News::Happened(entry) => match &entry.fact {
+            Fact::Planned(_) => "planned",
+            Fact::Rollout { event, .. } => match &event.what {
+                What::Settled(_) => "settled",
+                What::Started { .. } => "started",
+                What::Finished { .. } => "finished",
+                _ => "rollout",
+            },
+            Fact::Applied { .. } => "config",
+            Fact::Refused { .. } => "refused",
+            Fact::Proposed { .. } => "proposed",
+            Fact::Merged { .. } => "merged",
+            Fact::Vetoed { .. } => "vetoed",
+            Fact::Withdrawn { .. } => "withdrawn",
+            Fact::Asked { .. } => "asked",
+            Fact::TookOver { .. } | Fact::Restored { .. } | Fact::Recorded { .. } => "controller",
+        },
+        News::Waits(..) => "waits",
+    };
+    let at = match news {
+        News::Happened(entry) => entry.at,
+        News::Waits(..) => crate::drivers::clock::now(),
+    };
+    serde_json::json!({
+        "at": at.to_string(),
+        "event": kind,
+        "service": target.map(|it| it.service.as_str()),
+        "environment": target.map(|it| it.environment.as_str()),
+        "text": line,
+    })
+}
+
+/// Longest wait for an answer of a controller in this process.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);

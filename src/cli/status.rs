@@ -1,0 +1,113 @@
+//! `towpath status`: what is wanted, what runs, and what is going on, at a glance.
+
+use crate::model::{EnvironmentName, ServiceName, Target};
+use crate::notify;
+use crate::observe::{Running, Survey};
+use crate::planner::{Deploy, Promote};
+use crate::rollout::Phase;
+
+use super::plan::{in_order, look};
+use super::run::setup;
+use super::ui::Tone;
+use super::{Common, Failure, Kind, Ui};
+
+/// What is wanted, what runs, and what is going on.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this service
+    service: Option<ServiceName>,
+    /// Only this environment
+    environment: Option<EnvironmentName>,
+    /// What was left running at a time in the past, from git alone
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let setup = setup(common)?;
+    let wanted = |target: &Target| {
+        args.service.as_ref().is_none_or(|it| *it == target.service)
+            && args.environment.as_ref().is_none_or(|it| *it == target.environment)
+    };
+    let seen = look(&setup, wanted)?;
+    let header = ["TARGET", "WANTED", "RUNS", "STATE"];
+    let mut rows: Vec<Vec<(Tone, String)>> =
+        vec![header.iter().map(|it| (Tone::Faint, (*it).to_owned())).collect()];
+    for target in in_order(&seen, wanted) {
+        let decision = seen.decide(&target);
+        let Some(spec) = seen.snapshot().spec(&target) else { continue };
+        let (tone, state) = match (&decision.deploy, seen.ledger.rollouts.get(&target)) {
+            (_, Some(rollout)) => match rollout.phase() {
+                Phase::Halted(_) => (Tone::Bad, format!("halted: {}", notify::progress(rollout))),
+                Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => {
+                    (Tone::Waiting, notify::progress(rollout))
+                }
+            },
+            (Deploy::InSync(_), None) => match &decision.promote {
+                Promote::Nothing => (Tone::Good, "in sync".to_owned()),
+                Promote::Hold(holds) => {
+                    let first = holds.first().map(ToString::to_string).unwrap_or_default();
+                    (Tone::Good, format!("in sync; next: {first}"))
+                }
+                Promote::Propose(it) => (Tone::Good, format!("in sync; next: {} is ready", it.to)),
+                Promote::Check { number, .. }
+                | Promote::Merge { number, .. }
+                | Promote::Withdraw { number, .. } => {
+                    (Tone::Good, format!("in sync; next: !{number}"))
+                }
+            },
+            (Deploy::Start(plan), None) => {
+                (Tone::Waiting, format!("{:?} may begin", plan.purpose).to_lowercase())
+            }
+            (Deploy::Hold(holds), None) => {
+                let first = holds.first().map(ToString::to_string).unwrap_or_default();
+                (Tone::Waiting, format!("waits: {first}"))
+            }
+            (Deploy::Rolling(hold), None) => (Tone::Waiting, hold.to_string()),
+            (Deploy::Supersede(by), None) => (Tone::Waiting, format!("gives way to {by}")),
+        };
+        let runs = runs(seen.seen.surveys.get(&target));
+        if ui.json {
+            ui.result_json(&serde_json::json!({
+                "service": target.service.as_str(),
+                "environment": target.environment.as_str(),
+                "wanted": spec.target.reference.as_str(),
+                "runs": runs,
+                "state": state,
+                "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
+            }));
+            continue;
+        }
+        rows.push(vec![
+            (Tone::Strong, target.to_string()),
+            (Tone::Plain, spec.target.reference.to_string()),
+            (Tone::Plain, runs),
+            (tone, state),
+        ]);
+    }
+    if !ui.json {
+        if rows.len() == 1 {
+            return Err(Failure::new(Kind::Usage, "no such target in the config"));
+        }
+        ui.table(&rows);
+    }
+    Ok(0)
+}
+
+/// What a target runs, in a few words.
+pub(super) fn runs(survey: Option<&Survey>) -> String {
+    match survey.map(Survey::running) {
+        None => "not looked at".to_owned(),
+        Some(Running::Uniform(reference)) => reference.to_string(),
+        Some(Running::Mixed(refs)) => refs
+            .iter()
+            .map(|(reference, nodes)| {
+                let name = reference.as_ref().map_or("nothing", |it| it.as_str());
+                format!("{name} ×{}", nodes.len())
+            })
+            .collect::<Vec<_>>()
+            .join(", "),
+        Some(Running::Unknown(nodes)) => format!("unknown on {} nodes", nodes.len()),
+    }
+}
