@@ -1,4 +1,4 @@
-//! Arguments, log, exit status; nothing else. The step runner is dispatched before all that.
+//! Arguments, log, exit status; nothing else. What nodes run is dispatched before all that.
 
 use std::process::ExitCode;
 
@@ -7,8 +7,13 @@ use towpath::cli::{self, Cli, Ui};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|verb| verb == "step-runner") {
-        return towpath::drivers::local::runner_main(args);
+    match args.next() {
+        Some(verb) if verb == "step-runner" => return towpath::drivers::local::runner_main(args),
+        Some(verb) if verb == "demo-node" => {
+            let words: Vec<String> = args.map(|it| it.to_string_lossy().into_owned()).collect();
+            return cli::demo_node(&words);
+        }
+        Some(_) | None => {}
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -1,5 +1,6 @@
 //! The command line: one file per verb. Results go to stdout, the story to stderr, all through [`Ui`].
 
+mod demo;
 mod run;
 mod plan;
 mod status;
@@ -11,6 +12,7 @@ mod ui;
 
 use clap::{Parser, Subcommand};
 
+pub use demo::node_main as demo_node;
 pub use failure::{Failure, Kind};
 pub use ui::Ui;
 
@@ -45,6 +47,7 @@ pub struct Common {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Demo(demo::Args),
     Run(run::Args),
     Plan(plan::Args),
     Status(status::Args),
@@ -68,6 +71,7 @@ pub enum Verb {
 pub fn run(cli: Cli, ui: &Ui) -> u8 {
     let Cli { verb, common } = cli;
     let result = match verb {
+        Verb::Demo(args) => demo::run(&args, ui),
         Verb::Run(args) => run::run(&args, &common, ui),
         Verb::Plan(args) => plan::run(&args, &common, ui),
         Verb::Status(args) => status::run(&args, &common, ui),
