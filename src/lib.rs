@@ -8,3 +8,4 @@ pub mod observe;
 pub mod rollout;
 pub mod planner;
 pub mod controller;
+pub mod record;
