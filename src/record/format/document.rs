@@ -162,7 +162,8 @@ pub(super) struct Said {
     pub(super) why: String,
 }
 
-/// A stage as people speak of it: batches as lists of nodes, each operation once per lane.
+/// A stage as people speak of it: batches as lists of nodes, each operation once per
+/// lane, each command once per stage.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Outline {

@@ -1,5 +1,7 @@
 //! A rollout told in short, for its record: who spoke, what was shown, and the way it was to go.
 
+use std::collections::BTreeSet;
+
 use crate::rollout::{self, Batch, Cause, Lane, Op, OpId, Outcome, Rollout, Stage, StepKind, Task};
 use crate::rollout::{What, Word};
 
@@ -55,19 +57,30 @@ pub(super) fn dated(rollout::Event { at, what }: &rollout::Event) -> Dated {
     Dated { at: Text(*at), what: what.into() }
 }
 
-/// The nodes of a stage batch by batch, and what its tasks do, each said once: tasks of a lane
-/// differ only in their node.
+/// The nodes of a stage batch by batch, and what its tasks do, each said once.
 pub(super) fn outline(Stage { name, kind, lanes }: &Stage) -> Outline {
-    let mut runs: Vec<Vec<String>> = Vec::new();
-    for op in lanes.iter().filter_map(first_task).flat_map(|task| &task.ops) {
-        if let Op::Step { kind: _, deed } = op
-            && !runs.contains(&deed.argv)
-        {
-            runs.push(deed.argv.clone());
-        }
-    }
+    let runs = runs(lanes);
     let lanes = lanes.iter().map(lane_outline).collect();
     Outline { name: name.clone(), kind: (*kind).into(), lanes, runs }
+}
+
+/// Every command of a stage; of those that differ only in their node, the first.
+fn runs(lanes: &[Lane]) -> Vec<Vec<String>> {
+    let mut seen: BTreeSet<Vec<String>> = BTreeSet::new();
+    let mut runs = Vec::new();
+    for task in lanes.iter().flat_map(tasks) {
+        for op in &task.ops {
+            let Op::Step { kind: _, deed } = op else { continue };
+            let without_node = |arg: &String| match &task.node {
+                Some(node) => arg.replace(node.as_str(), "{node}"),
+                None => arg.clone(),
+            };
+            if seen.insert(deed.argv.iter().map(without_node).collect()) {
+                runs.push(deed.argv.clone());
+            }
+        }
+    }
+    runs
 }
 
 fn lane_outline(lane: &Lane) -> LaneOutline {
@@ -75,12 +88,14 @@ fn lane_outline(lane: &Lane) -> LaneOutline {
     let nodes = |Batch { tasks }: &Batch| {
         tasks.iter().filter_map(|task| task.node.clone()).map(Text).collect()
     };
-    let ops = first_task(lane).map_or_else(Vec::new, |task| task.ops.iter().map(name).collect());
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let ops = tasks(lane).flat_map(|task| &task.ops).map(name);
+    let ops = ops.filter(|op| seen.insert(op.clone())).collect();
     LaneOutline { name: lane_name.clone(), batches: batches.iter().map(nodes).collect(), ops }
 }
 
-fn first_task(lane: &Lane) -> Option<&Task> {
-    lane.batches.iter().flat_map(|batch| &batch.tasks).next()
+fn tasks(lane: &Lane) -> impl Iterator<Item = &Task> {
+    lane.batches.iter().flat_map(|batch| &batch.tasks)
 }
 
 fn name(op: &Op) -> String {

@@ -25,7 +25,7 @@ fn a_rollout_has_its_own_stream() {
         let (stream, _, _) = encode(&entry);
         match entry.fact {
             Fact::Planned(_) | Fact::Rollout { .. } => {
-                assert_eq!(stream, format!("rollout/{}", id()))
+                assert_eq!(stream, format!("rollout/{}", id()));
             }
             Fact::TookOver { .. }
             | Fact::Restored { .. }
@@ -43,15 +43,15 @@ fn a_rollout_has_its_own_stream() {
 
 #[test]
 fn the_first_version_is_still_written() {
-    let lines: String = entries()
+    let lines: Vec<String> = entries()
         .iter()
         .map(|entry| {
             let (stream, kind, body) = encode(entry);
             let at = entry.at.0;
-            format!("{{\"at\":{at},\"stream\":\"{stream}\",\"kind\":\"{kind}\",\"body\":{body}}}\n")
+            format!("{{\"at\":{at},\"stream\":\"{stream}\",\"kind\":\"{kind}\",\"body\":{body}}}")
         })
         .collect();
-    expect_file!["../../../../tests/golden/journal-v1.jsonl"].assert_eq(&lines);
+    expect_file!["../../../../tests/golden/journal-v1.jsonl"].assert_eq(&(lines.join("\n") + "\n"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::rollout::{
 fn run(plan: Plan, from: u64) -> (Rollout, Vec<Event>) {
     let mut rollout = Rollout::new(plan);
     let mut now = from;
-    let mut apply = |rollout: &mut Rollout, now: &mut u64, what| {
+    let apply = |rollout: &mut Rollout, now: &mut u64, what| {
         *now += 1001;
         rollout.apply(&Event { at: at(*now), what }).unwrap();
     };
@@ -84,7 +84,7 @@ fn a_persons_word_is_in_the_record_of_the_rollout() {
 
 #[test]
 fn words_promotions_and_vetoes_leave_records_and_nothing_else_does() {
-    let mut told = String::new();
+    let mut told = Vec::new();
     for entry in entries() {
         let Some(json) = entry_record(&entry, "00000042") else {
             continue;
@@ -97,16 +97,15 @@ fn words_promotions_and_vetoes_leave_records_and_nothing_else_does() {
             assert_eq!((command, Some(&word.by)), (read, summary.who.as_ref()));
         }
         let place = summary.target.as_ref().map_or("-".to_owned(), ToString::to_string);
-        told += &format!("{} {} {place}\n", summary.kind(), summary.result());
+        told.push(format!("{} {} {place}", summary.kind(), summary.result()));
     }
-    assert_eq!(told.lines().count(), commands().len() + 2);
-    let head: String = told.lines().take(3).map(|line| format!("{line}\n")).collect();
+    assert_eq!(told.len(), commands().len() + 2);
     expect![[r"
         promotion merged shop/staging
         veto vetoed shop/staging
         word unpause -
     "]]
-    .assert_eq(&head);
+    .assert_eq(&(told[..3].join("\n") + "\n"));
 }
 
 #[test]
@@ -143,9 +142,9 @@ fn what_git_restores_is_what_the_ledger_knew() {
         past: history.past.clone(),
         floor: history.floor.clone(),
     };
-    assert_eq!(restore(&summaries), [wanted.clone()]);
+    assert_eq!(restore(&summaries), std::slice::from_ref(&wanted));
     summaries.reverse();
-    assert_eq!(restore(&summaries), [wanted.clone()], "in any order");
+    assert_eq!(restore(&summaries), std::slice::from_ref(&wanted), "in any order");
     let (_, kind, body) = encode(&Entry { at: at(0), fact: wanted.clone() });
     assert_eq!(decode(at(0), kind, &body).unwrap().fact, wanted);
     assert_eq!(past_refs(&history.past), ["1.0", "1.1", "1.0", "1.2"]);
@@ -179,4 +178,25 @@ fn the_past_that_is_restored_has_an_end() {
 
 fn past_refs(past: &[Past]) -> Vec<&str> {
     past.iter().map(|it| it.reference.as_str()).collect()
+}
+
+#[test]
+fn an_outline_says_each_operation_and_each_command_once() {
+    let argv = |args: [&str; 2]| args.map(str::to_owned).to_vec();
+    let mut plan = plan();
+    let mut commands = [["restart", "web-01"], ["restart", "web-02"], ["other", "web-03"]].iter();
+    for task in plan.stages[1].lanes[0].batches.iter_mut().flat_map(|it| &mut it.tasks) {
+        for op in &mut task.ops {
+            if let Op::Step { deed, .. } = op {
+                deed.argv = argv(*commands.next().unwrap());
+            }
+        }
+    }
+    let json = rollout_record(&Rollout::new(plan), at(1));
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    expect![[
+        r#"{"kind":"forward","lanes":[{"batches":[["web-01"],["web-02","web-03"]],"name":"web","ops":["run"]}],"name":"fleet","runs":[["restart","web-01"],["other","web-03"]]}"#
+    ]]
+    .assert_eq(&document["stages"][1].to_string());
+    assert_eq!(RecordSummary::parse(&json).unwrap().result(), "unfinished");
 }

@@ -92,8 +92,14 @@ pub(super) fn ops() -> Vec<Op> {
     ];
     for op in &all {
         match op {
-            Op::Fenced | Op::Step { .. } | Op::Healthy { .. } | Op::Runs { .. } => {}
-            Op::Verified { .. } | Op::Gate { .. } | Op::Baked { .. } | Op::Approved => {}
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => {}
         }
     }
     all
@@ -193,10 +199,16 @@ pub(super) fn whats() -> Vec<What> {
     all.extend(endings.map(What::Settled));
     for what in &all {
         match what {
-            What::Started { .. } | What::Finished { .. } | What::Waiting { .. } => {}
-            What::TakenOver { .. } | What::Retried(_) | What::Resumed(_) => {}
-            What::Excluded { .. } | What::MigrationSettled { .. } => {}
-            What::Stopping { .. } | What::Settled(_) => {}
+            What::Started { .. }
+            | What::Finished { .. }
+            | What::Waiting { .. }
+            | What::TakenOver { .. }
+            | What::Retried(_)
+            | What::Resumed(_)
+            | What::Excluded { .. }
+            | What::MigrationSettled { .. }
+            | What::Stopping { .. }
+            | What::Settled(_) => {}
         }
     }
     all
