@@ -203,7 +203,8 @@ impl GitWorker {
     }
 
     fn record(&self, settled: &Unrecorded) -> Result<(), String> {
-        let record = to_record(settled);
+        // What leaves no record needs none written.
+        let Some(record) = to_record(settled) else { return Ok(()) };
         history::record(&self.repository, &Identity::towpath(), &record)
             .map(|_| ())
             .map_err(|error| chain(&error))
@@ -311,7 +312,7 @@ pub(super) fn from_forge(it: forge::MergeRequest) -> MergeRequest {
     }
 }
 
-fn to_record(settled: &Unrecorded) -> Record {
+fn to_record(settled: &Unrecorded) -> Option<Record> {
     let Unrecorded { record, at, what } = settled;
     let id = record.clone();
     let at = *at;
@@ -325,7 +326,7 @@ fn to_record(settled: &Unrecorded) -> Record {
                 result: ending_word(ending).to_owned(),
                 at,
             };
-            Record {
+            Some(Record {
                 id,
                 subject: Subject::Rollout(plan.target.clone()),
                 at,
@@ -334,10 +335,10 @@ fn to_record(settled: &Unrecorded) -> Record {
                 result: state.result.clone(),
                 document: format::rollout_record(rollout, at),
                 state: Some(state),
-            }
+            })
         }
         Settled::Entry(entry) => {
-            let document = format::entry_record(entry, &id);
+            let document = format::entry_record(entry, &id)?;
             let (subject, by, why, result) = match &entry.fact {
                 Fact::Merged { target, number, reference, evidence, .. } => (
                     Subject::Promotion(target.clone()),
@@ -365,11 +366,9 @@ fn to_record(settled: &Unrecorded) -> Record {
                 | Fact::Rollout { .. }
                 | Fact::Proposed { .. }
                 | Fact::Withdrawn { .. }
-                | Fact::Recorded { .. } => {
-                    (Subject::Act(None), OURS.to_owned(), String::new(), "noted".to_owned())
-                }
+                | Fact::Recorded { .. } => return None,
             };
-            Record { id, subject, at, by, why, result, document, state: None }
+            Some(Record { id, subject, at, by, why, result, document, state: None })
         }
     }
 }

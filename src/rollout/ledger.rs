@@ -14,7 +14,7 @@ use super::machine::{Illegal, Rollout};
 use super::plan::{Op, OpId, Plan, Purpose, StepKind};
 
 /// Past refs kept per target: enough to roll back through a bad week.
-const PAST_MAX: usize = 50;
+pub const PAST_MAX: usize = 50;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -364,7 +364,8 @@ impl Ledger {
 
     fn record(&self, entry: &Entry) -> Unrecorded {
         Unrecorded {
-            record: format!("{:08}", self.entries),
+            // With the time, for a new store counts from the beginning.
+            record: format!("{:013}-{:06}", entry.at.0, self.entries),
             at: entry.at,
             what: Settled::Entry(Box::new(entry.clone())),
         }

@@ -1,0 +1,198 @@
+//! The written form of what people ask.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{self, EnvironmentName, NodeName, Ref, Revision, ServiceName, Target};
+
+use super::event::Verdict;
+use super::text::{At, Text, opt, unopt};
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Scope {
+    All,
+    Environment(Text<EnvironmentName>),
+    Service(Text<ServiceName>),
+    Target(Text<Target>),
+}
+
+impl From<&model::Scope> for Scope {
+    fn from(scope: &model::Scope) -> Self {
+        match scope {
+            model::Scope::All => Self::All,
+            model::Scope::Environment(it) => Self::Environment(Text(it.clone())),
+            model::Scope::Service(it) => Self::Service(Text(it.clone())),
+            model::Scope::Target(it) => Self::Target(Text(it.clone())),
+        }
+    }
+}
+
+impl From<Scope> for model::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::All => Self::All,
+            Scope::Environment(Text(it)) => Self::Environment(it),
+            Scope::Service(Text(it)) => Self::Service(it),
+            Scope::Target(Text(it)) => Self::Target(it),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Command {
+    Pause {
+        scope: Scope,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<At>,
+    },
+    Unpause {
+        scope: Scope,
+    },
+    Pin {
+        target: Text<Target>,
+        #[serde(rename = "ref")]
+        reference: Text<Ref>,
+    },
+    Unpin {
+        target: Text<Target>,
+    },
+    Lock {
+        target: Text<Target>,
+    },
+    Unlock {
+        target: Text<Target>,
+    },
+    Freeze {
+        environment: Text<EnvironmentName>,
+        until: At,
+    },
+    Thaw {
+        environment: Text<EnvironmentName>,
+    },
+    Approve {
+        target: Text<Target>,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<Text<Ref>>,
+    },
+    Promote {
+        target: Text<Target>,
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<Text<Ref>>,
+    },
+    Rollback {
+        target: Text<Target>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<Text<Ref>>,
+    },
+    Abort {
+        target: Text<Target>,
+        now: bool,
+    },
+    Retry {
+        target: Text<Target>,
+    },
+    Resume {
+        target: Text<Target>,
+    },
+    Exclude {
+        target: Text<Target>,
+        node: Text<NodeName>,
+    },
+    Migration {
+        target: Text<Target>,
+        verdict: Verdict,
+    },
+    Confirm {
+        revision: Text<Revision>,
+    },
+    AcceptHead {
+        revision: Text<Revision>,
+    },
+    Nudge,
+}
+
+impl From<&model::Command> for Command {
+    fn from(command: &model::Command) -> Self {
+        use model::Command as From;
+        let text = |target: &Target| Text(target.clone());
+        match command {
+            From::Pause { scope, until } => {
+                Self::Pause { scope: scope.into(), until: until.map(At) }
+            }
+            From::Unpause { scope } => Self::Unpause { scope: scope.into() },
+            From::Pin { target, reference } => {
+                Self::Pin { target: text(target), reference: Text(reference.clone()) }
+            }
+            From::Unpin { target } => Self::Unpin { target: text(target) },
+            From::Lock { target } => Self::Lock { target: text(target) },
+            From::Unlock { target } => Self::Unlock { target: text(target) },
+            From::Freeze { environment, until } => {
+                Self::Freeze { environment: Text(environment.clone()), until: At(*until) }
+            }
+            From::Thaw { environment } => Self::Thaw { environment: Text(environment.clone()) },
+            From::Approve { target, reference } => {
+                Self::Approve { target: text(target), reference: opt(reference.as_ref()) }
+            }
+            From::Promote { target, reference } => {
+                Self::Promote { target: text(target), reference: opt(reference.as_ref()) }
+            }
+            From::Rollback { target, to } => {
+                Self::Rollback { target: text(target), to: opt(to.as_ref()) }
+            }
+            From::Abort { target, now } => Self::Abort { target: text(target), now: *now },
+            From::Retry { target } => Self::Retry { target: text(target) },
+            From::Resume { target } => Self::Resume { target: text(target) },
+            From::Exclude { target, node } => {
+                Self::Exclude { target: text(target), node: Text(node.clone()) }
+            }
+            From::Migration { target, verdict } => {
+                Self::Migration { target: text(target), verdict: (*verdict).into() }
+            }
+            From::Confirm { revision } => Self::Confirm { revision: Text(*revision) },
+            From::AcceptHead { revision } => Self::AcceptHead { revision: Text(*revision) },
+            From::Nudge => Self::Nudge,
+        }
+    }
+}
+
+impl From<Command> for model::Command {
+    fn from(command: Command) -> Self {
+        use Command as From;
+        match command {
+            From::Pause { scope, until } => {
+                Self::Pause { scope: scope.into(), until: until.map(|At(until)| until) }
+            }
+            From::Unpause { scope } => Self::Unpause { scope: scope.into() },
+            From::Pin { target: Text(target), reference: Text(reference) } => {
+                Self::Pin { target, reference }
+            }
+            From::Unpin { target: Text(target) } => Self::Unpin { target },
+            From::Lock { target: Text(target) } => Self::Lock { target },
+            From::Unlock { target: Text(target) } => Self::Unlock { target },
+            From::Freeze { environment: Text(environment), until: At(until) } => {
+                Self::Freeze { environment, until }
+            }
+            From::Thaw { environment: Text(environment) } => Self::Thaw { environment },
+            From::Approve { target: Text(target), reference } => {
+                Self::Approve { target, reference: unopt(reference) }
+            }
+            From::Promote { target: Text(target), reference } => {
+                Self::Promote { target, reference: unopt(reference) }
+            }
+            From::Rollback { target: Text(target), to } => Self::Rollback { target, to: unopt(to) },
+            From::Abort { target: Text(target), now } => Self::Abort { target, now },
+            From::Retry { target: Text(target) } => Self::Retry { target },
+            From::Resume { target: Text(target) } => Self::Resume { target },
+            From::Exclude { target: Text(target), node: Text(node) } => {
+                Self::Exclude { target, node }
+            }
+            From::Migration { target: Text(target), verdict } => {
+                Self::Migration { target, verdict: verdict.into() }
+            }
+            From::Confirm { revision: Text(revision) } => Self::Confirm { revision },
+            From::AcceptHead { revision: Text(revision) } => Self::AcceptHead { revision },
+            From::Nudge => Self::Nudge,
+        }
+    }
+}

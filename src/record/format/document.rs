@@ -1,0 +1,251 @@
+//! The documents that are committed when something settles: JSON for people, the outcome first.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EnvironmentName, NodeName, PersonName, Ref, Revision, RolloutId, ServiceName};
+use crate::model::{Target, Timestamp};
+use crate::rollout::{self, Entry, Fact, Op, Plan, Rollout, StepKind, What};
+
+use super::command::Command;
+use super::event::{self, Ending, Word};
+use super::outline::{dated, evidence, outline, said};
+use super::plan::{Purpose, StageKind};
+use super::pretty;
+use super::text::{Text, V1, opt, set};
+
+/// The record of a rollout that settled at `at`.
+pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
+    let Plan {
+        id,
+        target: Target { service, environment },
+        purpose,
+        from,
+        to,
+        revision,
+        epoch: _,
+        planned_at,
+        connect: _,
+        nodes,
+        stages,
+    } = rollout.plan();
+    pretty(&RolloutDocument {
+        version: V1,
+        kind: RolloutKind::Rollout,
+        id: Text(id.clone()),
+        service: Text(service.clone()),
+        environment: Text(environment.clone()),
+        purpose: (*purpose).into(),
+        from: opt(from.as_ref()),
+        to: Text(to.clone()),
+        revision: Text(*revision),
+        result: ending(rollout.events()).map(Into::into),
+        planned_at: Text(*planned_at),
+        settled_at: Text(at),
+        floor: floor(rollout),
+        words: rollout.events().iter().filter_map(said).collect(),
+        evidence: evidence(rollout),
+        left_out: rollout.left_out().cloned().map(Text).collect(),
+        nodes: set(nodes),
+        stages: stages.iter().map(outline).collect(),
+        events: rollout.events().iter().map(dated).collect(),
+    })
+}
+
+/// The record of an entry that says it all itself; `None` for entries that leave no record.
+pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
+    let Entry { at, fact } = entry;
+    let (id, at) = (id.to_owned(), Text(*at));
+    match fact {
+        Fact::Asked { word, command } => Some(pretty(&WordDocument {
+            version: V1,
+            kind: WordKind::Word,
+            id,
+            at,
+            word: word.into(),
+            command: command.into(),
+        })),
+        Fact::Merged { target, number, reference, head, evidence } => {
+            Some(pretty(&PromotionDocument {
+                version: V1,
+                kind: PromotionKind::Promotion,
+                id,
+                at,
+                service: Text(target.service.clone()),
+                environment: Text(target.environment.clone()),
+                to: Text(reference.clone()),
+                merge_request: *number,
+                revision: Text(*head),
+                evidence: evidence.clone(),
+            }))
+        }
+        Fact::Vetoed { target, number, reference, how } => Some(pretty(&VetoDocument {
+            version: V1,
+            kind: VetoKind::Veto,
+            id,
+            at,
+            service: Text(target.service.clone()),
+            environment: Text(target.environment.clone()),
+            to: Text(reference.clone()),
+            merge_request: *number,
+            how: how.clone(),
+        })),
+        Fact::TookOver { epoch: _ }
+        | Fact::Restored { target: _, past: _, floor: _ }
+        | Fact::Applied { revision: _, mass: _ }
+        | Fact::Refused { revision: _ }
+        | Fact::Planned(_)
+        | Fact::Rollout { target: _, id: _, event: _ }
+        | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
+        | Fact::Withdrawn { target: _, number: _, why: _ }
+        | Fact::Recorded { record: _ } => None,
+    }
+}
+
+/// A document says its kind itself, in one word.
+macro_rules! kinds {
+    ($($name:ident::$variant:ident),*) => {$(
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub(super) enum $name {
+            $variant,
+        }
+    )*};
+}
+kinds!(RolloutKind::Rollout, WordKind::Word, PromotionKind::Promotion, VetoKind::Veto);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RolloutDocument {
+    pub(super) version: V1,
+    pub(super) kind: RolloutKind,
+    pub(super) id: Text<RolloutId>,
+    pub(super) service: Text<ServiceName>,
+    pub(super) environment: Text<EnvironmentName>,
+    pub(super) purpose: Purpose,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<Text<Ref>>,
+    pub(super) to: Text<Ref>,
+    pub(super) revision: Text<Revision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) result: Option<Ending>,
+    pub(super) planned_at: Text<Timestamp>,
+    pub(super) settled_at: Text<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) floor: Option<DatedFloor>,
+    pub(super) words: Vec<Said>,
+    pub(super) evidence: Vec<String>,
+    pub(super) left_out: BTreeSet<Text<NodeName>>,
+    pub(super) nodes: BTreeSet<Text<NodeName>>,
+    pub(super) stages: Vec<Outline>,
+    pub(super) events: Vec<Dated>,
+}
+
+/// Present when post-deploy migrations were started: the target may not return to before `ref`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DatedFloor {
+    #[serde(rename = "ref")]
+    pub(super) reference: Text<Ref>,
+    pub(super) revision: Text<Revision>,
+    pub(super) at: Text<Timestamp>,
+}
+
+/// A person's word within a rollout.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Said {
+    pub(super) at: Text<Timestamp>,
+    pub(super) what: String,
+    pub(super) by: Text<PersonName>,
+    pub(super) why: String,
+}
+
+/// A stage as people speak of it: batches as lists of nodes, each operation once per
+/// lane, each command once per stage.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outline {
+    pub(super) name: String,
+    pub(super) kind: StageKind,
+    pub(super) lanes: Vec<LaneOutline>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) runs: Vec<Vec<String>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LaneOutline {
+    pub(super) name: String,
+    pub(super) batches: Vec<Vec<Text<NodeName>>>,
+    pub(super) ops: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dated {
+    pub(super) at: Text<Timestamp>,
+    pub(super) what: event::What,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WordDocument {
+    pub(super) version: V1,
+    pub(super) kind: WordKind,
+    pub(super) id: String,
+    pub(super) at: Text<Timestamp>,
+    pub(super) word: Word,
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PromotionDocument {
+    pub(super) version: V1,
+    pub(super) kind: PromotionKind,
+    pub(super) id: String,
+    pub(super) at: Text<Timestamp>,
+    pub(super) service: Text<ServiceName>,
+    pub(super) environment: Text<EnvironmentName>,
+    pub(super) to: Text<Ref>,
+    pub(super) merge_request: u64,
+    pub(super) revision: Text<Revision>,
+    pub(super) evidence: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VetoDocument {
+    pub(super) version: V1,
+    pub(super) kind: VetoKind,
+    pub(super) id: String,
+    pub(super) at: Text<Timestamp>,
+    pub(super) service: Text<ServiceName>,
+    pub(super) environment: Text<EnvironmentName>,
+    pub(super) to: Text<Ref>,
+    pub(super) merge_request: u64,
+    pub(super) how: String,
+}
+
+fn ending(events: &[rollout::Event]) -> Option<rollout::Ending> {
+    events.iter().rev().find_map(|event| match event.what {
+        What::Settled(ending) => Some(ending),
+        _ => None,
+    })
+}
+
+/// As the ledger does: the floor moves each time that such a migration is started.
+fn floor(rollout: &Rollout) -> Option<DatedFloor> {
+    let plan = rollout.plan();
+    let at = rollout.events().iter().rev().find_map(|event| match event.what {
+        What::Started { op, .. } => match plan.op(op) {
+            Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }) => Some(event.at),
+            _ => None,
+        },
+        _ => None,
+    })?;
+    let reference = Text(plan.to.clone());
+    Some(DatedFloor { reference, revision: Text(plan.revision), at: Text(at) })
+}

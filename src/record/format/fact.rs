@@ -1,0 +1,255 @@
+//! The journal's lines: one body per kind, its version first.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Epoch, Ref, Revision, RolloutId, Target, Timestamp};
+use crate::rollout::{self, Entry, Fact};
+
+use super::command::Command;
+use super::event::{Event, Word};
+use super::plan::Plan;
+use super::text::{At, Text, V1, set, unset};
+use super::{FormatError, compact, read};
+
+/// The stream of all that is not one rollout's.
+const CONTROLLER: &str = "controller";
+
+/// Writes an entry: its stream, its kind, and its body as JSON. When it happened is the line's own.
+pub fn encode(entry: &Entry) -> (String, &'static str, String) {
+    let Entry { at: _, fact } = entry;
+    let stream = match fact {
+        Fact::Planned(plan) => format!("rollout/{}", plan.id),
+        Fact::Rollout { id, target: _, event: _ } => format!("rollout/{id}"),
+        Fact::TookOver { epoch: _ }
+        | Fact::Restored { target: _, past: _, floor: _ }
+        | Fact::Applied { revision: _, mass: _ }
+        | Fact::Refused { revision: _ }
+        | Fact::Asked { word: _, command: _ }
+        | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
+        | Fact::Merged { target: _, number: _, reference: _, head: _, evidence: _ }
+        | Fact::Vetoed { target: _, number: _, reference: _, how: _ }
+        | Fact::Withdrawn { target: _, number: _, why: _ }
+        | Fact::Recorded { record: _ } => CONTROLLER.to_owned(),
+    };
+    let (kind, body) = body(fact);
+    (stream, kind, body)
+}
+
+/// Reads an entry back.
+pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatError> {
+    let what = |kind| format!("a `{kind}` line of the journal");
+    let fact = match kind {
+        "took_over" => read::<TookOver>(&what(kind), body)?.into(),
+        "restored" => read::<Restored>(&what(kind), body)?.into(),
+        "applied" => read::<Applied>(&what(kind), body)?.into(),
+        "refused" => read::<Refused>(&what(kind), body)?.into(),
+        "planned" => read::<Planned>(&what(kind), body)?.into(),
+        "rollout" => read::<Rollout>(&what(kind), body)?.into(),
+        "asked" => read::<Asked>(&what(kind), body)?.into(),
+        "proposed" => read::<Proposed>(&what(kind), body)?.into(),
+        "merged" => read::<Merged>(&what(kind), body)?.into(),
+        "vetoed" => read::<Vetoed>(&what(kind), body)?.into(),
+        "withdrawn" => read::<Withdrawn>(&what(kind), body)?.into(),
+        "recorded" => read::<Recorded>(&what(kind), body)?.into(),
+        other => return Err(FormatError::kind("a line of the journal", other)),
+    };
+    Ok(Entry { at, fact })
+}
+
+fn body(fact: &Fact) -> (&'static str, String) {
+    match fact {
+        Fact::TookOver { epoch: Epoch(epoch) } => {
+            ("took_over", compact(&TookOver { v: V1, epoch: *epoch }))
+        }
+        Fact::Restored { target, past, floor } => {
+            let past = past.iter().map(Past::from).collect();
+            let floor = floor.as_ref().map(Floor::from);
+            ("restored", compact(&Restored { v: V1, target: Text(target.clone()), past, floor }))
+        }
+        Fact::Applied { revision, mass } => {
+            let mass = mass.as_ref().map(set);
+            ("applied", compact(&Applied { v: V1, revision: Text(*revision), mass }))
+        }
+        Fact::Refused { revision } => {
+            ("refused", compact(&Refused { v: V1, revision: Text(*revision) }))
+        }
+        Fact::Planned(plan) => ("planned", compact(&Planned { v: V1, plan: (&**plan).into() })),
+        Fact::Rollout { target, id, event } => {
+            let (target, id) = (Text(target.clone()), Text(id.clone()));
+            ("rollout", compact(&Rollout { v: V1, target, id, event: event.into() }))
+        }
+        Fact::Asked { word, command } => {
+            ("asked", compact(&Asked { v: V1, word: word.into(), command: command.into() }))
+        }
+        Fact::Proposed { target, number, from, reference, head } => {
+            let body = Proposed {
+                v: V1,
+                target: Text(target.clone()),
+                number: *number,
+                from: Text(from.clone()),
+                reference: Text(reference.clone()),
+                head: Text(*head),
+            };
+            ("proposed", compact(&body))
+        }
+        Fact::Merged { target, number, reference, head, evidence } => {
+            let body = Merged {
+                v: V1,
+                target: Text(target.clone()),
+                number: *number,
+                reference: Text(reference.clone()),
+                head: Text(*head),
+                evidence: evidence.clone(),
+            };
+            ("merged", compact(&body))
+        }
+        Fact::Vetoed { target, number, reference, how } => {
+            let (target, reference) = (Text(target.clone()), Text(reference.clone()));
+            let body = Vetoed { v: V1, target, number: *number, reference, how: how.clone() };
+            ("vetoed", compact(&body))
+        }
+        Fact::Withdrawn { target, number, why } => {
+            let target = Text(target.clone());
+            ("withdrawn", compact(&Withdrawn { v: V1, target, number: *number, why: why.clone() }))
+        }
+        Fact::Recorded { record } => {
+            ("recorded", compact(&Recorded { v: V1, record: record.clone() }))
+        }
+    }
+}
+
+/// A body, and how it becomes a fact.
+macro_rules! bodies {
+    ($($name:ident { $($(#[$meta:meta])* $field:ident: $ty:ty),* } => $fact:expr;)*) => {$(
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct $name {
+            v: V1,
+            $($(#[$meta])* $field: $ty),*
+        }
+
+        impl From<$name> for Fact {
+            fn from($name { v: V1, $($field),* }: $name) -> Self {
+                $fact
+            }
+        }
+    )*};
+}
+
+bodies! {
+    TookOver { epoch: u64 } => Self::TookOver { epoch: Epoch(epoch) };
+    Restored {
+        target: Text<Target>,
+        past: Vec<Past>,
+        #[serde(skip_serializing_if = "Option::is_none")] floor: Option<Floor>
+    } => Self::Restored {
+        target: target.0,
+        past: past.into_iter().map(Into::into).collect(),
+        floor: floor.map(Into::into),
+    };
+    Applied {
+        revision: Text<Revision>,
+        #[serde(skip_serializing_if = "Option::is_none")] mass: Option<BTreeSet<Text<Target>>>
+    } => Self::Applied { revision: revision.0, mass: mass.map(unset) };
+    Refused { revision: Text<Revision> } => Self::Refused { revision: revision.0 };
+    Planned { plan: Plan } => Self::Planned(Box::new(plan.into()));
+    Rollout { target: Text<Target>, id: Text<RolloutId>, event: Event } => {
+        Self::Rollout { target: target.0, id: id.0, event: event.into() }
+    };
+    Asked { word: Word, command: Command } => {
+        Self::Asked { word: word.into(), command: command.into() }
+    };
+    Proposed {
+        target: Text<Target>,
+        number: u64,
+        from: Text<Ref>,
+        #[serde(rename = "ref")] reference: Text<Ref>,
+        head: Text<Revision>
+    } => Self::Proposed {
+        target: target.0,
+        number,
+        from: from.0,
+        reference: reference.0,
+        head: head.0,
+    };
+    Merged {
+        target: Text<Target>,
+        number: u64,
+        #[serde(rename = "ref")] reference: Text<Ref>,
+        head: Text<Revision>,
+        evidence: Vec<String>
+    } => Self::Merged {
+        target: target.0,
+        number,
+        reference: reference.0,
+        head: head.0,
+        evidence,
+    };
+    Vetoed {
+        target: Text<Target>,
+        number: u64,
+        #[serde(rename = "ref")] reference: Text<Ref>,
+        how: String
+    } => Self::Vetoed { target: target.0, number, reference: reference.0, how };
+    Withdrawn { target: Text<Target>, number: u64, why: String } => {
+        Self::Withdrawn { target: target.0, number, why }
+    };
+    Recorded { record: String } => Self::Recorded { record };
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Past {
+    #[serde(rename = "ref")]
+    reference: Text<Ref>,
+    rollout: Text<RolloutId>,
+    at: At,
+    revision: Text<Revision>,
+}
+
+impl From<&rollout::Past> for Past {
+    fn from(rollout::Past { reference, rollout, at, revision }: &rollout::Past) -> Self {
+        Self {
+            reference: Text(reference.clone()),
+            rollout: Text(rollout.clone()),
+            at: At(*at),
+            revision: Text(*revision),
+        }
+    }
+}
+
+impl From<Past> for rollout::Past {
+    fn from(past: Past) -> Self {
+        let Past {
+            reference: Text(reference),
+            rollout: Text(rollout),
+            at: At(at),
+            revision: Text(revision),
+        } = past;
+        Self { reference, rollout, at, revision }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Floor {
+    #[serde(rename = "ref")]
+    reference: Text<Ref>,
+    revision: Text<Revision>,
+    at: At,
+}
+
+impl From<&rollout::Floor> for Floor {
+    fn from(rollout::Floor { reference, revision, at }: &rollout::Floor) -> Self {
+        Self { reference: Text(reference.clone()), revision: Text(*revision), at: At(*at) }
+    }
+}
+
+impl From<Floor> for rollout::Floor {
+    fn from(floor: Floor) -> Self {
+        let Floor { reference: Text(reference), revision: Text(revision), at: At(at) } = floor;
+        Self { reference, revision, at }
+    }
+}

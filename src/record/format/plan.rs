@@ -1,0 +1,293 @@
+//! The written form of a plan, whole.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Epoch, GateName, NodeName, Ref, Revision, RolloutId, Target};
+use crate::rollout::{self, OpId};
+
+use super::event::words;
+use super::probe::{Connect, Deed, Question};
+use super::text::{At, Ms, Text, opt, set, unopt, unset};
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plan {
+    id: Text<RolloutId>,
+    target: Text<Target>,
+    purpose: Purpose,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Text<Ref>>,
+    to: Text<Ref>,
+    revision: Text<Revision>,
+    epoch: u64,
+    planned_at: At,
+    connect: Connect,
+    nodes: BTreeSet<Text<NodeName>>,
+    stages: Vec<Stage>,
+}
+
+impl From<&rollout::Plan> for Plan {
+    fn from(plan: &rollout::Plan) -> Self {
+        let rollout::Plan {
+            id,
+            target,
+            purpose,
+            from,
+            to,
+            revision,
+            epoch: Epoch(epoch),
+            planned_at,
+            connect,
+            nodes,
+            stages,
+        } = plan;
+        Self {
+            id: Text(id.clone()),
+            target: Text(target.clone()),
+            purpose: (*purpose).into(),
+            from: opt(from.as_ref()),
+            to: Text(to.clone()),
+            revision: Text(*revision),
+            epoch: *epoch,
+            planned_at: At(*planned_at),
+            connect: connect.into(),
+            nodes: set(nodes),
+            stages: stages.iter().map(Stage::from).collect(),
+        }
+    }
+}
+
+impl From<Plan> for rollout::Plan {
+    fn from(plan: Plan) -> Self {
+        let Plan {
+            id: Text(id),
+            target: Text(target),
+            purpose,
+            from,
+            to: Text(to),
+            revision: Text(revision),
+            epoch,
+            planned_at: At(planned_at),
+            connect,
+            nodes,
+            stages,
+        } = plan;
+        Self {
+            id,
+            target,
+            purpose: purpose.into(),
+            from: unopt(from),
+            to,
+            revision,
+            epoch: Epoch(epoch),
+            planned_at,
+            connect: connect.into(),
+            nodes: unset(nodes),
+            stages: stages.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+words!(Purpose, rollout::Purpose, Deploy, Rollback, Repair, Verify);
+words!(StageKind, rollout::StageKind, Forward, Closing);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stage {
+    name: String,
+    kind: StageKind,
+    lanes: Vec<Lane>,
+}
+
+impl From<&rollout::Stage> for Stage {
+    fn from(rollout::Stage { name, kind, lanes }: &rollout::Stage) -> Self {
+        let lanes = lanes.iter().map(Lane::from).collect();
+        Self { name: name.clone(), kind: (*kind).into(), lanes }
+    }
+}
+
+impl From<Stage> for rollout::Stage {
+    fn from(Stage { name, kind, lanes }: Stage) -> Self {
+        Self { name, kind: kind.into(), lanes: lanes.into_iter().map(Into::into).collect() }
+    }
+}
+
+/// `batches` holds the tasks of each batch: a batch has nothing else to say.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lane {
+    name: String,
+    size: usize,
+    keep: usize,
+    max_failures: usize,
+    batches: Vec<Vec<Task>>,
+}
+
+impl From<&rollout::Lane> for Lane {
+    fn from(lane: &rollout::Lane) -> Self {
+        let rollout::Lane { name, size, keep, max_failures, batches } = lane;
+        let tasks =
+            |rollout::Batch { tasks }: &rollout::Batch| tasks.iter().map(Task::from).collect();
+        Self {
+            name: name.clone(),
+            size: *size,
+            keep: *keep,
+            max_failures: *max_failures,
+            batches: batches.iter().map(tasks).collect(),
+        }
+    }
+}
+
+impl From<Lane> for rollout::Lane {
+    fn from(Lane { name, size, keep, max_failures, batches }: Lane) -> Self {
+        let batch = |tasks: Vec<Task>| rollout::Batch {
+            tasks: tasks.into_iter().map(Into::into).collect(),
+        };
+        Self { name, size, keep, max_failures, batches: batches.into_iter().map(batch).collect() }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Task {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<Text<NodeName>>,
+    when: When,
+    ops: Vec<Op>,
+}
+
+impl From<&rollout::Task> for Task {
+    fn from(rollout::Task { node, when, ops }: &rollout::Task) -> Self {
+        Self {
+            node: opt(node.as_ref()),
+            when: (*when).into(),
+            ops: ops.iter().map(Op::from).collect(),
+        }
+    }
+}
+
+impl From<Task> for rollout::Task {
+    fn from(Task { node, when, ops }: Task) -> Self {
+        let ops = ops.into_iter().map(Into::into).collect();
+        Self { node: unopt(node), when: when.into(), ops }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum When {
+    Always,
+    Stopped,
+    Opened(Text<OpId>),
+}
+
+impl From<rollout::When> for When {
+    fn from(when: rollout::When) -> Self {
+        match when {
+            rollout::When::Always => Self::Always,
+            rollout::When::Stopped => Self::Stopped,
+            rollout::When::Opened(op) => Self::Opened(Text(op)),
+        }
+    }
+}
+
+impl From<When> for rollout::When {
+    fn from(when: When) -> Self {
+        match when {
+            When::Always => Self::Always,
+            When::Stopped => Self::Stopped,
+            When::Opened(Text(op)) => Self::Opened(op),
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Op {
+    Fenced,
+    Step { kind: StepKind, deed: Deed },
+    Healthy { question: Question, patience_ms: Ms },
+    Runs { question: Question },
+    Verified { question: Question },
+    Gate { name: Text<GateName>, question: Question, patience_ms: Ms, max_age_ms: Ms },
+    Baked { span_ms: Ms },
+    Approved,
+}
+
+impl From<&rollout::Op> for Op {
+    fn from(op: &rollout::Op) -> Self {
+        use rollout::Op as From;
+        match op {
+            From::Fenced => Self::Fenced,
+            From::Step { kind, deed } => Self::Step { kind: (*kind).into(), deed: deed.into() },
+            From::Healthy { question, patience } => {
+                Self::Healthy { question: question.into(), patience_ms: Ms(*patience) }
+            }
+            From::Runs { question } => Self::Runs { question: question.into() },
+            From::Verified { question } => Self::Verified { question: question.into() },
+            From::Gate { name, question, patience, max_age } => Self::Gate {
+                name: Text(name.clone()),
+                question: question.into(),
+                patience_ms: Ms(*patience),
+                max_age_ms: Ms(*max_age),
+            },
+            From::Baked { span } => Self::Baked { span_ms: Ms(*span) },
+            From::Approved => Self::Approved,
+        }
+    }
+}
+
+impl From<Op> for rollout::Op {
+    fn from(op: Op) -> Self {
+        match op {
+            Op::Fenced => Self::Fenced,
+            Op::Step { kind, deed } => Self::Step { kind: kind.into(), deed: deed.into() },
+            Op::Healthy { question, patience_ms: Ms(patience) } => {
+                Self::Healthy { question: question.into(), patience }
+            }
+            Op::Runs { question } => Self::Runs { question: question.into() },
+            Op::Verified { question } => Self::Verified { question: question.into() },
+            Op::Gate {
+                name: Text(name),
+                question,
+                patience_ms: Ms(patience),
+                max_age_ms: Ms(max_age),
+            } => Self::Gate { name, question: question.into(), patience, max_age },
+            Op::Baked { span_ms: Ms(span) } => Self::Baked { span },
+            Op::Approved => Self::Approved,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StepKind {
+    Run,
+    Migrate { idempotent: bool },
+    PostMigrate { idempotent: bool },
+    Finally,
+}
+
+impl From<rollout::StepKind> for StepKind {
+    fn from(kind: rollout::StepKind) -> Self {
+        match kind {
+            rollout::StepKind::Run => Self::Run,
+            rollout::StepKind::Migrate { idempotent } => Self::Migrate { idempotent },
+            rollout::StepKind::PostMigrate { idempotent } => Self::PostMigrate { idempotent },
+            rollout::StepKind::Finally => Self::Finally,
+        }
+    }
+}
+
+impl From<StepKind> for rollout::StepKind {
+    fn from(kind: StepKind) -> Self {
+        match kind {
+            StepKind::Run => Self::Run,
+            StepKind::Migrate { idempotent } => Self::Migrate { idempotent },
+            StepKind::PostMigrate { idempotent } => Self::PostMigrate { idempotent },
+            StepKind::Finally => Self::Finally,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The written form of commands and questions that a plan carries.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model;
+
+use super::text::{Command, Ms};
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Connect {
+    Local {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
+    },
+}
+
+impl From<&model::Connect> for Connect {
+    fn from(connect: &model::Connect) -> Self {
+        match connect {
+            model::Connect::Local { directory } => Self::Local { directory: directory.clone() },
+        }
+    }
+}
+
+impl From<Connect> for model::Connect {
+    fn from(connect: Connect) -> Self {
+        match connect {
+            Connect::Local { directory } => Self::Local { directory },
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deed {
+    argv: Command,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    env: Vec<(String, String)>,
+    timeout_ms: Ms,
+}
+
+impl From<&model::Deed> for Deed {
+    fn from(model::Deed { argv, variables, timeout }: &model::Deed) -> Self {
+        Self { argv: Command(argv.clone()), env: variables.clone(), timeout_ms: Ms(*timeout) }
+    }
+}
+
+impl From<Deed> for model::Deed {
+    fn from(Deed { argv: Command(argv), env, timeout_ms: Ms(timeout) }: Deed) -> Self {
+        Self { argv, variables: env, timeout }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Question {
+    Run {
+        argv: Command,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        env: Vec<(String, String)>,
+        timeout_ms: Ms,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        absent: Option<u8>,
+    },
+    Http {
+        url: String,
+        timeout_ms: Ms,
+    },
+}
+
+impl From<&model::Question> for Question {
+    fn from(question: &model::Question) -> Self {
+        match question {
+            model::Question::Run { argv, variables, timeout, absent } => Self::Run {
+                argv: Command(argv.clone()),
+                env: variables.clone(),
+                timeout_ms: Ms(*timeout),
+                absent: *absent,
+            },
+            model::Question::Http { url, timeout } => {
+                Self::Http { url: url.clone(), timeout_ms: Ms(*timeout) }
+            }
+        }
+    }
+}
+
+impl From<Question> for model::Question {
+    fn from(question: Question) -> Self {
+        match question {
+            Question::Run { argv: Command(argv), env, timeout_ms: Ms(timeout), absent } => {
+                Self::Run { argv, variables: env, timeout, absent }
+            }
+            Question::Http { url, timeout_ms: Ms(timeout) } => Self::Http { url, timeout },
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What is written is read back the same; what was tampered with is refused; old files still load.
+
+mod journal;
+mod properties;
+mod record;
+mod samples;
+mod tampering;

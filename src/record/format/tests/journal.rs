@@ -1,0 +1,67 @@
+//! The journal, line by line.
+
+use expect_test::expect_file;
+
+use super::samples::{entries, id};
+use crate::model::Timestamp;
+use crate::record::format::{decode, encode};
+use crate::rollout::Fact;
+
+/// Written once, by the first version; only lines of new kinds may be added.
+const GOLDEN: &str = include_str!("../../../../tests/golden/journal-v1.jsonl");
+
+#[test]
+fn every_variant_reads_back_as_it_was_written() {
+    for entry in entries() {
+        let (_, kind, body) = encode(&entry);
+        assert!(body.starts_with("{\"v\":1,"), "{body}");
+        assert_eq!(decode(entry.at, kind, &body).unwrap(), entry, "{body}");
+    }
+}
+
+#[test]
+fn a_rollout_has_its_own_stream() {
+    for entry in entries() {
+        let (stream, _, _) = encode(&entry);
+        match entry.fact {
+            Fact::Planned(_) | Fact::Rollout { .. } => {
+                assert_eq!(stream, format!("rollout/{}", id()));
+            }
+            Fact::TookOver { .. }
+            | Fact::Restored { .. }
+            | Fact::Applied { .. }
+            | Fact::Refused { .. }
+            | Fact::Asked { .. }
+            | Fact::Proposed { .. }
+            | Fact::Merged { .. }
+            | Fact::Vetoed { .. }
+            | Fact::Withdrawn { .. }
+            | Fact::Recorded { .. } => assert_eq!(stream, "controller"),
+        }
+    }
+}
+
+#[test]
+fn the_first_version_is_still_written() {
+    let lines: Vec<String> = entries()
+        .iter()
+        .map(|entry| {
+            let (stream, kind, body) = encode(entry);
+            let at = entry.at.0;
+            format!("{{\"at\":{at},\"stream\":\"{stream}\",\"kind\":\"{kind}\",\"body\":{body}}}")
+        })
+        .collect();
+    expect_file!["../../../../tests/golden/journal-v1.jsonl"].assert_eq(&(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn the_first_version_is_still_read() {
+    let mut read = Vec::new();
+    for line in GOLDEN.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let at = Timestamp(value["at"].as_u64().unwrap());
+        let body = value["body"].to_string();
+        read.push(decode(at, value["kind"].as_str().unwrap(), &body).unwrap());
+    }
+    assert_eq!(read, entries());
+}

@@ -1,0 +1,299 @@
+//! One of everything. Each list is checked by a `match` without a catch-all: a new variant stops here.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::{
+    Command, Connect, Deed, EnvironmentName, Epoch, GateName, MigrationVerdict, NodeName,
+    PersonName, Question, Ref, Revision, RolloutId, Scope, ServiceName, Target, Timestamp,
+};
+use crate::rollout::{
+    Batch, Cause, Ending, Entry, Event, Fact, Floor, Lane, Op, OpId, Outcome, Past, Plan, Purpose,
+    Stage, StageKind, StepKind, Task, What, When, Word,
+};
+
+pub(super) const T0: u64 = 1_795_255_200_000;
+
+pub(super) fn at(ms: u64) -> Timestamp {
+    Timestamp(T0 + ms)
+}
+
+pub(super) fn reference(text: &str) -> Ref {
+    Ref::parse(text).unwrap()
+}
+
+pub(super) fn node(text: &str) -> NodeName {
+    NodeName::parse(text).unwrap()
+}
+
+pub(super) fn target() -> Target {
+    Target {
+        service: ServiceName::parse("shop").unwrap(),
+        environment: EnvironmentName::parse("staging").unwrap(),
+    }
+}
+
+pub(super) fn id() -> RolloutId {
+    RolloutId::parse("0123456789ab").unwrap()
+}
+
+pub(super) fn revision(byte: u8) -> Revision {
+    Revision::new([byte; 20])
+}
+
+pub(super) fn op(stage: u32, op: u32) -> OpId {
+    OpId { stage, lane: 0, batch: 0, task: 0, op }
+}
+
+pub(super) fn word() -> Word {
+    Word { by: PersonName::parse("alice").unwrap(), reason: "the \"disk\"\nwas full ü".to_owned() }
+}
+
+pub(super) fn deed(program: &str) -> Deed {
+    Deed {
+        argv: vec![program.to_owned(), "1.4.2".to_owned()],
+        variables: vec![("TOWPATH_REF".to_owned(), "1.4.2".to_owned())],
+        timeout: Duration::from_mins(10),
+    }
+}
+
+pub(super) fn ask() -> Question {
+    Question::Run {
+        argv: vec!["shop-ctl".to_owned(), "version".to_owned()],
+        variables: vec![("TOWPATH_NODE".to_owned(), "web-01".to_owned())],
+        timeout: Duration::from_secs(5),
+        absent: Some(3),
+    }
+}
+
+pub(super) fn get() -> Question {
+    Question::Http { url: "http://web-01:8080/ready".to_owned(), timeout: Duration::from_secs(2) }
+}
+
+pub(super) fn ops() -> Vec<Op> {
+    let step = |kind, program: &str| Op::Step { kind, deed: deed(program) };
+    let all = vec![
+        Op::Fenced,
+        step(StepKind::Run, "install"),
+        step(StepKind::Migrate { idempotent: true }, "migrate"),
+        step(StepKind::PostMigrate { idempotent: false }, "post-migrate"),
+        step(StepKind::Finally, "clean-up"),
+        Op::Healthy { question: get(), patience: Duration::from_mins(1) },
+        Op::Runs { question: ask() },
+        Op::Verified { question: get() },
+        Op::Gate {
+            name: GateName::parse("budget").unwrap(),
+            question: ask(),
+            patience: Duration::from_mins(30),
+            max_age: Duration::from_millis(90_001),
+        },
+        Op::Baked { span: Duration::from_mins(5) },
+        Op::Approved,
+    ];
+    for op in &all {
+        match op {
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => {}
+        }
+    }
+    all
+}
+
+pub(super) fn plan() -> Plan {
+    let task =
+        |node: Option<&str>, when, ops: Vec<Op>| Task { node: node.map(self::node), when, ops };
+    let lane = |name: &str, batches: Vec<Vec<Task>>| Lane {
+        name: name.to_owned(),
+        size: 40,
+        keep: 32,
+        max_failures: 2,
+        batches: batches.into_iter().map(|tasks| Batch { tasks }).collect(),
+    };
+    let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install") }];
+    let fleet = lane(
+        "web",
+        vec![
+            vec![task(Some("web-01"), When::Always, install())],
+            vec![
+                task(Some("web-02"), When::Always, install()),
+                task(Some("web-03"), When::Always, install()),
+            ],
+        ],
+    );
+    let closing = vec![
+        task(Some("web-01"), When::Opened(op(1, 0)), install()),
+        task(None, When::Stopped, vec![]),
+    ];
+    Plan {
+        id: id(),
+        target: target(),
+        purpose: Purpose::Deploy,
+        from: Some(reference("1.4.1")),
+        to: reference("1.4.2"),
+        revision: revision(0xab),
+        epoch: Epoch(T0 << 20 | 7),
+        planned_at: at(0),
+        connect: Connect::Local { directory: Some("/srv/nodes".to_owned()) },
+        nodes: ["web-01", "web-02", "web-03"].map(node).into(),
+        stages: vec![
+            Stage {
+                name: "control".to_owned(),
+                kind: StageKind::Forward,
+                lanes: vec![lane("control", vec![vec![task(None, When::Always, ops())]])],
+            },
+            Stage { name: "fleet".to_owned(), kind: StageKind::Forward, lanes: vec![fleet] },
+            Stage {
+                name: "close".to_owned(),
+                kind: StageKind::Closing,
+                lanes: vec![lane("close", vec![closing])],
+            },
+        ],
+    }
+}
+
+pub(super) fn plans() -> Vec<Plan> {
+    [Purpose::Deploy, Purpose::Rollback, Purpose::Repair, Purpose::Verify]
+        .into_iter()
+        .map(|purpose| match purpose {
+            Purpose::Deploy | Purpose::Repair => Plan { purpose, ..plan() },
+            Purpose::Rollback | Purpose::Verify => {
+                let connect = Connect::Local { directory: None };
+                Plan { purpose, from: None, connect, stages: vec![], ..plan() }
+            }
+        })
+        .collect()
+}
+
+pub(super) fn whats() -> Vec<What> {
+    let outcomes = [
+        Outcome::Done { evidence: "exit 0".to_owned() },
+        Outcome::Failed { why: "exit 1".to_owned() },
+        Outcome::Errored { why: "no route".to_owned(), retry: true },
+        Outcome::Lost { why: "no answer".to_owned() },
+    ];
+    let endings = [Ending::Succeeded, Ending::Partial, Ending::Aborted, Ending::Superseded];
+    let verdicts = [MigrationVerdict::Done, MigrationVerdict::Retry];
+    let causes =
+        [Cause::Aborted { word: word(), now: true }, Cause::Superseded { by: reference("1.4.3") }];
+    let mut all = vec![
+        What::Started { op: op(1, 0), attempt: 2, epoch: Epoch(u64::MAX) },
+        What::Waiting { op: op(0, 5), why: "not ready".to_owned() },
+        What::TakenOver { epoch: Epoch(9) },
+        What::Retried(word()),
+        What::Resumed(word()),
+        What::Excluded { node: node("web-02"), word: word() },
+    ];
+    all.extend(outcomes.map(|outcome| What::Finished { op: op(0, 1), outcome }));
+    all.extend(verdicts.map(|verdict| What::MigrationSettled {
+        op: op(0, 2),
+        verdict,
+        word: word(),
+    }));
+    all.extend(causes.map(|cause| What::Stopping { cause, epoch: Epoch(10) }));
+    all.extend(endings.map(What::Settled));
+    for what in &all {
+        match what {
+            What::Started { .. }
+            | What::Finished { .. }
+            | What::Waiting { .. }
+            | What::TakenOver { .. }
+            | What::Retried(_)
+            | What::Resumed(_)
+            | What::Excluded { .. }
+            | What::MigrationSettled { .. }
+            | What::Stopping { .. }
+            | What::Settled(_) => {}
+        }
+    }
+    all
+}
+
+pub(super) fn commands() -> Vec<Command> {
+    let target = target();
+    let environment = target.environment.clone();
+    let scopes = [
+        Scope::All,
+        Scope::Environment(environment.clone()),
+        Scope::Service(target.service.clone()),
+        Scope::Target(target.clone()),
+    ];
+    let mut all: Vec<Command> =
+        scopes.iter().map(|scope| Command::Unpause { scope: scope.clone() }).collect();
+    let it = || target.clone();
+    all.extend([
+        Command::Pause { scope: Scope::All, until: Some(at(60_000)) },
+        Command::Pause { scope: Scope::Target(it()), until: None },
+        Command::Pin { target: it(), reference: reference("1.4.0") },
+        Command::Unpin { target: it() },
+        Command::Lock { target: it() },
+        Command::Unlock { target: it() },
+        Command::Freeze { environment: environment.clone(), until: at(1) },
+        Command::Thaw { environment },
+        Command::Approve { target: it(), reference: Some(reference("v2")) },
+        Command::Approve { target: it(), reference: None },
+        Command::Promote { target: it(), reference: Some(reference("v2")) },
+        Command::Promote { target: it(), reference: None },
+        Command::Rollback { target: it(), to: Some(reference("v1")) },
+        Command::Rollback { target: it(), to: None },
+        Command::Abort { target: it(), now: false },
+        Command::Retry { target: it() },
+        Command::Resume { target: it() },
+        Command::Exclude { target: it(), node: node("web-01") },
+        Command::Migration { target: it(), verdict: MigrationVerdict::Retry },
+        Command::Confirm { revision: revision(1) },
+        Command::AcceptHead { revision: revision(2) },
+        Command::Nudge,
+    ]);
+    all
+}
+
+pub(super) fn facts() -> Vec<Fact> {
+    let it = target;
+    let (number, reference) = (7, reference("1.4.2"));
+    let past =
+        Past { reference: reference.clone(), rollout: id(), at: at(1), revision: revision(3) };
+    let floor = Floor { reference: reference.clone(), revision: revision(4), at: at(2) };
+    let mut all = vec![
+        Fact::TookOver { epoch: Epoch::first(at(0)) },
+        Fact::Restored { target: it(), past: vec![past.clone(), past], floor: Some(floor) },
+        Fact::Restored { target: it(), past: vec![], floor: None },
+        Fact::Applied { revision: revision(5), mass: Some(BTreeSet::from([it()])) },
+        Fact::Applied { revision: revision(5), mass: None },
+        Fact::Refused { revision: revision(6) },
+        Fact::Proposed {
+            target: it(),
+            number,
+            from: self::reference("1.4.1"),
+            reference: reference.clone(),
+            head: revision(7),
+        },
+        Fact::Merged {
+            target: it(),
+            number,
+            reference: reference.clone(),
+            head: revision(8),
+            evidence: vec!["validate passed".to_owned(), "policy passed".to_owned()],
+        },
+        Fact::Vetoed { target: it(), number, reference, how: "bob closed it".to_owned() },
+        Fact::Withdrawn { target: it(), number, why: "nothing needs it".to_owned() },
+        Fact::Recorded { record: "00000012".to_owned() },
+    ];
+    all.extend(plans().into_iter().map(|plan| Fact::Planned(Box::new(plan))));
+    all.extend(whats().into_iter().map(|what| Fact::Rollout {
+        target: it(),
+        id: id(),
+        event: Event { at: at(3), what },
+    }));
+    all.extend(commands().into_iter().map(|command| Fact::Asked { word: word(), command }));
+    all
+}
+
+pub(super) fn entries() -> Vec<Entry> {
+    (0..).zip(facts()).map(|(ms, fact)| Entry { at: at(ms), fact }).collect()
+}
