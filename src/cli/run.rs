@@ -7,6 +7,7 @@ use crate::api;
 use crate::controller::{News, Service, ServiceError, Setup, StoreError};
 use crate::model::{RolloutId, Target};
 use crate::notify;
+use crate::planner::Hold;
 use crate::record::journal::JournalError;
 use crate::rollout::{Fact, Ledger, Plan, What};
 use crate::settings;
@@ -123,12 +124,14 @@ fn listen_for_signals(
 /// Tells what happens, line by line. Remembers plans, for events only name their place in one.
 pub(super) struct Teller {
     plans: BTreeMap<RolloutId, Plan>,
+    /// What kinds of reasons each target was last said to wait for.
+    told: BTreeMap<Target, Vec<std::mem::Discriminant<Hold>>>,
 }
 
 impl Teller {
     pub(super) fn new(ledger: &Ledger) -> Self {
         let plans = ledger.rollouts.values().map(|it| (it.plan().id.clone(), it.plan().clone()));
-        Self { plans: plans.collect() }
+        Self { plans: plans.collect(), told: BTreeMap::new() }
     }
 
     fn tell(&mut self, news: &News, ui: &Ui) {
@@ -164,8 +167,19 @@ impl Teller {
                 Some((target, line, tone))
             }
             News::Waits(target, holds) => {
-                let first = holds.first()?;
-                let more = match holds.len() {
+                let lasting: Vec<&Hold> = holds.iter().filter(|it| !it.is_passing()).collect();
+                let kinds: Vec<_> = lasting.iter().map(|it| std::mem::discriminant(*it)).collect();
+                let Some(first) = lasting.first() else {
+                    if holds.is_empty() {
+                        self.told.remove(target);
+                    }
+                    return None;
+                };
+                // The same kind of reason in other words is no news.
+                if self.told.insert(target.clone(), kinds.clone()) == Some(kinds) {
+                    return None;
+                }
+                let more = match lasting.len() {
                     1 => String::new(),
                     count => format!(" (and {} more)", count - 1),
                 };

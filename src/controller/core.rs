@@ -174,7 +174,8 @@ impl Core {
         self.settle(&mut turn)?;
         if !turn.entries.is_empty() {
             journal.append(&turn.entries).map_err(Fatal::Journal)?;
-            turn.effects.push(Effect::Tell(turn.entries));
+            // What happened is told before what follows from it.
+            turn.effects.insert(0, Effect::Tell(turn.entries));
         }
         Ok(turn.effects)
     }

@@ -142,6 +142,8 @@ impl Core {
         self.flights.remove(&Flight::Forge(target.clone()));
         match result {
             Ok(()) => {
+                // The base branch has moved; until it was read nothing is decided from the old one.
+                self.seen.base = None;
                 let proposal = self.ledger.history(&target).and_then(|it| it.proposal.clone());
                 if let Some(proposal) = proposal.filter(|it| it.number == number) {
                     let reference = proposal.reference;

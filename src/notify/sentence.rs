@@ -142,7 +142,9 @@ fn place(plan: &Plan, id: OpId) -> String {
 fn doing(plan: &Plan, id: OpId) -> Option<String> {
     Some(match plan.op(id)? {
         Op::Step { kind: StepKind::Run | StepKind::Finally, deed } => {
-            format!("runs {}", deed.argv.first().map_or("", String::as_str))
+            let program = deed.argv.first().map_or("", String::as_str);
+            let name = program.rsplit('/').next().unwrap_or(program);
+            format!("runs {name}")
         }
         Op::Step { kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, .. } => {
             "migrations begin".to_owned()

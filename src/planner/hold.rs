@@ -272,6 +272,14 @@ pub enum Hold {
 }
 
 impl Hold {
+    /// Whether it lifts by itself in a moment, so that nobody need hear of it.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::NotSeen | Self::Rolling { .. } | Self::Checking { .. } | Self::Forge { .. }
+        )
+    }
+
     /// When it lifts by itself, if that is known.
     pub fn lifts_at(&self) -> Option<Timestamp> {
         match self {

@@ -102,6 +102,11 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
             withdraw(it, format!("{} is already wanted in {}", to, target.environment))
         });
     }
+    let Some(base) = world.seen.base.filter(|base| *base == world.snapshot.revision) else {
+        return Promote::Hold(vec![Hold::Forge {
+            why: "the base branch is being read".to_owned(),
+        }]);
+    };
     let wanted = history.wanted.as_ref() == Some(&to);
     let mut holds = policy::standing_holds(target, world);
     holds.extend(not_again(&to, &spec, history, wanted));
@@ -125,11 +130,6 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
             Some(_) | None => Promote::Hold(holds),
         };
     }
-    let Some(base) = world.seen.base.filter(|base| *base == world.snapshot.revision) else {
-        return Promote::Hold(vec![Hold::Forge {
-            why: "the base branch is being read".to_owned(),
-        }]);
-    };
     let Some(request) = open.filter(|it| it.to == to && it.from == *current && it.base == base)
     else {
         let evidence = evidence(rule, &proofs);

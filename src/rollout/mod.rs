@@ -8,7 +8,8 @@ mod state;
 
 pub use event::{Cause, Ending, Event, Outcome, What, Word};
 pub use ledger::{
-    Entry, Fact, Floor, History, Ledger, Mass, Order, Past, Proposal, Settled, Stopped, Unrecorded,
+    Entry, Fact, Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Settled, Stopped,
+    Unrecorded,
 };
 pub use machine::{ERRORS_MAX, Halt, Illegal, Phase, Progress, Rollout, Want};
 pub use plan::{Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};

@@ -114,9 +114,13 @@ struct Answer {
 impl Answer {
     fn complaint(&self) -> String {
         let said = [&self.stderr, &self.stdout].map(|it| one_line(it, QUOTED_MAX));
+        let end = match self.status.code() {
+            Some(code) => format!("exit status {code}"),
+            None => self.status.to_string(),
+        };
         match said.into_iter().find(|it| !it.is_empty()) {
-            None => format!("the probe ended with {}", self.status),
-            Some(said) => format!("the probe ended with {}: {said}", self.status),
+            None => end,
+            Some(said) => format!("{end}: {said}"),
         }
     }
 }

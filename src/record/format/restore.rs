@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::model::{RolloutId, Target};
-use crate::rollout::{Ending, Fact, Floor, Past, Purpose};
+use crate::rollout::{Ending, Fact, Floor, PAST_MAX, Past, Purpose};
 
 use super::summary::{RecordSummary, Recorded};
 
 /// Past refs restored per target; as many as the ledger itself keeps.
-const PAST_MAX: usize = 50;
 
 /// One [`Fact::Restored`] for each target that has a record of a rollout, in order of targets.
 /// The records may come in any order, and more than once.
