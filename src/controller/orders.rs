@@ -335,7 +335,8 @@ impl Core {
             Err(why) => Err(Refusal::NotNow(why)),
             Ok(commit) => {
                 let word = Word { by: ask.by, reason: ask.reason };
-                self.write(ask.command, word.clone(), turn)?;
+                let rollback = Command::Rollback { target: target.clone(), to: Some(to.clone()) };
+                self.write(rollback, word.clone(), turn)?;
                 if !self.ledger.locks.contains_key(target) {
                     self.write(Command::Lock { target: target.clone() }, word, turn)?;
                 }
