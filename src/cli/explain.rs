@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
     let target = Target::new(&args.service, &args.environment);
     let seen = look(&setup, |it| it.service == target.service)?;

@@ -24,6 +24,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
 
+    /// What every verb understands
     #[command(flatten)]
     pub common: Common,
 }
@@ -46,6 +47,7 @@ pub struct Common {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the help of a verb is the documentation of its arguments")]
 pub enum Verb {
     Demo(demo::Args),
     Run(run::Args),

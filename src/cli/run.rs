@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let mut setup = setup(common)?;
     setup.once = args.once;
     setup.limits.check_only = args.check;

@@ -11,6 +11,7 @@ use crate::drivers::forge::{
 };
 use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
 use crate::model::{Ask, Ref, RepoPath, Revision, Target, Timestamp};
+use crate::notify::done_word;
 use crate::observe::{Checks, MergeRequest, State};
 use crate::planner::{Promotion, ending_word};
 use crate::record::format;
@@ -19,7 +20,7 @@ use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer, Refusal};
 
-use super::orders::{done_word, target_of};
+use super::orders::target_of;
 use super::wake::{Effect, Head, Wake};
 
 /// What one worker works with.

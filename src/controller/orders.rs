@@ -1,6 +1,7 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
-use crate::model::{Ask, Command, MigrationVerdict, Ref, Revision, RolloutId, Target};
+use crate::model::{Ask, Command, Ref, Revision, RolloutId, Target};
+use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, What, Word};
 
@@ -404,45 +405,4 @@ fn needs_reason(command: &Command) -> bool {
         | Command::Retry { .. }
         | Command::Nudge => false,
     }
-}
-
-/// What a command has done, in words.
-pub(crate) fn done_word(command: &Command) -> String {
-    match command {
-        Command::Pause { scope, until: None } => format!("{scope} is paused"),
-        Command::Pause { scope, until: Some(until) } => format!("{scope} is paused until {until}"),
-        Command::Unpause { scope } => format!("{scope} is no longer paused"),
-        Command::Pin { target, reference } => format!("{target} stays on {reference}"),
-        Command::Unpin { target } => format!("{target} follows the config again"),
-        Command::Lock { target } => format!("{target} is locked"),
-        Command::Unlock { target } => format!("{target} is no longer locked"),
-        Command::Freeze { environment, until } => format!("{environment} is frozen until {until}"),
-        Command::Thaw { environment } => format!("{environment} is no longer frozen"),
-        Command::Confirm { revision } => format!("commit {} may go on", revision.short()),
-        Command::AcceptHead { revision } => format!("commit {} is accepted", revision.short()),
-        Command::Approve { target, reference } => {
-            format!("{} approved for {target}", named(reference.as_ref()))
-        }
-        Command::Promote { target, reference } => {
-            format!("promotion of {} to {target} asked for", named(reference.as_ref()))
-        }
-        Command::Rollback { target, to } => {
-            format!("{target} rolled back to {}", named(to.as_ref()))
-        }
-        Command::Abort { target, .. } => format!("rollout at {target} aborted"),
-        Command::Retry { target } => format!("rollout at {target} tried again"),
-        Command::Resume { target } => format!("rollout at {target} resumed"),
-        Command::Exclude { target, node } => format!("{node} left out of the rollout at {target}"),
-        Command::Migration { target, verdict: MigrationVerdict::Done } => {
-            format!("interrupted migration at {target} said to be done")
-        }
-        Command::Migration { target, verdict: MigrationVerdict::Retry } => {
-            format!("interrupted migration at {target} to be run again")
-        }
-        Command::Nudge => "looked".to_owned(),
-    }
-}
-
-fn named(reference: Option<&Ref>) -> &str {
-    reference.map_or("whatever waits", Ref::as_str)
 }

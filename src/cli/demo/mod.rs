@@ -63,7 +63,7 @@ enum Cue {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
     let stage = |why: String| Failure::new(Kind::Error, format!("preparing the demo: {why}"));
     let executable = std::env::current_exe().map_err(|error| Failure::of(Kind::Error, &error))?;
     if !ui.json {
