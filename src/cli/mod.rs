@@ -1,5 +1,19 @@
 //! The command line: one file per verb. Results go to stdout, the story to stderr, all through [`Ui`].
 
+mod init;
+mod validate;
+mod edit;
+mod schema;
+mod mr;
+mod log;
+mod audit;
+pub mod at;
+mod completions;
+
+pub mod source;
+pub mod person;
+mod entry;
+mod lines;
 mod ui;
 
 mod failure;
@@ -7,7 +21,7 @@ mod failure;
 use clap::{Parser, Subcommand};
 
 pub use failure::{Failure, Kind};
-pub use ui::Ui;
+pub use ui::{Tone, Ui};
 
 /// From a config change to a proven, promoted rollout.
 #[derive(Debug, Parser)]
@@ -39,12 +53,30 @@ pub struct Common {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {}
+pub enum Verb {
+    Init(init::Args),
+    Validate(validate::Args),
+    Edit(edit::Args),
+    Schema(schema::Args),
+    Mr(mr::Args),
+    Log(log::Args),
+    Audit(audit::Args),
+    Completions(completions::Args),
+}
 
 /// Runs what was asked; the answer is the exit status.
 pub fn run(cli: Cli, ui: &Ui) -> u8 {
-    let Cli { verb, common: _ } = cli;
-    let result: Result<u8, Failure> = match verb {};
+    let Cli { verb, common } = cli;
+    let result: Result<u8, Failure> = match verb {
+        Verb::Init(args) => init::run(&args, &common, ui),
+        Verb::Validate(args) => validate::run(&args, &common, ui),
+        Verb::Edit(args) => edit::run(&args, &common, ui),
+        Verb::Schema(args) => schema::run(&args, &common, ui),
+        Verb::Mr(args) => mr::run(&args, &common, ui),
+        Verb::Log(args) => log::run(&args, &common, ui),
+        Verb::Audit(args) => audit::run(&args, &common, ui),
+        Verb::Completions(args) => completions::run(&args, &common, ui),
+    };
     match result {
         Ok(status) => status,
         Err(failure) => {
