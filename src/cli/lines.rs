@@ -9,17 +9,17 @@ const SHOWN_MAX: usize = 12;
 
 /// Where two texts differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub(super) struct Difference {
     /// The first line that differs, from 1.
-    pub line: usize,
+    pub(super) line: usize,
     /// The lines that were there.
-    pub before: Vec<String>,
+    pub(super) before: Vec<String>,
     /// The lines that are there now.
-    pub after: Vec<String>,
+    pub(super) after: Vec<String>,
 }
 
 /// Finds it; `None` if there is no difference.
-pub fn difference(before: &[u8], after: &[u8]) -> Option<Difference> {
+pub(super) fn difference(before: &[u8], after: &[u8]) -> Option<Difference> {
     if before == after {
         return None;
     }
@@ -46,7 +46,7 @@ pub fn difference(before: &[u8], after: &[u8]) -> Option<Difference> {
 
 impl Difference {
     /// Shows it under the name of its file.
-    pub fn show(&self, file: &str, ui: &Ui) {
+    pub(super) fn show(&self, file: &str, ui: &Ui) {
         let Self { line, before, after } = self;
         ui.result(ui.paint(Tone::Strong, format_args!("{}:{line}", text::visible(file))));
         for line in before {

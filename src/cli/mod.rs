@@ -1,14 +1,14 @@
 //! The command line: one file per verb. Results go to stdout, the story to stderr, all through [`Ui`].
 
-mod init;
-mod validate;
-mod edit;
-mod schema;
-mod mr;
-mod log;
-mod audit;
+pub mod init;
+pub mod validate;
+pub mod edit;
+pub mod schema;
+pub mod mr;
+pub mod log;
+pub mod audit;
 pub mod at;
-mod completions;
+pub mod completions;
 
 pub mod source;
 pub mod person;
@@ -31,6 +31,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
 
+    /// What every verb understands
     #[command(flatten)]
     pub common: Common,
 }
@@ -52,6 +53,7 @@ pub struct Common {
 }
 
 /// The verbs.
+#[expect(missing_docs, reason = "each says what it does in its own file, for --help too")]
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Init(init::Args),

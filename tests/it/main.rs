@@ -5,3 +5,10 @@ mod journal;
 mod local_driver;
 mod local_driver_crashes;
 mod local_driver_ends;
+
+mod cli;
+mod cli_edit;
+mod cli_history;
+mod cli_init;
+mod cli_mr;
+mod cli_validate;
