@@ -3,7 +3,7 @@
 use crate::record::audit::{Audited, audit};
 use crate::record::history::Entered;
 
-use super::entry::{brief, json, of_history, time, what, whose};
+use super::entry::{brief, count, json, of_history, time, what, whose};
 use super::{Common, Failure, Tone, Ui, source};
 
 /// Check the records: none changed, none removed, none out of order
@@ -46,17 +46,14 @@ pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
                 ));
             }
         }
-        let records = format!("{} records", all.len());
-        match problems {
-            _ if all.is_empty() => {
-                ui.story(format_args!("nothing has been recorded in {} yet", source.name()));
-            }
-            0 => ui.story(format_args!("{records}, {}", ui.paint(Tone::Good, "no problems"))),
-            1 => ui.story(format_args!("{records}, {}", ui.paint(Tone::Bad, "1 problem"))),
-            more => {
-                let more = format!("{more} problems");
-                ui.story(format_args!("{records}, {}", ui.paint(Tone::Bad, more)));
-            }
+        let records = count(all.len(), "record");
+        if all.is_empty() {
+            ui.story(format_args!("nothing has been recorded in {} yet", source.name()));
+        } else if problems == 0 {
+            ui.story(format_args!("{records}, {}", ui.paint(Tone::Good, "no problems")));
+        } else {
+            let problems = count(problems, "problem");
+            ui.story(format_args!("{records}, {}", ui.paint(Tone::Bad, problems)));
         }
     }
     Ok(u8::from(problems > 0))

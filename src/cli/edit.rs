@@ -61,7 +61,10 @@ pub fn run(args: &Args, _common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 fn refused(name: &str, refusal: &Refusal) -> Failure {
-    let error = format!("{} is left as it is: {refusal}", text::visible(name));
+    let error = match refusal {
+        Refusal::UnknownFormat { .. } => refusal.to_string(),
+        refusal => format!("{} is left as it is: {refusal}", text::visible(name)),
+    };
     Failure::new(Kind::BadInput, error).hint(refusal.hint())
 }
 

@@ -42,6 +42,12 @@ pub(super) fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, Failur
     u64::try_from(zoned.timestamp().as_millisecond()).map(Timestamp).map_err(|_| bad())
 }
 
+/// A number of things, such as `3 files`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
+}
+
 /// What a record is about, in two or three words.
 pub(super) fn what(record: &Record) -> String {
     match &record.subject {

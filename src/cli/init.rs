@@ -111,16 +111,14 @@ fn fill(dir: &Path) -> Result<(), Failure> {
     let branch = Branch::parse("main").map_err(|error| ours(&error))?;
     let program = Program::default();
     let (bare, clone) = (dir.join(BARE), dir.join(CLONE));
-    let author = program.identity(dir);
-    let known = author.is_some();
-    let author = match author {
+    let author = match program.identity(dir) {
         Some(author) => author,
         None => login().map_or_else(|_| Identity::towpath(), |name| Identity::person(&name)),
     };
     Repository::init_bare(&bare, &branch).map_err(|error| of_git(&error))?;
     first_commit(&bare, &branch, &author)?;
     program.clone_beside(dir, BARE, CLONE).map_err(|error| of_git(&error))?;
-    if !known {
+    if program.identity(&clone).is_none() {
         // Or git would refuse the first commit.
         program.set_identity(&clone, &author).map_err(|error| of_git(&error))?;
     }
@@ -153,7 +151,7 @@ fn first_commit(bare: &Path, branch: &Branch, author: &Identity) -> Result<(), F
 }
 
 fn tell(dir: &Path, ui: &Ui) {
-    let dir = dir.display();
+    let (clone, dir) = (quoted(&dir.join(CLONE)), quoted(dir));
     let strong = |text: String| ui.paint(Tone::Strong, text);
     ui.result(format_args!("{dir} is ready:"));
     ui.table(
@@ -171,7 +169,18 @@ fn tell(dir: &Path, ui: &Ui) {
     ui.result(strong(format!("  cd {dir} && towpath run")));
     ui.result("");
     ui.result("Then, in another terminal, release 1.1.0 to staging and watch it travel:");
-    ui.result(strong(format!("  cd {dir}/{CLONE}")));
+    ui.result(strong(format!("  cd {clone}")));
     ui.result(strong("  towpath edit services/hello.yaml /targets/staging/ref 1.1.0".to_owned()));
     ui.result(strong("  git commit -am 'hello 1.1.0 to staging' && git push".to_owned()));
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    if text.starts_with(|c| c != '-') && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    let text = text.replace('\'', r"'\''");
+    format!("'{text}'")
 }

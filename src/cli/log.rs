@@ -24,8 +24,9 @@ pub struct Args {
     environment: Option<EnvironmentName>,
 
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 
     #[command(flatten)]
     at: source::At,
@@ -38,24 +39,31 @@ const WHY_CHARS: usize = 72;
 pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Args { service, environment, limit, at } = args;
     let source = at.open(common)?;
+    let limit = *limit as usize;
     let of = match (service, environment) {
         (None, _) => Of::All,
         (Some(service), None) => Of::Service(service.clone()),
         (Some(service), Some(environment)) => Of::Target(Target::new(service, environment)),
     };
     let mut found =
-        history::log(&source.repository, &of, *limit).map_err(|error| of_history(&error))?;
-    found.truncate(*limit);
+        history::log(&source.repository, &of, limit).map_err(|error| of_history(&error))?;
+    found.truncate(limit);
     if ui.json {
         found.iter().for_each(|it| ui.result_json(&json(it)));
     } else if found.is_empty() {
-        ui.story(format_args!("nothing has been recorded in {} yet", source.name()));
+        let whose = match &of {
+            Of::All => String::new(),
+            Of::Service(it) => format!(" for {it}"),
+            Of::Environment(it) => format!(" in {it}"),
+            Of::Target(it) => format!(" for {it}"),
+        };
+        ui.story(format_args!("nothing has been recorded{whose} in {} yet", source.name()));
     } else {
         let head = ["TIME (UTC)", "TARGET", "WHAT", "RESULT", "BY", "WHY"];
         let mut rows = vec![head.map(|it| (Tone::Faint, it.to_owned())).to_vec()];
         rows.extend(found.iter().map(row));
         ui.table(&rows);
-        if found.len() == *limit {
+        if found.len() == limit {
             ui.story(format_args!("the last {limit}; --limit N shows more"));
         }
     }

@@ -67,8 +67,9 @@ impl Source {
         Self::at(Location::local(path), branch, PathBuf::new())
     }
 
-    /// The merge requests of this repository.
+    /// The merge requests against the branch, which must be there.
     pub fn forge(&self) -> Result<LocalForge, Failure> {
+        self.repository.head(&self.branch).map_err(|error| of_git(&error))?;
         let repository = Repository::open(&self.location, &self.mirrors, Program::default());
         let repository = repository.map_err(|error| of_git(&error))?;
         Ok(LocalForge::new(repository, self.branch.clone(), Identity::towpath()))
@@ -111,8 +112,11 @@ pub fn of_git(error: &git::Error) -> Failure {
     };
     let failure = Failure::of(kind, error);
     match (error, error.hint()) {
-        (git::Error::Open { source, .. }, _) if source.code() == git2::ErrorCode::NotFound => {
-            failure.hint("give the path of a bare repository, or of a clone's top directory")
+        (git::Error::Open { source, location }, _)
+            if source.code() == git2::ErrorCode::NotFound =>
+        {
+            Failure::new(kind, format!("there is no git repository at {location}"))
+                .hint("give the path of a bare repository, or of a clone's top directory")
         }
         (_, Some(hint)) => failure.hint(hint),
         (_, None) => failure,

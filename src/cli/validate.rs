@@ -10,6 +10,7 @@ use crate::controller::changes_between;
 use crate::model::Revision;
 use crate::text::{self, Severity};
 
+use super::entry::count;
 use super::source::{Source, of_git};
 use super::{Common, Failure, Kind, Tone, Ui};
 
@@ -39,12 +40,20 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args, _common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Args { dir, revision, repository } = args;
-    let (files, revision) = match revision {
-        None => (directory::read(dir)?, Revision::new([0; 20])),
-        Some(revision) => commit(repository.as_ref().unwrap_or(dir), revision)?,
+    let (files, unread, revision) = match revision {
+        None => {
+            let (files, unread) = directory::read(dir)?;
+            (files, unread, Revision::new([0; 20]))
+        }
+        Some(revision) => {
+            let (files, revision) = commit(repository.as_ref().unwrap_or(dir), revision)?;
+            (files, Vec::new(), revision)
+        }
     };
     let loaded = Loaded::load(revision, files.iter().cloned());
-    let findings = loaded.findings();
+    let mut findings = loaded.findings();
+    findings.extend(unread);
+    findings.sort_by(|a, b| a.diagnostic.file.cmp(&b.diagnostic.file));
     if ui.json {
         findings.iter().for_each(|it| ui.result_json(&json(it)));
     } else {
@@ -115,11 +124,6 @@ fn summary(findings: &[Finding], files: usize, targets: usize, ui: &Ui) {
         let found = said.join(" and ");
         ui.story(format_args!("{found} in {}; {read}", count(names.len(), "file")));
     }
-}
-
-fn count(number: usize, what: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{s}")
 }
 
 fn json(finding: &Finding) -> serde_json::Value {

@@ -53,34 +53,46 @@ const REPOSITORY: [&str; 2] = ["--repository", "config.git"];
 fn the_log_is_newest_first() {
     let world = world();
     let log = |args: &[&str], want| world.check(&[&["log"], args, &REPOSITORY].concat(), &want);
-    log(&[], expect![[r#"
+    log(
+        &[],
+        expect![[r#"
         TIME (UTC)           TARGET           WHAT                   RESULT                BY   WHY
         2026-11-21 10:04:00  shop/production  rollout 1.4.1 → 1.4.2  failed                ada  because of ticket 4
         2026-11-21 10:03:00  all              word                   paused everything     ada  because of ticket 3
         2026-11-21 10:02:00  shop/production  promotion              1.4.2 promoted by !3  ada  because of ticket 2
         2026-11-21 10:01:00  shop/staging     rollout 1.4.1 → 1.4.2  succeeded             ada  because of ticket 1
         status 0
-    "#]]);
-    log(&["shop", "staging"], expect![[r#"
+    "#]],
+    );
+    log(
+        &["shop", "staging"],
+        expect![[r#"
         TIME (UTC)           TARGET        WHAT                   RESULT             BY   WHY
         2026-11-21 10:03:00  all           word                   paused everything  ada  because of ticket 3
         2026-11-21 10:01:00  shop/staging  rollout 1.4.1 → 1.4.2  succeeded          ada  because of ticket 1
         status 0
-    "#]]);
-    log(&["--limit", "1"], expect![[r#"
+    "#]],
+    );
+    log(
+        &["--limit", "1"],
+        expect![[r#"
         TIME (UTC)           TARGET           WHAT                   RESULT  BY   WHY
         2026-11-21 10:04:00  shop/production  rollout 1.4.1 → 1.4.2  failed  ada  because of ticket 4
         ----
         the last 1; --limit N shows more
         status 0
-    "#]]);
-    log(&["Shop"], expect![[r#"
+    "#]],
+    );
+    log(
+        &["Shop"],
+        expect![[r#"
         ----
         error: invalid value 'Shop' for '[SERVICE]': `Shop` is not a valid service name: use 1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit
 
         For more information, try '--help'.
         status 64
-    "#]]);
+    "#]],
+    );
     let told = world.json(&[&["log", "--json"], &REPOSITORY[..]].concat(), 0);
     assert_eq!(told.len(), 4);
     assert_eq!((&told[0]["kind"], &told[0]["to"]), (&"rollout".into(), &"1.4.2".into()));
@@ -138,16 +150,22 @@ fn the_audit_finds_what_was_changed() {
 fn nothing_recorded_is_no_error() {
     let world = World::new();
     drop(world.repository(&[("towpath.yaml", "version: 1\n")]));
-    world.check(&[&["log"], &REPOSITORY[..]].concat(), &expect![[r#"
+    world.check(
+        &[&["log"], &REPOSITORY[..]].concat(),
+        &expect![[r#"
         ----
         nothing has been recorded in config.git yet
         status 0
-    "#]]);
-    world.check(&[&["audit"], &REPOSITORY[..]].concat(), &expect![[r#"
+    "#]],
+    );
+    world.check(
+        &[&["audit"], &REPOSITORY[..]].concat(),
+        &expect![[r#"
         ----
         nothing has been recorded in config.git yet
         status 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -72,11 +72,14 @@ fn push(world: &World, branch: &str) {
 #[test]
 fn from_the_list_to_the_merge() {
     let world = world();
-    world.check(&["mr", "list"], &expect![[r#"
+    world.check(
+        &["mr", "list"],
+        &expect![[r#"
         ----
         no open merge requests in HERE/config.git
         status 0
-    "#]]);
+    "#]],
+    );
     let staging = propose(&world, "staging", "2");
     let production = propose(&world, "production", "1.5.0");
     report(&world, &production, Verdict::Pass);
@@ -93,7 +96,7 @@ fn from_the_list_to_the_merge() {
         target  shop/production
         moves   1 → 1.5.0
         state   open
-        opened   TIME
+        opened  TIME
         branch  towpath/shop/production at HEAD
         checks  green
           validate: fine
@@ -105,34 +108,45 @@ fn from_the_list_to_the_merge() {
         services/shop.yaml:3
         -  production: { ref: '1' } # careful
         +  production: { ref: '1.5.0' } # careful
-    "#]].assert_eq(
-        &shown.replace(opened, "opened   TIME").replace(&production.head.short(), "HEAD"),
-    );
+    "#]]
+    .assert_eq(&shown.replace(opened, "opened  TIME").replace(&production.head.short(), "HEAD"));
     let told = world.json(&["mr", "list", "--json"], 0);
     assert_eq!((&told[0]["number"], &told[0]["verdict"]), (&2.into(), &"green".into()));
     assert_eq!(world.json(&["mr", "show", "1", "--json"], 0)[0]["state"]["is"], "open");
 
-    world.check(&["mr", "merge", "1", "--by", "ada"], &expect![[r#"
+    world.check(
+        &["mr", "merge", "1", "--by", "ada"],
+        &expect![[r#"
         ----
         error: !1 is not merged: the plan is empty
         help: see `towpath mr show 1`
         status 1
-    "#]]);
-    world.check(&["mr", "merge", "2", "--by", "ada"], &expect![[r#"
+    "#]],
+    );
+    world.check(
+        &["mr", "merge", "2", "--by", "ada"],
+        &expect![[r#"
         !2 is merged: shop/production goes from 1 to 1.5.0 (commit COMMIT)
         status 0
-    "#]]);
+    "#]],
+    );
     assert_eq!(base(&world), production.head);
-    world.check(&["mr", "merge", "2", "--by", "ada"], &expect![[r#"
+    world.check(
+        &["mr", "merge", "2", "--by", "ada"],
+        &expect![[r#"
         !2 is merged already: shop/production goes from 1 to 1.5.0 (commit COMMIT)
         status 0
-    "#]]);
-    world.check(&["mr", "close", "2", "--by", "ada", "--reason", "late"], &expect![[r#"
+    "#]],
+    );
+    world.check(
+        &["mr", "close", "2", "--by", "ada", "--reason", "late"],
+        &expect![[r#"
         ----
         error: !2 is not closed: it is merged already
         help: to undo it: towpath rollback shop production --reason …
         status 1
-    "#]]);
+    "#]],
+    );
     assert_eq!(world.json(&["mr", "list", "--all", "--json"], 0).len(), 2);
     let told = world.json(&["mr", "show", "2", "--json"], 0);
     assert_eq!(
@@ -145,27 +159,36 @@ fn from_the_list_to_the_merge() {
 fn only_what_was_checked_is_merged() {
     let world = world();
     let mr = propose(&world, "staging", "2");
-    world.check(&["mr", "merge", "1", "--by", "ada"], &expect![[r#"
+    world.check(
+        &["mr", "merge", "1", "--by", "ada"],
+        &expect![[r#"
         ----
         error: !1 is not merged: no checks have been reported
         help: a running controller checks it again; then merge it
         status 75
-    "#]]);
+    "#]],
+    );
     report(&world, &mr, Verdict::Pass);
     push(&world, "main");
-    world.check(&["mr", "merge", "1", "--by", "ada"], &expect![[r#"
+    world.check(
+        &["mr", "merge", "1", "--by", "ada"],
+        &expect![[r#"
         ----
         error: !1 is not merged: main has moved to COMMIT since the checks
         help: a running controller checks it again; then merge it
         status 75
-    "#]]);
+    "#]],
+    );
     push(&world, "towpath/shop/staging");
-    world.check(&["mr", "merge", "1", "--by", "ada"], &expect![[r#"
+    world.check(
+        &["mr", "merge", "1", "--by", "ada"],
+        &expect![[r#"
         ----
         error: !1 is not merged: its branch has moved to COMMIT since the checks
         help: a running controller checks it again; then merge it
         status 75
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -173,12 +196,15 @@ fn closing_is_a_veto_with_a_reason() {
     let world = world();
     propose(&world, "staging", "2");
     assert_eq!(world.towpath(&["mr", "close", "1", "--by", "ada"]).status, 64);
-    world.check(&["mr", "close", "1", "--by", "ada", "--reason", " "], &expect![[r#"
+    world.check(
+        &["mr", "close", "1", "--by", "ada", "--reason", " "],
+        &expect![[r#"
         ----
         error: closing needs a reason
         help: say --reason "…"; it goes into the record
         status 64
-    "#]]);
+    "#]],
+    );
     world.check(&["mr", "close", "1", "--by", "a b", "--reason", "x"], &expect![[r#"
         ----
         error: invalid value 'a b' for '--by <NAME>': `a b` is not a valid person name: use 1 to 253 of a-z, A-Z, 0-9, `-`, `_` and single dots, beginning with a letter or digit
@@ -186,25 +212,37 @@ fn closing_is_a_veto_with_a_reason() {
         For more information, try '--help'.
         status 64
     "#]]);
-    world.check(&["mr", "close", "1", "--by", "ada", "--reason", "slow queries"], &expect![[r#"
+    world.check(
+        &["mr", "close", "1", "--by", "ada", "--reason", "slow queries"],
+        &expect![[r#"
         !1 is closed: 2 does not go to shop/staging
         status 0
-    "#]]);
-    world.check(&["mr", "close", "1", "--by", "ada", "--reason", "again"], &expect![[r#"
+    "#]],
+    );
+    world.check(
+        &["mr", "close", "1", "--by", "ada", "--reason", "again"],
+        &expect![[r#"
         !1 is closed already: 2 does not go to shop/staging
         status 0
-    "#]]);
-    world.check(&["mr", "merge", "1", "--by", "ada"], &expect![[r#"
+    "#]],
+    );
+    world.check(
+        &["mr", "merge", "1", "--by", "ada"],
+        &expect![[r#"
         ----
         error: !1 is not merged: ada closed it: slow queries
         help: `towpath promote shop staging --reason …` proposes it again
         status 1
-    "#]]);
-    world.check(&["mr", "list"], &expect![[r#"
+    "#]],
+    );
+    world.check(
+        &["mr", "list"],
+        &expect![[r#"
         ----
         no open merge requests in HERE/config.git
         status 0
-    "#]]);
+    "#]],
+    );
     // A later one for the same target; the earlier is still told of.
     propose(&world, "staging", "3");
     assert_eq!(world.json(&["mr", "list", "--json"], 0).len(), 1);
@@ -214,27 +252,35 @@ fn closing_is_a_veto_with_a_reason() {
 #[test]
 fn mistakes_name_the_place_and_the_remedy() {
     let world = world();
-    world.check(&["mr", "show", "7"], &expect![[r#"
+    world.check(
+        &["mr", "show", "7"],
+        &expect![[r#"
         ----
         error: there is no merge request 7
         help: `towpath mr list --all` shows all there are
         status 1
-    "#]]);
+    "#]],
+    );
     assert_eq!(world.towpath(&["mr", "show", "seven"]).status, 64);
     world.check(&["mr", "list", "--repository", "nowhere"], &expect![[r#"
         ----
-        error: opening the repository nowhere: failed to resolve path 'nowhere': No such file or directory; class=Os (2); code=NotFound (-3)
+        error: there is no git repository at nowhere
         help: give the path of a bare repository, or of a clone's top directory
         status 1
     "#]]);
-    world.check(&["mr", "list", "--settings", "nowhere.toml"], &expect![[r#"
+    world.check(
+        &["mr", "list", "--settings", "nowhere.toml"],
+        &expect![[r#"
         ----
         error: reading nowhere.toml: No such file or directory (os error 2)
         help: go to the directory of towpath.toml, or say --settings FILE or --repository PATH
         status 1
-    "#]]);
+    "#]],
+    );
     world.write("bad.toml", "[repository]\nurl = \"config.git\"\nbranhc = \"x\"\n");
-    world.check(&["mr", "list", "--settings", "bad.toml"], &expect![[r#"
+    world.check(
+        &["mr", "list", "--settings", "bad.toml"],
+        &expect![[r#"
         ----
         error: bad.toml: TOML parse error at line 3, column 1
           |
@@ -242,10 +288,15 @@ fn mistakes_name_the_place_and_the_remedy() {
           | ^^^^^^
         unknown field `branhc`, expected one of `url`, `branch`, `poll`
         status 65
-    "#]]);
-    world.check(&["mr", "list", "--branch", "gone"], &expect![[r#"
-        ----
-        no open merge requests in HERE/config.git
-        status 0
-    "#]]);
+    "#]],
+    );
+    world.check(
+        &["mr", "list", "--branch", "gone"],
+        &expect![[r#"
+            ----
+            error: there is no branch gone
+            help: push the branch, or correct `branch` in towpath.toml
+            status 1
+        "#]],
+    );
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::config::{Change, Content};
+use crate::config::{Change, Content, Finding};
 use crate::git::{FILE_BYTES_MAX, Look, is_config};
+use crate::text::Diagnostic;
 
 use super::super::{Failure, Kind};
 use super::ROOT;
@@ -21,9 +22,10 @@ const DEPTH_MAX: usize = 32;
 /// Most bytes in all; as in git.
 const BYTES_MAX: usize = 512 << 20;
 
-/// Everything that the config reader wants of a directory, in order of paths.
-pub(super) fn read(dir: &Path) -> Result<Vec<Change>, Failure> {
-    let mut walk = Walk { files: Vec::new(), entries: 0, bytes: 0 };
+/// Everything that the config reader wants of a directory, in order of paths, and what could not be
+/// read.
+pub(super) fn read(dir: &Path) -> Result<(Vec<Change>, Vec<Finding>), Failure> {
+    let mut walk = Walk { files: Vec::new(), unread: Vec::new(), entries: 0, bytes: 0 };
     match fs::metadata(dir) {
         Ok(found) if found.is_dir() => walk.folder(dir, "", 0)?,
         Ok(_) => {
@@ -32,17 +34,21 @@ pub(super) fn read(dir: &Path) -> Result<Vec<Change>, Failure> {
         }
         Err(error) => return Err(unreadable(dir, &error)),
     }
-    if !walk.files.iter().any(|it| it.path == ROOT) {
+    let Walk { mut files, unread, .. } = walk;
+    let there = files.iter().any(|it| it.path == ROOT)
+        || unread.iter().any(|it| it.diagnostic.file == ROOT);
+    if !there {
         let error = format!("there is no {ROOT} in {}", dir.display());
         return Err(Failure::new(Kind::BadInput, error)
             .hint("name the directory that has one, or make a config with `towpath init DIR`"));
     }
-    walk.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(walk.files)
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok((files, unread))
 }
 
 struct Walk {
     files: Vec<Change>,
+    unread: Vec<Finding>,
     entries: usize,
     bytes: usize,
 }
@@ -74,14 +80,13 @@ impl Walk {
             } else if is_config(Look::File(&path))
                 || (kind.is_symlink() && hides(&entry.path(), &path))
             {
-                let content = if !utf8 {
-                    Content::BadPath
+                if !utf8 {
+                    self.push(shown(prefix, name.as_bytes()), Content::BadPath);
                 } else if kind.is_symlink() {
-                    Content::Symlink
+                    self.push(path, Content::Symlink);
                 } else {
-                    self.file(&entry.path())?
-                };
-                self.push(if utf8 { path } else { shown(prefix, name.as_bytes()) }, content);
+                    self.file(&entry.path(), path)?;
+                }
             }
         }
         Ok(())
@@ -92,32 +97,47 @@ impl Walk {
     }
 
     /// Reads a file that was no link a moment ago; if it is one now, it is not followed. What is no
-    /// regular file could keep us waiting for ever.
-    fn file(&mut self, path: &Path) -> Result<Content, Failure> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(file) => fs::File::from(file),
-            Err(rustix::io::Errno::LOOP) => return Ok(Content::Symlink),
-            Err(error) => return Err(unreadable(path, &error.into())),
+    /// regular file could keep us waiting for ever. One that cannot be read is told of like a mistake.
+    fn file(&mut self, at: &Path, path: String) -> Result<(), Failure> {
+        let content = match content(at) {
+            Ok(content) => content,
+            Err(why) => {
+                let message = format!("this cannot be read: {why}");
+                let diagnostic = Diagnostic::error(&path, "unreadable", message);
+                self.unread.push(Finding { diagnostic, position: None });
+                return Ok(());
+            }
         };
-        let failed = |error: io::Error| unreadable(path, &error);
-        let found = file.metadata().map_err(failed)?;
-        if !found.is_file() {
-            let error = format!("{} is no regular file", path.display());
-            return Err(Failure::new(Kind::BadInput, error).hint("remove it"));
+        if let Content::Bytes(bytes) = &content {
+            self.bytes += bytes.len();
         }
-        let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() > FILE_BYTES_MAX {
-            return Ok(Content::TooLarge { size: found.len().max(bytes.len() as u64) });
-        }
-        self.bytes += bytes.len();
         if self.bytes > BYTES_MAX {
             let error = format!("the files have more than {} MiB", BYTES_MAX >> 20);
             return Err(Failure::new(Kind::Error, error));
         }
-        Ok(Content::Bytes(bytes))
+        self.push(path, content);
+        Ok(())
     }
+}
+
+fn content(path: &Path) -> Result<Content, String> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => fs::File::from(file),
+        Err(rustix::io::Errno::LOOP) => return Ok(Content::Symlink),
+        Err(error) => return Err(error.to_string()),
+    };
+    let failed = |error: io::Error| error.to_string();
+    let found = file.metadata().map_err(failed)?;
+    if !found.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Ok(Content::TooLarge { size: found.len().max(bytes.len() as u64) });
+    }
+    Ok(Content::Bytes(bytes))
 }
 
 /// Whether a link stands where a folder of ours would. It is asked after, not entered.
