@@ -25,7 +25,9 @@ pub fn run(
             && environment.is_none_or(|it| *it == target.environment)
     });
     if ui.json {
-        targets.iter().for_each(|(target, state)| ui.result_json(&json(target, state)));
+        for (target, state) in &targets {
+            ui.result_json(&json(target, state));
+        }
         return Ok(0);
     }
     if targets.is_empty() {

@@ -27,7 +27,9 @@ pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let all = audit(&source.repository).map_err(|error| of_history(&error))?;
     let problems: usize = all.iter().map(|it| it.problems.len()).sum();
     if ui.json {
-        all.iter().for_each(|it| ui.result_json(&entry(it)));
+        for it in &all {
+            ui.result_json(&entry(it));
+        }
     } else {
         let mut rows = Vec::new();
         if !all.is_empty() {

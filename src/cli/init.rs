@@ -79,13 +79,13 @@ fn make_directory(dir: &Path) -> Result<Made, Failure> {
         Failure::new(Kind::Error, format!("making {}: {error}", dir.display()))
     };
     match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(Made::Before),
-            Some(_) => {
-                let error = format!("{} is not empty; nothing was changed", dir.display());
-                Err(Failure::new(Kind::Error, error).hint("name a new directory"))
+        Ok(mut entries) => {
+            if entries.next().is_none() {
+                return Ok(Made::Before);
             }
-        },
+            let error = format!("{} is not empty; nothing was changed", dir.display());
+            Err(Failure::new(Kind::Error, error).hint("name a new directory"))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             fs::create_dir_all(dir).map_err(|error| failed(&error))?;
             Ok(Made::Now)
@@ -100,9 +100,8 @@ fn undo(dir: &Path, made: Made) {
         let _ = fs::remove_dir_all(dir.join(name));
     }
     let _ = fs::remove_file(dir.join(SETTINGS));
-    match made {
-        Made::Now => drop(fs::remove_dir(dir)),
-        Made::Before => {}
+    if let Made::Now = made {
+        let _ = fs::remove_dir(dir);
     }
 }
 
@@ -151,7 +150,10 @@ fn first_commit(bare: &Path, branch: &Branch, author: &Identity) -> Result<(), F
 }
 
 fn tell(dir: &Path, ui: &Ui) {
-    let (clone, dir) = (quoted(&dir.join(CLONE)), quoted(dir));
+    let here = dir == Path::new(".");
+    let clone = if here { CLONE.to_owned() } else { quoted(&dir.join(CLONE)) };
+    let go = if here { String::new() } else { format!("cd {} && ", quoted(dir)) };
+    let dir = if here { "This directory".to_owned() } else { quoted(dir) };
     let strong = |text: String| ui.paint(Tone::Strong, text);
     ui.result(format_args!("{dir} is ready:"));
     ui.table(
@@ -166,7 +168,7 @@ fn tell(dir: &Path, ui: &Ui) {
     );
     ui.result("");
     ui.result("Start the controller:");
-    ui.result(strong(format!("  cd {dir} && towpath run")));
+    ui.result(strong(format!("  {go}towpath run")));
     ui.result("");
     ui.result("Then, in another terminal, release 1.1.0 to staging and watch it travel:");
     ui.result(strong(format!("  cd {clone}")));

@@ -49,7 +49,9 @@ pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
         history::log(&source.repository, &of, limit).map_err(|error| of_history(&error))?;
     found.truncate(limit);
     if ui.json {
-        found.iter().for_each(|it| ui.result_json(&json(it)));
+        for it in &found {
+            ui.result_json(&json(it));
+        }
     } else if found.is_empty() {
         let whose = match &of {
             Of::All => String::new(),

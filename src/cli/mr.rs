@@ -107,7 +107,9 @@ fn list(source: &Source, all: bool, ui: &Ui) -> Result<u8, Failure> {
     }
     found.sort_by_key(|it| std::cmp::Reverse(it.number));
     if ui.json {
-        found.iter().for_each(|it| ui.result_json(&json(it)));
+        for it in &found {
+            ui.result_json(&json(it));
+        }
     } else if found.is_empty() {
         let open = if all { "" } else { "open " };
         ui.story(format_args!("no {open}merge requests in {}", source.name()));
@@ -185,7 +187,9 @@ fn show(source: &Source, number: u64, ui: &Ui) -> Result<u8, Failure> {
     }
     if !mr.body.trim().is_empty() {
         ui.result("");
-        mr.body.trim_end().lines().for_each(|line| ui.result(visible(line)));
+        for line in mr.body.trim_end().lines() {
+            ui.result(visible(line));
+        }
     }
     let read = |at| source.repository.read_at(at, &mr.path).map_err(|error| of_git(&error));
     let (before, after) = (read(mr.base)?.unwrap_or_default(), read(mr.head)?.unwrap_or_default());

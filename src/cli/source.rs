@@ -56,7 +56,11 @@ impl Source {
         if source.repository.is_mirror()
             && let Err(error) = source.repository.poll(&source.branch)
         {
-            tracing::warn!(error = %crate::telemetry::chain(&error), "answers are of the last look");
+            if !matches!(source.repository.find(&source.branch.name()), Ok(Some(_))) {
+                return Err(of_git(&error));
+            }
+            let error = crate::telemetry::chain(&error);
+            tracing::warn!(error, "cannot look at the repository now; this is what it said last");
         }
         Ok(source)
     }

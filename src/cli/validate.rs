@@ -55,7 +55,9 @@ pub fn run(args: &Args, _common: &Common, ui: &Ui) -> Result<u8, Failure> {
     findings.extend(unread);
     findings.sort_by(|a, b| a.diagnostic.file.cmp(&b.diagnostic.file));
     if ui.json {
-        findings.iter().for_each(|it| ui.result_json(&json(it)));
+        for it in &findings {
+            ui.result_json(&json(it));
+        }
     } else {
         show(&findings, &files, ui);
         summary(&findings, files.len(), loaded.target_count(), ui);

@@ -262,12 +262,15 @@ fn mistakes_name_the_place_and_the_remedy() {
     "#]],
     );
     assert_eq!(world.towpath(&["mr", "show", "seven"]).status, 64);
-    world.check(&["mr", "list", "--repository", "nowhere"], &expect![[r#"
+    world.check(
+        &["mr", "list", "--repository", "nowhere"],
+        &expect![[r#"
         ----
         error: there is no git repository at nowhere
         help: give the path of a bare repository, or of a clone's top directory
         status 1
-    "#]]);
+    "#]],
+    );
     world.check(
         &["mr", "list", "--settings", "nowhere.toml"],
         &expect![[r#"
@@ -299,4 +302,21 @@ fn mistakes_name_the_place_and_the_remedy() {
             status 1
         "#]],
     );
+}
+
+#[test]
+fn a_remote_repository_is_looked_at_first_and_answers_from_memory_if_it_must() {
+    let world = world();
+    let url = format!("file://{}", world.path("config.git").display());
+    world.write("remote.toml", format!("[repository]\nurl = \"{url}\"\n"));
+    propose(&world, "staging", "2");
+    let list = ["mr", "list", "--json", "--settings", "remote.toml"];
+    assert_eq!(world.json(&list, 0).len(), 1);
+    propose(&world, "production", "2");
+    assert_eq!(world.json(&list, 0).len(), 2);
+    std::fs::rename(world.path("config.git"), world.path("away.git")).unwrap();
+    assert_eq!(world.json(&list, 0).len(), 2);
+    std::fs::remove_dir_all(world.path("state")).unwrap();
+    let said = world.towpath(&list);
+    assert_eq!((said.status, said.stdout.as_str()), (75, ""), "{}", said.stderr);
 }

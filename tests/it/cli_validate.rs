@@ -245,10 +245,13 @@ fn a_commit_is_checked_without_a_working_directory() {
         let said = world.towpath(&["validate", &revision, "work"]);
         assert_eq!(said.status, 1, "{bad}: {}", said.stderr);
     }
-    world.check(&["validate", "--revision", "main", "--repository", "nowhere"], &expect![[r#"
+    world.check(
+        &["validate", "--revision", "main", "--repository", "nowhere"],
+        &expect![[r#"
         ----
         error: there is no git repository at nowhere
         help: give the path of a bare repository, or of a clone's top directory
         status 1
-    "#]]);
+    "#]],
+    );
 }

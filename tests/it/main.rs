@@ -1,5 +1,6 @@
 //! One integration binary: what needs the real program, real processes or real files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::needless_raw_string_hashes, reason = "snapshots are written by a program")]
 
 mod journal;
 mod local_driver;
