@@ -62,12 +62,12 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
 /// The settings of a controller, as a failure if they cannot be used.
 pub(super) fn setup(common: &Common) -> Result<Setup, Failure> {
     let executable = std::env::current_exe().map_err(|error| Failure::of(Kind::Error, &error))?;
-    settings::load(&common.settings, executable).map_err(|error| {
-        let failure = Failure::of(Kind::BadInput, &error);
-        match error {
-            settings::SettingsError::Read { .. } => failure
-                .hint("go to the directory with towpath.toml, name one with --settings, or make one with `towpath init DIR`"),
-            settings::SettingsError::Parse { .. } | settings::SettingsError::Value { .. } => failure,
+    settings::load(&common.settings, executable).map_err(|error| match error {
+        settings::SettingsError::Read { .. } => Failure::of(Kind::Error, &error).hint(
+            "go to the directory of towpath.toml, say --settings FILE, or make one with `towpath init DIR`",
+        ),
+        settings::SettingsError::Parse { .. } | settings::SettingsError::Value { .. } => {
+            Failure::of(Kind::BadInput, &error)
         }
     })
 }
