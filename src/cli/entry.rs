@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{Timestamp, format_duration, parse_duration};
+use crate::record::format::RecordSummary;
 use crate::record::history::{self, Entered, Record, Subject};
 use crate::text::visible;
 
@@ -67,14 +68,12 @@ pub(super) fn whose(record: &Record) -> String {
     record.subject.target().map_or_else(|| "all".to_owned(), ToString::to_string)
 }
 
-/// From which ref to which a rollout went, as far as its plan tells.
+/// From which ref to which a rollout went; nothing where the document is not as we write them.
 fn refs(record: &Record) -> (Option<String>, Option<String>) {
-    let document: serde_json::Value = serde_json::from_str(&record.document).unwrap_or_default();
-    let text = |pointer| {
-        let text = document.pointer(pointer).and_then(serde_json::Value::as_str);
-        text.map(|it| visible(it).into_owned())
-    };
-    (text("/plan/from"), text("/plan/to"))
+    match RecordSummary::parse(&record.document) {
+        Ok(summary) => (summary.from.map(|it| it.to_string()), summary.to.map(|it| it.to_string())),
+        Err(_) => (None, None),
+    }
 }
 
 /// A record as JSON. Plan, events and evidence are in its `document`.

@@ -1,8 +1,6 @@
 //! `towpath log`, `towpath audit` and the state at a time, on records as the controller leaves them.
 
 use expect_test::expect;
-use towpath::cli::source::Source;
-use towpath::cli::{Kind, Ui, at};
 use towpath::git::Identity;
 use towpath::model::{Ref, Target, Timestamp};
 use towpath::record::history::{Record, Subject, TargetState, record};
@@ -31,7 +29,7 @@ fn enter(world: &World, minute: u64, id: &str, subject: Subject, result: &str) {
         by: "ada".to_owned(),
         why: format!("because of ticket {minute}\nand more"),
         result: result.to_owned(),
-        document: r#"{"plan": {"from": "1.4.1", "to": "1.4.2"}}"#.to_owned(),
+        document: include_str!("../golden/record-rollout-v1.json").to_owned(),
         state,
     };
     record(&world.open(), &Identity::towpath(), &it).unwrap();
@@ -171,12 +169,48 @@ fn nothing_recorded_is_no_error() {
 #[test]
 fn the_state_at_a_time_is_answered_from_git() {
     let world = world();
-    let source = Source::local(&world.path("config.git")).unwrap();
-    let ui = Ui::new(false);
-    let service = "shop".parse().ok();
-    for said in ["2026-11-21 10:02", "2026-11-21T10:30:00Z", "now", "2h ago"] {
-        assert_eq!(at::run(&source, said, service.as_ref(), None, &ui), Ok(0), "{said}");
-    }
-    let failure = at::run(&source, "soon", None, None, &ui).unwrap_err();
-    assert_eq!(failure.kind, Kind::Usage);
+    world.write("towpath.toml", "[repository]\nurl = \"config.git\"\n");
+    let at = |time: &str, want| world.check(&["status", "--at", time], &want);
+    at(
+        "2026-11-21 10:02",
+        expect![[r#"
+        TARGET        REF    SINCE (UTC)          FOR  RESULT     ROLLOUT
+        shop/staging  1.4.2  2026-11-21 10:01:00  1m   succeeded
+        ----
+        at 2026-11-21 10:02:00 UTC, by the records in HERE/config.git
+        status 0
+    "#]],
+    );
+    at(
+        "2026-11-21T10:30:00Z",
+        expect![[r#"
+        TARGET           REF    SINCE (UTC)          FOR  RESULT     ROLLOUT
+        shop/production  1.4.2  2026-11-21 10:04:00  26m  failed
+        shop/staging     1.4.2  2026-11-21 10:01:00  29m  succeeded
+        ----
+        at 2026-11-21 10:30:00 UTC, by the records in HERE/config.git
+        status 0
+    "#]],
+    );
+    at(
+        "2026-11-21 09:00",
+        expect![[r#"
+        ----
+        nothing had been recorded by 2026-11-21 09:00:00 UTC
+        status 0
+    "#]],
+    );
+    at(
+        "soon",
+        expect![[r#"
+        ----
+        error: `soon` is no time
+        help: write "2026-11-21 10:00" (UTC), 2026-11-21T10:00:00+01:00, or "2h ago"
+        status 64
+    "#]],
+    );
+    let told =
+        world.json(&["status", "--at", "2026-11-21T10:30:00Z", "--json", "shop", "production"], 0);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["environment"], "production");
 }

@@ -4,6 +4,7 @@
 
 mod journal;
 mod local_driver;
+mod tour;
 mod local_driver_crashes;
 mod local_driver_ends;
 
