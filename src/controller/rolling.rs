@@ -161,7 +161,8 @@ impl Core {
         else {
             return Ok(()); // Cut off meanwhile.
         };
-        if *now != attempt {
+        let left_out = !rollout.running().any(|(it, _)| it == op);
+        if *now != attempt || left_out {
             return Ok(());
         }
         let plan_op = rollout.plan().op(op).cloned();

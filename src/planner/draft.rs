@@ -64,8 +64,9 @@ pub(super) fn write(
         if stage.kind != Kind::Run && migrated {
             continue;
         }
-        draft.stage(stage, &mut stages, &mut openers);
-        tested = stage.gates.contains(&StageGate::Smoke) && spec.target.smoke.is_some();
+        if draft.stage(stage, &mut stages, &mut openers) {
+            tested = stage.gates.contains(&StageGate::Smoke) && spec.target.smoke.is_some();
+        }
     }
     if !verified {
         draft.prove(&mut stages, tested);
@@ -152,18 +153,14 @@ fn backwards<'a>(kept: Vec<&'a StageSpec>, order: &[StageName]) -> Vec<&'a Stage
 }
 
 impl Draft<'_> {
-    /// One stage of the recipe: approval, its lanes, its gates.
+    /// One stage of the recipe: approval, its lanes, its gates. Whether it does anything here.
     fn stage(
         &self,
         spec: &StageSpec,
         stages: &mut Vec<Stage>,
         openers: &mut Vec<(StageName, OpId)>,
-    ) {
-        if spec.manual {
-            stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
-        }
+    ) -> bool {
         let guards: Vec<Op> = self.guards(spec);
-        let at = stages.len();
         let lanes: Vec<Lane> = self
             .places(spec)
             .into_iter()
@@ -171,8 +168,12 @@ impl Draft<'_> {
             .map(|(name, role, nodes)| self.lane(spec, &name, role, &nodes, &guards))
             .collect();
         if lanes.is_empty() {
-            return;
+            return false;
         }
+        if spec.manual {
+            stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
+        }
+        let at = stages.len();
         let stage = Stage { name: spec.name.to_string(), kind: StageKind::Forward, lanes };
         if spec.finally.is_some() {
             openers.extend(task_ids(&stage, at).map(|id| (spec.name.clone(), id)));
@@ -183,6 +184,7 @@ impl Draft<'_> {
         if !gates.is_empty() {
             stages.push(control(&format!("{} gates", spec.name), gates));
         }
+        true
     }
 
     /// Where a stage acts: name, role, and the nodes that this rollout touches.

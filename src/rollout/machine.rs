@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::model::{Epoch, MigrationVerdict, NodeName, StepKey, Timestamp};
 
 use super::event::{Cause, Ending, Event, Outcome, What};
-use super::plan::{Op, OpId, Plan, StageKind, Task};
+use super::plan::{Op, OpId, Plan, Stage, StageKind, Task};
 use super::state::{OpState, Standing, States, TaskId, task_id, task_of};
 
 /// How often in a row an operation may be impossible to do or ask before a person must look.
@@ -652,13 +652,18 @@ impl Rollout {
                 res.extend(tasks.flat_map(|task| stale(task_id([at, lane_at, before, task]))));
             }
         }
-        if let Some(before) = at.checked_sub(1)
-            && untouched
-        {
-            for (lane_at, lane) in self.plan.stages[before].lanes.iter().enumerate() {
-                let Some(batch) = lane.batches.len().checked_sub(1) else { continue };
-                let tasks = 0..lane.batches[batch].tasks.len();
-                res.extend(tasks.flat_map(|task| stale(task_id([before, lane_at, batch, task]))));
+        if untouched {
+            // All that stands between these nodes and the last ones: gates, bakes, approvals.
+            let between = self.plan.stages[..at].iter().enumerate().rev();
+            for (before, stage) in between.take_while(|(_, stage)| is_control(stage)) {
+                for (lane, it) in stage.lanes.iter().enumerate() {
+                    for (batch, it) in it.batches.iter().enumerate() {
+                        let tasks = 0..it.tasks.len();
+                        res.extend(
+                            tasks.flat_map(|task| stale(task_id([before, lane, batch, task]))),
+                        );
+                    }
+                }
             }
         }
         res
@@ -723,6 +728,12 @@ impl Rollout {
             migrates && !done && task.node.as_ref() == Some(node)
         })
     }
+}
+
+/// Whether nothing of a stage is on a node.
+fn is_control(stage: &Stage) -> bool {
+    let mut tasks = stage.lanes.iter().flat_map(|lane| &lane.batches).flat_map(|it| &it.tasks);
+    tasks.all(|task| task.node.is_none())
 }
 
 /// A node may be left behind; a gate, a migration or a test may not.

@@ -517,7 +517,8 @@ impl World {
                 true => self.seed.span(5, 120) * SECOND,
                 false => self.seed.span(1, 400),
             };
-            if self.chaos && self.seed.chance(2) {
+            // The edge answers once; what it hears from nodes may come twice.
+            if self.chaos && matches!(wake, Wake::Performed { .. }) && self.seed.chance(5) {
                 self.totals.count("doubled answers");
                 let again = self.seed.span(1, 60) * SECOND;
                 self.at(lag + again, Event::Wake { to, wake: Box::new(wake.clone()) });
