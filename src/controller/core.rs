@@ -101,6 +101,8 @@ pub struct Core {
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
+    /// Targets whose survey under way was asked for before their last rollout ended.
+    pub(super) outdated: BTreeSet<Target>,
     alarms: BTreeSet<(Timestamp, Alarm)>,
     set: BTreeMap<Alarm, Timestamp>,
     /// Targets worth a decision, in the order in which they were touched.
@@ -146,6 +148,7 @@ impl Core {
             flights: BTreeSet::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),

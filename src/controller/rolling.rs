@@ -268,6 +268,9 @@ impl Core {
     /// A rollout is over: what its nodes run must be seen again, and others may go.
     fn settled(&mut self, target: &Target) {
         self.seen.surveys.remove(target);
+        if self.flights.contains(&Flight::Survey(target.clone())) {
+            self.outdated.insert(target.clone());
+        }
         self.want_survey(target.clone());
         self.touch_with_followers(target);
         for waiter in self.waiting_for_nodes(&target.environment) {

@@ -438,7 +438,8 @@ impl World {
     /// What records in git tell a new journal.
     fn restored(&self) -> Vec<Entry> {
         let mut known: BTreeMap<Target, (Vec<Past>, Option<Floor>)> = BTreeMap::new();
-        for target in self.targets() {
+        // Nodes with a fence tell of targets that nothing has settled at yet.
+        for target in self.targets().into_iter().chain(self.shadow.histories.keys().cloned()) {
             known.insert(target, (Vec::new(), None));
         }
         for record in &self.records {
