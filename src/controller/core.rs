@@ -98,6 +98,8 @@ pub struct Core {
     pub(super) loaded: Option<Loaded>,
     pub(super) seen: Observation,
     pub(super) flights: BTreeSet<Flight>,
+    /// When each gate under way was asked: its answer is as old as the question.
+    pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
@@ -149,6 +151,7 @@ impl Core {
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
             outdated: BTreeSet::new(),
+            asked: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),

@@ -219,6 +219,7 @@ impl Core {
         let question = probe.fill(&values);
         let (target, gate) = (target.clone(), gate.clone());
         if self.flights.insert(Flight::Gate(target.clone(), gate.clone(), reference.clone())) {
+            self.asked.insert((target.clone(), gate.clone(), reference.clone()), turn.now);
             turn.ask(Effect::AskGate { target, gate, reference, question });
         }
     }
@@ -233,8 +234,10 @@ impl Core {
     ) {
         self.flights.remove(&Flight::Gate(target.clone(), gate.clone(), reference.clone()));
         self.seen.gates.retain(|(of, name, _), _| *of != target || *name != gate);
-        let answer = Answer { verdict, at: turn.now };
-        self.seen.gates.insert((target.clone(), gate, reference), answer);
+        let key = (target.clone(), gate, reference);
+        // An answer on its way for long is as old as its question.
+        let at = self.asked.remove(&key).unwrap_or(turn.now);
+        self.seen.gates.insert(key, Answer { verdict, at });
         self.touch(target);
     }
 }

@@ -425,6 +425,8 @@ impl Rollout {
     }
 
     fn finish(&mut self, id: OpId, outcome: &Outcome, at: Timestamp) {
+        // A test is run anew rather than found again: its proof must be younger than the question.
+        let tests = matches!(self.plan.op(id), Some(Op::Verified { .. }));
         let Some(state) = self.states.op_mut(id) else { return };
         let OpState::Running { attempt, errors, .. } = *state else { return };
         *state = match outcome {
@@ -433,13 +435,13 @@ impl Rollout {
                 OpState::Failed { why: why.clone(), attempt, keeps_key: false }
             }
             Outcome::Errored { retry: true, .. } if errors + 1 < ERRORS_MAX => OpState::Idle {
-                attempt,
+                attempt: attempt + u32::from(tests),
                 errors: errors + 1,
                 not_before: at.after(BACKOFF_FIRST * 2_u32.pow(errors)),
                 tried: true,
             },
             Outcome::Errored { why, .. } => {
-                OpState::Failed { why: why.clone(), attempt, keeps_key: true }
+                OpState::Failed { why: why.clone(), attempt, keeps_key: !tests }
             }
             Outcome::Lost { why } => OpState::Lost { why: why.clone(), attempt },
         };
