@@ -172,17 +172,23 @@ impl World {
     }
 
     fn check_event(&mut self, target: &Target, event: &Event) {
-        let Some(rollout) = self.shadow.rollouts.get(target).cloned() else {
+        // Out of the map for as long as it is looked at: copies of it are dear.
+        let Some(rollout) = self.shadow.rollouts.remove(target) else {
             return self.broken("journal", &format!("no rollout at {target}"));
         };
+        self.check_event_of(target, &rollout, event);
+        self.shadow.rollouts.insert(target.clone(), rollout);
+    }
+
+    fn check_event_of(&mut self, target: &Target, rollout: &Rollout, event: &Event) {
         match &event.what {
-            What::Started { op, .. } => self.check_started(target, &rollout, *op, event.at),
+            What::Started { op, .. } => self.check_started(target, rollout, *op, event.at),
             What::Stopping { cause: Cause::Aborted { .. }, .. } => self.totals.count("aborts"),
             What::Stopping { cause: Cause::Superseded { .. }, .. } => {
                 self.totals.count("supersedes");
             }
             What::Settled(ending) => {
-                self.check_settled(&rollout, *ending);
+                self.check_settled(rollout, *ending);
                 self.settled.insert(target.clone(), event.at);
                 self.half_migrated.retain(|(it, _)| it != target);
             }

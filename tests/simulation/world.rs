@@ -230,7 +230,7 @@ impl World {
 
     /// Runs it to its rest. What broke a promise is in `failure`.
     pub(crate) fn run(&mut self) {
-        let ends = BEGINNING.0 + self.seed.span(12, 30) * MINUTE;
+        let ends = BEGINNING.0 + self.seed.span(10, 24) * MINUTE;
         while self.failure.is_none() {
             let Some(((at, _), event)) = self.queue.pop_first() else { break };
             self.now = at;
