@@ -6,6 +6,7 @@
 mod world;
 
 mod forge;
+mod mutants;
 mod nodes;
 mod people;
 mod promises;

@@ -386,7 +386,7 @@ impl World {
     pub(crate) fn check_begin(&mut self, place: &Place, perform: &Perform, run: u32) {
         let Op::Step { kind, .. } = &perform.op else { return };
         let what = format!("{} of {} on {}", perform.key, perform.target, place.1);
-        if run > 1 && !kind.may_repeat() {
+        if run > 1 && !may_repeat(*kind) {
             self.broken("2 a migration is not repeated", &what);
         }
         if kind.is_migration() {
@@ -453,7 +453,7 @@ impl World {
                 };
                 said && event.at >= step.began
             });
-            bad |= step.state == State::Running || !(word || kind.may_repeat());
+            bad |= step.state == State::Running || !(word || may_repeat(*kind));
         }
         if bad {
             self.broken("2 a migration is not repeated", what);
@@ -586,4 +586,12 @@ fn short(fact: &Fact) -> String {
         other => format!("{other:?}"),
     };
     text.chars().take(220).collect()
+}
+
+/// Whether the config says that a step whose end is unknown may simply run again.
+fn may_repeat(kind: StepKind) -> bool {
+    match kind {
+        StepKind::Run | StepKind::Finally => true,
+        StepKind::Migrate { idempotent } | StepKind::PostMigrate { idempotent } => idempotent,
+    }
 }
