@@ -3,14 +3,22 @@
 //! `TOWPATH_WORLDS=n` runs more of them, `TOWPATH_FAILURES=n` goes on until so many have failed;
 //! `TOWPATH_SEED=n` runs one and tells its story.
 
+#[cfg(test)]
 mod world;
 
+#[cfg(test)]
 mod forge;
+#[cfg(test)]
 mod mutants;
+#[cfg(test)]
 mod nodes;
+#[cfg(test)]
 mod people;
+#[cfg(test)]
 mod promises;
+#[cfg(test)]
 mod repo;
+#[cfg(test)]
 mod seeds;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -127,7 +127,13 @@ impl Node {
     }
 
     /// Ends a step, unless this run of it has ended. Who waited is told.
-    pub(crate) fn end(&mut self, key: &StepKey, run: u32, well: bool, now: Timestamp) -> Option<Step> {
+    pub(crate) fn end(
+        &mut self,
+        key: &StepKey,
+        run: u32,
+        well: bool,
+        now: Timestamp,
+    ) -> Option<Step> {
         let step = self.steps.get_mut(key)?;
         if step.state != State::Running || step.runs != run {
             return None;
@@ -153,9 +159,7 @@ impl Node {
 /// What somebody who waits for a step is told.
 pub(crate) fn ended(step: &Step) -> Report {
     match &step.state {
-        State::Running => {
-            Report::Errored { why: "it runs".to_owned(), retry: true }
-        }
+        State::Running => Report::Errored { why: "it runs".to_owned(), retry: true },
         State::Lost => Report::Lost { why: "the node booted meanwhile".to_owned() },
         State::Done { well: true, .. } => {
             Report::Done { evidence: "exit 0".to_owned(), at: step.began }

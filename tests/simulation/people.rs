@@ -231,9 +231,11 @@ impl World {
         })?;
         let Some(OpState::Lost { attempt, .. }) = rollout.state(lost) else { return None };
         let key = rollout.key(lost, *attempt);
-        let done = self.nodes.values().filter_map(|node| node.steps.get(&key)).any(|step| {
-            matches!(step.state, State::Done { well: true, .. })
-        });
+        let done = self
+            .nodes
+            .values()
+            .filter_map(|node| node.steps.get(&key))
+            .any(|step| matches!(step.state, State::Done { well: true, .. }));
         Some(if done { MigrationVerdict::Done } else { MigrationVerdict::Retry })
     }
 
@@ -261,7 +263,7 @@ impl World {
         let waiting: Vec<(Target, Vec<Hold>)> = self
             .core
             .iter()
-            .flat_map(|core| core.waiting())
+            .flat_map(towpath::controller::Core::waiting)
             .map(|(target, it)| (target.clone(), it.holds.clone()))
             .collect();
         for (target, holds) in waiting {
@@ -279,9 +281,9 @@ impl World {
         let id = rollout.plan().id.to_string();
         let stopping = rollout.stopping().is_some();
         let phase = rollout.phase();
-        let asks = rollout.running().any(|(op, _)| {
-            matches!(rollout.plan().op(op), Some(towpath::rollout::Op::Approved))
-        });
+        let asks = rollout
+            .running()
+            .any(|(op, _)| matches!(rollout.plan().op(op), Some(towpath::rollout::Op::Approved)));
         let target = target.clone();
         let Phase::Halted(halts) = phase else {
             return asks.then_some(Command::Approve { target, reference: None });
@@ -382,7 +384,8 @@ impl World {
 
     /// Whether nobody and nothing is expected to lift this.
     fn may_stay(&self, target: &Target, hold: &Hold) -> bool {
-        let dead_here = matches!(&self.scar, Scar::DeadNode(place) if place.0 == target.environment);
+        let dead_here =
+            matches!(&self.scar, Scar::DeadNode(place) if place.0 == target.environment);
         match hold {
             Hold::Broken { .. } => self.scar == Scar::BrokenFile(target.service.clone()),
             Hold::NoTarget
@@ -393,16 +396,12 @@ impl World {
             | Hold::Promoted { .. }
             | Hold::Older { .. }
             | Hold::Vetoed { .. } => true,
-            Hold::Artifacts { reference, .. } => {
-                truth(self.number, reference) == Truth::NeverBuilt
-            }
+            Hold::Artifacts { reference, .. } => truth(self.number, reference) == Truth::NeverBuilt,
             Hold::Stopped { reference, .. } => {
                 dead_here || truth(self.number, reference) != Truth::Good
             }
             Hold::Unseen { nodes } => match &self.scar {
-                Scar::DeadNode(place) => {
-                    dead_here && nodes.keys().all(|node| *node == place.1)
-                }
+                Scar::DeadNode(place) => dead_here && nodes.keys().all(|node| *node == place.1),
                 Scar::None | Scar::BrokenFile(_) => false,
             },
             Hold::NotSeen

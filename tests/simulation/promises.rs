@@ -154,7 +154,7 @@ impl World {
         }
         let changed: BTreeSet<Target> = {
             let (old, new) = (self.repo.meaning(before), self.repo.meaning(revision));
-            let targets = new.into_iter().flat_map(|it| it.targets());
+            let targets = new.into_iter().flat_map(towpath::config::Snapshot::targets);
             targets
                 .filter(|target| {
                     let of = |it: Option<&towpath::config::Snapshot>| {
@@ -235,7 +235,8 @@ impl World {
                 why = Some(format!("{failed} failed in {}", lane.name));
             }
         }
-        let lost = plan.ops().any(|(id, _, _)| matches!(rollout.state(id), Some(OpState::Lost { .. })));
+        let lost =
+            plan.ops().any(|(id, _, _)| matches!(rollout.state(id), Some(OpState::Lost { .. })));
         if lost {
             why = Some("a migration is lost".to_owned());
         }
@@ -336,7 +337,8 @@ impl World {
         if ending == Ending::Succeeded {
             for (_, node) in self.members(plan) {
                 if !self.shown.contains(&(plan.id.clone(), node.clone())) {
-                    broken.push(("2 no node is skipped", format!("{node} did not say what it runs")));
+                    broken
+                        .push(("2 no node is skipped", format!("{node} did not say what it runs")));
                 }
             }
             if !self.was_tested(plan) {
@@ -369,13 +371,14 @@ impl World {
         if spec.is_none_or(|it| it.target.smoke.is_none()) {
             return true;
         }
-        let installs = self.nodes.values().flat_map(|node| node.steps.values()).filter_map(|step| {
-            let ours = step.perform.rollout == plan.id && deed(&step.perform) == "install";
-            match step.state {
-                State::Done { at, .. } if ours => Some(at),
-                State::Done { .. } | State::Running | State::Lost => None,
-            }
-        });
+        let installs =
+            self.nodes.values().flat_map(|node| node.steps.values()).filter_map(|step| {
+                let ours = step.perform.rollout == plan.id && deed(&step.perform) == "install";
+                match step.state {
+                    State::Done { at, .. } if ours => Some(at),
+                    State::Done { .. } | State::Running | State::Lost => None,
+                }
+            });
         let last = installs.max().unwrap_or(plan.planned_at);
         self.smokes.values().any(|it| {
             it.well && it.target == plan.target && it.reference == plan.to && it.began >= last
@@ -396,7 +399,7 @@ impl World {
         let id = &perform.rollout;
         let active = self.shadow.rollouts.get(&perform.target).filter(|it| it.plan().id == *id);
         if let Some(rollout) = active {
-            let stopped = rollout.stopping().is_some() && !self.was_started(rollout, perform.id);
+            let stopped = rollout.stopping().is_some() && !was_started(rollout, perform.id);
             if stopped {
                 self.broken("2 a stop takes effect between tasks", &what);
             }
@@ -418,19 +421,16 @@ impl World {
         }
     }
 
-    fn was_started(&self, rollout: &Rollout, op: OpId) -> bool {
-        rollout.state(op).is_some_and(OpState::was_tried)
-    }
-
     /// Whether a person left the node out of the rollout that a late step belongs to.
     fn left_out_of(&self, perform: &Perform) -> bool {
         let records = self.records.iter().chain(&self.shadow.unrecorded);
-        records.filter_map(|it| match &it.what {
-            towpath::rollout::Settled::Rollout(rollout) => Some(rollout),
-            towpath::rollout::Settled::Entry(_) => None,
-        })
-        .filter(|it| it.plan().id == perform.rollout)
-        .any(|it| it.left_out().any(|node| Some(node) == perform.node.as_ref()))
+        records
+            .filter_map(|it| match &it.what {
+                towpath::rollout::Settled::Rollout(rollout) => Some(rollout),
+                towpath::rollout::Settled::Entry(_) => None,
+            })
+            .filter(|it| it.plan().id == perform.rollout)
+            .any(|it| it.left_out().any(|node| Some(node) == perform.node.as_ref()))
     }
 
     /// Promise 2.
@@ -481,13 +481,18 @@ impl World {
             Effect::Perform(perform) => self.is_written_down(perform),
             Effect::Propose { promotion, .. } => {
                 self.veto_is_heeded(&promotion.target, &promotion.to);
-                let open = self.forge.requests.iter().rev().find(|it| it.target == promotion.target);
-                if open.is_some_and(|it| it.state == Request::Open && self.taken.contains(&it.number)) {
+                let open =
+                    self.forge.requests.iter().rev().find(|it| it.target == promotion.target);
+                if open
+                    .is_some_and(|it| it.state == Request::Open && self.taken.contains(&it.number))
+                {
                     let what = format!("{}: a person's branch", promotion.target);
                     self.broken("5 what a person pushed is never overwritten", &what);
                 }
             }
-            Effect::Merge { target, number, head, .. } => self.check_merging(target, *number, *head),
+            Effect::Merge { target, number, head, .. } => {
+                self.check_merging(target, *number, *head);
+            }
             _ => {}
         }
     }
@@ -529,14 +534,15 @@ impl World {
             self.veto_is_heeded(target, &request.to);
         }
         let now = self.now;
-        let rule = self.repo.meaning(request.base).and_then(|it| it.spec(target)).and_then(|spec| {
-            let rule = spec.target.promote.clone()?;
-            let ages = rule.gates.iter().map(|gate| {
-                let age = spec.environment.gates.get(gate).map(|it| it.max_age);
-                (gate.clone(), age.unwrap_or_default())
+        let rule =
+            self.repo.meaning(request.base).and_then(|it| it.spec(target)).and_then(|spec| {
+                let rule = spec.target.promote.clone()?;
+                let ages = rule.gates.iter().map(|gate| {
+                    let age = spec.environment.gates.get(gate).map(|it| it.max_age);
+                    (gate.clone(), age.unwrap_or_default())
+                });
+                Some(ages.collect::<Vec<_>>())
             });
-            Some(ages.collect::<Vec<_>>())
-        });
         for (gate, max_age) in rule.unwrap_or_default() {
             let answers = self.gates.get(&(target.clone(), gate, request.to.clone()));
             let fresh = answers
@@ -594,4 +600,8 @@ fn may_repeat(kind: StepKind) -> bool {
         StepKind::Run | StepKind::Finally => true,
         StepKind::Migrate { idempotent } | StepKind::PostMigrate { idempotent } => idempotent,
     }
+}
+
+fn was_started(rollout: &Rollout, op: OpId) -> bool {
+    rollout.state(op).is_some_and(OpState::was_tried)
 }

@@ -191,8 +191,7 @@ fn recipe(seed: &mut Seed) -> String {
         text += "  - { name: prepare, on: all, run: [prepare], timeout: 2m, finally: [restore] }\n";
     }
     if seed.chance(25) {
-        text +=
-            "  - { name: warm, on: all, run: [warm, '{ref}'], timeout: 2m, skip: [rollback, fast] }\n";
+        text += "  - { name: warm, on: all, run: [warm, '{ref}'], timeout: 2m, skip: [rollback, fast] }\n";
     }
     if seed.chance(75) {
         let again = if seed.chance(20) { ", idempotent: true" } else { "" };
@@ -204,7 +203,8 @@ fn recipe(seed: &mut Seed) -> String {
         )
         .unwrap();
     }
-    text += "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 2m, gates: [smoke] }\n";
+    text +=
+        "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 2m, gates: [smoke] }\n";
     let gates = seed.pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]"]).unwrap_or("[]");
     let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };
     writeln!(
@@ -242,8 +242,11 @@ fn service(name: &str, places: &[&str], seed: &mut Seed) -> String {
             let bake = seed.pick(&["", ", bake: 1m", ", bake: 4m"]).unwrap_or("");
             let gates = if seed.chance(50) { ", gates: [calm]" } else { "" };
             let people = if seed.chance(20) { ", approvals: 1" } else { "" };
-            writeln!(text, "    promote: {{ after: [{after}], auto: {auto}{bake}{gates}{people} }}")
-                .unwrap();
+            writeln!(
+                text,
+                "    promote: {{ after: [{after}], auto: {auto}{bake}{gates}{people} }}"
+            )
+            .unwrap();
         }
     }
     text

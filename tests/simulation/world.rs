@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::controller::{Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake};
 use towpath::model::{
-    EnvironmentName, GateName, NodeName, Ref, RolloutId, ServiceName, StepKey, Target,
-    Timestamp,
+    EnvironmentName, GateName, NodeName, Ref, RolloutId, ServiceName, StepKey, Target, Timestamp,
 };
 use towpath::observe::{Fact as Seen, Survey, Verdict};
 use towpath::rollout::{
@@ -367,8 +366,7 @@ impl World {
         let Some(mut core) = self.core.take() else { return };
         self.show(&wake);
         if self.chaos && self.seed.below(1000) < 3 {
-            self.store.fails =
-                if self.seed.chance(50) { Fails::Before } else { Fails::After };
+            self.store.fails = if self.seed.chance(50) { Fails::Before } else { Fails::After };
         }
         let before = self.store.entries.len();
         let result = core.handle(wake, self.now, &mut self.store);
@@ -514,10 +512,7 @@ impl World {
     fn answer(&mut self, to: u32, wake: Wake) {
         if to != NOBODY {
             let slow = self.chaos && self.seed.chance(4);
-            let lag = match slow {
-                true => self.seed.span(5, 120) * SECOND,
-                false => self.seed.span(1, 400),
-            };
+            let lag = if slow { self.seed.span(5, 120) * SECOND } else { self.seed.span(1, 400) };
             // The edge answers once; what it hears from nodes may come twice.
             if self.chaos && matches!(wake, Wake::Performed { .. }) && self.seed.chance(5) {
                 self.totals.count("doubled answers");
@@ -571,11 +566,12 @@ impl World {
                 }
                 self.answer(from, Wake::Surveyed { target, survey });
             }
-            Effect::Perform(perform) => self.perform(*perform, from),
+            Effect::Perform(perform) => self.perform(&perform, from),
             Effect::Kill { target, node, key, .. } => {
                 let Some(node) = node else { return };
                 let place = (target.environment, node);
-                let run = self.nodes.get(&place).and_then(|it| it.steps.get(&key)).map(|it| it.runs);
+                let run =
+                    self.nodes.get(&place).and_then(|it| it.steps.get(&key)).map(|it| it.runs);
                 if let Some(run) = run.filter(|_| self.reachable(&place)) {
                     self.totals.count("kills");
                     self.end_step(&place, &key, run, false);
@@ -603,7 +599,9 @@ impl World {
             }
             Effect::Propose { promotion, file: _, at } => {
                 let result = self.forge.propose(&promotion, &mut self.repo, at);
-                self.tell(|| format!("proposed {} at {}: {result:?}", promotion.to, promotion.target));
+                self.tell(|| {
+                    format!("proposed {} at {}: {result:?}", promotion.to, promotion.target)
+                });
                 self.totals.count("proposals");
                 self.answer(from, Wake::ForgeDone { target: promotion.target, result });
             }
@@ -690,33 +688,32 @@ impl World {
         }
     }
 
-    fn perform(&mut self, perform: Perform, from: u32) {
+    fn perform(&mut self, perform: &Perform, from: u32) {
         let pending = |seconds, why: &str| Report::Pending {
             again_after: std::time::Duration::from_secs(seconds),
             why: why.to_owned(),
         };
-        let errored =
-            |why: &str| Report::Errored { why: why.to_owned(), retry: true };
+        let errored = |why: &str| Report::Errored { why: why.to_owned(), retry: true };
         let done = |at| Report::Done { evidence: "seen".to_owned(), at };
         let now = self.now;
         let place = perform.node.clone().map(|it| (perform.target.environment.clone(), it));
         if place.as_ref().is_some_and(|place| !self.reachable(place)) {
             let report = errored("it did not answer");
-            return self.answer(from, performed(&perform, report));
+            return self.answer(from, performed(perform, report));
         }
         let node = place.as_ref().and_then(|place| self.nodes.get_mut(place));
         let report = match (&perform.op, node) {
             (Op::Fenced, Some(node)) => node.fence(perform.epoch),
-            (Op::Step { .. }, Some(node)) => match node.ensure(&perform, from, now) {
+            (Op::Step { .. }, Some(node)) => match node.ensure(perform, from, now) {
                 Says::At(report) => report,
                 Says::Runs if self.seed.chance(50) => pending(8, "it runs"),
                 Says::Runs => return,
-                Says::Begins(run) => return self.begin(place, &perform, run),
+                Says::Begins(run) => return self.begin(place, perform, run),
             },
-            (Op::Healthy { .. }, Some(_)) => match self.chaos && self.seed.chance(10) {
-                true => pending(4, "not ready"),
-                false => done(now),
-            },
+            (Op::Healthy { .. }, Some(_)) if self.chaos && self.seed.chance(10) => {
+                pending(4, "not ready")
+            }
+            (Op::Healthy { .. }, Some(_)) => done(now),
             (Op::Runs { .. }, Some(node)) => match node.runs(&perform.target.service) {
                 Some(runs) if runs == perform.to => {
                     self.shown.extend(perform.node.clone().map(|it| (perform.rollout.clone(), it)));
@@ -724,7 +721,7 @@ impl World {
                 }
                 runs => Report::Failed { why: format!("it runs {runs:?}") },
             },
-            (Op::Verified { .. }, _) => return self.smoke(&perform, from),
+            (Op::Verified { .. }, _) => return self.smoke(perform, from),
             (Op::Gate { .. }, _) => {
                 let verdict = self.gate();
                 let log = self.asked.entry((perform.rollout.clone(), perform.id)).or_default();
@@ -739,17 +736,20 @@ impl World {
                 Report::Failed { why: "that is nobody's to do".to_owned() }
             }
         };
-        self.answer(from, performed(&perform, report));
+        self.answer(from, performed(perform, report));
     }
 
     fn begin(&mut self, place: Option<Place>, perform: &Perform, run: u32) {
         let Some(place) = place else { return };
-        self.tell(|| format!("{} begins {} ({}) for {}", place.1, deed(perform), perform.key, perform.target));
+        self.tell(|| {
+            format!("{} begins {} ({}) for {}", place.1, deed(perform), perform.key, perform.target)
+        });
         self.totals.count("steps");
         self.check_begin(&place, perform, run);
         self.began.push((place.clone(), perform.key.clone(), self.now));
         let slow = self.chaos && self.seed.chance(6);
-        let takes = if slow { self.seed.span(20, 100) * SECOND } else { self.seed.span(200, 15_000) };
+        let takes =
+            if slow { self.seed.span(20, 100) * SECOND } else { self.seed.span(200, 15_000) };
         self.at(takes, Event::StepEnds { place, key: perform.key.clone(), run });
     }
 
@@ -807,9 +807,10 @@ impl World {
             well,
         };
         let smoke = self.smokes.entry(perform.key.clone()).or_insert(fresh);
-        let report = match smoke.well {
-            true => Report::Done { evidence: "it passed".to_owned(), at: smoke.began },
-            false => Report::Failed { why: "the test failed".to_owned() },
+        let report = if smoke.well {
+            Report::Done { evidence: "it passed".to_owned(), at: smoke.began }
+        } else {
+            Report::Failed { why: "the test failed".to_owned() }
         };
         let lag = smoke.ends.0.saturating_sub(self.now.0) + 5;
         if from != NOBODY {
@@ -823,8 +824,12 @@ impl World {
         let Some(place) = self.seed.pick(&places) else { return };
         let now = self.now;
         let act = self.seed.below(10);
-        let busy: Vec<Place> =
-            self.nodes.iter().filter(|(_, it)| it.running.is_some()).map(|(at, _)| at.clone()).collect();
+        let busy: Vec<Place> = self
+            .nodes
+            .iter()
+            .filter(|(_, it)| it.running.is_some())
+            .map(|(at, _)| at.clone())
+            .collect();
         let place = match act {
             0..=3 => self.seed.pick(&busy).unwrap_or(place),
             _ => place,
@@ -934,7 +939,6 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
         }
     })
 }
-
 
 impl World {
     /// Whether all was well and nothing should be written any more.
