@@ -98,9 +98,13 @@ pub struct Core {
     pub(super) loaded: Option<Loaded>,
     pub(super) seen: Observation,
     pub(super) flights: BTreeSet<Flight>,
+    /// When each gate under way was asked: its answer is as old as the question.
+    pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
+    /// Targets whose survey under way was asked for before their last rollout ended.
+    pub(super) outdated: BTreeSet<Target>,
     alarms: BTreeSet<(Timestamp, Alarm)>,
     set: BTreeMap<Alarm, Timestamp>,
     /// Targets worth a decision, in the order in which they were touched.
@@ -146,6 +150,8 @@ impl Core {
             flights: BTreeSet::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
+            outdated: BTreeSet::new(),
+            asked: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),

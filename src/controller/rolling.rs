@@ -161,10 +161,12 @@ impl Core {
         else {
             return Ok(()); // Cut off meanwhile.
         };
-        if *now != attempt {
+        let left_out = !rollout.running().any(|(it, _)| it == op);
+        if *now != attempt || left_out {
             return Ok(());
         }
         let plan_op = rollout.plan().op(op).cloned();
+        let mut happened = turn.now;
         let outcome = match report {
             Report::Pending { again_after, why } => {
                 let news = waiting.as_ref() != Some(&why);
@@ -185,6 +187,11 @@ impl Core {
                 Some(Op::Gate { max_age, .. }) if at.after(*max_age) < turn.now => {
                     Outcome::Errored { why: format!("its answer is from {at}"), retry: true }
                 }
+                Some(Op::Gate { .. }) => {
+                    // Its age counts from the asking, not from when we heard of it.
+                    happened = at.clamp(*since, turn.now);
+                    Outcome::Done { evidence }
+                }
                 Some(_) | None => Outcome::Done { evidence },
             },
             Report::Failed { why } => Outcome::Failed { why },
@@ -196,7 +203,8 @@ impl Core {
                 _ => Outcome::Errored { why, retry: false },
             },
         };
-        self.happen(turn, target, id.clone(), What::Finished { op, outcome })
+        let event = Event { at: happened, what: What::Finished { op, outcome } };
+        self.note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event })
     }
 
     /// Ends a rollout between tasks, because another ref is wanted.
@@ -267,6 +275,9 @@ impl Core {
     /// A rollout is over: what its nodes run must be seen again, and others may go.
     fn settled(&mut self, target: &Target) {
         self.seen.surveys.remove(target);
+        if self.flights.contains(&Flight::Survey(target.clone())) {
+            self.outdated.insert(target.clone());
+        }
         self.want_survey(target.clone());
         self.touch_with_followers(target);
         for waiter in self.waiting_for_nodes(&target.environment) {

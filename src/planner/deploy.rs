@@ -29,7 +29,9 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     let (purpose, nodes) = match survey.running() {
         Running::Unknown(nodes) => return Deploy::Hold(vec![Hold::Unseen { nodes }]),
         Running::Uniform(runs) if runs == *desired => {
-            if world.ledger.proof(target).is_some_and(|proof| proof.reference == runs) {
+            let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
+            let proof = world.ledger.proof(target).filter(|proof| proof.reference == runs);
+            if proof.is_some() && !rebuilt {
                 return Deploy::InSync(runs);
             }
             (Purpose::Verify, spec.nodes())
@@ -137,8 +139,7 @@ fn ref_holds(
             ending: stopped.ending,
         });
     }
-    if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) && none_runs(survey, desired)
-    {
+    if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) {
         holds.push(Hold::Rebuilt { reference: desired.clone() });
     }
     if let Some(floor) = &history.floor
@@ -166,10 +167,6 @@ fn artifacts(target: &Target, desired: &Ref, world: World<'_>) -> Option<Hold> {
 
 fn migrates(spec: &Spec<'_>) -> bool {
     spec.recipe.stages.iter().any(|stage| stage.kind != StageKind::Run)
-}
-
-pub(super) fn none_runs(survey: &Survey, desired: &Ref) -> bool {
-    differing(survey, desired).len() == survey.nodes.len()
 }
 
 /// Whether `desired` ran here before `floor` did; by age where it never ran.

@@ -21,6 +21,8 @@ const NO_HISTORY: &History = &History {
     proposal: None,
     rebuilt: false,
     settled_request: 0,
+    migrated: None,
+    post_migrated: None,
     attempted: None,
 };
 

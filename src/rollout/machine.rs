@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::model::{Epoch, MigrationVerdict, NodeName, StepKey, Timestamp};
 
 use super::event::{Cause, Ending, Event, Outcome, What};
-use super::plan::{Op, OpId, Plan, StageKind, Task};
+use super::plan::{Op, OpId, Plan, Stage, StageKind, Task};
 use super::state::{OpState, Standing, States, TaskId, task_id, task_of};
 
 /// How often in a row an operation may be impossible to do or ask before a person must look.
@@ -425,6 +425,8 @@ impl Rollout {
     }
 
     fn finish(&mut self, id: OpId, outcome: &Outcome, at: Timestamp) {
+        // A test is run anew rather than found again: its proof must be younger than the question.
+        let tests = matches!(self.plan.op(id), Some(Op::Verified { .. }));
         let Some(state) = self.states.op_mut(id) else { return };
         let OpState::Running { attempt, errors, .. } = *state else { return };
         *state = match outcome {
@@ -433,13 +435,13 @@ impl Rollout {
                 OpState::Failed { why: why.clone(), attempt, keeps_key: false }
             }
             Outcome::Errored { retry: true, .. } if errors + 1 < ERRORS_MAX => OpState::Idle {
-                attempt,
+                attempt: attempt + u32::from(tests),
                 errors: errors + 1,
                 not_before: at.after(BACKOFF_FIRST * 2_u32.pow(errors)),
                 tried: true,
             },
             Outcome::Errored { why, .. } => {
-                OpState::Failed { why: why.clone(), attempt, keeps_key: true }
+                OpState::Failed { why: why.clone(), attempt, keeps_key: !tests }
             }
             Outcome::Lost { why } => OpState::Lost { why: why.clone(), attempt },
         };
@@ -652,13 +654,18 @@ impl Rollout {
                 res.extend(tasks.flat_map(|task| stale(task_id([at, lane_at, before, task]))));
             }
         }
-        if let Some(before) = at.checked_sub(1)
-            && untouched
-        {
-            for (lane_at, lane) in self.plan.stages[before].lanes.iter().enumerate() {
-                let Some(batch) = lane.batches.len().checked_sub(1) else { continue };
-                let tasks = 0..lane.batches[batch].tasks.len();
-                res.extend(tasks.flat_map(|task| stale(task_id([before, lane_at, batch, task]))));
+        if untouched {
+            // All that stands between these nodes and the last ones: gates, bakes, approvals.
+            let between = self.plan.stages[..at].iter().enumerate().rev();
+            for (before, stage) in between.take_while(|(_, stage)| is_control(stage)) {
+                for (lane, it) in stage.lanes.iter().enumerate() {
+                    for (batch, it) in it.batches.iter().enumerate() {
+                        let tasks = 0..it.tasks.len();
+                        res.extend(
+                            tasks.flat_map(|task| stale(task_id([before, lane, batch, task]))),
+                        );
+                    }
+                }
             }
         }
         res
@@ -723,6 +730,12 @@ impl Rollout {
             migrates && !done && task.node.as_ref() == Some(node)
         })
     }
+}
+
+/// Whether nothing of a stage is on a node.
+fn is_control(stage: &Stage) -> bool {
+    let mut tasks = stage.lanes.iter().flat_map(|lane| &lane.batches).flat_map(|it| &it.tasks);
+    tasks.all(|task| task.node.is_none())
 }
 
 /// A node may be left behind; a gate, a migration or a test may not.

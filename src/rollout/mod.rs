@@ -6,6 +6,9 @@ mod machine;
 mod plan;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 pub use event::{Cause, Ending, Event, Outcome, What, Word};
 pub use ledger::{
     Entry, Fact, Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Settled, Stopped,
