@@ -15,7 +15,7 @@ field() { sed -n "s/^$1: //p" "$work/mutant"; }
 try() {
     name=$(field name) file=$(field file)
     case $name in *"$pattern"*) ;; *) return 0 ;; esac
-    cp "$here/$file" "$work/tree/$file"
+    cp "$work/clean/$file" "$work/tree/$file"
     OLD=$(field old) NEW=$(field new) perl -0pi -e \
         '$n = s/\Q$ENV{OLD}\E/$ENV{NEW}/g; die "`$ENV{OLD}` is there $n times\n" if $n != 1' \
         "$work/tree/$file"
@@ -30,7 +30,7 @@ try() {
         verdict=${verdict:-$(grep -m1 'too kind' "$work/log" || echo "fails otherwise")}
     fi
     printf '%-40s %s\n' "$name" "$verdict"
-    cp "$here/$file" "$work/tree/$file"
+    cp "$work/clean/$file" "$work/tree/$file"
 }
 
 rm -rf "$work/tree"
@@ -38,6 +38,10 @@ mkdir -p "$work/tree"
 for part in Cargo.toml Cargo.lock clippy.toml src tests examples schemas; do
     cp -R "$here/$part" "$work/tree/"
 done
+# What is edited meanwhile must not get in.
+rm -rf "$work/clean"
+mkdir -p "$work/clean"
+cp -R "$work/tree/src" "$work/clean/"
 rm -f "$work/mutant"
 while IFS= read -r line || [ -n "$line" ]; do
     case $line in

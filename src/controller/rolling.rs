@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Ref, RolloutId, Target};
+use crate::model::{Epoch, Ref, RolloutId, Target};
 use crate::rollout::{
     Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
@@ -123,7 +123,7 @@ impl Core {
             id: want.id,
             attempt: want.attempt,
             key: rollout.key(want.id, want.attempt),
-            epoch: rollout.epoch(),
+            epoch: authority(rollout, want.id),
             op: op.clone(),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
@@ -253,7 +253,9 @@ impl Core {
                 key: rollout.key(op, attempt),
             })
             .collect();
-        let epoch = self.new_epoch(turn.now);
+        // Two above: what is in hand is seen through under the lower one, and what closes the
+        // rollout fences that off in turn.
+        let epoch = self.new_epoch(turn.now).next();
         self.happen(turn, target, id, What::Stopping { cause, epoch })?;
         turn.effects.extend(kills);
         self.touch(target.clone());
@@ -283,6 +285,16 @@ impl Core {
         for waiter in self.waiting_for_nodes(&target.environment) {
             self.touch(waiter);
         }
+    }
+}
+
+/// A task that a stop found in hand has less authority than what closes the rollout: a command of
+/// it that comes late must find the fence shut.
+fn authority(rollout: &Rollout, id: OpId) -> Epoch {
+    let closes = id.stage as usize + 1 == rollout.plan().stages.len();
+    match rollout.stopping() {
+        Some(_) if !closes => Epoch(rollout.epoch().0 - 1),
+        Some(_) | None => rollout.epoch(),
     }
 }
 

@@ -506,7 +506,8 @@ impl World {
                 it.state(perform.id),
                 Some(OpState::Running { attempt, .. }) if *attempt == perform.attempt
             );
-            running && it.epoch() == perform.epoch
+            let seen_through = it.stopping().is_some() && it.epoch().0 == perform.epoch.0 + 1;
+            running && (it.epoch() == perform.epoch || seen_through)
         });
         if !running {
             let what = format!("{} is asked for", perform.key);

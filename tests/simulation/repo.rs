@@ -188,7 +188,8 @@ fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
 fn recipe(seed: &mut Seed) -> String {
     let mut text = "recipe: fleet\nstages:\n".to_owned();
     if seed.chance(60) {
-        text += "  - { name: prepare, on: all, run: [prepare], timeout: 2m, finally: [restore] }\n";
+        text +=
+            "  - { name: prepare, on: all, run: [prepare], timeout: 10m, finally: [restore] }\n";
     }
     if seed.chance(25) {
         text += "  - { name: warm, on: all, run: [warm, '{ref}'], timeout: 2m, skip: [rollback, fast] }\n";
@@ -204,12 +205,12 @@ fn recipe(seed: &mut Seed) -> String {
         .unwrap();
     }
     text +=
-        "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 2m, gates: [smoke] }\n";
+        "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 10m, gates: [smoke] }\n";
     let gates = seed.pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]"]).unwrap_or("[]");
     let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };
     writeln!(
         text,
-        "  - {{ name: fleet, on: [web], run: [install, '{{ref}}'], timeout: 2m{check}, gates: {gates} }}"
+        "  - {{ name: fleet, on: [web], run: [install, '{{ref}}'], timeout: 10m{check}, gates: {gates} }}"
     )
     .unwrap();
     if seed.chance(40) {

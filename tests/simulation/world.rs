@@ -325,7 +325,7 @@ impl World {
         if self.core.is_some() {
             return;
         }
-        if self.chaos && self.incarnation > 0 && self.seed.chance(12) {
+        if self.chaos && self.incarnation > 0 && self.seed.chance(25) {
             self.lose_the_store();
         }
         let ledger = match Ledger::replay(&self.store.entries) {
@@ -355,11 +355,31 @@ impl World {
         }
         self.core = None;
         self.store.fails = Fails::Never;
+        self.linger();
         self.incarnation += 1;
         self.ticks.clear();
         let span = if self.seed.chance(70) { 2 * SECOND } else { 3 * MINUTE };
         let pause = self.seed.span(20, span);
         self.at(pause, Event::Start);
+    }
+
+    /// What a dying controller has sent may still be on its way long after.
+    fn linger(&mut self) {
+        let on_the_way = self.queue.iter().filter(|(_, event)| match event {
+            Event::Arrive { effect, .. } => matches!(**effect, Effect::Perform(_)),
+            _ => false,
+        });
+        let on_the_way: Vec<(Timestamp, u64)> = on_the_way.map(|(at, _)| *at).collect();
+        for at in on_the_way {
+            if self.chaos
+                && self.seed.chance(60)
+                && let Some(event) = self.queue.remove(&at)
+            {
+                self.totals.count("late requests");
+                let late = self.seed.span(5, 300) * SECOND;
+                self.at(late, event);
+            }
+        }
     }
 
     fn deliver(&mut self, wake: Wake) {
