@@ -8,7 +8,7 @@ use super::{Failure, Kind};
 
 /// Whose word it is.
 #[derive(Clone, Debug, clap::Args)]
-pub struct By {
+pub(super) struct By {
     /// Your name, where it is not your login on this machine
     #[arg(long, value_name = "NAME")]
     pub by: Option<PersonName>,
@@ -16,7 +16,7 @@ pub struct By {
 
 impl By {
     /// The name that was given, else the login.
-    pub fn name(&self) -> Result<PersonName, Failure> {
+    pub(super) fn name(&self) -> Result<PersonName, Failure> {
         match &self.by {
             Some(name) => Ok(name.clone()),
             None => login(),
@@ -26,7 +26,7 @@ impl By {
 
 /// The login name of whoever runs this program, from `/etc/passwd`: not from the environment, which
 /// says what anybody likes.
-pub fn login() -> Result<PersonName, Failure> {
+pub(super) fn login() -> Result<PersonName, Failure> {
     let uid = rustix::process::getuid().as_raw();
     let unknown = |why: &str| {
         Failure::new(Kind::Usage, format!("cannot tell who you are: {why}")).hint("say --by NAME")

@@ -12,7 +12,7 @@ use super::{Common, Failure, Kind};
 
 /// Which config repo.
 #[derive(Clone, Debug, clap::Args)]
-pub struct At {
+pub(super) struct At {
     /// Read this repository instead of the one that the settings name
     #[arg(long, value_name = "PATH", global = true)]
     pub repository: Option<PathBuf>,
@@ -23,7 +23,7 @@ pub struct At {
 }
 
 /// A config repo, opened.
-pub struct Source {
+pub(super) struct Source {
     /// Objects and refs.
     pub repository: Repository,
     /// The branch that says what is wanted.
@@ -34,7 +34,7 @@ pub struct Source {
 
 impl At {
     /// Opens what is meant.
-    pub fn open(&self, common: &Common) -> Result<Source, Failure> {
+    pub(super) fn open(&self, common: &Common) -> Result<Source, Failure> {
         let Self { repository, branch } = self;
         let mut source = match repository {
             Some(path) => Source::local(path)?,
@@ -50,7 +50,7 @@ impl At {
 impl Source {
     /// The config repo of a controller. A remote one is looked at first; if that fails, its mirror
     /// still answers as of the last look.
-    pub fn of(setup: &Setup) -> Result<Self, Failure> {
+    pub(super) fn of(setup: &Setup) -> Result<Self, Failure> {
         let mirrors = setup.state.join("mirrors");
         let source = Self::at(setup.repository.clone(), setup.branch.clone(), mirrors)?;
         if source.repository.is_mirror()
@@ -66,13 +66,13 @@ impl Source {
     }
 
     /// A repository of this machine: bare, or a working tree's root.
-    pub fn local(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn local(path: &Path) -> Result<Self, Failure> {
         let branch = Branch::parse("main").map_err(|error| Failure::of(Kind::Error, &error))?;
         Self::at(Location::local(path), branch, PathBuf::new())
     }
 
     /// The merge requests against the branch, which must be there.
-    pub fn forge(&self) -> Result<LocalForge, Failure> {
+    pub(super) fn forge(&self) -> Result<LocalForge, Failure> {
         self.repository.head(&self.branch).map_err(|error| of_git(&error))?;
         let repository = Repository::open(&self.location, &self.mirrors, Program::default());
         let repository = repository.map_err(|error| of_git(&error))?;
@@ -80,7 +80,7 @@ impl Source {
     }
 
     /// For people, without credentials.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.location.to_string()
     }
 
@@ -92,7 +92,7 @@ impl Source {
 }
 
 /// An error of git for people.
-pub fn of_git(error: &git::Error) -> Failure {
+pub(super) fn of_git(error: &git::Error) -> Failure {
     let kind = match error.fault() {
         Fault::Later => Kind::TryAgain,
         Fault::Refused | Fault::Ours => Kind::Error,

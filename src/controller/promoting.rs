@@ -103,7 +103,7 @@ impl Core {
         let files = changes.len();
         let preview = loaded.preview(changes);
         if let Some(finding) = preview.findings.iter().find(|it| it.is_error()) {
-            return fail(format!("validate: {}", finding));
+            return fail(format!("validate: {finding}"));
         }
         if files != 1 {
             return fail(format!("it changes {files} files, a promotion changes one"));

@@ -255,7 +255,9 @@ impl Service {
                 false
             }
             Effect::Tell(entries) => {
-                entries.into_iter().for_each(|entry| hear(News::Happened(entry)));
+                for entry in entries {
+                    hear(News::Happened(entry));
+                }
                 false
             }
             Effect::TellHolds { target, holds } => {

@@ -43,7 +43,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     };
     let mut holds = policy::standing_holds(target, world);
     holds.extend(policy::purpose_holds(target, purpose, world));
-    holds.extend(ref_holds(target, &spec, purpose, survey, desired, world));
+    holds.extend(ref_holds(target, &spec, purpose, desired, world));
     let plan = draft::write(target, &spec, purpose, &nodes, survey, desired, world);
     holds.extend(busy(target, &plan, world));
     let objections = check::objections(&plan, &spec);
@@ -75,7 +75,7 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     }
 }
 
-pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
+fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
     let differs = |fact: &Fact<Option<Ref>>| match fact {
         Fact::Known { value, .. } => value.as_ref() != Some(desired),
         Fact::Unknown { .. } => true,
@@ -116,7 +116,6 @@ fn ref_holds(
     target: &Target,
     spec: &Spec<'_>,
     purpose: Purpose,
-    survey: &Survey,
     desired: &Ref,
     world: World<'_>,
 ) -> Vec<Hold> {
