@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use super::{Cli, Common, Failure, Ui};
+use super::{Cli, Ui};
 
 /// Print what a shell needs to complete `towpath`
 #[derive(Debug, clap::Args)]
@@ -16,9 +16,8 @@ pub struct Args {
 }
 
 /// Runs it.
-pub(super) fn run(args: &Args, _common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, ui: &Ui) {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "towpath", &mut script);
     ui.result(String::from_utf8_lossy(&script).trim_end());
-    Ok(0)
 }

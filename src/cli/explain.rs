@@ -76,10 +76,13 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     }
     match &decision.deploy {
         Deploy::InSync(_) => {
-            line("deploy", ui.paint(Tone::Good, "nothing to do, all nodes run it and it is proven"))
+            line(
+                "deploy",
+                ui.paint(Tone::Good, "nothing to do, all nodes run it and it is proven"),
+            );
         }
         Deploy::Start(_) => {
-            line("deploy", "a rollout may begin now; `towpath plan` shows it".to_owned())
+            line("deploy", "a rollout may begin now; `towpath plan` shows it".to_owned());
         }
         Deploy::Rolling(hold) => waits("deploy", std::slice::from_ref(hold), ui),
         Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
@@ -90,11 +93,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         Promote::Hold(holds) => waits("promote", holds, ui),
         Promote::Propose(it) => line("promote", format!("{} is ready to be proposed", it.to)),
         Promote::Check { number, .. } => {
-            line("promote", format!("!{number} is ready to be checked"))
+            line("promote", format!("!{number} is ready to be checked"));
         }
         Promote::Merge { number, .. } => line("promote", format!("!{number} is ready to merge")),
         Promote::Withdraw { number, why } => {
-            line("promote", format!("!{number} will be closed: {why}"))
+            line("promote", format!("!{number} will be closed: {why}"));
         }
     }
     Ok(0)

@@ -121,7 +121,10 @@ pub fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Mr(args) => mr::run(&args, &common, ui),
         Verb::Log(args) => log::run(&args, &common, ui),
         Verb::Audit(args) => audit::run(&args, &common, ui),
-        Verb::Completions(args) => completions::run(&args, &common, ui),
+        Verb::Completions(args) => {
+            completions::run(&args, ui);
+            Ok(0)
+        }
     };
     match result {
         Ok(status) => status,

@@ -119,7 +119,7 @@ fn print(target: &Target, decision: &Decision, ui: &Ui) {
         Promote::Nothing => {}
         Promote::Hold(holds) => reasons(&name, "promotion waits", holds, ui),
         Promote::Propose(promotion) => {
-            ui.result(format_args!("{name}  would propose {} → {}", promotion.from, promotion.to))
+            ui.result(format_args!("{name}  would propose {} → {}", promotion.from, promotion.to));
         }
         Promote::Check { number, .. } => {
             ui.result(format_args!("{name}  would check !{number}"));

@@ -21,12 +21,11 @@ impl Core {
         } else {
             // What an earlier controller applied is read first, so that what came since is a
             // change, and not a beginning.
-            match (&self.loaded, self.ledger.head) {
-                (None, Some(applied)) => self.read(applied, turn),
-                (Some(_), _) | (None, None) => {
-                    self.flights.insert(Flight::Head);
-                    turn.ask(Effect::LookAtHead { applied: self.ledger.head });
-                }
+            if let (None, Some(applied)) = (&self.loaded, self.ledger.head) {
+                self.read(applied, turn);
+            } else {
+                self.flights.insert(Flight::Head);
+                turn.ask(Effect::LookAtHead { applied: self.ledger.head });
             }
         }
         self.list(turn);

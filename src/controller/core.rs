@@ -112,8 +112,8 @@ pub struct Core {
     is_dirty: BTreeSet<Target>,
     /// Reasons for waiting as they were last told; only of targets that wait.
     told: BTreeMap<Target, Waiting>,
-    /// Targets whose forge calls failed are left alone until then.
-    pub(super) rests: BTreeMap<Target, Timestamp>,
+    /// Targets whose forge calls failed are left alone until then; and why they failed.
+    pub(super) rests: BTreeMap<Target, (Timestamp, String)>,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
     /// Why records could not be written last.
@@ -176,7 +176,7 @@ impl Core {
     ) -> Result<Vec<Effect>, Fatal> {
         let mut turn = Turn { now, entries: Vec::new(), effects: Vec::new() };
         self.take_in(wake, &mut turn)?;
-        self.ring(&mut turn)?;
+        self.ring(&mut turn);
         self.settle(&mut turn)?;
         if !turn.entries.is_empty() {
             journal.append(&turn.entries).map_err(Fatal::Journal)?;
@@ -322,7 +322,7 @@ impl Core {
         self.alarms.insert((at, alarm));
     }
 
-    fn ring(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+    fn ring(&mut self, turn: &mut Turn) {
         while let Some((at, _)) = self.alarms.first() {
             if *at > turn.now {
                 break;
@@ -339,7 +339,6 @@ impl Core {
                 Alarm::Record => self.record(turn),
             }
         }
-        Ok(())
     }
 
     /// Decides about everything that was touched, until nothing more follows.
@@ -386,7 +385,10 @@ impl Core {
             act @ (Promote::Propose(_)
             | Promote::Check { .. }
             | Promote::Merge { .. }
-            | Promote::Withdraw { .. }) => self.promote(target, act, turn),
+            | Promote::Withdraw { .. }) => {
+                self.promote(target, act, turn);
+                holds.extend(self.forge_trouble(target));
+            }
         }
         self.tell(target, holds, turn);
         Ok(())

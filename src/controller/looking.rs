@@ -136,6 +136,7 @@ impl Core {
                 | Hold::Older { .. }
                 | Hold::Checking { .. }
                 | Hold::ChecksFailed { .. }
+                | Hold::NotDone { .. }
                 | Hold::Forge { .. } => {}
             }
         }

@@ -86,7 +86,7 @@ impl Core {
                 let said = format!("{target}: ends when the tasks in hand are done");
                 return Ok(Ok(Answer::Now(said)));
             }
-            Command::Retry { target } => return self.retry(target, ask.command, word, turn),
+            Command::Retry { target } => return self.retry(&target, ask.command, word, turn),
             Command::Resume { target } => {
                 return self.intervene(
                     &target,
@@ -114,48 +114,62 @@ impl Core {
                 let what = What::MigrationSettled { op, verdict, word: word.clone() };
                 return self.intervene(&target, ask.command, what, word, turn);
             }
-            Command::Confirm { revision } => {
-                if let Err(why) = self.known_mass(revision) {
-                    return Ok(Err(Refusal::NotNow(why)));
-                }
-            }
-            Command::AcceptHead { revision } => {
-                if self.ledger.refused != Some(revision) {
-                    let why = format!("commit {} was not refused", revision.short());
-                    return Ok(Err(Refusal::NotNow(why)));
-                }
-            }
-            Command::Unpause { scope } => {
-                if !self.ledger.pauses.contains_key(&scope) {
-                    return Ok(Err(Refusal::NotNow(format!("{scope} is not paused"))));
-                }
-            }
-            Command::Unpin { target } => {
-                if !self.ledger.pins.contains_key(&target) {
-                    return Ok(Err(Refusal::NotNow(format!("{target} is not pinned"))));
-                }
-            }
-            Command::Unlock { target } => {
-                if !self.ledger.locks.contains_key(&target) {
-                    return Ok(Err(Refusal::NotNow(format!("{target} is not locked"))));
-                }
-            }
-            Command::Lock { target } => {
-                if let Some(order) = self.ledger.locks.get(&target) {
-                    let why = format!("{target} is locked by {} already", order.word.by);
-                    return Ok(Err(Refusal::NotNow(why)));
-                }
-            }
-            Command::Pause { .. }
+            Command::Confirm { .. }
+            | Command::AcceptHead { .. }
+            | Command::Unpause { .. }
+            | Command::Unpin { .. }
+            | Command::Lock { .. }
+            | Command::Unlock { .. }
+            | Command::Pause { .. }
             | Command::Pin { .. }
             | Command::Freeze { .. }
             | Command::Thaw { .. } => {}
+        }
+        if let Some(why) = self.pointless(&ask.command) {
+            return Ok(Err(Refusal::NotNow(why)));
         }
         let said = done_word(&ask.command);
         self.write(ask.command, word, turn)?;
         self.touch_all();
         self.look(turn);
         Ok(Ok(Answer::Now(said)))
+    }
+
+    /// Why a word that holds or lifts something would change nothing now.
+    fn pointless(&self, command: &Command) -> Option<String> {
+        let ledger = &self.ledger;
+        match command {
+            Command::Confirm { revision } => (!ledger.mass.contains_key(revision))
+                .then(|| format!("commit {} waits for no confirmation", revision.short())),
+            Command::AcceptHead { revision } => (ledger.refused != Some(*revision))
+                .then(|| format!("commit {} was not refused", revision.short())),
+            Command::Unpause { scope } => {
+                (!ledger.pauses.contains_key(scope)).then(|| format!("{scope} is not paused"))
+            }
+            Command::Unpin { target } => {
+                (!ledger.pins.contains_key(target)).then(|| format!("{target} is not pinned"))
+            }
+            Command::Unlock { target } => {
+                (!ledger.locks.contains_key(target)).then(|| format!("{target} is not locked"))
+            }
+            Command::Lock { target } => ledger
+                .locks
+                .get(target)
+                .map(|order| format!("{target} is locked by {} already", order.word.by)),
+            Command::Pause { .. }
+            | Command::Pin { .. }
+            | Command::Freeze { .. }
+            | Command::Thaw { .. }
+            | Command::Approve { .. }
+            | Command::Promote { .. }
+            | Command::Rollback { .. }
+            | Command::Abort { .. }
+            | Command::Retry { .. }
+            | Command::Resume { .. }
+            | Command::Exclude { .. }
+            | Command::Migration { .. }
+            | Command::Nudge => None,
+        }
     }
 
     fn write(&mut self, command: Command, word: Word, turn: &mut Turn) -> Result<(), Fatal> {
@@ -203,13 +217,13 @@ impl Core {
 
     fn retry(
         &mut self,
-        target: Target,
+        target: &Target,
         command: Command,
         word: Word,
         turn: &mut Turn,
     ) -> Result<Result<Answer, Refusal>, Fatal> {
-        if self.ledger.rollouts.contains_key(&target) {
-            return self.intervene(&target, command, What::Retried(word.clone()), word, turn);
+        if self.ledger.rollouts.contains_key(target) {
+            return self.intervene(target, command, What::Retried(word.clone()), word, turn);
         }
         let waits =
             self.ledger.history(&target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
@@ -265,13 +279,6 @@ impl Core {
             (proof.reference != spec.target.reference).then(|| proof.reference.clone())
         };
         candidate().or_else(|| unmerged.map(|it| it.to.clone()))
-    }
-
-    fn known_mass(&self, revision: Revision) -> Result<(), String> {
-        match self.ledger.mass.get(&revision) {
-            Some(_) => Ok(()),
-            None => Err(format!("commit {} waits for no confirmation", revision.short())),
-        }
     }
 
     fn roll_back(

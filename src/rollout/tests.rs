@@ -1,6 +1,5 @@
 //! Faults of the machine that simulated worlds have shown, as small as they go.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
@@ -29,7 +28,7 @@ fn gate() -> Op {
 }
 
 fn node(name: &str) -> Option<NodeName> {
-    Some(NodeName::parse(name).unwrap())
+    NodeName::parse(name).ok()
 }
 
 /// A stage of one lane, whose batches have one task each.
@@ -59,7 +58,7 @@ fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         epoch: Epoch(1),
         planned_at: Timestamp(0),
         connect: Connect::Local { directory: None },
-        nodes: BTreeSet::from_iter([node("a"), node("b")].into_iter().flatten()),
+        nodes: [node("a"), node("b")].into_iter().flatten().collect(),
         stages,
     })
 }
