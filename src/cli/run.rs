@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let result = service.run(|news| teller.tell(&news, ui));
     // Nobody listens any more; the next controller would take it away as well.
     let _ = std::fs::remove_file(api::socket_path(&setup.state));
-    result.map_err(failure)?;
+    result.map_err(|error| failure(&error))?;
     Ok(0)
 }
 
@@ -74,17 +74,17 @@ pub(super) fn setup(common: &Common) -> Result<Setup, Failure> {
 
 /// Opens a controller, or says who holds its store.
 pub(super) fn open(setup: &Setup) -> Result<Service, Failure> {
-    Service::open(setup).map_err(failure)
+    Service::open(setup).map_err(|error| failure(&error))
 }
 
-pub(super) fn failure(error: ServiceError) -> Failure {
-    match &error {
+pub(super) fn failure(error: &ServiceError) -> Failure {
+    match error {
         ServiceError::Store(StoreError::Journal(JournalError::Held { .. })) => {
-            Failure::of(Kind::TryAgain, &error)
+            Failure::of(Kind::TryAgain, error)
                 .hint("one controller at a time works on a store; end that one first")
         }
         ServiceError::Git(git) => {
-            let failure = Failure::of(Kind::Error, &error);
+            let failure = Failure::of(Kind::Error, error);
             match git.hint() {
                 Some(hint) => failure.hint(hint),
                 None => failure,
@@ -93,7 +93,7 @@ pub(super) fn failure(error: ServiceError) -> Failure {
         ServiceError::Store(_)
         | ServiceError::State { .. }
         | ServiceError::Fatal(_)
-        | ServiceError::Threads(_) => Failure::of(Kind::Error, &error),
+        | ServiceError::Threads(_) => Failure::of(Kind::Error, error),
     }
 }
 

@@ -226,7 +226,7 @@ impl Core {
             return self.intervene(target, command, What::Retried(word.clone()), word, turn);
         }
         let waits =
-            self.ledger.history(&target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
+            self.ledger.history(target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
         if !waits {
             return Ok(Err(Refusal::NotNow(format!(
                 "nothing at {target} waits to be tried again"

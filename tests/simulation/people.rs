@@ -423,6 +423,7 @@ impl World {
             | Hold::Gate { .. }
             | Hold::Checking { .. }
             | Hold::ChecksFailed { .. }
+            | Hold::NotDone { .. }
             | Hold::Forge { .. } => false,
         }
     }

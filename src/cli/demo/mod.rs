@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
             // A director who has gone needs no news.
             let _ = news.send(Cue::News(Box::new(it)));
         });
-        let _ = cue.send(Cue::Ended(result.map_err(super::run::failure)));
+        let _ = cue.send(Cue::Ended(result.map_err(|error| super::run::failure(&error))));
     });
     let mut director =
         Director { args, ui, world: &world, doorbell, display, scene: Scene::Opening, proven: 0 };
