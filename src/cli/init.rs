@@ -42,7 +42,7 @@ poll = "30s"
 
 # [store]
 # directory = "state"    # the journal and what else the controller must remember
-# nodes = "state/nodes"  # where `connect: local` keeps its nodes, one directory each
+# nodes = "nodes"  # where `connect: local` keeps its nodes, one directory each
 
 # [observe]
 # every = "5m"           # how often nodes are asked what they run

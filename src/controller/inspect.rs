@@ -119,9 +119,8 @@ fn survey(
     seen: &mut Observation,
 ) -> Result<(), InspectError> {
     let state = |source| ServiceError::State { path: setup.state.clone(), source };
-    let nodes = setup.nodes.clone().unwrap_or_else(|| setup.state.join("nodes"));
     // Looking needs no authority: no fence and no step carries this name.
-    let local = Local::new(&nodes, "inspection", &setup.executable).map_err(state)?;
+    let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
     let hands = Hands::new(Arc::new(local));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
