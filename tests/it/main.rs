@@ -5,3 +5,5 @@ mod journal;
 mod local_driver;
 mod local_driver_crashes;
 mod local_driver_ends;
+mod whole_loop;
+mod world;
