@@ -199,13 +199,17 @@ impl World {
         self.git_in(&self.root.join("config.git"), args)
     }
 
-    /// Subjects of all records.
+    /// What every record says first: its subject, and the last line of its message.
     pub(crate) fn records(&self) -> Vec<String> {
         let refs = self.git_bare(&["for-each-ref", "--format=%(refname)"]);
         if !refs.lines().any(|it| it == "refs/heads/towpath/records") {
             return Vec::new();
         }
-        let log = self.git_bare(&["log", "--format=%s", "towpath/records"]);
+        let log = self.git_bare(&[
+            "log",
+            "--format=%s %(trailers:separator=%x20,unfold)",
+            "towpath/records",
+        ]);
         log.lines().map(str::to_owned).collect()
     }
 
