@@ -235,6 +235,8 @@ fn a_full_disk_ends_the_controller_loudly_and_it_goes_on_after() {
     let log = std::fs::read_to_string(world.root.join("log")).unwrap();
     assert!(log.contains("disk") || log.contains("full") || log.contains("space"), "{log}");
     assert!(log.contains("error"), "{log}");
+    assert!(log.contains("start `towpath run` again"), "{log}");
+    drop(file);
     std::fs::remove_file(&ballast).unwrap();
     let _controller = world.start();
     let _ = world.towpath(&["pause", "--lift"]);
@@ -253,39 +255,59 @@ impl Drop for Mount {
 
 #[test]
 fn the_demo_ends_well_and_leaves_nothing() {
-    for (args, interrupted) in [
-        (&["demo", "--json"][..], false),
-        (&["demo", "--break", "--json"], false),
-        (&["demo", "--json"], true),
-    ] {
-        let world = World::bare();
-        let mut command = world.command(args);
-        command.env("TMPDIR", &world.root);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let child = command.spawn().unwrap();
-        if interrupted {
-            let demo = || {
-                std::fs::read_dir(&world.root).unwrap().flatten().any(|it| {
-                    it.file_name().to_string_lossy().starts_with("towpath-demo")
-                        && it.path().join("state/journal.db").exists()
-                })
-            };
-            world.until("it has begun", demo);
-            let id = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-            rustix::process::kill_process(id, Signal::INT).unwrap();
-        }
-        let said = Said::from(&child.wait_with_output().unwrap());
-        assert_eq!(said.status == 0, !interrupted, "{args:?}: {said:?}");
-        let events: Vec<serde_json::Value> =
-            said.stdout.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
-        if !interrupted {
-            assert_eq!(events.last().unwrap()["good"], true);
-        }
-        world.until("no process stays", || world.processes().is_empty());
-        let left = std::fs::read_dir(&world.root)
-            .unwrap()
-            .flatten()
-            .any(|it| it.file_name().to_string_lossy().starts_with("towpath-demo"));
-        assert!(!left, "a directory is left behind by {args:?}");
+    let world = World::bare();
+    let said = Said::from(&demo(&world, &["demo", "--json"]).wait_with_output().unwrap());
+    well(&world, &said);
+}
+
+#[test]
+fn the_broken_demo_ends_well_and_leaves_nothing() {
+    let world = World::bare();
+    let said =
+        Said::from(&demo(&world, &["demo", "--break", "--json"]).wait_with_output().unwrap());
+    well(&world, &said);
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    let world = World::bare();
+    let child = demo(&world, &["demo", "--json"]);
+    world.until("it has begun", || {
+        demos(&world).iter().any(|it| it.join("state/journal.db").exists())
+    });
+    let id = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(id, Signal::INT).unwrap();
+    let said = Said::from(&child.wait_with_output().unwrap());
+    assert_eq!(said.status, 1, "{said:?}");
+    leaves_nothing(&world, &said);
+}
+
+fn demo(world: &World, args: &[&str]) -> std::process::Child {
+    let mut command = world.command(args);
+    command.env("TMPDIR", &world.root);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn demos(world: &World) -> Vec<std::path::PathBuf> {
+    let all = std::fs::read_dir(&world.root).unwrap().flatten();
+    let demos = all.filter(|it| it.file_name().to_string_lossy().starts_with("towpath-demo"));
+    demos.map(|it| it.path()).collect()
+}
+
+fn well(world: &World, said: &Said) {
+    assert_eq!(said.status, 0, "{said:?}");
+    let last = said.stdout.lines().last().unwrap();
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(last["good"], true, "{said:?}");
+    leaves_nothing(world, said);
+}
+
+fn leaves_nothing(world: &World, said: &Said) {
+    for line in said.stdout.lines() {
+        let event: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(event.is_ok(), "{line}");
     }
+    world.until("no process stays", || world.processes().is_empty());
+    assert_eq!(demos(world), Vec::<std::path::PathBuf>::new(), "{said:?}");
 }
