@@ -1,12 +1,13 @@
 //! `towpath explain`: why is it not there yet?
 
+use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
 use crate::planner::{Deploy, Hold, Promote};
 use crate::rollout::Phase;
 
-use super::plan::{decision_json, look};
+use super::plan::{decision_json, look, refused};
 use super::run::setup;
 use super::ui::Tone;
 use super::{Common, Failure, Kind, Ui};
@@ -74,7 +75,13 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let checks = if request.is_green() { "checks green" } else { "not checked yet" };
         line("open", format!("!{} {} → {}, {checks}", request.number, request.from, request.to));
     }
+    if let Some(hold) = refused(&seen) {
+        waits("config", &[hold], ui);
+    }
     match &decision.deploy {
+        Deploy::InSync(_) if !pinned(&target, &seen).is_empty() => {
+            waits("deploy", &pinned(&target, &seen), ui);
+        }
         Deploy::InSync(_) => {
             line(
                 "deploy",
@@ -101,6 +108,16 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
     }
     Ok(0)
+}
+
+/// Why a target is in sync with something else than the config asks for.
+fn pinned(target: &Target, seen: &Inspection) -> Vec<Hold> {
+    let pin = seen.ledger.pins.get(target).map(|(reference, order)| Hold::Pinned {
+        reference: reference.clone(),
+        by: order.word.by.clone(),
+        reason: order.word.reason.clone(),
+    });
+    pin.into_iter().collect()
 }
 
 fn waits(label: &str, holds: &[Hold], ui: &Ui) {

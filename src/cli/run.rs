@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api;
-use crate::controller::{News, Service, ServiceError, Setup, StoreError};
+use crate::controller::{Fatal, News, Service, ServiceError, Setup, StoreError};
 use crate::model::{RolloutId, Target};
 use crate::notify;
 use crate::planner::Hold;
@@ -90,9 +90,12 @@ pub(super) fn failure(error: &ServiceError) -> Failure {
                 None => failure,
             }
         }
+        ServiceError::Fatal(Fatal::Journal(_)) => Failure::of(Kind::Error, error).hint(
+            "nothing was begun that is not written down: see to the disk that holds the state directory, then start `towpath run` again",
+        ),
         ServiceError::Store(_)
         | ServiceError::State { .. }
-        | ServiceError::Fatal(_)
+        | ServiceError::Fatal(Fatal::Illegal(_))
         | ServiceError::Threads(_) => Failure::of(Kind::Error, error),
     }
 }

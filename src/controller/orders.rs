@@ -71,19 +71,24 @@ impl Core {
                 return Ok(Ok(Answer::Now(said)));
             }
             Command::Abort { target, now } => {
-                let stopping = match self.ledger.rollouts.get(&target) {
+                let cause = Cause::Aborted { word: word.clone(), now };
+                let cannot = match self.ledger.rollouts.get(&target).map(|it| it.stopping()) {
                     None => Some(format!("no rollout is under way at {target}")),
-                    Some(it) if it.stopping().is_some() => {
-                        Some("it is being ended already".to_owned())
+                    Some(Some(ended)) if !cause.is_harder_than(ended) => {
+                        let how = if now { "" } else { "; `--now` kills what it waits for" };
+                        Some(format!("it is being ended already{how}"))
                     }
                     Some(_) => None,
                 };
-                if let Some(why) = stopping {
+                if let Some(why) = cannot {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
-                self.write(ask.command, word.clone(), turn)?;
-                self.stop(&target, Cause::Aborted { word, now }, turn)?;
-                let said = format!("{target}: ends when the tasks in hand are done");
+                self.write(ask.command, word, turn)?;
+                self.stop(&target, cause, turn)?;
+                let said = match now {
+                    true => format!("{target}: ends now; only a migration is waited for"),
+                    false => format!("{target}: ends when the tasks in hand are done"),
+                };
                 return Ok(Ok(Answer::Now(said)));
             }
             Command::Retry { target } => return self.retry(&target, ask.command, word, turn),

@@ -233,7 +233,7 @@ impl Core {
                 }
             }
             State::Open => {
-                let how = format!("a person pushed to {}", request.branch);
+                let how = planner::pushed_over(&request.branch);
                 self.note(turn, Fact::Vetoed { target, number, reference, how })?;
             }
             State::Merged { sha, by, .. } => {

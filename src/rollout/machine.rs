@@ -182,7 +182,10 @@ impl Rollout {
                 self.plan.nodes.contains(node) && !self.owes_migration(node)
             }
             What::MigrationSettled { op, .. } => self.states.lost.contains(op),
-            What::Stopping { epoch, .. } => self.stopping.is_none() && *epoch > self.epoch,
+            What::Stopping { epoch, cause } => {
+                let harder = self.stopping.as_ref().is_none_or(|it| cause.is_harder_than(it));
+                harder && *epoch > self.epoch
+            }
             What::Settled(ending) => self.ready_to_settle() == Some(*ending),
         }
     }
