@@ -64,7 +64,7 @@ pub(super) fn setup(common: &Common) -> Result<Setup, Failure> {
     let executable = std::env::current_exe().map_err(|error| Failure::of(Kind::Error, &error))?;
     settings::load(&common.settings, executable).map_err(|error| match error {
         settings::SettingsError::Read { .. } => Failure::of(Kind::Error, &error).hint(
-            "go to the directory of towpath.toml, say --settings FILE, or make one with `towpath init DIR`",
+            "go to the directory of towpath.toml, say --settings FILE (or --repository PATH where there is one), or make one with `towpath init DIR`",
         ),
         settings::SettingsError::Parse { .. } | settings::SettingsError::Value { .. } => {
             Failure::of(Kind::BadInput, &error)

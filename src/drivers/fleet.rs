@@ -3,7 +3,8 @@
 //! Invariants every implementation keeps:
 //! - a step runs to its end whatever becomes of the controller, and never twice for one key, but
 //!   for a lost one whose caller said that it may;
-//! - a node refuses an epoch lower than the highest it has seen;
+//! - a node refuses an epoch lower than the highest it has seen; the place beside the controller,
+//!   where rollouts of many services test at once, knows no fence;
 //! - output is data: bounded, and escaped before it becomes text.
 
 use std::future::Future;

@@ -274,11 +274,11 @@ fn mistakes_name_the_place_and_the_remedy() {
     world.check(
         &["mr", "list", "--settings", "nowhere.toml"],
         &expect![[r#"
-        ----
-        error: reading nowhere.toml: No such file or directory (os error 2)
-        help: go to the directory of towpath.toml, or say --settings FILE or --repository PATH
-        status 1
-    "#]],
+            ----
+            error: reading nowhere.toml: No such file or directory (os error 2)
+            help: go to the directory of towpath.toml, say --settings FILE (or --repository PATH where there is one), or make one with `towpath init DIR`
+            status 1
+        "#]],
     );
     world.write("bad.toml", "[repository]\nurl = \"config.git\"\nbranhc = \"x\"\n");
     world.check(

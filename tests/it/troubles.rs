@@ -185,7 +185,7 @@ fn nodes_that_talk_rubbish_and_broken_files_hold_only_themselves() {
     let shop = world.service("shop").replace("    smoke:", "    roles: [web]\n    smoke:");
     world.write("services/shop.yaml", &shop);
     world.commit("a typo in another service");
-    let _controller = world.start();
+    let controller = world.start();
     let said = || world.explain_of("depot", "canary");
     world.until("it is held with a place", || said().contains("services/depot.yaml"));
     assert!(said().contains("pormote"), "{}", said());
@@ -206,6 +206,8 @@ fn nodes_that_talk_rubbish_and_broken_files_hold_only_themselves() {
     .enumerate()
     {
         std::fs::write(world.node("canary", "web-2").join("version"), rubbish).unwrap();
+        let seen = || controller.told("waits", "cannot tell what runs") > number;
+        world.until("the controller has seen it", seen);
         let next = format!("1.5.{number}");
         world.want("canary", &next);
         let said = world.until_explained("canary", part);

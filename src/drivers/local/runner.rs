@@ -90,16 +90,14 @@ fn run(order: &Order) -> io::Result<()> {
 /// Decides under the gate whether the step may begin, and begins it.
 fn begin(order: &Order, node: &NodeFiles) -> io::Result<Result<Running, Report>> {
     let alone = order.siblings == Siblings::None;
-    let mut gate = node.gate(if alone || order.rerun_lost {
+    let gate = node.gate(if alone || order.rerun_lost {
         FlockOperation::LockExclusive
     } else {
         FlockOperation::LockShared
     })?;
-    if !alone && node.fence()?.is_none_or(|(_, fence)| fence < order.epoch) {
-        drop(gate);
-        gate = node.gate(FlockOperation::LockExclusive)?;
-    }
-    if let Err(fence) = node.admits(&order.store, order.epoch)? {
+    // Beside the controller many rollouts work at once, each with its own authority: one that began
+    // later does not end what the others ask there.
+    if alone && let Err(fence) = node.admits(&order.store, order.epoch)? {
         return Ok(Err(Report::Stale { fence }));
     }
     let step = node.step(&order.key);
@@ -117,7 +115,7 @@ fn begin(order: &Order, node: &NodeFiles) -> io::Result<Result<Running, Report>>
     if alone && let Some(with) = busy_with(node, &order.key)? {
         return Ok(Err(Report::Busy { with }));
     }
-    if alone || node.fence()?.is_none_or(|(_, fence)| fence < order.epoch) {
+    if alone {
         node.raise(&order.store, order.epoch)?;
     }
     std::fs::create_dir_all(&step.dir)?;
