@@ -101,6 +101,8 @@ pub struct Core {
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
+    /// The next routine look that is not given to a target yet.
+    pub(super) next_look: Timestamp,
     alarms: BTreeSet<(Timestamp, Alarm)>,
     set: BTreeMap<Alarm, Timestamp>,
     /// Targets worth a decision, in the order in which they were touched.
@@ -146,6 +148,7 @@ impl Core {
             flights: BTreeSet::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
+            next_look: Timestamp(0),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),
@@ -314,6 +317,10 @@ impl Core {
         }
         self.set.insert(alarm.clone(), at);
         self.alarms.insert((at, alarm));
+    }
+
+    pub(super) fn is_set(&self, alarm: &Alarm) -> bool {
+        self.set.contains_key(alarm)
     }
 
     fn ring(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
