@@ -79,13 +79,7 @@ impl Seen {
             let sum = |of: &[&Samples]| of.iter().map(|it| it.p50()).sum();
             let (measured, floor) = (sum(parts), sum(floors));
             let p90 = parts.iter().map(|it| it.percentile(90)).sum();
-            table.row(&[
-                what.to_owned(),
-                ms(measured),
-                ms(p90),
-                ms(floor),
-                ratio(measured, floor),
-            ]);
+            table.row(&[what.to_owned(), ms(measured), ms(p90), ms(floor), ratio(measured, floor)]);
         };
         row("read, edit with proof, commit", &[&self.text, &self.commit], &[&self.objects]);
         row(

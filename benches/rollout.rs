@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use common::brain::Brain;
 use common::fleet::{self, Fleet, Kind};
 use common::{Samples, Table, computed, mode, ms, run_git, time};
+use towpath::controller::Wake;
 use towpath::model::Revision;
 use towpath::record::journal::Journal;
+use towpath::rollout::Ledger;
 
 /// Longest a rollout may take.
 const ROLLOUT_MAX: Duration = Duration::from_mins(3);
@@ -52,6 +54,13 @@ fn main() {
     table.row(&["  for each node".to_owned(), ms(per_node)]);
     table.row(&["  turns of the core".to_owned(), (brain.turns - turns).to_string()]);
     table.row(&["  journal entries".to_owned(), (brain.journal.entries - entries).to_string()]);
+
+    let services = mode.pick(600, 60);
+    let crowd = Fleet::new(services, &fleet::PLAIN);
+    let mut brain = Brain::new(&crowd, Ledger::default());
+    let (first, ()) = time(|| brain.answer_all(Wake::Started));
+    assert!(brain.core.waiting().is_empty(), "somebody still waits");
+    table.row(&[format!("thinking: {services} targets proven, shared nodes"), ms(first)]);
 
     let spawn = spawns(mode.pick(200, 20));
     let real = real(&fleet, nodes, &commit);
@@ -91,7 +100,9 @@ fn real(fleet: &Fleet, nodes: usize, commit: &str) -> Real {
     let mut controller = towpath.stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
     let pid = controller.id();
     // The first look at all nodes.
-    std::thread::sleep(Duration::from_secs(5) + Duration::from_millis(10) * u32::try_from(nodes).unwrap_or(0));
+    std::thread::sleep(
+        Duration::from_secs(5) + Duration::from_millis(10) * u32::try_from(nodes).unwrap_or(0),
+    );
     let before = computed(pid);
     let start = Instant::now();
     run_git(&fleet.repository(), &["update-ref", "refs/heads/main", commit]);

@@ -43,23 +43,29 @@ impl Brain {
     /// A core that has read a fleet's config, has seen every target, and finds all of them in
     /// sync and proven.
     pub(crate) fn settled(fleet: &Fleet) -> Self {
-        let repository = fleet::open(fleet);
-        let head = repository.head(&fleet::main_branch()).expect("a head");
         let mut ledger = Ledger::default();
         let reference = Ref::parse("1.0.0").expect("a ref");
         let at = clock::now();
-        let proof = Past { reference, rollout: RolloutId::unset(), at, revision: head };
+        let revision = fleet::open(fleet).head(&fleet::main_branch()).expect("a head");
+        let proof = Past { reference, rollout: RolloutId::unset(), at, revision };
         for target in fleet::targets(fleet) {
             let past = vec![proof.clone()];
             let fact = Fact::Restored { target, past, floor: None };
             ledger.apply(&Entry { at, fact }).expect("it is legal");
         }
-        let core = Core::new(ledger, Limits::default());
-        let (journal, runs) = (Counter::default(), HashMap::new());
-        let mut brain = Self { core, journal, repository, runs, head, turns: 0 };
+        let mut brain = Self::new(fleet, ledger);
         brain.answer_all(Wake::Started);
         assert!(brain.core.waiting().is_empty(), "somebody waits in a fleet in sync");
         brain
+    }
+
+    /// A core that knows nothing but what its ledger says.
+    pub(crate) fn new(fleet: &Fleet, ledger: Ledger) -> Self {
+        let repository = fleet::open(fleet);
+        let head = repository.head(&fleet::main_branch()).expect("a head");
+        let core = Core::new(ledger, Limits::default());
+        let (journal, runs) = (Counter::default(), HashMap::new());
+        Self { core, journal, repository, runs, head, turns: 0 }
     }
 
     /// Hands in one wake, and gives what is asked for.
