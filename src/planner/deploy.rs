@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::{Spec, StageKind};
 use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
-use crate::rollout::{Halt, History, Phase, Plan, Purpose, Rollout};
+use crate::rollout::{Halt, History, Phase, Purpose, Rollout};
 
 use super::{Deploy, Hold, World, check, draft, policy};
 
