@@ -54,10 +54,8 @@ fn main() {
         let other = RepoPath::parse(&fleet::path((round * 31 + 1) % services)).expect("a path");
         seen.objects.push(time(|| by_libgit2(&raw, commit, &other, &reference)).0);
         seen.sync.push(time(|| make_durable(&directory, OBJECTS)).0);
-        let (commit, parent) = (commit.to_string(), parent.to_string());
-        let move_back = ["update-ref", "refs/bench/floor", &commit];
-        seen.child.push(time(|| run_git(&directory, &move_back)).0);
-        let _ = parent;
+        let child = ["update-ref", "refs/bench/floor", &commit.to_string()];
+        seen.child.push(time(|| run_git(&directory, &child)).0);
     }
     seen.print();
 }

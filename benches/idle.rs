@@ -58,7 +58,7 @@ fn main() {
     let rows = [
         ["one core, the controller itself".to_owned(), share(own), "0.5 %".to_owned()],
         ["one core, the processes it starts".to_owned(), share(children), String::new()],
-        ["memory".to_owned(), format!("{:.1} MB", memory as f64 / 1e6), "150 MB".to_owned()],
+        ["memory".to_owned(), format!("{} MB", memory / 1_000_000), "150 MB".to_owned()],
         ["first look at everything".to_owned(), format!("{settled_after:.1?}"), String::new()],
         ["  computed for it, itself".to_owned(), format!("{:.1?}", start_cost.0), String::new()],
         ["  computed for it, children".to_owned(), format!("{:.1?}", start_cost.1), String::new()],
@@ -77,7 +77,7 @@ fn settle(pid: u32, start: Instant) -> (Duration, (Duration, Duration)) {
     while start.elapsed() < SETTLE_MAX {
         std::thread::sleep(Duration::from_secs(1));
         let now = computed(pid);
-        let spent = now.0 + now.1 - before.0 - before.1;
+        let spent = (now.0 + now.1).saturating_sub(before.0 + before.1);
         before = now;
         if spent < Duration::from_millis(50) {
             if quiet == 0 {

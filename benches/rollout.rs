@@ -65,7 +65,7 @@ fn main() {
     let spawn = spawns(mode.pick(200, 20));
     let real = real(&fleet, nodes, &commit);
     let per = |time: Duration| ms(time / u32::try_from(nodes).unwrap_or(1));
-    let rate = nodes as f64 / real.wall.as_secs_f64();
+    let rate = f64::from(u32::try_from(nodes).unwrap_or(0)) / real.wall.as_secs_f64();
     table.row(&["for real: whole rollout".to_owned(), ms(real.wall)]);
     table.row(&["  nodes a second".to_owned(), format!("{rate:.1}")]);
     table.row(&["  the controller computes, each node".to_owned(), per(real.own)]);

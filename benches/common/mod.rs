@@ -83,11 +83,9 @@ impl Table {
         let mut line = String::new();
         for (at, (cell, width)) in cells.iter().zip(&self.0).enumerate() {
             let cell = cell.as_ref();
-            line.push_str(&if at == 0 {
-                format!("{cell:<width$}")
-            } else {
-                format!("  {cell:>width$}")
-            });
+            let cell =
+                if at == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+            line.push_str(&cell);
         }
         println!("{}", line.trim_end());
     }
