@@ -295,7 +295,7 @@ async fn versions_are_known_only_by_a_clear_answer() {
         ("exit 4", "absent"),
         ("true", "absent"),
         ("echo; echo", "absent"),
-        ("echo 1.4.2; exit 1", "unknown: exit status 1"),
+        ("echo 1.4.2; exit 1", "unknown: exit status 1: 1.4.2"),
         ("printf 'no\\033[31m' >&2; exit 1", "unknown: exit status 1: no\\u{1b}[31m"),
         ("echo two words", "unknown: `two words` is not a ref"),
         ("echo 1; echo 2", "unknown: `1\\n2` is not a ref"),
