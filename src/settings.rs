@@ -120,7 +120,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
         repository: location,
         branch,
         state: here.join(store.directory.as_deref().unwrap_or("state")),
-        nodes: store.nodes.map(|nodes| here.join(nodes)),
+        nodes: here.join(store.nodes.as_deref().unwrap_or("nodes")),
         executable,
         limits,
         once: false,

@@ -135,7 +135,8 @@ pub(crate) fn seed_store(state: &Path, fleet: &Fleet) {
     let repository = open(fleet);
     std::fs::create_dir_all(state).expect("a directory");
     let journal = towpath::controller::journal_path(state);
-    let (mut store, _) = Store::open(&journal, "benchmark", now, &repository).expect("a store");
+    let opened = Store::open(&journal, "benchmark", now, &repository, &main_branch());
+    let (mut store, _) = opened.expect("a store");
     let reference = Ref::parse("1.0.0").expect("a ref");
     let head = repository.head(&main_branch()).expect("a head");
     let proof = Past { reference, rollout: RolloutId::unset(), at: now, revision: head };

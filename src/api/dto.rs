@@ -174,14 +174,16 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
             Command::Freeze { environment: parsed(&environment)?, until: Timestamp(until) }
         }
         Dto::Thaw { environment } => Command::Thaw { environment: parsed(&environment)? },
-        Dto::Approve { target, reference } => {
-            Command::Approve { target: target_of(&target)?, reference: optional(reference)? }
-        }
-        Dto::Promote { target, reference } => {
-            Command::Promote { target: target_of(&target)?, reference: optional(reference)? }
-        }
+        Dto::Approve { target, reference } => Command::Approve {
+            target: target_of(&target)?,
+            reference: optional(reference.as_deref())?,
+        },
+        Dto::Promote { target, reference } => Command::Promote {
+            target: target_of(&target)?,
+            reference: optional(reference.as_deref())?,
+        },
         Dto::Rollback { target, to } => {
-            Command::Rollback { target: target_of(&target)?, to: optional(to)? }
+            Command::Rollback { target: target_of(&target)?, to: optional(to.as_deref())? }
         }
         Dto::Abort { target, now } => Command::Abort { target: target_of(&target)?, now },
         Dto::Retry { target } => Command::Retry { target: target_of(&target)? },
@@ -203,8 +205,8 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T,
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-fn optional(text: Option<String>) -> Result<Option<Ref>, String> {
-    text.as_deref().map(parsed).transpose()
+fn optional(text: Option<&str>) -> Result<Option<Ref>, String> {
+    text.map(parsed).transpose()
 }
 
 fn revision_of(text: &str) -> Result<Revision, String> {

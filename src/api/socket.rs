@@ -106,9 +106,8 @@ pub fn person(uid: u32) -> PersonName {
         (fields.nth(1)? == uid.to_string()).then(|| PersonName::parse(name).ok())?
     });
     login.unwrap_or_else(|| {
-        let fallback = PersonName::parse(&format!("uid-{uid}"));
-        #[expect(clippy::expect_used, reason = "`uid-` and digits are a name")]
-        fallback.expect("a number makes a name")
+        PersonName::parse(&format!("uid-{uid}"))
+            .unwrap_or_else(|_| unreachable!("`uid-` and digits are a name"))
     })
 }
 

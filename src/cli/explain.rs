@@ -1,12 +1,13 @@
 //! `towpath explain`: why is it not there yet?
 
+use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
 use crate::planner::{Deploy, Hold, Promote};
 use crate::rollout::Phase;
 
-use super::plan::{decision_json, look};
+use super::plan::{decision_json, look, refused};
 use super::run::setup;
 use super::ui::Tone;
 use super::{Common, Failure, Kind, Ui};
@@ -21,7 +22,7 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
     let target = Target::new(&args.service, &args.environment);
     let seen = look(&setup, |it| it.service == target.service)?;
@@ -74,12 +75,21 @@ pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
         let checks = if request.is_green() { "checks green" } else { "not checked yet" };
         line("open", format!("!{} {} → {}, {checks}", request.number, request.from, request.to));
     }
+    if let Some(hold) = refused(&seen) {
+        waits("config", &[hold], ui);
+    }
     match &decision.deploy {
+        Deploy::InSync(_) if !pinned(&target, &seen).is_empty() => {
+            waits("deploy", &pinned(&target, &seen), ui);
+        }
         Deploy::InSync(_) => {
-            line("deploy", ui.paint(Tone::Good, "nothing to do, all nodes run it and it is proven"))
+            line(
+                "deploy",
+                ui.paint(Tone::Good, "nothing to do, all nodes run it and it is proven"),
+            );
         }
         Deploy::Start(_) => {
-            line("deploy", "a rollout may begin now; `towpath plan` shows it".to_owned())
+            line("deploy", "a rollout may begin now; `towpath plan` shows it".to_owned());
         }
         Deploy::Rolling(hold) => waits("deploy", std::slice::from_ref(hold), ui),
         Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
@@ -90,14 +100,24 @@ pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
         Promote::Hold(holds) => waits("promote", holds, ui),
         Promote::Propose(it) => line("promote", format!("{} is ready to be proposed", it.to)),
         Promote::Check { number, .. } => {
-            line("promote", format!("!{number} is ready to be checked"))
+            line("promote", format!("!{number} is ready to be checked"));
         }
         Promote::Merge { number, .. } => line("promote", format!("!{number} is ready to merge")),
         Promote::Withdraw { number, why } => {
-            line("promote", format!("!{number} will be closed: {why}"))
+            line("promote", format!("!{number} will be closed: {why}"));
         }
     }
     Ok(0)
+}
+
+/// Why a target is in sync with something else than the config asks for.
+fn pinned(target: &Target, seen: &Inspection) -> Vec<Hold> {
+    let pin = seen.ledger.pins.get(target).map(|(reference, order)| Hold::Pinned {
+        reference: reference.clone(),
+        by: order.word.by.clone(),
+        reason: order.word.reason.clone(),
+    });
+    pin.into_iter().collect()
 }
 
 fn waits(label: &str, holds: &[Hold], ui: &Ui) {

@@ -7,6 +7,21 @@ mod status;
 mod explain;
 mod orders;
 
+mod init;
+mod validate;
+mod edit;
+mod schema;
+mod mr;
+mod log;
+mod audit;
+mod at;
+mod completions;
+
+mod source;
+mod person;
+mod entry;
+mod lines;
+
 mod failure;
 mod ui;
 
@@ -14,7 +29,7 @@ use clap::{Parser, Subcommand};
 
 pub use demo::node_main as demo_node;
 pub use failure::{Failure, Kind};
-pub use ui::Ui;
+pub use ui::{Tone, Ui};
 
 /// From a config change to a proven, promoted rollout.
 #[derive(Debug, Parser)]
@@ -24,6 +39,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
 
+    /// What every verb understands
     #[command(flatten)]
     pub common: Common,
 }
@@ -45,9 +61,11 @@ pub struct Common {
 }
 
 /// The verbs.
+#[expect(missing_docs, reason = "each says what it does in its own file, for --help too")]
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Demo(demo::Args),
+    Init(init::Args),
     Run(run::Args),
     Plan(plan::Args),
     Status(status::Args),
@@ -65,6 +83,13 @@ pub enum Verb {
     Confirm(orders::Confirm),
     Accept(orders::Accept),
     Nudge(orders::Nudge),
+    Validate(validate::Args),
+    Edit(edit::Args),
+    Schema(schema::Args),
+    Mr(mr::Args),
+    Log(log::Args),
+    Audit(audit::Args),
+    Completions(completions::Args),
 }
 
 /// Runs what was asked; the answer is the exit status.
@@ -89,6 +114,17 @@ pub fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Confirm(args) => orders::confirm(args, &common, ui),
         Verb::Accept(args) => orders::accept(args, &common, ui),
         Verb::Nudge(orders::Nudge {}) => orders::nudge(&common, ui),
+        Verb::Init(args) => init::run(&args, &common, ui),
+        Verb::Validate(args) => validate::run(&args, &common, ui),
+        Verb::Edit(args) => edit::run(&args, &common, ui),
+        Verb::Schema(args) => schema::run(&args, &common, ui),
+        Verb::Mr(args) => mr::run(&args, &common, ui),
+        Verb::Log(args) => log::run(&args, &common, ui),
+        Verb::Audit(args) => audit::run(&args, &common, ui),
+        Verb::Completions(args) => {
+            completions::run(&args, ui);
+            Ok(0)
+        }
     };
     match result {
         Ok(status) => status,

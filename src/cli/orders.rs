@@ -10,7 +10,7 @@ use super::{Common, Failure, Kind, Ui, run};
 
 /// Which target.
 #[derive(Clone, Debug, clap::Args)]
-pub struct On {
+pub(super) struct On {
     /// Which service
     service: ServiceName,
     /// In which environment
@@ -25,7 +25,7 @@ impl On {
 
 /// Who asks, and why.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Word {
+pub(super) struct Word {
     /// Why; goes into the record
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
@@ -193,25 +193,25 @@ pub struct Accept {
 pub struct Nudge {}
 
 /// `towpath promote`.
-pub fn promote(args: Promote, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn promote(args: Promote, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Promote { on, reference, word } = args;
     send(&Command::Promote { target: on.target(), reference }, &word, common, ui)
 }
 
 /// `towpath rollback`.
-pub fn rollback(args: Rollback, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn rollback(args: Rollback, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Rollback { on, to, word } = args;
     send(&Command::Rollback { target: on.target(), to }, &word, common, ui)
 }
 
 /// `towpath approve`.
-pub fn approve(args: Approve, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn approve(args: Approve, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Approve { on, reference, word } = args;
     send(&Command::Approve { target: on.target(), reference }, &word, common, ui)
 }
 
 /// `towpath abort`.
-pub fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Abort { on, now, rollback, word } = args;
     let target = on.target();
     let done = send(&Command::Abort { target: target.clone(), now }, &word, common, ui)?;
@@ -222,13 +222,13 @@ pub fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 /// `towpath retry`.
-pub fn retry(args: Retry, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn retry(args: Retry, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Retry { on, word } = args;
     send(&Command::Retry { target: on.target() }, &word, common, ui)
 }
 
 /// `towpath resume`.
-pub fn resume(args: Resume, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn resume(args: Resume, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Resume { on, migration, without, word } = args;
     let target = on.target();
     let command = match (migration.as_deref(), without) {
@@ -241,7 +241,7 @@ pub fn resume(args: Resume, common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 /// `towpath pause`.
-pub fn pause(args: Pause, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn pause(args: Pause, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Pause { service, environment, span, lift, word } = args;
     let scope = match (service, environment) {
         (None, None) => Scope::All,
@@ -258,7 +258,7 @@ pub fn pause(args: Pause, common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 /// `towpath pin`.
-pub fn pin(args: Pin, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn pin(args: Pin, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Pin { on, reference, lift: _, word } = args;
     let target = on.target();
     let command = match reference {
@@ -269,7 +269,7 @@ pub fn pin(args: Pin, common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 /// `towpath lock`.
-pub fn lock(args: Lock, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn lock(args: Lock, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Lock { on, lift, word } = args;
     let target = on.target();
     let command = if lift { Command::Unlock { target } } else { Command::Lock { target } };
@@ -277,7 +277,7 @@ pub fn lock(args: Lock, common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 /// `towpath freeze`.
-pub fn freeze(args: Freeze, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn freeze(args: Freeze, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Freeze { environment, span, lift: _, word } = args;
     let command = match span.as_deref() {
         Some(span) => Command::Freeze { environment, until: from_now(span)? },
@@ -287,21 +287,21 @@ pub fn freeze(args: Freeze, common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 /// `towpath confirm`.
-pub fn confirm(args: Confirm, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn confirm(args: Confirm, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Confirm { commit, word } = args;
     let revision = resolve(&commit, common)?;
     send(&Command::Confirm { revision }, &word, common, ui)
 }
 
 /// `towpath accept`.
-pub fn accept(args: Accept, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn accept(args: Accept, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let Accept { commit, word } = args;
     let revision = resolve(&commit, common)?;
     send(&Command::AcceptHead { revision }, &word, common, ui)
 }
 
 /// `towpath nudge`.
-pub fn nudge(common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn nudge(common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let word = Word { reason: String::new(), by: None };
     send(&Command::Nudge, &word, common, ui)
 }

@@ -29,7 +29,7 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
     if let Some(range) = &args.compare {
         return compare(range, &setup, ui);
@@ -53,6 +53,10 @@ pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
             print(&target, &decision, ui);
         }
     }
+    if let Some(hold) = refused(&seen) {
+        pending = true;
+        ui.story(format_args!("{} {hold}", ui.paint(Tone::Bad, "config:")));
+    }
     for finding in seen.loaded.findings().iter().filter(|it| it.is_error()) {
         pending = true;
         ui.story(format_args!("{} {finding}", ui.paint(Tone::Bad, "config:")));
@@ -70,6 +74,11 @@ pub(super) fn look(
     wanted: impl Fn(&Target) -> bool,
 ) -> Result<Inspection, Failure> {
     inspect(setup, wanted).map_err(|error| Failure::of(Kind::Error, &error))
+}
+
+/// The head of the config branch is not what is in force: that concerns also who is in sync.
+pub(super) fn refused(seen: &Inspection) -> Option<Hold> {
+    seen.ledger.refused.map(|revision| Hold::HeadRefused { revision })
 }
 
 /// The wanted targets: by service, and by environment in reading order.
@@ -119,7 +128,7 @@ fn print(target: &Target, decision: &Decision, ui: &Ui) {
         Promote::Nothing => {}
         Promote::Hold(holds) => reasons(&name, "promotion waits", holds, ui),
         Promote::Propose(promotion) => {
-            ui.result(format_args!("{name}  would propose {} → {}", promotion.from, promotion.to))
+            ui.result(format_args!("{name}  would propose {} → {}", promotion.from, promotion.to));
         }
         Promote::Check { number, .. } => {
             ui.result(format_args!("{name}  would check !{number}"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api;
-use crate::controller::{News, Service, ServiceError, Setup, StoreError};
+use crate::controller::{Fatal, News, Service, ServiceError, Setup, StoreError};
 use crate::model::{RolloutId, Target};
 use crate::notify;
 use crate::planner::Hold;
@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let mut setup = setup(common)?;
     setup.once = args.once;
     setup.limits.check_only = args.check;
@@ -55,45 +55,48 @@ pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let result = service.run(|news| teller.tell(&news, ui));
     // Nobody listens any more; the next controller would take it away as well.
     let _ = std::fs::remove_file(api::socket_path(&setup.state));
-    result.map_err(failure)?;
+    result.map_err(|error| failure(&error))?;
     Ok(0)
 }
 
 /// The settings of a controller, as a failure if they cannot be used.
 pub(super) fn setup(common: &Common) -> Result<Setup, Failure> {
     let executable = std::env::current_exe().map_err(|error| Failure::of(Kind::Error, &error))?;
-    settings::load(&common.settings, executable).map_err(|error| {
-        let failure = Failure::of(Kind::BadInput, &error);
-        match error {
-            settings::SettingsError::Read { .. } => failure
-                .hint("go to the directory with towpath.toml, name one with --settings, or make one with `towpath init DIR`"),
-            settings::SettingsError::Parse { .. } | settings::SettingsError::Value { .. } => failure,
+    settings::load(&common.settings, executable).map_err(|error| match error {
+        settings::SettingsError::Read { .. } => Failure::of(Kind::Error, &error).hint(
+            "go to the directory of towpath.toml, say --settings FILE, or make one with `towpath init DIR`",
+        ),
+        settings::SettingsError::Parse { .. } | settings::SettingsError::Value { .. } => {
+            Failure::of(Kind::BadInput, &error)
         }
     })
 }
 
 /// Opens a controller, or says who holds its store.
 pub(super) fn open(setup: &Setup) -> Result<Service, Failure> {
-    Service::open(setup).map_err(failure)
+    Service::open(setup).map_err(|error| failure(&error))
 }
 
-pub(super) fn failure(error: ServiceError) -> Failure {
-    match &error {
+pub(super) fn failure(error: &ServiceError) -> Failure {
+    match error {
         ServiceError::Store(StoreError::Journal(JournalError::Held { .. })) => {
-            Failure::of(Kind::TryAgain, &error)
+            Failure::of(Kind::TryAgain, error)
                 .hint("one controller at a time works on a store; end that one first")
         }
         ServiceError::Git(git) => {
-            let failure = Failure::of(Kind::Error, &error);
+            let failure = Failure::of(Kind::Error, error);
             match git.hint() {
                 Some(hint) => failure.hint(hint),
                 None => failure,
             }
         }
+        ServiceError::Fatal(Fatal::Journal(_)) => Failure::of(Kind::Error, error).hint(
+            "nothing was begun that is not written down: see to the disk that holds the state directory, then start `towpath run` again",
+        ),
         ServiceError::Store(_)
         | ServiceError::State { .. }
-        | ServiceError::Fatal(_)
-        | ServiceError::Threads(_) => Failure::of(Kind::Error, &error),
+        | ServiceError::Fatal(Fatal::Illegal(_))
+        | ServiceError::Threads(_) => Failure::of(Kind::Error, error),
     }
 }
 

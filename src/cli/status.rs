@@ -6,8 +6,10 @@ use crate::observe::{Running, Survey};
 use crate::planner::{Deploy, Promote};
 use crate::rollout::Phase;
 
+use super::at;
 use super::plan::{in_order, look};
 use super::run::setup;
+use super::source::Source;
 use super::ui::Tone;
 use super::{Common, Failure, Kind, Ui};
 
@@ -24,8 +26,12 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
+    if let Some(time) = &args.at {
+        let source = Source::of(&setup)?;
+        return at::run(&source, time, args.service.as_ref(), args.environment.as_ref(), ui);
+    }
     let wanted = |target: &Target| {
         args.service.as_ref().is_none_or(|it| *it == target.service)
             && args.environment.as_ref().is_none_or(|it| *it == target.environment)

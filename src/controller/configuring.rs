@@ -21,12 +21,11 @@ impl Core {
         } else {
             // What an earlier controller applied is read first, so that what came since is a
             // change, and not a beginning.
-            match (&self.loaded, self.ledger.head) {
-                (None, Some(applied)) => self.read(applied, turn),
-                (Some(_), _) | (None, None) => {
-                    self.flights.insert(Flight::Head);
-                    turn.ask(Effect::LookAtHead { applied: self.ledger.head });
-                }
+            if let (None, Some(applied)) = (&self.loaded, self.ledger.head) {
+                self.read(applied, turn);
+            } else {
+                self.flights.insert(Flight::Head);
+                turn.ask(Effect::LookAtHead { applied: self.ledger.head });
             }
         }
         self.list(turn);
@@ -129,7 +128,7 @@ impl Core {
             self.touch_all();
         }
         for target in touched.targets {
-            self.forget_removed(&target);
+            self.forget_old_nodes(&target);
             self.touch_with_followers(&target);
             if !self.seen.surveys.contains_key(&target) {
                 self.want_survey(target);
@@ -155,10 +154,16 @@ impl Core {
         self.alarm(turn.now.after(READ_AGAIN), Alarm::Poll);
     }
 
-    fn forget_removed(&mut self, target: &Target) {
-        let spoken_of = self.snapshot().is_some_and(|it| it.spec(target).is_some());
-        if !spoken_of {
+    /// What was seen of other nodes than the config speaks of now says nothing.
+    fn forget_old_nodes(&mut self, target: &Target) {
+        let nodes = self.snapshot().and_then(|it| it.spec(target)).map(|it| it.nodes());
+        let seen = self.seen.surveys.get(target);
+        let same = seen.is_some_and(|it| nodes.is_some_and(|nodes| it.nodes.keys().eq(&nodes)));
+        if !same {
             self.seen.surveys.remove(target);
+            if self.flights.contains(&Flight::Survey(target.clone())) {
+                self.outdated.insert(target.clone());
+            }
         }
     }
 

@@ -98,11 +98,15 @@ pub struct Core {
     pub(super) loaded: Option<Loaded>,
     pub(super) seen: Observation,
     pub(super) flights: BTreeSet<Flight>,
+    /// When each gate under way was asked: its answer is as old as the question.
+    pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
     /// The next routine look that is not given to a target yet.
     pub(super) next_look: Timestamp,
+    /// Targets whose survey under way was asked for before their last rollout ended.
+    pub(super) outdated: BTreeSet<Target>,
     alarms: BTreeSet<(Timestamp, Alarm)>,
     set: BTreeMap<Alarm, Timestamp>,
     /// Targets worth a decision, in the order in which they were touched.
@@ -110,8 +114,8 @@ pub struct Core {
     is_dirty: BTreeSet<Target>,
     /// Reasons for waiting as they were last told; only of targets that wait.
     told: BTreeMap<Target, Waiting>,
-    /// Targets whose forge calls failed are left alone until then.
-    pub(super) rests: BTreeMap<Target, Timestamp>,
+    /// Targets whose forge calls failed are left alone until then; and why they failed.
+    pub(super) rests: BTreeMap<Target, (Timestamp, String)>,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
     /// Why records could not be written last.
@@ -149,6 +153,8 @@ impl Core {
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
             next_look: Timestamp(0),
+            outdated: BTreeSet::new(),
+            asked: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),
@@ -173,7 +179,7 @@ impl Core {
     ) -> Result<Vec<Effect>, Fatal> {
         let mut turn = Turn { now, entries: Vec::new(), effects: Vec::new() };
         self.take_in(wake, &mut turn)?;
-        self.ring(&mut turn)?;
+        self.ring(&mut turn);
         self.settle(&mut turn)?;
         if !turn.entries.is_empty() {
             journal.append(&turn.entries).map_err(Fatal::Journal)?;
@@ -323,7 +329,7 @@ impl Core {
         self.set.contains_key(alarm)
     }
 
-    fn ring(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+    fn ring(&mut self, turn: &mut Turn) {
         while let Some((at, _)) = self.alarms.first() {
             if *at > turn.now {
                 break;
@@ -340,7 +346,6 @@ impl Core {
                 Alarm::Record => self.record(turn),
             }
         }
-        Ok(())
     }
 
     /// Decides about everything that was touched, until nothing more follows.
@@ -387,7 +392,10 @@ impl Core {
             act @ (Promote::Propose(_)
             | Promote::Check { .. }
             | Promote::Merge { .. }
-            | Promote::Withdraw { .. }) => self.promote(target, act, turn),
+            | Promote::Withdraw { .. }) => {
+                self.promote(target, act, turn);
+                holds.extend(self.forge_trouble(target));
+            }
         }
         self.tell(target, holds, turn);
         Ok(())

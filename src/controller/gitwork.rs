@@ -11,15 +11,16 @@ use crate::drivers::forge::{
 };
 use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
 use crate::model::{Ask, Ref, RepoPath, Revision, Target, Timestamp};
+use crate::notify::done_word;
 use crate::observe::{Checks, MergeRequest, State};
-use crate::planner::{Promotion, ending_word};
+use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer, Refusal};
 
-use super::orders::{done_word, target_of};
+use super::orders::target_of;
 use super::wake::{Effect, Head, Wake};
 
 /// What one worker works with.
@@ -323,7 +324,7 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
             let state = TargetState {
                 reference: (ending == Ending::Succeeded).then(|| plan.to.clone()),
                 rollout: Some(plan.id.clone()),
-                result: ending_word(ending).to_owned(),
+                result: result_word(ending).to_owned(),
                 at,
             };
             Some(Record {
@@ -376,8 +377,7 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
 /// How a rollout ended, who had the last word on it, and why there was one.
 fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
     let plan = rollout.plan();
-    let asked =
-        format!("{:?} of {} asked for by commit {}", plan.purpose, plan.to, plan.revision.short());
+    let asked = format!("{} is wanted by commit {}", plan.to, plan.revision.short());
     let mut ending = Ending::Succeeded;
     let mut by = OURS.to_owned();
     let mut why = asked;
@@ -402,6 +402,16 @@ fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
         }
     }
     (ending, by, why)
+}
+
+/// How the records call an ending; the same words as in the documents.
+fn result_word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Succeeded => "succeeded",
+        Ending::Partial => "partial",
+        Ending::Aborted => "aborted",
+        Ending::Superseded => "superseded",
+    }
 }
 
 /// How the records name us.

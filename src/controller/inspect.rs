@@ -10,8 +10,8 @@ use crate::drivers::forge::Forge as _;
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::git::{Identity, Program, Repository};
-use crate::model::{Revision, Target, Timestamp, Values};
-use crate::observe::{Fact, Observation};
+use crate::model::{Ref, Revision, Target, Timestamp, Values};
+use crate::observe::{Answer, Fact, Observation, State};
 use crate::planner::{self, Decision, World};
 use crate::rollout::Ledger;
 use crate::telemetry::chain;
@@ -119,9 +119,8 @@ fn survey(
     seen: &mut Observation,
 ) -> Result<(), InspectError> {
     let state = |source| ServiceError::State { path: setup.state.clone(), source };
-    let nodes = setup.nodes.clone().unwrap_or_else(|| setup.state.join("nodes"));
     // Looking needs no authority: no fence and no step carries this name.
-    let local = Local::new(&nodes, "inspection", &setup.executable).map_err(state)?;
+    let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
     let hands = Hands::new(Arc::new(local));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -157,6 +156,68 @@ fn survey(
                 seen.surveys.insert(target, survey);
             }
         }
+        let mut asked = tokio::task::JoinSet::new();
+        for question in questions(snapshot, wanted, seen) {
+            let hands = hands.clone();
+            asked.spawn(async move { hands.perform(question).await });
+        }
+        while let Some(answer) = asked.join_next().await {
+            let at = clock::now();
+            match answer {
+                Ok(Some(Wake::Gate { target, gate, reference, verdict })) => {
+                    seen.gates.insert((target, gate, reference), Answer { verdict, at });
+                }
+                Ok(Some(Wake::Artifacts { service, reference, verdict })) => {
+                    seen.artifacts.insert((service, reference), Answer { verdict, at });
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
     });
     Ok(())
+}
+
+/// Gates of open merge requests, and artifacts of what is wanted: what the controller asks too.
+fn questions(
+    snapshot: &Snapshot,
+    wanted: &impl Fn(&Target) -> bool,
+    seen: &Observation,
+) -> Vec<Effect> {
+    let requests = match &seen.merge_requests {
+        Some(Fact::Known { value, .. }) => Some(value),
+        Some(Fact::Unknown { .. }) | None => None,
+    };
+    let mut questions = Vec::new();
+    for target in snapshot.targets().filter(|it| wanted(it)) {
+        let Some(spec) = snapshot.spec(&target) else { continue };
+        let values = |reference: &Ref, from: Option<&Ref>| Values {
+            reference: reference.clone(),
+            from: from.cloned(),
+            node: None,
+            service: target.service.clone(),
+            environment: target.environment.clone(),
+        };
+        let wish = &spec.target.reference;
+        if !spec.service.artifacts.is_empty() {
+            let values = values(wish, None);
+            questions.push(Effect::AskArtifacts {
+                service: target.service.clone(),
+                reference: wish.clone(),
+                questions: spec.service.artifacts.iter().map(|it| it.fill(&values)).collect(),
+            });
+        }
+        let open = requests.and_then(|it| it.get(&target)).filter(|it| it.state == State::Open);
+        let (Some(request), Some(rule)) = (open, &spec.target.promote) else { continue };
+        let gates = rule.gates.iter();
+        questions.extend(gates.filter_map(|name| {
+            let gate = spec.environment.gates.get(name)?;
+            Some(Effect::AskGate {
+                target: target.clone(),
+                gate: name.clone(),
+                reference: request.to.clone(),
+                question: gate.probe.fill(&values(&request.to, Some(wish))),
+            })
+        }));
+    }
+    questions
 }

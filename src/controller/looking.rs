@@ -76,12 +76,12 @@ impl Core {
 
     pub(super) fn take_survey(&mut self, target: Target, survey: Survey, turn: &mut Turn) {
         self.flights.remove(&Flight::Survey(target.clone()));
-        if self.ledger.rollouts.contains_key(&target) {
-            return; // It began meanwhile; what was seen before is out of date.
+        let spoken_of = self.snapshot().is_some_and(|it| it.spec(&target).is_some());
+        if self.ledger.rollouts.contains_key(&target) || !spoken_of {
+            return; // A rollout began meanwhile, or nobody asks any more: it is out of date.
         }
-        let unseen = survey.nodes.values().any(|fact| matches!(fact, Fact::Unknown { .. }));
-        if unseen {
-            self.alarm(turn.now.after(UNSEEN_AGAIN), Alarm::Survey(target.clone()));
+        if self.outdated.remove(&target) {
+            return self.want_survey(target); // It was asked for before a rollout ended.
         }
         self.stay_fresh(&target, turn.now);
         self.seen.surveys.insert(target.clone(), survey);
@@ -113,10 +113,13 @@ impl Core {
                 Hold::Artifacts { reference, .. } => self.ask_artifacts(target, reference, turn),
                 Hold::Gate { gate, .. } => self.ask_gate(target, gate, turn),
                 Hold::NotSeen => self.want_survey(target.clone()),
+                Hold::Unseen { .. } => {
+                    let again = turn.now.after(UNSEEN_AGAIN);
+                    self.alarm(again, Alarm::Survey(target.clone()));
+                }
                 // What changes these wakes the controller by itself.
                 Hold::Broken { .. }
                 | Hold::NoTarget
-                | Hold::Unseen { .. }
                 | Hold::HeadRefused { .. }
                 | Hold::MassChange { .. }
                 | Hold::Paused { .. }
@@ -142,6 +145,7 @@ impl Core {
                 | Hold::Older { .. }
                 | Hold::Checking { .. }
                 | Hold::ChecksFailed { .. }
+                | Hold::NotDone { .. }
                 | Hold::Forge { .. } => {}
             }
         }
@@ -225,6 +229,7 @@ impl Core {
         let question = probe.fill(&values);
         let (target, gate) = (target.clone(), gate.clone());
         if self.flights.insert(Flight::Gate(target.clone(), gate.clone(), reference.clone())) {
+            self.asked.insert((target.clone(), gate.clone(), reference.clone()), turn.now);
             turn.ask(Effect::AskGate { target, gate, reference, question });
         }
     }
@@ -239,8 +244,10 @@ impl Core {
     ) {
         self.flights.remove(&Flight::Gate(target.clone(), gate.clone(), reference.clone()));
         self.seen.gates.retain(|(of, name, _), _| *of != target || *name != gate);
-        let answer = Answer { verdict, at: turn.now };
-        self.seen.gates.insert((target.clone(), gate, reference), answer);
+        let key = (target.clone(), gate, reference);
+        // An answer on its way for long is as old as its question.
+        let at = self.asked.remove(&key).unwrap_or(turn.now);
+        self.seen.gates.insert(key, Answer { verdict, at });
         self.touch(target);
     }
 }

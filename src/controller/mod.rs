@@ -18,7 +18,6 @@ mod inspect;
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use gitwork::changes_between;
 pub use inspect::{InspectError, Inspection, inspect};
-pub(crate) use orders::done_word;
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};

@@ -1,6 +1,7 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
-use crate::model::{Ask, Command, MigrationVerdict, Ref, Revision, RolloutId, Target};
+use crate::model::{Ask, Command, Ref, Revision, RolloutId, Target};
+use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, What, Word};
 
@@ -70,22 +71,27 @@ impl Core {
                 return Ok(Ok(Answer::Now(said)));
             }
             Command::Abort { target, now } => {
-                let stopping = match self.ledger.rollouts.get(&target) {
+                let cause = Cause::Aborted { word: word.clone(), now };
+                let cannot = match self.ledger.rollouts.get(&target).map(|it| it.stopping()) {
                     None => Some(format!("no rollout is under way at {target}")),
-                    Some(it) if it.stopping().is_some() => {
-                        Some("it is being ended already".to_owned())
+                    Some(Some(ended)) if !cause.is_harder_than(ended) => {
+                        let how = if now { "" } else { "; `--now` kills what it waits for" };
+                        Some(format!("it is being ended already{how}"))
                     }
                     Some(_) => None,
                 };
-                if let Some(why) = stopping {
+                if let Some(why) = cannot {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
-                self.write(ask.command, word.clone(), turn)?;
-                self.stop(&target, Cause::Aborted { word, now }, turn)?;
-                let said = format!("{target}: ends when the tasks in hand are done");
+                self.write(ask.command, word, turn)?;
+                self.stop(&target, cause, turn)?;
+                let said = match now {
+                    true => format!("{target}: ends now; only a migration is waited for"),
+                    false => format!("{target}: ends when the tasks in hand are done"),
+                };
                 return Ok(Ok(Answer::Now(said)));
             }
-            Command::Retry { target } => return self.retry(target, ask.command, word, turn),
+            Command::Retry { target } => return self.retry(&target, ask.command, word, turn),
             Command::Resume { target } => {
                 return self.intervene(
                     &target,
@@ -113,48 +119,62 @@ impl Core {
                 let what = What::MigrationSettled { op, verdict, word: word.clone() };
                 return self.intervene(&target, ask.command, what, word, turn);
             }
-            Command::Confirm { revision } => {
-                if let Err(why) = self.known_mass(revision) {
-                    return Ok(Err(Refusal::NotNow(why)));
-                }
-            }
-            Command::AcceptHead { revision } => {
-                if self.ledger.refused != Some(revision) {
-                    let why = format!("commit {} was not refused", revision.short());
-                    return Ok(Err(Refusal::NotNow(why)));
-                }
-            }
-            Command::Unpause { scope } => {
-                if !self.ledger.pauses.contains_key(&scope) {
-                    return Ok(Err(Refusal::NotNow(format!("{scope} is not paused"))));
-                }
-            }
-            Command::Unpin { target } => {
-                if !self.ledger.pins.contains_key(&target) {
-                    return Ok(Err(Refusal::NotNow(format!("{target} is not pinned"))));
-                }
-            }
-            Command::Unlock { target } => {
-                if !self.ledger.locks.contains_key(&target) {
-                    return Ok(Err(Refusal::NotNow(format!("{target} is not locked"))));
-                }
-            }
-            Command::Lock { target } => {
-                if let Some(order) = self.ledger.locks.get(&target) {
-                    let why = format!("{target} is locked by {} already", order.word.by);
-                    return Ok(Err(Refusal::NotNow(why)));
-                }
-            }
-            Command::Pause { .. }
+            Command::Confirm { .. }
+            | Command::AcceptHead { .. }
+            | Command::Unpause { .. }
+            | Command::Unpin { .. }
+            | Command::Lock { .. }
+            | Command::Unlock { .. }
+            | Command::Pause { .. }
             | Command::Pin { .. }
             | Command::Freeze { .. }
             | Command::Thaw { .. } => {}
+        }
+        if let Some(why) = self.pointless(&ask.command) {
+            return Ok(Err(Refusal::NotNow(why)));
         }
         let said = done_word(&ask.command);
         self.write(ask.command, word, turn)?;
         self.touch_all();
         self.look(turn);
         Ok(Ok(Answer::Now(said)))
+    }
+
+    /// Why a word that holds or lifts something would change nothing now.
+    fn pointless(&self, command: &Command) -> Option<String> {
+        let ledger = &self.ledger;
+        match command {
+            Command::Confirm { revision } => (!ledger.mass.contains_key(revision))
+                .then(|| format!("commit {} waits for no confirmation", revision.short())),
+            Command::AcceptHead { revision } => (ledger.refused != Some(*revision))
+                .then(|| format!("commit {} was not refused", revision.short())),
+            Command::Unpause { scope } => {
+                (!ledger.pauses.contains_key(scope)).then(|| format!("{scope} is not paused"))
+            }
+            Command::Unpin { target } => {
+                (!ledger.pins.contains_key(target)).then(|| format!("{target} is not pinned"))
+            }
+            Command::Unlock { target } => {
+                (!ledger.locks.contains_key(target)).then(|| format!("{target} is not locked"))
+            }
+            Command::Lock { target } => ledger
+                .locks
+                .get(target)
+                .map(|order| format!("{target} is locked by {} already", order.word.by)),
+            Command::Pause { .. }
+            | Command::Pin { .. }
+            | Command::Freeze { .. }
+            | Command::Thaw { .. }
+            | Command::Approve { .. }
+            | Command::Promote { .. }
+            | Command::Rollback { .. }
+            | Command::Abort { .. }
+            | Command::Retry { .. }
+            | Command::Resume { .. }
+            | Command::Exclude { .. }
+            | Command::Migration { .. }
+            | Command::Nudge => None,
+        }
     }
 
     fn write(&mut self, command: Command, word: Word, turn: &mut Turn) -> Result<(), Fatal> {
@@ -202,16 +222,16 @@ impl Core {
 
     fn retry(
         &mut self,
-        target: Target,
+        target: &Target,
         command: Command,
         word: Word,
         turn: &mut Turn,
     ) -> Result<Result<Answer, Refusal>, Fatal> {
-        if self.ledger.rollouts.contains_key(&target) {
-            return self.intervene(&target, command, What::Retried(word.clone()), word, turn);
+        if self.ledger.rollouts.contains_key(target) {
+            return self.intervene(target, command, What::Retried(word.clone()), word, turn);
         }
         let waits =
-            self.ledger.history(&target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
+            self.ledger.history(target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
         if !waits {
             return Ok(Err(Refusal::NotNow(format!(
                 "nothing at {target} waits to be tried again"
@@ -264,13 +284,6 @@ impl Core {
             (proof.reference != spec.target.reference).then(|| proof.reference.clone())
         };
         candidate().or_else(|| unmerged.map(|it| it.to.clone()))
-    }
-
-    fn known_mass(&self, revision: Revision) -> Result<(), String> {
-        match self.ledger.mass.get(&revision) {
-            Some(_) => Ok(()),
-            None => Err(format!("commit {} waits for no confirmation", revision.short())),
-        }
     }
 
     fn roll_back(
@@ -335,7 +348,8 @@ impl Core {
             Err(why) => Err(Refusal::NotNow(why)),
             Ok(commit) => {
                 let word = Word { by: ask.by, reason: ask.reason };
-                self.write(ask.command, word.clone(), turn)?;
+                let rollback = Command::Rollback { target: target.clone(), to: Some(to.clone()) };
+                self.write(rollback, word.clone(), turn)?;
                 if !self.ledger.locks.contains_key(target) {
                     self.write(Command::Lock { target: target.clone() }, word, turn)?;
                 }
@@ -403,45 +417,4 @@ fn needs_reason(command: &Command) -> bool {
         | Command::Retry { .. }
         | Command::Nudge => false,
     }
-}
-
-/// What a command has done, in words.
-pub(crate) fn done_word(command: &Command) -> String {
-    match command {
-        Command::Pause { scope, until: None } => format!("{scope} is paused"),
-        Command::Pause { scope, until: Some(until) } => format!("{scope} is paused until {until}"),
-        Command::Unpause { scope } => format!("{scope} is no longer paused"),
-        Command::Pin { target, reference } => format!("{target} stays on {reference}"),
-        Command::Unpin { target } => format!("{target} follows the config again"),
-        Command::Lock { target } => format!("{target} is locked"),
-        Command::Unlock { target } => format!("{target} is no longer locked"),
-        Command::Freeze { environment, until } => format!("{environment} is frozen until {until}"),
-        Command::Thaw { environment } => format!("{environment} is no longer frozen"),
-        Command::Confirm { revision } => format!("commit {} may go on", revision.short()),
-        Command::AcceptHead { revision } => format!("commit {} is accepted", revision.short()),
-        Command::Approve { target, reference } => {
-            format!("{} approved for {target}", named(reference.as_ref()))
-        }
-        Command::Promote { target, reference } => {
-            format!("promotion of {} to {target} asked for", named(reference.as_ref()))
-        }
-        Command::Rollback { target, to } => {
-            format!("{target} rolled back to {}", named(to.as_ref()))
-        }
-        Command::Abort { target, .. } => format!("rollout at {target} aborted"),
-        Command::Retry { target } => format!("rollout at {target} tried again"),
-        Command::Resume { target } => format!("rollout at {target} resumed"),
-        Command::Exclude { target, node } => format!("{node} left out of the rollout at {target}"),
-        Command::Migration { target, verdict: MigrationVerdict::Done } => {
-            format!("interrupted migration at {target} said to be done")
-        }
-        Command::Migration { target, verdict: MigrationVerdict::Retry } => {
-            format!("interrupted migration at {target} to be run again")
-        }
-        Command::Nudge => "looked".to_owned(),
-    }
-}
-
-fn named(reference: Option<&Ref>) -> &str {
-    reference.map_or("whatever waits", Ref::as_str)
 }

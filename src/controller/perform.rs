@@ -249,7 +249,9 @@ fn done(evidence: String) -> Report {
 }
 
 fn trouble(error: &NodeError) -> Report {
-    Report::Errored { why: error.to_string(), retry: error.may_work_later() }
+    // A step that came too late to be begun may be begun anew: its next start has a new deadline.
+    let retry = error.may_work_later() || matches!(error, NodeError::Expired { .. });
+    Report::Errored { why: error.to_string(), retry }
 }
 
 fn at_most(question: &Question, longest: Duration) -> Question {

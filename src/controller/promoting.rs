@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Change;
 use crate::model::{Revision, Target};
 use crate::observe::{Checks, Fact as Seen, MergeRequest, State, Verdict};
-use crate::planner::{self, Promote, World};
+use crate::planner::{self, Hold, Promote, World};
 use crate::rollout::Fact;
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
@@ -24,7 +24,7 @@ impl Core {
         if self.limits.check_only || self.flights.contains(&Flight::Forge(target.clone())) {
             return;
         }
-        if let Some(until) = self.rests.get(target).copied() {
+        if let Some(until) = self.rests.get(target).map(|(until, _)| *until) {
             if turn.now < until {
                 self.alarm(until, Alarm::Decide(target.clone()));
                 return;
@@ -52,6 +52,20 @@ impl Core {
         turn.ask(effect);
     }
 
+    /// Leaves a target's merge request alone for a moment, and remembers why.
+    fn rest(&mut self, target: Target, why: String, turn: &Turn) {
+        let until = turn.now.after(FORGE_AGAIN);
+        self.alarm(until, Alarm::Decide(target.clone()));
+        self.touch(target.clone());
+        self.rests.insert(target, (until, why));
+    }
+
+    /// Why the forge did not do the last thing asked of it, if it did not.
+    pub(super) fn forge_trouble(&self, target: &Target) -> Option<Hold> {
+        let (_, why) = self.rests.get(target)?;
+        Some(Hold::NotDone { why: why.clone() })
+    }
+
     pub(super) fn forge_done(
         &mut self,
         target: Target,
@@ -59,8 +73,8 @@ impl Core {
         turn: &mut Turn,
     ) {
         self.flights.remove(&Flight::Forge(target.clone()));
-        if result.is_err() {
-            self.rests.insert(target, turn.now.after(FORGE_AGAIN));
+        if let Err(why) = result {
+            self.rest(target, why, turn);
         }
         self.list(turn);
     }
@@ -79,8 +93,8 @@ impl Core {
         let changes = match changes {
             Ok(changes) if known == Some(base) => changes,
             Ok(_) => return self.touch(target.clone()),
-            Err(_) => {
-                self.rests.insert(target.clone(), turn.now.after(FORGE_AGAIN));
+            Err(why) => {
+                self.rest(target.clone(), why, turn);
                 return self.list(turn);
             }
         };
@@ -103,7 +117,7 @@ impl Core {
         let files = changes.len();
         let preview = loaded.preview(changes);
         if let Some(finding) = preview.findings.iter().find(|it| it.is_error()) {
-            return fail(format!("validate: {}", finding));
+            return fail(format!("validate: {finding}"));
         }
         if files != 1 {
             return fail(format!("it changes {files} files, a promotion changes one"));
@@ -150,9 +164,7 @@ impl Core {
                     self.note(turn, Fact::Merged { target, number, reference, head, evidence })?;
                 }
             }
-            Err(_) => {
-                self.rests.insert(target, turn.now.after(FORGE_AGAIN));
-            }
+            Err(why) => self.rest(target, why, turn),
         }
         self.look(turn);
         Ok(())
@@ -221,7 +233,7 @@ impl Core {
                 }
             }
             State::Open => {
-                let how = format!("a person pushed to {}", request.branch);
+                let how = planner::pushed_over(&request.branch);
                 self.note(turn, Fact::Vetoed { target, number, reference, how })?;
             }
             State::Merged { sha, by, .. } => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Ref, RolloutId, Target};
+use crate::model::{Epoch, Ref, RolloutId, Target};
 use crate::rollout::{
     Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
@@ -123,7 +123,7 @@ impl Core {
             id: want.id,
             attempt: want.attempt,
             key: rollout.key(want.id, want.attempt),
-            epoch: rollout.epoch(),
+            epoch: authority(rollout, want.id),
             op: op.clone(),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
@@ -161,10 +161,12 @@ impl Core {
         else {
             return Ok(()); // Cut off meanwhile.
         };
-        if *now != attempt {
+        let left_out = !rollout.running().any(|(it, _)| it == op);
+        if *now != attempt || left_out {
             return Ok(());
         }
         let plan_op = rollout.plan().op(op).cloned();
+        let mut happened = turn.now;
         let outcome = match report {
             Report::Pending { again_after, why } => {
                 let news = waiting.as_ref() != Some(&why);
@@ -185,6 +187,11 @@ impl Core {
                 Some(Op::Gate { max_age, .. }) if at.after(*max_age) < turn.now => {
                     Outcome::Errored { why: format!("its answer is from {at}"), retry: true }
                 }
+                Some(Op::Gate { .. }) => {
+                    // Its age counts from the asking, not from when we heard of it.
+                    happened = at.clamp(*since, turn.now);
+                    Outcome::Done { evidence }
+                }
                 Some(_) | None => Outcome::Done { evidence },
             },
             Report::Failed { why } => Outcome::Failed { why },
@@ -196,7 +203,8 @@ impl Core {
                 _ => Outcome::Errored { why, retry: false },
             },
         };
-        self.happen(turn, target, id.clone(), What::Finished { op, outcome })
+        let event = Event { at: happened, what: What::Finished { op, outcome } };
+        self.note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event })
     }
 
     /// Ends a rollout between tasks, because another ref is wanted.
@@ -245,7 +253,9 @@ impl Core {
                 key: rollout.key(op, attempt),
             })
             .collect();
-        let epoch = self.new_epoch(turn.now);
+        // Two above: what is in hand is seen through under the lower one, and what closes the
+        // rollout fences that off in turn.
+        let epoch = self.new_epoch(turn.now).next();
         self.happen(turn, target, id, What::Stopping { cause, epoch })?;
         turn.effects.extend(kills);
         self.touch(target.clone());
@@ -267,11 +277,24 @@ impl Core {
     /// A rollout is over: what its nodes run must be seen again, and others may go.
     fn settled(&mut self, target: &Target) {
         self.seen.surveys.remove(target);
+        if self.flights.contains(&Flight::Survey(target.clone())) {
+            self.outdated.insert(target.clone());
+        }
         self.want_survey(target.clone());
         self.touch_with_followers(target);
         for waiter in self.waiting_for_nodes(&target.environment) {
             self.touch(waiter);
         }
+    }
+}
+
+/// A task that a stop found in hand has less authority than what closes the rollout: a command of
+/// it that comes late must find the fence shut.
+fn authority(rollout: &Rollout, id: OpId) -> Epoch {
+    let closes = id.stage as usize + 1 == rollout.plan().stages.len();
+    match rollout.stopping() {
+        Some(_) if !closes => Epoch(rollout.epoch().0 - 1),
+        Some(_) | None => rollout.epoch(),
     }
 }
 

@@ -31,10 +31,10 @@ pub struct Setup {
     pub repository: Location,
     /// The branch that says what is wanted.
     pub branch: Branch,
-    /// The controller's own directory: journal, mirrors, local nodes.
+    /// The controller's own directory: journal, mirrors, socket.
     pub state: PathBuf,
-    /// Where local nodes are, if not below `state`.
-    pub nodes: Option<PathBuf>,
+    /// Where local nodes are. Not below `state`: that may be lost, and they may not.
+    pub nodes: PathBuf,
     /// This program, to run again on local nodes.
     pub executable: PathBuf,
     /// How often, and how many.
@@ -139,9 +139,8 @@ impl Service {
         let reading = open()?;
         reading.poll(branch)?;
         let now = clock::now();
-        let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading)?;
-        let nodes = nodes.clone().unwrap_or_else(|| state.join("nodes"));
-        let local = Local::new(&nodes, &store.name(), executable).map_err(prepared)?;
+        let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading, branch)?;
+        let local = Local::new(nodes, &store.name(), executable).map_err(prepared)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -255,7 +254,9 @@ impl Service {
                 false
             }
             Effect::Tell(entries) => {
-                entries.into_iter().for_each(|entry| hear(News::Happened(entry)));
+                for entry in entries {
+                    hear(News::Happened(entry));
+                }
                 false
             }
             Effect::TellHolds { target, holds } => {

@@ -1,15 +1,19 @@
 //! The journal under the core: entries to rows and back, and what a new store can learn from git.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::git::Repository;
-use crate::model::Timestamp;
-use crate::record::format;
+use crate::config::Loaded;
+use crate::git::{Branch, Repository};
+use crate::model::{Target, Timestamp};
+use crate::record::format::{self, Recorded};
 use crate::record::history::{self, Of};
 use crate::record::journal::{self, JournalError, NewEntry};
-use crate::rollout::{Entry, Fact, Illegal, Ledger};
+use crate::rollout::{Entry, Fact, Illegal, Ledger, Word};
+use crate::telemetry::chain;
 
 use super::core::Journal;
+use super::gitwork::changes_between;
 
 /// Records read when a store is rebuilt: years of them. Older ones are history, not state.
 const RECORDS_MAX: usize = 100_000;
@@ -41,6 +45,9 @@ pub enum StoreError {
     /// What an earlier store did cannot be read from git.
     #[error("reading the records of an earlier store")]
     Records(#[from] history::Error),
+    /// The config cannot be read, so what it speaks of is not known.
+    #[error("reading the config: {0}")]
+    Config(String),
     /// A record cannot be read.
     #[error("reading a record of an earlier store")]
     Record(#[source] format::FormatError),
@@ -58,17 +65,17 @@ impl Store {
         holder: &str,
         now: Timestamp,
         repository: &Repository,
+        base: &Branch,
     ) -> Result<(Self, Ledger), StoreError> {
         let journal = journal::Journal::open(path, holder, now)?;
         let rows = journal.replay()?;
         let mut store = Self { journal };
         let mut ledger = fold(&rows)?;
         if rows.is_empty() {
-            let entries: Vec<Entry> =
-                restored(repository)?.into_iter().map(|fact| Entry { at: now, fact }).collect();
-            store.write(&entries)?;
-            for entry in &entries {
-                ledger.apply(entry).map_err(|source| StoreError::Illegal { seq: 0, source })?;
+            for entry in restored(repository, base, now)? {
+                let illegal = |source| StoreError::Illegal { seq: 0, source };
+                ledger.apply(&entry).map_err(illegal)?;
+                store.write(std::slice::from_ref(&entry))?;
             }
         }
         Ok((store, ledger))
@@ -99,7 +106,7 @@ impl Store {
 
 impl Journal for Store {
     fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
-        self.write(entries).map_err(|error| crate::telemetry::chain(&error))
+        self.write(entries).map_err(|error| chain(&error))
     }
 }
 
@@ -114,11 +121,71 @@ fn fold(rows: &[journal::Entry]) -> Result<Ledger, StoreError> {
     Ok(ledger)
 }
 
-/// What the records say of every target: the refs proven there, and how far back it may go.
-fn restored(repository: &Repository) -> Result<Vec<Fact>, StoreError> {
+/// What an earlier store left in git: people's words, promotions and vetoes, and for every target
+/// the refs proven there and how far back it may go. Nothing, if there was none.
+fn restored(
+    repository: &Repository,
+    base: &Branch,
+    now: Timestamp,
+) -> Result<Vec<Entry>, StoreError> {
     let mut records = history::log(repository, &Of::All, RECORDS_MAX)?;
     records.reverse();
     let documents = records.iter().map(|it| it.record.document.as_str());
     let summaries: Result<Vec<_>, _> = documents.map(format::RecordSummary::parse).collect();
-    Ok(format::restore(&summaries.map_err(StoreError::Record)?))
+    let summaries = summaries.map_err(StoreError::Record)?;
+    if summaries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut entries: Vec<Entry> = summaries.iter().filter_map(said_again).collect();
+    // It is in git already.
+    let illegal = |source| StoreError::Illegal { seq: 0, source };
+    let known = Ledger::replay(&entries).map_err(illegal)?;
+    let at_once = |fact| Entry { at: now, fact };
+    let in_git = known.unrecorded.into_iter().map(|it| Fact::Recorded { record: it.record });
+    entries.extend(in_git.map(at_once));
+    let targets = format::restore(&summaries);
+    let mut missing = targets_of(repository, base).map_err(StoreError::Config)?;
+    for fact in &targets {
+        if let Fact::Restored { target, .. } = fact {
+            missing.remove(target);
+        }
+    }
+    entries.extend(targets.into_iter().map(at_once));
+    // Of these nothing had settled yet; whether a first rollout was under way is not known.
+    let unknown = |target| Fact::Restored { target, past: Vec::new(), floor: None };
+    entries.extend(missing.into_iter().map(unknown).map(at_once));
+    Ok(entries)
+}
+
+/// An entry that stands for what a record tells, if it has lasting meaning.
+fn said_again(summary: &format::RecordSummary) -> Option<Entry> {
+    let target = summary.target.clone();
+    let fact = match &summary.what {
+        Recorded::Rollout { .. } => return None,
+        Recorded::Word { command } => {
+            let reason = summary.why.clone().unwrap_or_default();
+            let word = Word { by: summary.who.clone()?, reason };
+            Fact::Asked { word, command: command.clone() }
+        }
+        Recorded::Promotion { number } => Fact::Merged {
+            target: target?,
+            number: *number,
+            reference: summary.to.clone()?,
+            head: summary.revision?,
+            evidence: summary.evidence.clone(),
+        },
+        Recorded::Veto { number } => Fact::Vetoed {
+            target: target?,
+            number: *number,
+            reference: summary.to.clone()?,
+            how: summary.why.clone().unwrap_or_default(),
+        },
+    };
+    Some(Entry { at: summary.at, fact })
+}
+
+fn targets_of(repository: &Repository, base: &Branch) -> Result<BTreeSet<Target>, String> {
+    let head = repository.head(base).map_err(|error| chain(&error))?;
+    let loaded = Loaded::load(head, changes_between(repository, None, head)?);
+    Ok(loaded.snapshot().targets().collect())
 }

@@ -84,6 +84,28 @@ impl Program {
         args: &[String],
         input: &[u8],
     ) -> Result<Ended, Error> {
+        let mut command = self.command(verb);
+        command.arg("--git-dir").arg(repository).arg(verb).args(args);
+        self.wait(verb, &mut command, input)
+    }
+
+    /// Runs `git verb args…` in a directory, as a person would there; answers with what it printed.
+    pub(super) fn run_in(
+        &self,
+        directory: &Path,
+        verb: &'static str,
+        args: &[&str],
+    ) -> Result<String, Error> {
+        let mut command = self.command(verb);
+        command.current_dir(directory).arg(verb).args(args);
+        let Ended { success, stdout, complaint } = self.wait(verb, &mut command, b"")?;
+        if !success {
+            return Err(Error::Child { verb, said: complaint });
+        }
+        Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned())
+    }
+
+    fn command(&self, verb: &'static str) -> Command {
         let mut command = Command::new(&self.path);
         for name in NOT_INHERITED {
             command.env_remove(name);
@@ -98,15 +120,12 @@ impl Program {
             .args(["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null"])
             .args(["-c", if verb == "gc" { "gc.auto=2000" } else { "gc.auto=0" }])
             .args(["-c", "gc.autoDetach=false", "-c", "maintenance.auto=false"])
-            .args(["-c", "submodule.recurse=false", "-c", "push.gpgSign=false", "--git-dir"])
-            .arg(repository)
-            .arg(verb)
-            .args(args)
+            .args(["-c", "submodule.recurse=false", "-c", "push.gpgSign=false"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        self.wait(verb, &mut command, input)
+        command
     }
 
     fn wait(

@@ -7,6 +7,7 @@
 mod changes;
 mod child;
 mod history;
+mod init;
 mod location;
 mod names;
 mod refs;

@@ -32,6 +32,25 @@ impl Repository {
         }
     }
 
+    /// The commit that a person means: a branch, a tag, an id or its beginning, `main~2`; `None` if
+    /// there is no such commit, or more than one.
+    pub fn resolve(&self, text: &str) -> Result<Option<Revision>, Error> {
+        let failed = |source| Error::Read { what: format!("`{}`", text.escape_debug()), source };
+        let found = match self.git.revparse_single(text) {
+            Ok(found) => found,
+            Err(source) => {
+                return match source.code() {
+                    git2::ErrorCode::NotFound
+                    | git2::ErrorCode::Ambiguous
+                    | git2::ErrorCode::InvalidSpec => Ok(None),
+                    _ => Err(failed(source)),
+                };
+            }
+        };
+        // A file or a folder also has an id, but is no commit.
+        found.peel_to_commit().ok().map(|commit| revision(commit.id())).transpose()
+    }
+
     /// Whether somebody is about to move a ref, or died while doing so.
     pub(crate) fn is_locked(&self, name: &RefName) -> bool {
         self.directory().join(format!("{name}.lock")).exists()

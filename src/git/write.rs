@@ -54,6 +54,16 @@ impl Identity {
         Self { name: name.to_string(), email: format!("{name}@localhost") }
     }
 
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address.
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+
     fn sign(&self, at: Timestamp) -> Result<git2::Signature<'static>, git2::Error> {
         let secs = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
         git2::Signature::new(&self.name, &self.email, &git2::Time::new(secs, 0))

@@ -6,6 +6,8 @@ use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind, What,
 };
 
+use super::done_word;
+
 /// The target that an entry is about, if it is about one.
 pub fn about(entry: &Entry) -> Option<&Target> {
     match &entry.fact {
@@ -53,7 +55,7 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
         }
         Fact::Withdrawn { target, number, why } => format!("{target}: !{number} closed, {why}"),
         Fact::Asked { word, command } => {
-            let done = crate::controller::done_word(command);
+            let done = done_word(command);
             match word.reason.as_str() {
                 "" => format!("{}: {done}", word.by),
                 reason => format!("{}: {done} ({reason})", word.by),

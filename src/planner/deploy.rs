@@ -29,7 +29,9 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     let (purpose, nodes) = match survey.running() {
         Running::Unknown(nodes) => return Deploy::Hold(vec![Hold::Unseen { nodes }]),
         Running::Uniform(runs) if runs == *desired => {
-            if world.ledger.proof(target).is_some_and(|proof| proof.reference == runs) {
+            let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
+            let proof = world.ledger.proof(target).filter(|proof| proof.reference == runs);
+            if proof.is_some() && !rebuilt {
                 return Deploy::InSync(runs);
             }
             (Purpose::Verify, spec.nodes())
@@ -41,7 +43,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     };
     let mut holds = policy::standing_holds(target, world);
     holds.extend(policy::purpose_holds(target, purpose, world));
-    holds.extend(ref_holds(target, &spec, purpose, survey, desired, world));
+    holds.extend(ref_holds(target, &spec, purpose, desired, world));
     // Before the plan is written: those who wait for a node are many, and asked often.
     if let Some(hold) = busy(target, &nodes, world) {
         holds.push(hold);
@@ -78,7 +80,7 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     }
 }
 
-pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
+fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
     let differs = |fact: &Fact<Option<Ref>>| match fact {
         Fact::Known { value, .. } => value.as_ref() != Some(desired),
         Fact::Unknown { .. } => true,
@@ -119,7 +121,6 @@ fn ref_holds(
     target: &Target,
     spec: &Spec<'_>,
     purpose: Purpose,
-    survey: &Survey,
     desired: &Ref,
     world: World<'_>,
 ) -> Vec<Hold> {
@@ -142,8 +143,7 @@ fn ref_holds(
             ending: stopped.ending,
         });
     }
-    if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) && none_runs(survey, desired)
-    {
+    if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) {
         holds.push(Hold::Rebuilt { reference: desired.clone() });
     }
     if let Some(floor) = &history.floor
@@ -171,10 +171,6 @@ fn artifacts(target: &Target, desired: &Ref, world: World<'_>) -> Option<Hold> {
 
 fn migrates(spec: &Spec<'_>) -> bool {
     spec.recipe.stages.iter().any(|stage| stage.kind != StageKind::Run)
-}
-
-pub(super) fn none_runs(survey: &Survey, desired: &Ref) -> bool {
-    differing(survey, desired).len() == survey.nodes.len()
 }
 
 /// Whether `desired` ran here before `floor` did; by age where it never ran.

@@ -15,7 +15,6 @@ use crate::rollout::{
 };
 
 use super::World;
-use super::deploy::none_runs;
 
 /// Digits of a plan's hash that make its id: 48 bits, for a few thousand rollouts of one store.
 const ID_DIGITS: usize = 12;
@@ -49,8 +48,13 @@ pub(super) fn write(
     };
     let quick = spec.service.hotfixes.contains(to);
     let draft = Draft { spec, purpose, quick, nodes, values };
-    // A fleet of which some nodes run the ref already is past its migrations: they come first.
-    let migrated = !none_runs(survey, to);
+    let history = world.ledger.history(target);
+    // Once for each ref: an earlier rollout of it may have come so far.
+    let done = |kind: Kind| match kind {
+        Kind::Run => false,
+        Kind::Migrate { .. } => history.is_some_and(|it| it.migrated.as_ref() == Some(to)),
+        Kind::PostMigrate { .. } => history.is_some_and(|it| it.post_migrated.as_ref() == Some(to)),
+    };
     let mut stages = vec![Stage::default()];
     let mut openers = Vec::new();
     let recipe = recipe_stages(&draft);
@@ -61,11 +65,14 @@ pub(super) fn write(
             draft.prove(&mut stages, tested);
             verified = true;
         }
-        if stage.kind != Kind::Run && migrated {
+        if done(stage.kind) {
             continue;
         }
-        draft.stage(stage, &mut stages, &mut openers);
-        tested = stage.gates.contains(&StageGate::Smoke) && spec.target.smoke.is_some();
+        if draft.stage(stage, &mut stages, &mut openers) {
+            tested = stage.gates.contains(&StageGate::Smoke)
+                && spec.target.smoke.is_some()
+                && purpose != Purpose::Rollback;
+        }
     }
     if !verified {
         draft.prove(&mut stages, tested);
@@ -152,18 +159,14 @@ fn backwards<'a>(kept: Vec<&'a StageSpec>, order: &[StageName]) -> Vec<&'a Stage
 }
 
 impl Draft<'_> {
-    /// One stage of the recipe: approval, its lanes, its gates.
+    /// One stage of the recipe: approval, its lanes, its gates. Whether it does anything here.
     fn stage(
         &self,
         spec: &StageSpec,
         stages: &mut Vec<Stage>,
         openers: &mut Vec<(StageName, OpId)>,
-    ) {
-        if spec.manual {
-            stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
-        }
+    ) -> bool {
         let guards: Vec<Op> = self.guards(spec);
-        let at = stages.len();
         let lanes: Vec<Lane> = self
             .places(spec)
             .into_iter()
@@ -171,8 +174,12 @@ impl Draft<'_> {
             .map(|(name, role, nodes)| self.lane(spec, &name, role, &nodes, &guards))
             .collect();
         if lanes.is_empty() {
-            return;
+            return false;
         }
+        if spec.manual {
+            stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
+        }
+        let at = stages.len();
         let stage = Stage { name: spec.name.to_string(), kind: StageKind::Forward, lanes };
         if spec.finally.is_some() {
             openers.extend(task_ids(&stage, at).map(|id| (spec.name.clone(), id)));
@@ -183,6 +190,7 @@ impl Draft<'_> {
         if !gates.is_empty() {
             stages.push(control(&format!("{} gates", spec.name), gates));
         }
+        true
     }
 
     /// Where a stage acts: name, role, and the nodes that this rollout touches.
@@ -272,7 +280,9 @@ impl Draft<'_> {
 
     fn gate(&self, gate: &StageGate) -> Option<Op> {
         match gate {
-            StageGate::Smoke => self.smoke(),
+            // On the way back the state in between may be the very one that is broken: only the end
+            // is put to the test.
+            StageGate::Smoke => self.smoke().filter(|_| self.purpose != Purpose::Rollback),
             StageGate::Bake(span) => {
                 let bakes = self.purpose == Purpose::Deploy && !self.quick;
                 bakes.then_some(Op::Baked { span: *span })

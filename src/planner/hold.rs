@@ -263,6 +263,12 @@ pub enum Hold {
         /// What they said.
         why: String,
     },
+    /// A merge request could not be opened, checked, merged or closed.
+    #[error("the merge request was not done: {why}; it is tried again, and lifts when that works")]
+    NotDone {
+        /// Why not.
+        why: String,
+    },
     /// Merge requests cannot be read.
     #[error("the forge cannot be read: {why}; lifts when it answers")]
     Forge {
@@ -313,6 +319,7 @@ impl Hold {
             | Self::Older { .. }
             | Self::Checking { .. }
             | Self::ChecksFailed { .. }
+            | Self::NotDone { .. }
             | Self::Forge { .. } => None,
         }
     }

@@ -21,6 +21,8 @@ const NO_HISTORY: &History = &History {
     proposal: None,
     rebuilt: false,
     settled_request: 0,
+    migrated: None,
+    post_migrated: None,
     attempted: None,
 };
 
@@ -118,7 +120,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
         && !request.head_is_ours
     {
         // The veto is on its way into the ledger; until then nothing touches the branch.
-        let how = format!("a person pushed to {}", request.branch);
+        let how = pushed_over(&request.branch);
         return Promote::Hold(vec![Hold::Vetoed { reference: request.to.clone(), how }]);
     }
     if !holds.is_empty() {
@@ -137,6 +139,13 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
         return Promote::Propose(Promotion { target: target.clone(), from, to, base, evidence });
     };
     merge(target, &spec, rule, request, world, wanted, quick, &proofs)
+}
+
+/// How a push to our branch is a veto, and what to do: a person's commits are never overwritten.
+pub(crate) fn pushed_over(branch: &str) -> String {
+    format!(
+        "a person pushed to {branch}, and their commits are left alone: merge that branch or delete it"
+    )
 }
 
 /// The proven ref of every environment that this one follows; or all reasons why there is none.

@@ -128,6 +128,18 @@ pub enum Cause {
     },
 }
 
+impl Cause {
+    /// Whether this still says something new to a rollout that is ended for another cause: a
+    /// person may lose patience with what a supersession or their own word waits for.
+    pub fn is_harder_than(&self, other: &Self) -> bool {
+        let kills = |cause: &Self| match cause {
+            Self::Aborted { now, .. } => *now,
+            Self::Superseded { .. } => false,
+        };
+        kills(self) && !kills(other)
+    }
+}
+
 /// How a rollout ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Command, EnvironmentName, Epoch, NodeName, PersonName, Ref, Revision, RolloutId, Scope, Target,
-    Timestamp,
+    Command, EnvironmentName, Epoch, MigrationVerdict, NodeName, PersonName, Ref, Revision,
+    RolloutId, Scope, Target, Timestamp,
 };
 
-use super::event::{Ending, Event, What, Word};
+use super::event::{Ending, Event, Outcome, What, Word};
 use super::machine::{Illegal, Rollout};
 use super::plan::{Op, OpId, Plan, Purpose, StepKind};
 
@@ -187,6 +187,10 @@ pub struct History {
     pub rebuilt: bool,
     /// The highest number of a merge request whose end is known here.
     pub settled_request: u64,
+    /// The ref whose migrations were done last.
+    pub migrated: Option<Ref>,
+    /// The ref whose post-deploy migrations were done last.
+    pub post_migrated: Option<Ref>,
     /// What the last rollout was to bring, however it ended.
     pub attempted: Option<Ref>,
 }
@@ -393,6 +397,17 @@ impl Ledger {
                 self.epoch = self.epoch.max(Some(*epoch));
             }
             What::Settled(ending) => self.settle(target, *ending, event.at),
+            What::Finished { op, outcome: Outcome::Done { .. } }
+            | What::MigrationSettled { op, verdict: MigrationVerdict::Done, .. } => {
+                let plan = rollout.plan();
+                let kind = migration_kind(plan, *op);
+                let history = self.histories.entry(target.clone()).or_default();
+                match kind {
+                    Some(Migration::Before) => history.migrated = Some(plan.to.clone()),
+                    Some(Migration::After) => history.post_migrated = Some(plan.to.clone()),
+                    None => {}
+                }
+            }
             What::Finished { .. }
             | What::Waiting { .. }
             | What::Retried(_)
@@ -407,9 +422,9 @@ impl Ledger {
         let Some(rollout) = self.rollouts.remove(target) else { return };
         let history = self.histories.entry(target.clone()).or_default();
         let plan = rollout.plan();
-        history.rebuilt = false;
         match ending {
             Ending::Succeeded => {
+                history.rebuilt = false;
                 let proof = Past {
                     reference: plan.to.clone(),
                     rollout: plan.id.clone(),
@@ -513,5 +528,26 @@ fn proven_since(history: &History, plan: &Plan, at: Timestamp) -> Timestamp {
 }
 
 fn starts_post_migration(plan: &Plan, op: OpId) -> bool {
-    matches!(plan.op(op), Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }))
+    matches!(migration_kind(plan, op), Some(Migration::After))
+}
+
+/// Schema changes before the code, or after it.
+enum Migration {
+    Before,
+    After,
+}
+
+fn migration_kind(plan: &Plan, op: OpId) -> Option<Migration> {
+    match plan.op(op)? {
+        Op::Step { kind: StepKind::Migrate { .. }, .. } => Some(Migration::Before),
+        Op::Step { kind: StepKind::PostMigrate { .. }, .. } => Some(Migration::After),
+        Op::Step { kind: StepKind::Run | StepKind::Finally, .. }
+        | Op::Fenced
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Verified { .. }
+        | Op::Gate { .. }
+        | Op::Baked { .. }
+        | Op::Approved => None,
+    }
 }

@@ -237,6 +237,14 @@ impl States {
                 return;
             }
             self.stage += 1;
+            // Only now is it known which of its tasks have something to undo.
+            if let Some(next) = plan.stages.get(self.stage)
+                && next.kind == StageKind::Closing
+            {
+                for lane in 0..next.lanes.len() {
+                    self.recount_lane(plan, self.stage, lane, stopped);
+                }
+            }
         }
     }
 

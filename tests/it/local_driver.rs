@@ -11,7 +11,7 @@ use towpath::model::{EnvironmentName, Epoch, NodeName, Question, RolloutId, Step
 use towpath::observe::Fact;
 
 /// Longest that anything here may take before the test fails rather than hangs.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A fleet in a directory of its own.
 pub(crate) struct Fleet {

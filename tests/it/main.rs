@@ -1,7 +1,23 @@
 //! One integration binary: what needs the real program, real processes or real files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::needless_raw_string_hashes, reason = "snapshots are written by a program")]
 
+mod cli;
+mod cli_edit;
+mod cli_history;
+mod cli_init;
+mod cli_mr;
+mod cli_validate;
 mod journal;
 mod local_driver;
 mod local_driver_crashes;
 mod local_driver_ends;
+
+mod world;
+mod crashes;
+mod gates;
+mod hostile;
+mod people;
+mod tour;
+mod troubles;
+mod whole_loop;

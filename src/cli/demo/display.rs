@@ -6,6 +6,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::controller::News;
 use crate::model::Target;
+use crate::planner::ending_word;
 use crate::rollout::{Fact, Ledger, Rollout, What};
 
 use super::super::Ui;
@@ -101,15 +102,22 @@ impl Bars {
                         let _ = rollout.apply(event);
                     }
                     self.draw(target);
-                    if let What::Settled(_) = event.what {
-                        self.rollouts.remove(target);
+                    if let What::Settled(ending) = event.what {
+                        let over = self.rollouts.remove(target);
+                        if let (Some(bar), Some(rollout)) =
+                            (self.of.get(target.environment.as_str()), over)
+                        {
+                            let word = ending_word(ending);
+                            bar.set_message(format!("{} ended {word}", rollout.plan().to));
+                        }
                     }
                 }
                 _ => {}
             },
             News::Waits(target, holds) => {
+                let lasting = holds.iter().find(|hold| !hold.is_passing());
                 if let (Some(bar), Some(first)) =
-                    (self.of.get(target.environment.as_str()), holds.first())
+                    (self.of.get(target.environment.as_str()), lasting)
                     && !self.rollouts.contains_key(target)
                 {
                     bar.set_message(first.to_string());

@@ -63,7 +63,7 @@ enum Cue {
 }
 
 /// Runs the verb.
-pub fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
     let stage = |why: String| Failure::new(Kind::Error, format!("preparing the demo: {why}"));
     let executable = std::env::current_exe().map_err(|error| Failure::of(Kind::Error, &error))?;
     if !ui.json {
@@ -86,7 +86,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
             // A director who has gone needs no news.
             let _ = news.send(Cue::News(Box::new(it)));
         });
-        let _ = cue.send(Cue::Ended(result.map_err(super::run::failure)));
+        let _ = cue.send(Cue::Ended(result.map_err(|error| super::run::failure(&error))));
     });
     let mut director =
         Director { args, ui, world: &world, doorbell, display, scene: Scene::Opening, proven: 0 };

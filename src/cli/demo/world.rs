@@ -45,7 +45,7 @@ impl World {
 
     /// Where a node is.
     pub(super) fn node(&self, environment: &str, node: &str) -> PathBuf {
-        self.home.join("state/nodes").join(environment).join(node)
+        self.home.join("nodes").join(environment).join(node)
     }
 
     /// Whether every server of an environment answers with this ref.

@@ -7,8 +7,6 @@ use crate::rollout::{Ending, Fact, Floor, PAST_MAX, Past, Purpose};
 
 use super::summary::{RecordSummary, Recorded};
 
-/// Past refs restored per target; as many as the ledger itself keeps.
-
 /// One [`Fact::Restored`] for each target that has a record of a rollout, in order of targets.
 /// The records may come in any order, and more than once.
 pub fn restore(summaries: &[RecordSummary]) -> Vec<Fact> {

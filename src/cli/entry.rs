@@ -1,0 +1,160 @@
+//! Records and points in time, as people and programs read them.
+
+use std::time::Duration;
+
+use crate::model::{Timestamp, format_duration, parse_duration};
+use crate::record::format::RecordSummary;
+use crate::record::history::{self, Entered, Record, Subject};
+use crate::text::visible;
+
+use super::source::of_git;
+use super::{Failure, Kind};
+
+/// A time for people: always UTC, like everything that is recorded.
+pub(super) fn time(at: Timestamp) -> String {
+    at.to_jiff().strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// How long ago, to the second.
+pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
+    format_duration(Duration::from_secs(now.since(at).as_secs().max(1)))
+}
+
+/// Reads a time as a person says it.
+pub(super) fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    let text = text.trim();
+    let bad = || {
+        let error = format!("`{}` is no time", visible(text));
+        Failure::new(Kind::Usage, error)
+            .hint("write \"2026-11-21 10:00\" (UTC), 2026-11-21T10:00:00+01:00, or \"2h ago\"")
+    };
+    if text == "now" {
+        return Ok(now);
+    }
+    if let Some(span) = text.strip_suffix("ago") {
+        let span = parse_duration(span.trim_end()).map_err(|_| bad())?;
+        return Ok(Timestamp(now.0.saturating_sub(Timestamp(0).after(span).0)));
+    }
+    if let Some(at) = Timestamp::parse(text) {
+        return Ok(at);
+    }
+    let civil: jiff::civil::DateTime = text.parse().map_err(|_| bad())?;
+    let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| bad())?;
+    u64::try_from(zoned.timestamp().as_millisecond()).map(Timestamp).map_err(|_| bad())
+}
+
+/// A number of things, such as `3 files`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
+}
+
+/// What a record is about, in two or three words.
+pub(super) fn what(record: &Record) -> String {
+    match &record.subject {
+        Subject::Promotion(_) => "promotion".to_owned(),
+        Subject::Act(_) => "word".to_owned(),
+        Subject::Rollout(_) => match refs(record) {
+            (Some(from), Some(to)) if from == to => format!("rollout {to}"),
+            (Some(from), Some(to)) => format!("rollout {from} → {to}"),
+            (None, Some(to)) => format!("rollout → {to}"),
+            (_, None) => "rollout".to_owned(),
+        },
+    }
+}
+
+/// Which target, or all.
+pub(super) fn whose(record: &Record) -> String {
+    record.subject.target().map_or_else(|| "all".to_owned(), ToString::to_string)
+}
+
+/// From which ref to which a rollout went; nothing where the document is not as we write them.
+fn refs(record: &Record) -> (Option<String>, Option<String>) {
+    match RecordSummary::parse(&record.document) {
+        Ok(summary) => (summary.from.map(|it| it.to_string()), summary.to.map(|it| it.to_string())),
+        Err(_) => (None, None),
+    }
+}
+
+/// A record as JSON. Plan, events and evidence are in its `document`.
+pub(super) fn json(entered: &Entered) -> serde_json::Value {
+    let Entered { revision, record } = entered;
+    let Record { id, subject, at, by, why, result, document, state: _ } = record;
+    let kind = match subject {
+        Subject::Rollout(_) => "rollout",
+        Subject::Promotion(_) => "promotion",
+        Subject::Act(_) => "word",
+    };
+    let target = subject.target();
+    let (from, to) = refs(record);
+    let document: serde_json::Value = serde_json::from_str(document).unwrap_or_default();
+    serde_json::json!({
+        "id": id,
+        "commit": revision.to_string(),
+        "kind": kind,
+        "service": target.map(|it| it.service.to_string()),
+        "environment": target.map(|it| it.environment.to_string()),
+        "from": from,
+        "to": to,
+        "at": at.to_string(),
+        "by": by,
+        "why": why,
+        "result": result,
+        "document": document,
+    })
+}
+
+/// Text of a record as one harmless line of a table, cut where a line of a terminal would be long.
+pub(super) fn brief(text: &str, chars: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let shown = visible(line);
+    if shown.chars().count() <= chars {
+        return shown.into_owned();
+    }
+    let cut: String = shown.chars().take(chars.saturating_sub(1)).collect();
+    format!("{}…", cut.trim_end())
+}
+
+/// An error of the records for people.
+pub(super) fn of_history(error: &history::Error) -> Failure {
+    match error {
+        history::Error::Git { source, .. } => {
+            Failure { error: crate::telemetry::chain(error), ..of_git(source) }
+        }
+        history::Error::Format { .. } | history::Error::Unwritable { .. } => {
+            Failure::of(Kind::Error, error).hint("`towpath audit` says which records are damaged")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_say_them() {
+        let now = Timestamp(1_795_255_200_000);
+        for (said, want) in [
+            ("now", "2026-11-21T10:00:00Z"),
+            ("2h ago", "2026-11-21T08:00:00Z"),
+            ("1d2h ago", "2026-11-20T08:00:00Z"),
+            ("2026-11-20 09:30", "2026-11-20T09:30:00Z"),
+            ("2026-11-20 09:30:15", "2026-11-20T09:30:15Z"),
+            ("2026-11-20T09:30", "2026-11-20T09:30:00Z"),
+            ("2026-11-20", "2026-11-20T00:00:00Z"),
+            ("2026-11-20T09:30:00+01:00", "2026-11-20T08:30:00Z"),
+        ] {
+            assert_eq!(parse_time(said, now).unwrap().to_string(), want, "{said}");
+        }
+        for bad in ["", "ago", "2 hours ago", "soon", "10:00", "1960-01-01", "2026-13-01"] {
+            assert!(parse_time(bad, now).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn long_words_are_cut_and_made_harmless() {
+        assert_eq!(brief("one\ntwo", 10), "one");
+        assert_eq!(brief("a \u{1b}[31m b", 40), "a \\u{1b}[31m b");
+        assert_eq!(brief("0123456789", 5), "0123…");
+    }
+}

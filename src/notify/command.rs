@@ -1,0 +1,44 @@
+//! What people's commands have done, in words: for the answer, the story and the record.
+
+use crate::model::{Command, MigrationVerdict, Ref};
+
+/// What a command has done, in words.
+pub fn done_word(command: &Command) -> String {
+    match command {
+        Command::Pause { scope, until: None } => format!("{scope} is paused"),
+        Command::Pause { scope, until: Some(until) } => format!("{scope} is paused until {until}"),
+        Command::Unpause { scope } => format!("{scope} is no longer paused"),
+        Command::Pin { target, reference } => format!("{target} stays on {reference}"),
+        Command::Unpin { target } => format!("{target} follows the config again"),
+        Command::Lock { target } => format!("{target} is locked"),
+        Command::Unlock { target } => format!("{target} is no longer locked"),
+        Command::Freeze { environment, until } => format!("{environment} is frozen until {until}"),
+        Command::Thaw { environment } => format!("{environment} is no longer frozen"),
+        Command::Confirm { revision } => format!("commit {} may go on", revision.short()),
+        Command::AcceptHead { revision } => format!("commit {} is accepted", revision.short()),
+        Command::Approve { target, reference } => {
+            format!("{} approved for {target}", named(reference.as_ref()))
+        }
+        Command::Promote { target, reference } => {
+            format!("promotion of {} to {target} asked for", named(reference.as_ref()))
+        }
+        Command::Rollback { target, to } => {
+            format!("{target} rolled back to {}", named(to.as_ref()))
+        }
+        Command::Abort { target, .. } => format!("rollout at {target} aborted"),
+        Command::Retry { target } => format!("rollout at {target} tried again"),
+        Command::Resume { target } => format!("rollout at {target} resumed"),
+        Command::Exclude { target, node } => format!("{node} left out of the rollout at {target}"),
+        Command::Migration { target, verdict: MigrationVerdict::Done } => {
+            format!("interrupted migration at {target} said to be done")
+        }
+        Command::Migration { target, verdict: MigrationVerdict::Retry } => {
+            format!("interrupted migration at {target} to be run again")
+        }
+        Command::Nudge => "looked".to_owned(),
+    }
+}
+
+fn named(reference: Option<&Ref>) -> &str {
+    reference.map_or("whatever waits", Ref::as_str)
+}

@@ -1,0 +1,215 @@
+//! How a rollout stands, for planners and people: phase, reasons for a halt, progress.
+
+use crate::model::NodeName;
+
+use super::event::{Cause, Ending};
+use super::machine::Rollout;
+use super::plan::{OpId, StageKind};
+use super::state::{OpState, Standing, TaskId, task_id};
+
+/// Where a rollout stands. Derived, never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Work remains and may proceed.
+    Running,
+    /// Nothing new starts until a person acts; why.
+    Halted(Vec<Halt>),
+    /// It is being ended before its way is done.
+    Stopping(Cause),
+    /// It is over.
+    Settled(Ending),
+}
+
+/// Why a rollout is halted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// An operation failed.
+    Failed {
+        /// Which.
+        op: OpId,
+        /// Name of its stage.
+        stage: String,
+        /// Where, if it was on a node.
+        node: Option<NodeName>,
+        /// Why.
+        why: String,
+    },
+    /// Nobody knows how a migration ended.
+    Lost {
+        /// Which.
+        op: OpId,
+        /// Where.
+        node: Option<NodeName>,
+        /// What is known.
+        why: String,
+    },
+    /// Going on would leave too few nodes in service.
+    TooFew {
+        /// Where.
+        lane: String,
+        /// How many must stay.
+        keep: usize,
+        /// How many are out.
+        out: usize,
+    },
+}
+
+impl std::fmt::Display for Halt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = |node: &Option<NodeName>| {
+            node.as_ref().map_or_else(String::new, |node| format!(" on {node}"))
+        };
+        match self {
+            Self::Failed { stage, node, why, .. } => {
+                write!(f, "{stage} failed{}: {why}", place(node))
+            }
+            Self::Lost { node, why, .. } => write!(
+                f,
+                "nobody knows how the migration{} ended ({why}): look, then say `towpath resume --migration done` or `retry`",
+                place(node)
+            ),
+            Self::TooFew { lane, keep, out } => {
+                write!(f, "{lane} must keep {keep} nodes in service and {out} are out")
+            }
+        }
+    }
+}
+
+/// How far a stage is, in tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Of the stage.
+    pub name: String,
+    /// Tasks that are done.
+    pub done: usize,
+    /// Tasks in hand.
+    pub open: usize,
+    /// Tasks that failed.
+    pub failed: usize,
+    /// Tasks that will be done if all goes well.
+    pub total: usize,
+}
+
+impl Rollout {
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        if let Some(ending) = self.ending {
+            return Phase::Settled(ending);
+        }
+        let halts = self.halts();
+        match &self.stopping {
+            _ if !halts.is_empty() => Phase::Halted(halts),
+            Some(cause) => Phase::Stopping(cause.clone()),
+            None => Phase::Running,
+        }
+    }
+
+    /// Why it is being stopped, if it is.
+    pub fn stopping(&self) -> Option<&Cause> {
+        self.stopping.as_ref()
+    }
+
+    /// Every reason why nothing new starts.
+    pub fn halts(&self) -> Vec<Halt> {
+        let mut halts: Vec<Halt> = Vec::new();
+        for id in &self.states.lost {
+            if let Some(OpState::Lost { why, .. }) = self.states.op(*id) {
+                halts.push(Halt::Lost { op: *id, node: self.node(*id), why: why.clone() });
+            }
+        }
+        let at = match self.stopping {
+            None => self.states.stage,
+            Some(_) => self.plan.stages.len().saturating_sub(1),
+        };
+        let Some(stage) = self.plan.stages.get(at) else { return halts };
+        for (lane_at, (lane, state)) in stage.lanes.iter().zip(&self.states.stages[at]).enumerate()
+        {
+            let tasks: usize = lane.batches.iter().map(|batch| batch.tasks.len()).sum();
+            let control = state.failed.iter().any(|id| self.node(*id).is_none());
+            let end = state.cursor == state.batches.len();
+            let count = state.failed.len();
+            if count > 0 && (control || end || count > lane.max_failures || count == tasks) {
+                halts.extend(state.failed.iter().filter_map(|id| self.failure(*id)));
+            }
+            let open = self.open_in(at, lane_at);
+            let out = open + count + state.skipped;
+            let blocked = self.stopping.is_none() && open == 0 && !end;
+            if blocked
+                && lane.keep > 0
+                && lane.size < lane.keep + out + 1
+                && self.takes_node_out(at, lane_at)
+            {
+                halts.push(Halt::TooFew { lane: lane.name.clone(), keep: lane.keep, out });
+            }
+        }
+        halts
+    }
+
+    /// Nodes that a person left out.
+    pub fn left_out(&self) -> impl Iterator<Item = &NodeName> {
+        let forward = self.plan.ops().filter(|(id, _, _)| id.op == 0);
+        forward.filter_map(|(id, task, _)| {
+            let skipped = self.states.task(id).is_some_and(|it| it.skipped);
+            task.node.as_ref().filter(|_| skipped)
+        })
+    }
+
+    /// Operations under way.
+    pub fn running(&self) -> impl Iterator<Item = (OpId, u32)> + '_ {
+        self.states.open.iter().filter_map(|task| {
+            let id = self.states.next_op(*task)?;
+            match self.states.op(id)? {
+                OpState::Running { attempt, .. } => Some((id, *attempt)),
+                OpState::Idle { .. }
+                | OpState::Done { .. }
+                | OpState::Failed { .. }
+                | OpState::Lost { .. } => None,
+            }
+        })
+    }
+
+    /// How far each stage is; without tasks whose condition does not hold.
+    pub fn progress(&self) -> Vec<Progress> {
+        let stopped = self.stopping.is_some();
+        let mut all = Vec::new();
+        for (stage, at) in self.plan.stages.iter().zip(0_usize..) {
+            let mut sum =
+                Progress { name: stage.name.clone(), done: 0, open: 0, failed: 0, total: 0 };
+            for (lane, l) in stage.lanes.iter().zip(0..) {
+                for (batch, b) in lane.batches.iter().zip(0..) {
+                    for (task, t) in batch.tasks.iter().zip(0..) {
+                        let standing = self.states.standing(task_id([at, l, b, t]), task, stopped);
+                        sum.total += usize::from(standing != Standing::Out);
+                        sum.done += usize::from(standing == Standing::Done);
+                        sum.open += usize::from(standing == Standing::Open);
+                        sum.failed += usize::from(standing == Standing::Failed);
+                    }
+                }
+            }
+            all.push(sum);
+        }
+        all
+    }
+
+    fn takes_node_out(&self, stage: usize, lane: usize) -> bool {
+        let cursor = self.states.stages[stage][lane].cursor;
+        let stage = &self.plan.stages[stage];
+        let batch = stage.lanes[lane].batches.get(cursor);
+        stage.kind == StageKind::Forward
+            && batch.is_some_and(|batch| batch.tasks.iter().any(|task| task.node.is_some()))
+    }
+
+    fn failure(&self, task: TaskId) -> Option<Halt> {
+        let id = self.states.next_op(task)?;
+        let stage = self.plan.stages.get(id.stage as usize)?.name.clone();
+        match self.states.op(id)? {
+            OpState::Failed { why, .. } => {
+                Some(Halt::Failed { op: id, stage, node: self.node(id), why: why.clone() })
+            }
+            OpState::Idle { .. }
+            | OpState::Running { .. }
+            | OpState::Done { .. }
+            | OpState::Lost { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Steps, smoke tests and nodes that fail, and what operators do about it.
+
+use std::time::Duration;
+
+use crate::world::{NEW, NODES, OLD, World, stays};
+
+/// Calls `finally` counted: once per node for every rollout that began there.
+fn finished(world: &World, reference: &str) -> Vec<usize> {
+    NODES.iter().map(|it| world.count("staging", it, "finished", reference)).collect()
+}
+
+#[test]
+fn a_failing_smoke_test_halts_and_is_rolled_back() {
+    let world = World::new();
+    let controller = world.start();
+    world.until_in_sync();
+    std::fs::write(world.root.join(format!("bad-{NEW}")), "").unwrap();
+    world.want("staging", NEW);
+    let said = world.until_explained("staging", "halted");
+    assert!(said.contains("smoke") || said.contains("exit status 1"), "{said}");
+    assert!(said.contains("retry") && said.contains("abort"), "{said}");
+    assert!(world.explain("canary").contains("staging has not proven it"));
+    assert!(stays(Duration::from_secs(1), || world.wanted("shop", "canary") == OLD));
+    let no_reason = world.towpath(&["abort", "shop", "staging"]);
+    assert_eq!(no_reason.status, 1, "{no_reason:?}");
+    assert!(no_reason.stderr.contains("--reason"), "it says what to do: {no_reason:?}");
+    world.order(&["abort", "shop", "staging", "--rollback", "--reason", "checkout is broken"]);
+    world.until_runs("staging", OLD);
+    world.until("the file says so", || world.wanted("shop", "staging") == OLD);
+    let text = world.show("main", "services/shop.yaml");
+    assert!(text.contains("blocked:") && text.contains(NEW), "{text}");
+    world.until("finally has run", || finished(&world, NEW) == [1, 1, 1]);
+    assert_eq!(world.count("staging", "web-1", "migrated", OLD), 0, "migrations never run back");
+    // Blocked, and locked: setting it again by hand does not bring it back.
+    std::fs::remove_file(world.root.join(format!("bad-{NEW}"))).unwrap();
+    world.want("staging", NEW);
+    let said = world.until_explained("staging", "is blocked");
+    assert!(said.contains("locked by"), "{said}");
+    world.want("staging", "1.1.1");
+    world.until_explained("staging", "locked by");
+    assert!(world.runs("staging", OLD));
+    world.order(&["lock", "shop", "staging", "--lift"]);
+    world.until_runs("production", "1.1.1");
+    assert!(controller.told("settled", "aborted") >= 1);
+}
+
+#[test]
+fn a_failing_node_is_retried_alone_or_left_out() {
+    let world = World::new();
+    world.script("install", "echo \"$1\" >> installed; [ ! -e sick ] && echo \"$1\" > version");
+    let _controller = world.start();
+    world.until_in_sync();
+    let sick = world.node("staging", "web-2").join("sick");
+    std::fs::write(&sick, "").unwrap();
+    world.want("staging", NEW);
+    world.until_explained("staging", "halted");
+    let said = world.explain("staging");
+    assert!(said.contains("web-2"), "{said}");
+    let before = NODES.map(|it| world.count("staging", it, "installed", NEW));
+    std::fs::remove_file(&sick).unwrap();
+    world.order(&["retry", "shop", "staging"]);
+    world.until_runs("staging", NEW);
+    let after = NODES.map(|it| world.count("staging", it, "installed", NEW));
+    assert_eq!(after[1], before[1] + 1, "{before:?} {after:?}");
+    assert_eq!((after[0], after[2]), (1, 1), "{before:?} {after:?}");
+    assert_eq!(world.count("staging", "web-1", "migrated", NEW), 1);
+    world.until_runs("production", NEW);
+    // Left out: the others go on, and the target is not proven.
+    std::fs::write(&sick, "").unwrap();
+    world.want("staging", "1.2.0");
+    world.until_explained("staging", "halted");
+    world.order(&["resume", "shop", "staging", "--without", "web-2", "--reason", "its disk died"]);
+    world.until("the others run it", || {
+        ["web-1", "web-3"].iter().all(|it| world.read("staging", it, "version").trim() == "1.2.0")
+    });
+    // What is left out is left alone altogether.
+    world.until("finally has run", || finished(&world, "1.2.0") == [1, 0, 1]);
+    let said = world.until_explained("staging", "without some nodes");
+    assert!(said.contains("lifts with `towpath retry`"), "{said}");
+    assert!(stays(Duration::from_secs(1), || world.wanted("shop", "canary") == NEW));
+    std::fs::remove_file(&sick).unwrap();
+    world.order(&["retry", "shop", "staging"]);
+    world.until_runs("production", "1.2.0");
+    assert_eq!(world.count("staging", "web-1", "installed", "1.2.0"), 1);
+}
+
+#[test]
+fn a_newer_ref_supersedes_and_a_hanging_step_is_killed() {
+    let world = World::new();
+    world.script(
+        "install",
+        "echo \"$1\" >> installed; [ -e hang ] && sleep 61 & wait; echo \"$1\" > version",
+    );
+    let _controller = world.start();
+    world.until_in_sync();
+    let hang = world.node("staging", "web-3").join("hang");
+    std::fs::write(&hang, "").unwrap();
+    world.want("staging", NEW);
+    let hanging = || world.processes().iter().any(|(_, words)| words.starts_with("sleep 61"));
+    world.until("it hangs", hanging);
+    // A newer ref waits for the task in hand; a person can cut that short.
+    world.want("staging", "1.2.0");
+    assert!(stays(Duration::from_secs(1), hanging));
+    std::fs::remove_file(&hang).unwrap();
+    world.order(&["abort", "shop", "staging", "--now", "--reason", "it hangs"]);
+    world.until("its whole group is gone", || !hanging());
+    world.until_runs("production", "1.2.0");
+    world.until_in_sync();
+    assert_eq!(world.count("canary", "web-1", "installed", NEW), 0, "never promoted");
+    assert_eq!(finished(&world, NEW), [1, 1, 1]);
+    assert_eq!(finished(&world, "1.2.0"), [1, 1, 1]);
+}
+
+#[test]
+fn commands_that_hang_flood_fork_or_are_missing() {
+    let world = World::new();
+    let recipe = world.recipe().replace("timeout: 30s, gates", "timeout: 2s, gates");
+    world.write("recipes/standard.yaml", &recipe);
+    world.commit("short timeouts");
+    let _controller = world.start();
+    world.until_in_sync();
+    // A daemon that keeps the output open; 100 MB; escapes and bytes that are no text.
+    world.script(
+        "install",
+        "sleep 62 & head -c 100000000 /dev/zero | tr '\\0' 'x'; printf '\\033[31mred\\377\\n'; echo \"$1\" > version",
+    );
+    let recipe = recipe.replace("timeout: 2s, gates", "timeout: 30s, gates");
+    world.replace("recipes/standard.yaml", &recipe);
+    world.want("staging", NEW);
+    world.until_runs("staging", NEW);
+    world.until("it settled", || world.json(&["status", "shop", "staging"])[0]["in_sync"] == true);
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    let size: u64 = walk(&world.root.join("nodes")).iter().map(|it| it.1).sum();
+    assert!(size < 20_000_000, "logs are bounded: {size}");
+    // It hangs.
+    let recipe = recipe.replace("timeout: 30s, gates", "timeout: 1s, gates");
+    world.replace("recipes/standard.yaml", &recipe);
+    world.script("install", "sleep 63");
+    world.want("staging", "1.2.0");
+    let said = world.until_explained("staging", "not done within 1s");
+    assert!(said.contains("lifts with `towpath retry`"), "{said}");
+    assert!(!world.processes().iter().any(|(_, words)| words.starts_with("sleep 63")));
+    // It fails, and what it says is shown without its escapes.
+    world.script("install", "printf 'bad \\033[31mred\\377\\n' >&2; exit 3");
+    world.order(&["retry", "shop", "staging"]);
+    let said = world.until_explained("staging", "exit status 3");
+    assert!(!said.contains('\x1b') && said.contains("bad"), "{said:?}");
+    // It is missing.
+    world.order(&["abort", "shop", "staging", "--reason", "next"]);
+    let missing =
+        recipe.replace(&format!("[sh, {}/install.sh", world.root.display()), "[/nowhere/install");
+    world.replace("recipes/standard.yaml", &missing);
+    world.want("staging", "1.3.0");
+    let said = world.until_explained("staging", "/nowhere/install");
+    assert!(said.contains("halted"), "{said}");
+    world.order(&["abort", "shop", "staging", "--reason", "over"]);
+}
+
+fn walk(path: &std::path::Path) -> Vec<(std::path::PathBuf, u64)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            all.extend(walk(&entry.path()));
+        } else if kind.is_file() {
+            all.push((entry.path(), entry.metadata().map_or(0, |it| it.len())));
+        }
+    }
+    all
+}
+
+#[test]
+fn nodes_that_talk_rubbish_and_broken_files_hold_only_themselves() {
+    let world = World::new();
+    world.write(
+        "services/depot.yaml",
+        "service: depot\nrecipe: standard\ntargets:\n  canary:\n    ref: 1.0.0   # canary\n    roles: [depot]\n    pormote: {}\n",
+    );
+    let roles = "batch: 1 }\n  depot: { nodes: [depot-1] }\n";
+    let canary = crate::world::environment_file("canary").replace("batch: 1 }\n", roles);
+    world.write("environments/canary.yaml", &canary);
+    world.install("canary", "depot-1", OLD);
+    world.write("recipes/standard.yaml", &world.recipe().replace("on: [web]", "on: all"));
+    let shop = world.service("shop").replace("    smoke:", "    roles: [web]\n    smoke:");
+    world.write("services/shop.yaml", &shop);
+    world.commit("a typo in another service");
+    let _controller = world.start();
+    let said = || world.explain_of("depot", "canary");
+    world.until("it is held with a place", || said().contains("services/depot.yaml"));
+    assert!(said().contains("pormote"), "{}", said());
+    world.until("the shop is proven", || {
+        world.json(&["status", "shop"]).iter().all(|it| it["in_sync"] == true)
+    });
+    world.want("staging", NEW);
+    world.until_runs("production", NEW);
+    world.edit("services/depot.yaml", "    pormote: {}\n", "");
+    world.until_in_sync();
+    let mut runs = NEW.to_owned();
+    for (number, (rubbish, part)) in [
+        ("--upload-pack=evil", "is not a ref"),
+        ("\u{1b}[2J\nrm -rf /", "is not a ref"),
+        (&"9".repeat(9000), "printed more than"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::write(world.node("canary", "web-2").join("version"), rubbish).unwrap();
+        let next = format!("1.5.{number}");
+        world.want("canary", &next);
+        let said = world.until_explained("canary", part);
+        assert!(said.contains("web-2") && said.contains("lifts when they answer"), "{said}");
+        assert!(!said.contains('\x1b'), "{said:?}");
+        world.install("canary", "web-2", &runs);
+        world.until_runs("production", &next);
+        runs = next;
+    }
+}

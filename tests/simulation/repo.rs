@@ -1,0 +1,254 @@
+//! The config repo: commits of file sets, a branch, and the texts that a world begins with.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+use towpath::config::{Change, Content, Loaded, Snapshot};
+use towpath::model::{EnvironmentName, Ref, Revision, ServiceName, Target};
+use towpath::text::{Pointer, edit, insert_into_list};
+
+use super::seeds::{Seed, commit_id};
+
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) parent: Option<Revision>,
+    pub(crate) files: Rc<Files>,
+    meaning: OnceCell<Snapshot>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Repo {
+    commits: BTreeMap<Revision, Commit>,
+    pub(crate) head: Revision,
+    /// Files as they were before somebody broke or removed them.
+    pub(crate) whole: Files,
+    written: u64,
+}
+
+impl Repo {
+    pub(crate) fn new(files: Files) -> Self {
+        let mut repo = Self {
+            commits: BTreeMap::new(),
+            head: Revision::new([0; 20]),
+            whole: files.clone(),
+            written: 0,
+        };
+        repo.head = repo.write(None, files);
+        repo
+    }
+
+    /// Adds a commit that no branch points at. The same content gives the same commit.
+    pub(crate) fn write(&mut self, parent: Option<Revision>, files: Files) -> Revision {
+        let above = parent.map(|it| *it.as_bytes()).unwrap_or_default();
+        let mut parts: Vec<&[u8]> = vec![&above];
+        parts.extend(files.iter().flat_map(|(path, bytes)| [path.as_bytes(), &bytes[..]]));
+        let id = commit_id(&parts);
+        let commit = Commit { parent, files: Rc::new(files), meaning: OnceCell::new() };
+        self.commits.entry(id).or_insert(commit);
+        id
+    }
+
+    /// A person's commit on the branch; never equal to another.
+    pub(crate) fn push(&mut self, parent: Option<Revision>, mut files: Files) -> Revision {
+        self.written += 1;
+        files.insert("NOTES".to_owned(), self.written.to_string().into_bytes());
+        self.head = self.write(parent, files);
+        self.head
+    }
+
+    pub(crate) fn files(&self, at: Revision) -> Rc<Files> {
+        self.commits.get(&at).map(|it| Rc::clone(&it.files)).unwrap_or_default()
+    }
+
+    pub(crate) fn parent(&self, at: Revision) -> Option<Revision> {
+        self.commits.get(&at)?.parent
+    }
+
+    /// What a commit says, read from nothing.
+    pub(crate) fn meaning(&self, at: Revision) -> Option<&Snapshot> {
+        let commit = self.commits.get(&at)?;
+        Some(commit.meaning.get_or_init(|| {
+            let files = commit.files.iter().map(|(path, bytes)| Change {
+                path: path.clone(),
+                content: Content::Bytes(bytes.clone()),
+            });
+            Loaded::load(at, files).snapshot().clone()
+        }))
+    }
+
+    pub(crate) fn descends(&self, from: Revision, ancestor: Revision) -> bool {
+        let mut at = Some(from);
+        while let Some(commit) = at {
+            if commit == ancestor {
+                return true;
+            }
+            at = self.parent(commit);
+        }
+        false
+    }
+
+    pub(crate) fn changes(&self, from: Option<Revision>, to: Revision) -> Vec<Change> {
+        let old = from.map(|it| self.files(it)).unwrap_or_default();
+        let new = self.files(to);
+        let mut changes = Vec::new();
+        for (path, bytes) in new.iter() {
+            if old.get(path) != Some(bytes) {
+                let content = Content::Bytes(bytes.clone());
+                changes.push(Change { path: path.clone(), content });
+            }
+        }
+        let gone = old.keys().filter(|path| !new.contains_key(*path));
+        changes.extend(gone.map(|path| Change { path: path.clone(), content: Content::Gone }));
+        changes
+    }
+}
+
+/// The file of a service.
+pub(crate) fn file_of(service: &ServiceName) -> String {
+    format!("services/{service}.yaml")
+}
+
+/// The file with another ref for a target; none if it cannot be edited.
+pub(crate) fn with_ref(bytes: &[u8], environment: &EnvironmentName, to: &Ref) -> Option<Vec<u8>> {
+    let pointer = Pointer::new(["targets", environment.as_str(), "ref"]);
+    edit("it.yaml", bytes, 0, &pointer, to.as_str()).ok()
+}
+
+/// The file with one more entry in a list at its top.
+pub(crate) fn with_listed(bytes: &[u8], list: &str, reference: &Ref) -> Option<Vec<u8>> {
+    insert_into_list(bytes, 0, &Pointer::new([list]), "targets", reference.as_str()).ok()
+}
+
+/// The ref that a file gives a target, by the text alone.
+pub(crate) fn ref_in(repo: &Repo, at: Revision, target: &Target) -> Option<Ref> {
+    Some(repo.meaning(at)?.spec(target)?.target.reference.clone())
+}
+
+/// How one environment of a world is built.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) name: &'static str,
+    pub(crate) nodes: Vec<String>,
+}
+
+const SERVICES: [&str; 3] = ["shop", "mail", "wiki"];
+const ENVIRONMENTS: [&str; 3] = ["staging", "canary", "production"];
+
+/// The config that a world begins with, and the nodes that it speaks of.
+pub(crate) fn first_config(seed: &mut Seed) -> (Files, Vec<Site>) {
+    let mut files = Files::new();
+    let count = if seed.chance(40) { 2 } else { 3 };
+    let places = &ENVIRONMENTS[..count];
+    let root = format!("version: 1\nenvironments: [{}]\n", places.join(", "));
+    files.insert("towpath.yaml".to_owned(), root.into_bytes());
+    let mut sites = Vec::new();
+    for name in places {
+        let (text, site) = environment(name, seed);
+        files.insert(format!("environments/{name}.yaml"), text.into_bytes());
+        sites.push(site);
+    }
+    files.insert("recipes/fleet.yaml".to_owned(), recipe(seed).into_bytes());
+    let services = seed.span(1, 3);
+    for name in SERVICES.iter().take(usize::try_from(services).unwrap_or(1)) {
+        files.insert(format!("services/{name}.yaml"), service(name, places, seed).into_bytes());
+    }
+    (files, sites)
+}
+
+fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
+    let count = seed.span(2, 4);
+    let webs: Vec<String> = (1..=count).map(|at| format!("web-{at}")).collect();
+    let deploy = if seed.chance(60) { "deploy-1" } else { "data-1" };
+    let keep = seed.below(count);
+    let batch = seed.pick(&["1", "2", "50%", "100%"]).unwrap_or("1");
+    let failures = seed.pick(&[0, 0, 1, 2]).unwrap_or(0);
+    let mut text = format!("environment: {name}\nconnect: local\ndeploy_node: {deploy}\nroles:\n");
+    text += "  data: { nodes: [data-1], stateful: true }\n";
+    let list = webs.join(", ");
+    writeln!(
+        text,
+        "  web: {{ nodes: [{list}], batch: {batch}, min_healthy: {keep}, max_failures: {failures} }}"
+    )
+    .unwrap();
+    text += "version: { run: [version, '{service}'] }\n";
+    text += "gates:\n  quiet: { run: [quiet], patience: 4m, max_age: 30s }\n";
+    text += "  calm: { run: [calm], patience: 4m, max_age: 20s }\n";
+    let mut nodes = webs;
+    nodes.push("data-1".to_owned());
+    if deploy == "deploy-1" {
+        nodes.push(deploy.to_owned());
+    }
+    (text, Site { name, nodes })
+}
+
+fn recipe(seed: &mut Seed) -> String {
+    let mut text = "recipe: fleet\nstages:\n".to_owned();
+    if seed.chance(60) {
+        text +=
+            "  - { name: prepare, on: all, run: [prepare], timeout: 10m, finally: [restore] }\n";
+    }
+    if seed.chance(25) {
+        text += "  - { name: warm, on: all, run: [warm, '{ref}'], timeout: 2m, skip: [rollback, fast] }\n";
+    }
+    if seed.chance(75) {
+        let again = if seed.chance(20) { ", idempotent: true" } else { "" };
+        let gates = seed.pick(&["[]", "[quiet]", "[quiet, { bake: 2m }]", "[{ bake: 1m }, calm]"]);
+        writeln!(
+            text,
+            "  - {{ name: migrate, kind: migrate, on: deploy_node, run: [migrate, '{{ref}}'], timeout: 2m, gates: {}{again} }}",
+            gates.unwrap_or("[]")
+        )
+        .unwrap();
+    }
+    text +=
+        "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 10m, gates: [smoke] }\n";
+    let gates = seed.pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]"]).unwrap_or("[]");
+    let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };
+    writeln!(
+        text,
+        "  - {{ name: fleet, on: [web], run: [install, '{{ref}}'], timeout: 10m{check}, gates: {gates} }}"
+    )
+    .unwrap();
+    if seed.chance(40) {
+        let how = if seed.chance(40) { ", approval: manual" } else { ", approval: automatic" };
+        writeln!(
+            text,
+            "  - {{ name: post, kind: post_migrate, on: deploy_node, run: [post, '{{ref}}'], timeout: 2m{how} }}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn service(name: &str, places: &[&str], seed: &mut Seed) -> String {
+    let mut text = format!("service: {name}\nrecipe: fleet\n");
+    if seed.chance(50) {
+        text += "artifacts: [{ run: [built, '{ref}'] }]\n";
+    }
+    text += "blocked: []\nhotfixes: []\ntargets:\n";
+    let roles = seed.pick(&["", "", "    roles: [web]\n", "    roles: [data]\n"]).unwrap_or("");
+    for (at, place) in places.iter().enumerate() {
+        writeln!(text, "  {place}:\n    ref: '1.0.0' # moved by promotions").unwrap();
+        if seed.chance(75) {
+            text += "    smoke: { run: [smoke, '{ref}'], timeout: 2m }\n";
+        }
+        text += roles;
+        if let Some(before) = at.checked_sub(1) {
+            let after = places[before];
+            let auto = if seed.chance(85) { "true" } else { "false" };
+            let bake = seed.pick(&["", ", bake: 1m", ", bake: 4m"]).unwrap_or("");
+            let gates = if seed.chance(50) { ", gates: [calm]" } else { "" };
+            let people = if seed.chance(20) { ", approvals: 1" } else { "" };
+            writeln!(
+                text,
+                "    promote: {{ after: [{after}], auto: {auto}{bake}{gates}{people} }}"
+            )
+            .unwrap();
+        }
+    }
+    text
+}

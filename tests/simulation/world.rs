@@ -1,0 +1,968 @@
+//! A whole world in memory, in virtual time: the controller runs in it as it is; everything it asks
+//! for takes time, and is sometimes lost, doubled, late, or answered by nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use towpath::controller::{Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake};
+use towpath::model::{
+    EnvironmentName, GateName, NodeName, Ref, RolloutId, ServiceName, StepKey, Target, Timestamp,
+};
+use towpath::observe::{Fact as Seen, Survey, Verdict};
+use towpath::rollout::{
+    Ending, Entry, Fact, Floor, Ledger, Op, OpId, Past, Phase, Settled, StepKind, Unrecorded, What,
+};
+
+use super::forge::Forge;
+use super::nodes::{Node, Place, Says, Step, deed, ended};
+use super::repo::{Repo, file_of, first_config, with_listed, with_ref};
+use super::seeds::{Seed, Truth, truth};
+
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+
+/// Longest that people and nature leave a world alone before it must have come to rest.
+const PATIENCE: u64 = 8 * 60 * MINUTE;
+
+/// How long a world at rest is watched for writes.
+const WATCH: u64 = 12 * MINUTE;
+
+/// When worlds begin: a Saturday.
+const BEGINNING: Timestamp = Timestamp(1_795_255_200_000);
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    Wake { to: u32, wake: Box<Wake> },
+    Arrive { effect: Box<Effect>, from: u32 },
+    StepEnds { place: Place, key: StepKey, run: u32 },
+    Start,
+    Person,
+    Operator,
+    Nature,
+}
+
+/// Nobody: waits for no answer.
+const NOBODY: u32 = u32::MAX;
+
+/// What stays broken when all else is mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scar {
+    None,
+    DeadNode(Place),
+    BrokenFile(ServiceName),
+}
+
+/// The journal on its disk.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) born: Timestamp,
+    fails: Fails,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fails {
+    #[default]
+    Never,
+    Before,
+    After,
+}
+
+impl Journal for Store {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
+        if self.fails != Fails::Before {
+            self.entries.extend_from_slice(entries);
+        }
+        match self.fails {
+            Fails::Never => Ok(()),
+            Fails::Before | Fails::After => Err("killed".to_owned()),
+        }
+    }
+}
+
+/// How unkind the worlds were.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals(pub(crate) BTreeMap<&'static str, u64>);
+
+impl Totals {
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+}
+
+/// One run of a smoke test.
+#[derive(Clone, Debug)]
+pub(crate) struct Smoke {
+    pub(crate) target: Target,
+    pub(crate) reference: Ref,
+    pub(crate) began: Timestamp,
+    pub(crate) ends: Timestamp,
+    pub(crate) well: bool,
+}
+
+pub(crate) struct World {
+    pub(crate) number: u64,
+    pub(crate) seed: Seed,
+    pub(crate) now: Timestamp,
+    queue: BTreeMap<(Timestamp, u64), Event>,
+    sequence: u64,
+    ticks: BTreeSet<Timestamp>,
+    pub(crate) core: Option<Core>,
+    incarnation: u32,
+    pub(crate) store: Store,
+    /// The fold of what is durable, kept by ourselves.
+    pub(crate) shadow: Ledger,
+    pub(crate) repo: Repo,
+    pub(crate) forge: Forge,
+    pub(crate) nodes: BTreeMap<Place, Node>,
+    pub(crate) smokes: BTreeMap<StepKey, Smoke>,
+    /// When gates within rollouts were asked, and whether they passed.
+    pub(crate) asked: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool)>>,
+    /// The same for gates in front of promotions.
+    pub(crate) gates: BTreeMap<(Target, GateName, Ref), Vec<(Timestamp, bool)>>,
+    /// Nodes that said in a rollout that they run its ref.
+    pub(crate) shown: BTreeSet<(RolloutId, NodeName)>,
+    /// Steps whose run began, in order: place, key, when.
+    pub(crate) began: Vec<(Place, StepKey, Timestamp)>,
+    /// Rollouts of journals that were lost.
+    pub(crate) orphans: BTreeSet<RolloutId>,
+    /// When rollouts settled last at targets.
+    pub(crate) settled: BTreeMap<Target, Timestamp>,
+    /// Vetoes that the controller was shown: target, ref.
+    pub(crate) vetoed: BTreeSet<(Target, Ref)>,
+    /// Merge requests that a person pushed to, as the controller was shown.
+    pub(crate) taken: BTreeSet<u64>,
+    /// Commits that changed too many targets, and which; until confirmed.
+    pub(crate) masses: BTreeMap<towpath::model::Revision, BTreeSet<Target>>,
+    /// Refs that migrated in rollouts of a lost journal, until a person or a rollout settled it.
+    pub(crate) half_migrated: BTreeSet<(Target, Ref)>,
+    pub(crate) records: Vec<Unrecorded>,
+    pub(crate) chaos: bool,
+    pub(crate) scar: Scar,
+    pub(crate) tries: BTreeMap<String, u32>,
+    pub(crate) tickets: u64,
+    pub(crate) refs: u64,
+    quiet_until: Option<Timestamp>,
+    pub(crate) totals: Totals,
+    pub(crate) failure: Option<String>,
+    story: bool,
+}
+
+impl World {
+    pub(crate) fn new(number: u64, story: bool) -> Self {
+        let mut seed = Seed::new(number);
+        let (files, sites) = first_config(&mut seed);
+        let mut nodes = BTreeMap::new();
+        for site in &sites {
+            let environment = EnvironmentName::parse(site.name).unwrap();
+            for node in &site.nodes {
+                nodes.insert((environment.clone(), NodeName::parse(node).unwrap()), Node::new());
+            }
+        }
+        let repo = Repo::new(files);
+        if seed.chance(50) {
+            let first = Ref::parse("1.0.0").unwrap();
+            let services: Vec<ServiceName> = repo
+                .meaning(repo.head)
+                .into_iter()
+                .flat_map(|it| it.services.keys().cloned())
+                .collect();
+            for node in nodes.values_mut() {
+                for service in &services {
+                    node.install(service, Some(first.clone()), BEGINNING);
+                }
+            }
+        }
+        let mut world = Self {
+            number,
+            seed,
+            now: BEGINNING,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            ticks: BTreeSet::new(),
+            core: None,
+            incarnation: 0,
+            store: Store { born: BEGINNING, ..Store::default() },
+            shadow: Ledger::default(),
+            repo,
+            forge: Forge::default(),
+            nodes,
+            smokes: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            shown: BTreeSet::new(),
+            began: Vec::new(),
+            orphans: BTreeSet::new(),
+            settled: BTreeMap::new(),
+            vetoed: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            masses: BTreeMap::new(),
+            half_migrated: BTreeSet::new(),
+            records: Vec::new(),
+            chaos: true,
+            scar: Scar::None,
+            tries: BTreeMap::new(),
+            tickets: 0,
+            refs: 0,
+            quiet_until: None,
+            totals: Totals::default(),
+            failure: None,
+            story,
+        };
+        let dead: Vec<Place> = world.nodes.keys().cloned().collect();
+        world.scar = match world.seed.below(10) {
+            0 | 1 => world.seed.pick(&dead).map_or(Scar::None, Scar::DeadNode),
+            2 | 3 => Scar::BrokenFile(ServiceName::parse("shop").unwrap()),
+            _ => Scar::None,
+        };
+        world.at(0, Event::Start);
+        world.at(20 * SECOND, Event::Person);
+        world.at(30 * SECOND, Event::Nature);
+        world
+    }
+
+    /// Runs it to its rest. What broke a promise is in `failure`.
+    pub(crate) fn run(&mut self) {
+        let ends = BEGINNING.0 + self.seed.span(10, 24) * MINUTE;
+        while self.failure.is_none() {
+            let Some(((at, _), event)) = self.queue.pop_first() else { break };
+            self.now = at;
+            if self.chaos && at.0 >= ends {
+                self.calm_down();
+            }
+            if self.quiet_until.is_some_and(|until| at >= until) {
+                break;
+            }
+            self.totals.count("events");
+            self.happen(event);
+            if !self.chaos && at.0 > ends + PATIENCE {
+                let why = self.why_restless();
+                self.broken("liveness", &format!("it never came to rest: {why}"));
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wake { to, wake } if to == self.incarnation => {
+                if matches!(*wake, Wake::Tick) {
+                    self.ticks.remove(&self.now);
+                }
+                self.deliver(*wake);
+            }
+            Event::Wake { .. } => {}
+            Event::Arrive { effect, from } => self.execute(*effect, from),
+            Event::StepEnds { place, key, run } => self.step_ends(&place, &key, run),
+            Event::Start => self.start(),
+            Event::Person => {
+                if self.chaos {
+                    self.person_acts();
+                    let pause = self.seed.span(5, 90) * SECOND;
+                    self.at(pause, Event::Person);
+                }
+            }
+            Event::Nature => {
+                if self.chaos {
+                    self.nature_acts();
+                    let pause = self.seed.span(5, 120) * SECOND;
+                    self.at(pause, Event::Nature);
+                }
+            }
+            Event::Operator => {
+                if self.quiet_until.is_none() {
+                    self.operator_acts();
+                    if self.is_at_rest() {
+                        self.quiet_until = Some(Timestamp(self.now.0 + WATCH));
+                    }
+                }
+                self.at(25 * SECOND, Event::Operator);
+            }
+        }
+    }
+
+    fn at(&mut self, after_ms: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((Timestamp(self.now.0 + after_ms), self.sequence), event);
+    }
+
+    pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
+        if self.story {
+            let since = self.now.0 - BEGINNING.0;
+            println!("{:>5}.{:03}  {}", since / 1000, since % 1000, line());
+        }
+    }
+
+    /// A promise is broken; only the first one counts.
+    pub(crate) fn broken(&mut self, promise: &str, what: &str) {
+        if self.failure.is_none() {
+            self.tell(|| format!("BROKEN {promise}: {what}"));
+            self.failure = Some(format!("{promise}: {what}"));
+        }
+    }
+
+    /// People and nature stop; what is broken is mended, but for one scar.
+    fn calm_down(&mut self) {
+        self.tell(|| format!("--- all is calm from here; scar: {:?}", self.scar));
+        self.chaos = false;
+        for (place, node) in &mut self.nodes {
+            let dead = self.scar == Scar::DeadNode(place.clone());
+            node.away_until = if dead { Timestamp(u64::MAX) } else { Timestamp(0) };
+        }
+        self.mend_files();
+        self.at(SECOND, Event::Operator);
+        self.hint();
+    }
+
+    // --- the controller
+
+    fn start(&mut self) {
+        if self.core.is_some() {
+            return;
+        }
+        if self.chaos && self.incarnation > 0 && self.seed.chance(25) {
+            self.lose_the_store();
+        }
+        let ledger = match Ledger::replay(&self.store.entries) {
+            Ok(ledger) => ledger,
+            Err(error) => return self.broken("journal", &format!("it does not replay: {error}")),
+        };
+        if ledger != self.shadow {
+            return self.broken("journal", "a replay differs from what was durable");
+        }
+        self.tell(|| format!("=== controller {} starts", self.incarnation));
+        let limits = Limits {
+            survey_every: std::time::Duration::from_mins(3),
+            poll_every: std::time::Duration::from_mins(1),
+            ..Limits::default()
+        };
+        self.core = Some(Core::new(ledger, limits));
+        self.deliver(Wake::Started);
+    }
+
+    fn crash(&mut self) {
+        self.tell(|| format!("=== controller {} dies", self.incarnation));
+        self.totals.count("crashes");
+        if self.store.fails == Fails::Never
+            && self.core.as_ref().is_some_and(|core| *core.ledger() != self.shadow)
+        {
+            self.broken("journal", "what was in memory is not what was durable");
+        }
+        self.core = None;
+        self.store.fails = Fails::Never;
+        self.linger();
+        self.incarnation += 1;
+        self.ticks.clear();
+        let span = if self.seed.chance(70) { 2 * SECOND } else { 3 * MINUTE };
+        let pause = self.seed.span(20, span);
+        self.at(pause, Event::Start);
+    }
+
+    /// What a dying controller has sent may still be on its way long after.
+    fn linger(&mut self) {
+        let on_the_way = self.queue.iter().filter(|(_, event)| match event {
+            Event::Arrive { effect, .. } => matches!(**effect, Effect::Perform(_)),
+            _ => false,
+        });
+        let on_the_way: Vec<(Timestamp, u64)> = on_the_way.map(|(at, _)| *at).collect();
+        for at in on_the_way {
+            if self.chaos
+                && self.seed.chance(60)
+                && let Some(event) = self.queue.remove(&at)
+            {
+                self.totals.count("late requests");
+                let late = self.seed.span(5, 300) * SECOND;
+                self.at(late, event);
+            }
+        }
+    }
+
+    fn deliver(&mut self, wake: Wake) {
+        let Some(mut core) = self.core.take() else { return };
+        self.show(&wake);
+        if self.chaos && self.seed.below(1000) < 3 {
+            self.store.fails = if self.seed.chance(50) { Fails::Before } else { Fails::After };
+        }
+        let before = self.store.entries.len();
+        let result = core.handle(wake, self.now, &mut self.store);
+        let fresh: Vec<Entry> = self.store.entries[before..].to_vec();
+        for entry in &fresh {
+            self.take_entry(entry);
+        }
+        let alarm = core.next_alarm();
+        let same = core.ledger().entries == self.shadow.entries;
+        self.core = Some(core);
+        match result {
+            Err(Fatal::Journal(_)) => self.crash(),
+            Err(Fatal::Illegal(why)) => self.broken("journal", &format!("illegal: {why}")),
+            Ok(mut effects) => {
+                self.store.fails = Fails::Never;
+                if !same {
+                    self.broken("journal", "something happened that was not written down");
+                }
+                let dies = self.chaos && self.seed.below(1000) < 3;
+                if dies {
+                    let kept = self.seed.below(effects.len() as u64 + 1);
+                    effects.truncate(usize::try_from(kept).unwrap_or(0));
+                }
+                for effect in effects {
+                    self.issue(effect);
+                }
+                if dies {
+                    return self.crash();
+                }
+                if let Some(at) = alarm.filter(|at| self.ticks.insert(*at)) {
+                    let pause = at.0.saturating_sub(self.now.0);
+                    self.ticks.insert(Timestamp(self.now.0 + pause));
+                    let wake = Box::new(Wake::Tick);
+                    self.at(pause, Event::Wake { to: self.incarnation, wake });
+                }
+            }
+        }
+    }
+
+    /// The journal is gone; what is in git is written into a new one.
+    fn lose_the_store(&mut self) {
+        self.tell(|| "=== the store is lost".to_owned());
+        self.totals.count("store losses");
+        for (target, rollout) in &self.shadow.rollouts {
+            let id = &rollout.plan().id;
+            let migrated = rollout.plan().ops().any(|(op, _, it)| {
+                let key = rollout.key(op, 1);
+                matches!(it, Op::Step { kind: StepKind::Migrate { idempotent: false }, .. })
+                    && self.began.iter().any(|(_, began, _)| *began == key)
+            });
+            if migrated {
+                self.half_migrated.insert((target.clone(), rollout.plan().to.clone()));
+            }
+            self.orphans.insert(id.clone());
+        }
+        self.store = Store { entries: self.restored(), born: self.now, fails: Fails::Never };
+        self.shadow = Ledger::default();
+        for entry in self.store.entries.clone() {
+            self.shadow.apply(&entry).unwrap();
+        }
+        self.settled.clear();
+        self.masses.clear();
+        self.vetoed.clear();
+        self.taken.clear();
+    }
+
+    /// What records in git tell a new journal.
+    fn restored(&self) -> Vec<Entry> {
+        let mut known: BTreeMap<Target, (Vec<Past>, Option<Floor>)> = BTreeMap::new();
+        // Nodes with a fence tell of targets that nothing has settled at yet.
+        for target in self.targets().into_iter().chain(self.shadow.histories.keys().cloned()) {
+            known.insert(target, (Vec::new(), None));
+        }
+        for record in &self.records {
+            let Settled::Rollout(rollout) = &record.what else { continue };
+            let plan = rollout.plan();
+            let (past, floor) = known.entry(plan.target.clone()).or_default();
+            if rollout.phase() == Phase::Settled(Ending::Succeeded) {
+                let (reference, revision) = (plan.to.clone(), plan.revision);
+                past.retain(|it: &Past| it.reference != reference);
+                past.push(Past { reference, rollout: plan.id.clone(), at: record.at, revision });
+            }
+            for event in rollout.events() {
+                if let What::Started { op, .. } = &event.what
+                    && let Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }) = plan.op(*op)
+                {
+                    let (reference, revision) = (plan.to.clone(), plan.revision);
+                    *floor = Some(Floor { reference, revision, at: event.at });
+                }
+            }
+        }
+        let at = self.now;
+        let restored = known.into_iter().map(|(target, (past, floor))| Entry {
+            at,
+            fact: Fact::Restored { target, past, floor },
+        });
+        restored.collect()
+    }
+
+    /// Every target that the config at its head speaks of.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let meaning = self.repo.meaning(self.repo.head);
+        meaning.map(|it| it.targets().collect()).unwrap_or_default()
+    }
+
+    // --- effects under way
+
+    /// Sends an effect on its way into the world, and sometimes astray.
+    fn issue(&mut self, effect: Effect) {
+        self.check_effect(&effect);
+        if matches!(effect, Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. }) {
+            return;
+        }
+        let lag = if self.chaos { self.seed.span(5, 1500) } else { self.seed.span(5, 100) };
+        let from = self.incarnation;
+        let arrive = |effect: Effect, from| Event::Arrive { effect: Box::new(effect), from };
+        let fate = if self.chaos { self.seed.below(100) } else { 99 };
+        let deadline = self.seed.span(5, 40) * SECOND;
+        let unanswered = unanswered(&effect, self.now);
+        let lost = fate < 15 && unanswered.is_some();
+        if lost && let Some(wake) = unanswered {
+            self.totals.count("answers lost");
+            self.at(deadline, Event::Wake { to: from, wake: Box::new(wake) });
+        }
+        match fate {
+            0..=4 if lost => {}
+            5..=9 if lost => self.at(lag, arrive(effect, NOBODY)),
+            10..=14 if lost => {
+                self.totals.count("late requests");
+                let late = self.seed.span(20, 400) * SECOND;
+                self.at(late, arrive(effect, NOBODY));
+            }
+            15..=17 => {
+                self.totals.count("doubled requests");
+                self.at(lag, arrive(effect.clone(), from));
+                let late = self.seed.span(1, 300) * SECOND;
+                self.at(late, arrive(effect, NOBODY));
+            }
+            _ => self.at(lag, arrive(effect, from)),
+        }
+    }
+
+    fn answer(&mut self, to: u32, wake: Wake) {
+        if to != NOBODY {
+            let slow = self.chaos && self.seed.chance(4);
+            let lag = if slow { self.seed.span(5, 120) * SECOND } else { self.seed.span(1, 400) };
+            // The edge answers once; what it hears from nodes may come twice.
+            if self.chaos && matches!(wake, Wake::Performed { .. }) && self.seed.chance(5) {
+                self.totals.count("doubled answers");
+                let again = self.seed.span(1, 60) * SECOND;
+                self.at(lag + again, Event::Wake { to, wake: Box::new(wake.clone()) });
+            }
+            self.at(lag, Event::Wake { to, wake: Box::new(wake) });
+        }
+    }
+
+    /// Refs have moved: the controller may hear of it.
+    pub(crate) fn hint(&mut self) {
+        if !self.chaos || self.seed.chance(80) {
+            let lag = self.seed.span(1, 500);
+            self.at(lag, Event::Wake { to: self.incarnation, wake: Box::new(Wake::RefsMoved) });
+        }
+    }
+
+    pub(crate) fn ask(&mut self, command: towpath::model::Command) {
+        self.tickets += 1;
+        let by = self.seed.pick(&["alice", "bob"]).unwrap_or("alice");
+        let by = towpath::model::PersonName::parse(by).unwrap();
+        let ask = towpath::model::Ask { by, reason: "because".to_owned(), command };
+        let ticket = towpath::controller::Ticket(self.tickets);
+        self.tell(|| format!("a person asks: {:?}", ask.command));
+        self.deliver(Wake::Asked { ask, ticket });
+    }
+
+    fn execute(&mut self, effect: Effect, from: u32) {
+        let flaky = self.chaos && self.seed.chance(5);
+        if flaky && let Some(wake) = unanswered(&effect, self.now) {
+            self.answer(from, wake);
+            return;
+        }
+        match effect {
+            Effect::LookAtHead { applied } => {
+                let revision = self.repo.head;
+                let descends = applied.is_none_or(|it| self.repo.descends(revision, it));
+                self.answer(from, Wake::Head(Ok(Head { revision, descends })));
+            }
+            Effect::ReadConfig { from: old, to } => {
+                let changes = Ok(self.repo.changes(old, to));
+                self.answer(from, Wake::ConfigRead { to, changes });
+            }
+            Effect::Survey { target, questions, .. } => {
+                let mut survey = Survey::default();
+                for (name, _) in questions {
+                    let place = (target.environment.clone(), name.clone());
+                    let fact = self.version(&place, &target.service);
+                    survey.nodes.insert(name, fact);
+                }
+                self.answer(from, Wake::Surveyed { target, survey });
+            }
+            Effect::Perform(perform) => self.perform(&perform, from),
+            Effect::Kill { target, node, key, .. } => {
+                let Some(node) = node else { return };
+                let place = (target.environment, node);
+                let run =
+                    self.nodes.get(&place).and_then(|it| it.steps.get(&key)).map(|it| it.runs);
+                if let Some(run) = run.filter(|_| self.reachable(&place)) {
+                    self.totals.count("kills");
+                    self.end_step(&place, &key, run, false);
+                }
+            }
+            Effect::AskArtifacts { service, reference, .. } => {
+                let verdict = match truth(self.number, &reference) {
+                    Truth::NeverBuilt => Verdict::Fail { why: "not there".to_owned() },
+                    Truth::Good
+                    | Truth::InstallFails
+                    | Truth::SmokeFails
+                    | Truth::MigrationFails => Verdict::Pass,
+                };
+                self.answer(from, Wake::Artifacts { service, reference, verdict });
+            }
+            Effect::AskGate { target, gate, reference, .. } => {
+                let verdict = self.gate();
+                let log = self.gates.entry((target.clone(), gate.clone(), reference.clone()));
+                log.or_default().push((self.now, verdict == Verdict::Pass));
+                self.answer(from, Wake::Gate { target, gate, reference, verdict });
+            }
+            Effect::ListMergeRequests => {
+                let list = self.forge.list();
+                self.answer(from, Wake::MergeRequests(Ok(list)));
+            }
+            Effect::Propose { promotion, file: _, at } => {
+                let result = self.forge.propose(&promotion, &mut self.repo, at);
+                self.tell(|| {
+                    format!("proposed {} at {}: {result:?}", promotion.to, promotion.target)
+                });
+                self.totals.count("proposals");
+                self.answer(from, Wake::ForgeDone { target: promotion.target, result });
+            }
+            Effect::ReadProposal { target, number, head, base } => {
+                let changes = Ok(self.repo.changes(Some(base), head));
+                self.answer(from, Wake::ProposalRead { target, number, head, base, changes });
+            }
+            Effect::Report { target, number, checks } => {
+                let result = self.forge.report(number, checks);
+                self.answer(from, Wake::ForgeDone { target, result });
+            }
+            Effect::Merge { target, number, head, evidence } => {
+                let before = self.forge.merges.len();
+                let result = self.forge.merge(number, head, &mut self.repo, self.now);
+                self.tell(|| format!("merge !{number} at {target}: {result:?}"));
+                if self.forge.merges.len() > before {
+                    self.totals.count("merges");
+                    self.check_merge();
+                }
+                self.answer(from, Wake::Merged { target, number, head, evidence, result });
+            }
+            Effect::Withdraw { target, number, .. } => {
+                let result = self.forge.close(number, "Towpath", self.now);
+                self.totals.count("withdrawals");
+                self.answer(from, Wake::ForgeDone { target, result });
+            }
+            Effect::Revert { target, from: bad, to, base, ticket, ask, .. } => {
+                let result = self.revert(&target, &bad, &to, base);
+                self.totals.count("reverts");
+                self.answer(from, Wake::Reverted { target, ticket, ask, to, result });
+            }
+            Effect::Record(record) => {
+                if self.records.iter().all(|it| it.record != record.record || it.at != record.at) {
+                    self.records.push((*record).clone());
+                }
+                let record = record.record;
+                self.answer(from, Wake::Recorded { record, result: Ok(()) });
+            }
+            Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. } => {}
+        }
+    }
+
+    fn revert(
+        &mut self,
+        target: &Target,
+        bad: &Ref,
+        to: &Ref,
+        base: towpath::model::Revision,
+    ) -> Result<towpath::model::Revision, String> {
+        if self.repo.head != base {
+            return Err("the base branch has moved".to_owned());
+        }
+        let mut files = (*self.repo.files(base)).clone();
+        let path = file_of(&target.service);
+        let edited = files
+            .get(&path)
+            .and_then(|it| with_ref(it, &target.environment, to))
+            .and_then(|it| with_listed(&it, "blocked", bad))
+            .ok_or("it cannot be edited")?;
+        self.repo.whole.insert(path.clone(), edited.clone());
+        files.insert(path, edited);
+        Ok(self.repo.push(Some(base), files))
+    }
+
+    // --- nodes
+
+    fn reachable(&self, place: &Place) -> bool {
+        self.nodes.get(place).is_some_and(|node| node.away_until <= self.now)
+    }
+
+    fn version(&self, place: &Place, service: &ServiceName) -> Seen<Option<Ref>> {
+        let at = self.now;
+        match self.nodes.get(place).filter(|_| self.reachable(place)) {
+            Some(node) => Seen::Known { value: node.runs(service), at },
+            None => Seen::Unknown { why: "it did not answer".to_owned(), at },
+        }
+    }
+
+    fn gate(&mut self) -> Verdict {
+        match if self.chaos { self.seed.below(10) } else { 9 } {
+            0 => Verdict::Fail { why: "alerts fire".to_owned() },
+            1 | 2 => Verdict::Error { why: "no data".to_owned() },
+            _ => Verdict::Pass,
+        }
+    }
+
+    fn perform(&mut self, perform: &Perform, from: u32) {
+        let pending = |seconds, why: &str| Report::Pending {
+            again_after: std::time::Duration::from_secs(seconds),
+            why: why.to_owned(),
+        };
+        let errored = |why: &str| Report::Errored { why: why.to_owned(), retry: true };
+        let done = |at| Report::Done { evidence: "seen".to_owned(), at };
+        let now = self.now;
+        let place = perform.node.clone().map(|it| (perform.target.environment.clone(), it));
+        if place.as_ref().is_some_and(|place| !self.reachable(place)) {
+            let report = errored("it did not answer");
+            return self.answer(from, performed(perform, report));
+        }
+        let node = place.as_ref().and_then(|place| self.nodes.get_mut(place));
+        let report = match (&perform.op, node) {
+            (Op::Fenced, Some(node)) => node.fence(perform.epoch),
+            (Op::Step { .. }, Some(node)) => match node.ensure(perform, from, now) {
+                Says::At(report) => report,
+                Says::Runs if self.seed.chance(50) => pending(8, "it runs"),
+                Says::Runs => return,
+                Says::Begins(run) => return self.begin(place, perform, run),
+            },
+            (Op::Healthy { .. }, Some(_)) if self.chaos && self.seed.chance(10) => {
+                pending(4, "not ready")
+            }
+            (Op::Healthy { .. }, Some(_)) => done(now),
+            (Op::Runs { .. }, Some(node)) => match node.runs(&perform.target.service) {
+                Some(runs) if runs == perform.to => {
+                    self.shown.extend(perform.node.clone().map(|it| (perform.rollout.clone(), it)));
+                    done(now)
+                }
+                runs => Report::Failed { why: format!("it runs {runs:?}") },
+            },
+            (Op::Verified { .. }, _) => return self.smoke(perform, from),
+            (Op::Gate { .. }, _) => {
+                let verdict = self.gate();
+                let log = self.asked.entry((perform.rollout.clone(), perform.id)).or_default();
+                log.push((now, verdict == Verdict::Pass));
+                match verdict {
+                    Verdict::Pass => done(now),
+                    Verdict::Fail { why } | Verdict::Error { why } => pending(5, &why),
+                }
+            }
+            (Op::Fenced | Op::Step { .. } | Op::Healthy { .. } | Op::Runs { .. }, None)
+            | (Op::Baked { .. } | Op::Approved, _) => {
+                Report::Failed { why: "that is nobody's to do".to_owned() }
+            }
+        };
+        self.answer(from, performed(perform, report));
+    }
+
+    fn begin(&mut self, place: Option<Place>, perform: &Perform, run: u32) {
+        let Some(place) = place else { return };
+        self.tell(|| {
+            format!("{} begins {} ({}) for {}", place.1, deed(perform), perform.key, perform.target)
+        });
+        self.totals.count("steps");
+        self.check_begin(&place, perform, run);
+        self.began.push((place.clone(), perform.key.clone(), self.now));
+        let slow = self.chaos && self.seed.chance(6);
+        let takes =
+            if slow { self.seed.span(20, 100) * SECOND } else { self.seed.span(200, 15_000) };
+        self.at(takes, Event::StepEnds { place, key: perform.key.clone(), run });
+    }
+
+    fn step_ends(&mut self, place: &Place, key: &StepKey, run: u32) {
+        let step = self.nodes.get(place).and_then(|it| it.steps.get(key));
+        let Some(perform) = step.map(|it| it.perform.clone()) else { return };
+        let so = truth(self.number, &perform.to);
+        let well = match deed(&perform) {
+            "install" => so != Truth::InstallFails,
+            "migrate" | "post" => so != Truth::MigrationFails,
+            _ => true,
+        };
+        let well = well && !(self.chaos && self.seed.chance(4));
+        self.end_step(place, key, run, well);
+    }
+
+    fn end_step(&mut self, place: &Place, key: &StepKey, run: u32, well: bool) {
+        let (now, spoilt) = (self.now, self.seed.chance(30));
+        let Some(node) = self.nodes.get_mut(place) else { return };
+        let Some(step) = node.end(key, run, well, now) else { return };
+        let service = &step.perform.target.service;
+        match (deed(&step.perform), well) {
+            ("install", true) => node.install(service, Some(step.perform.to.clone()), now),
+            ("install", false) if spoilt => node.install(service, None, now),
+            _ => {}
+        }
+        self.tell(|| format!("{} ends {key}: {}", place.1, if well { "well" } else { "badly" }));
+        let ended = self.nodes.get(place).and_then(|it| it.steps.get(key)).map(ended);
+        self.tell_waiters(step, ended);
+    }
+
+    fn tell_waiters(&mut self, step: Step, report: Option<Report>) {
+        let Some(report) = report else { return };
+        for waiter in step.waiters {
+            self.answer(waiter, performed(&step.perform, report.clone()));
+        }
+    }
+
+    fn smoke(&mut self, perform: &Perform, from: u32) {
+        if self.chaos && self.seed.chance(5) {
+            // The answer of an earlier run, still in some cache.
+            let age = self.seed.span(1, 200) * SECOND;
+            let at = Timestamp(perform.since.0.saturating_sub(age));
+            let report = Report::Done { evidence: "it passed".to_owned(), at };
+            return self.answer(from, performed(perform, report));
+        }
+        let takes = self.seed.span(500, 20_000);
+        let well = truth(self.number, &perform.to) != Truth::SmokeFails
+            && !(self.chaos && self.seed.chance(5));
+        let fresh = Smoke {
+            target: perform.target.clone(),
+            reference: perform.to.clone(),
+            began: self.now,
+            ends: Timestamp(self.now.0 + takes),
+            well,
+        };
+        let smoke = self.smokes.entry(perform.key.clone()).or_insert(fresh);
+        let report = if smoke.well {
+            Report::Done { evidence: "it passed".to_owned(), at: smoke.began }
+        } else {
+            Report::Failed { why: "the test failed".to_owned() }
+        };
+        let lag = smoke.ends.0.saturating_sub(self.now.0) + 5;
+        if from != NOBODY {
+            let wake = Box::new(performed(perform, report));
+            self.at(lag, Event::Wake { to: from, wake });
+        }
+    }
+
+    fn nature_acts(&mut self) {
+        let places: Vec<Place> = self.nodes.keys().cloned().collect();
+        let Some(place) = self.seed.pick(&places) else { return };
+        let now = self.now;
+        let act = self.seed.below(10);
+        let busy: Vec<Place> = self
+            .nodes
+            .iter()
+            .filter(|(_, it)| it.running.is_some())
+            .map(|(at, _)| at.clone())
+            .collect();
+        let place = match act {
+            0..=3 => self.seed.pick(&busy).unwrap_or(place),
+            _ => place,
+        };
+        let away = self.seed.span(2, if self.seed.clone().chance(80) { 30 } else { 240 }) * SECOND;
+        let half = self.seed.below(3);
+        let old = Ref::parse(&format!("1.0.{}", self.seed.below(self.refs + 1))).unwrap();
+        let Some(node) = self.nodes.get_mut(&place) else { return };
+        match act {
+            0..=3 => {
+                node.away_until = now.after(std::time::Duration::from_millis(away));
+                if let Some(step) = node.reboot() {
+                    let service = step.perform.target.service.clone();
+                    if deed(&step.perform) == "install" && half < 2 {
+                        let left = (half == 1).then(|| step.perform.to.clone());
+                        node.install(&service, left, now);
+                    }
+                    self.totals.count("lost steps");
+                    self.tell(|| format!("{} boots and loses {}", place.1, step.perform.key));
+                    let why = "the node booted meanwhile".to_owned();
+                    self.tell_waiters(step, Some(Report::Lost { why }));
+                }
+            }
+            4..=7 => node.away_until = now.after(std::time::Duration::from_millis(away)),
+            _ => {
+                if node.running.is_none()
+                    && let Some(service) = node.installed.keys().next().cloned()
+                {
+                    node.install(&service, Some(old), now);
+                    self.totals.count("drifts");
+                    self.tell(|| format!("{} of {} is changed by hand", place.1, place.0));
+                }
+            }
+        }
+    }
+}
+
+/// The answer to an operation.
+fn performed(perform: &Perform, report: Report) -> Wake {
+    Wake::Performed {
+        target: perform.target.clone(),
+        rollout: perform.rollout.clone(),
+        op: perform.id,
+        attempt: perform.attempt,
+        report,
+    }
+}
+
+/// What the edge says when its deadline passes; none where nothing waits.
+fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
+    let why = || "no answer in time".to_owned();
+    Some(match effect {
+        Effect::LookAtHead { .. } => Wake::Head(Err(why())),
+        Effect::ReadConfig { to, .. } => Wake::ConfigRead { to: *to, changes: Err(why()) },
+        Effect::Survey { target, questions, .. } => {
+            let mut survey = Survey::default();
+            for (node, _) in questions {
+                survey.nodes.insert(node.clone(), Seen::Unknown { why: why(), at: now });
+            }
+            Wake::Surveyed { target: target.clone(), survey }
+        }
+        Effect::Perform(it) => performed(it, Report::Errored { why: why(), retry: true }),
+        Effect::AskArtifacts { service, reference, .. } => Wake::Artifacts {
+            service: service.clone(),
+            reference: reference.clone(),
+            verdict: Verdict::Error { why: why() },
+        },
+        Effect::AskGate { target, gate, reference, .. } => Wake::Gate {
+            target: target.clone(),
+            gate: gate.clone(),
+            reference: reference.clone(),
+            verdict: Verdict::Error { why: why() },
+        },
+        Effect::ListMergeRequests => Wake::MergeRequests(Err(why())),
+        Effect::Propose { promotion, .. } => {
+            Wake::ForgeDone { target: promotion.target.clone(), result: Err(why()) }
+        }
+        Effect::Report { target, .. } | Effect::Withdraw { target, .. } => {
+            Wake::ForgeDone { target: target.clone(), result: Err(why()) }
+        }
+        Effect::ReadProposal { target, number, head, base } => Wake::ProposalRead {
+            target: target.clone(),
+            number: *number,
+            head: *head,
+            base: *base,
+            changes: Err(why()),
+        },
+        Effect::Merge { target, number, head, evidence } => Wake::Merged {
+            target: target.clone(),
+            number: *number,
+            head: *head,
+            evidence: evidence.clone(),
+            result: Err(why()),
+        },
+        Effect::Revert { target, to, ticket, ask, .. } => Wake::Reverted {
+            target: target.clone(),
+            ticket: *ticket,
+            ask: ask.clone(),
+            to: to.clone(),
+            result: Err(why()),
+        },
+        Effect::Record(record) => {
+            Wake::Recorded { record: record.record.clone(), result: Err(why()) }
+        }
+        Effect::Kill { .. } | Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. } => {
+            return None;
+        }
+    })
+}
+
+impl World {
+    /// Whether all was well and nothing should be written any more.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.quiet_until.is_some()
+    }
+}
