@@ -135,7 +135,7 @@ impl Core {
             }
         }
         // Every open merge request is built on the base branch's head.
-        for target in self.proposed() {
+        for target in self.ledger.proposed.clone() {
             self.touch(target);
         }
         self.looked(turn);

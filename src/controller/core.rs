@@ -103,6 +103,8 @@ pub struct Core {
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
+    /// The next routine look that is not given to a target yet.
+    pub(super) next_look: Timestamp,
     /// Targets whose survey under way was asked for before their last rollout ended.
     pub(super) outdated: BTreeSet<Target>,
     alarms: BTreeSet<(Timestamp, Alarm)>,
@@ -150,6 +152,7 @@ impl Core {
             flights: BTreeSet::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
+            next_look: Timestamp(0),
             outdated: BTreeSet::new(),
             asked: BTreeMap::new(),
             alarms: BTreeSet::new(),
@@ -320,6 +323,10 @@ impl Core {
         }
         self.set.insert(alarm.clone(), at);
         self.alarms.insert((at, alarm));
+    }
+
+    pub(super) fn is_set(&self, alarm: &Alarm) -> bool {
+        self.set.contains_key(alarm)
     }
 
     fn ring(&mut self, turn: &mut Turn) {

@@ -88,13 +88,22 @@ impl Core {
         self.touch_with_followers(&target);
     }
 
-    /// Plans the next routine look.
+    /// Plans the next routine look, in turn with those at all other targets: what was first seen in
+    /// one burst is not looked at again in one.
     pub(super) fn stay_fresh(&mut self, target: &Target, now: Timestamp) {
+        let alarm = Alarm::Survey(target.clone());
+        if self.is_set(&alarm) {
+            return;
+        }
         let targets = self.loaded.as_ref().map_or(1, crate::config::Loaded::target_count);
         let rate = u64::from(self.limits.surveys_per_second.max(1));
-        let round = Duration::from_millis(targets as u64 * 1000 / rate);
-        let pause = self.limits.survey_every.max(round);
-        self.alarm(now.after(pause), Alarm::Survey(target.clone()));
+        let soonest = now.after(self.limits.survey_every);
+        // A target that was looked at sooner leaves its turn empty; too many of these must not put
+        // off the others for ever.
+        let latest = soonest.after(Duration::from_millis(targets as u64 * 1000 / rate));
+        let at = self.next_look.clamp(soonest, latest);
+        self.next_look = at.after(Duration::from_millis(1000 / rate));
+        self.alarm(at, alarm);
     }
 
     /// Asks for what the reasons for waiting say is not known.

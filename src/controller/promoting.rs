@@ -271,15 +271,6 @@ impl Core {
         self.note(turn, Fact::Vetoed { target, number, reference, how })
     }
 
-    /// Targets with an open merge request of ours.
-    pub(super) fn proposed(&self) -> Vec<Target> {
-        let histories = self.ledger.histories.iter();
-        histories
-            .filter(|(_, it)| it.proposal.is_some())
-            .map(|(target, _)| target.clone())
-            .collect()
-    }
-
     fn touch_promoted(&mut self) {
         let promoted: Vec<Target> = self
             .snapshot()

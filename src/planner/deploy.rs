@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::{Spec, StageKind};
 use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
-use crate::rollout::{Halt, History, Phase, Plan, Purpose, Rollout};
+use crate::rollout::{Halt, History, Phase, Purpose, Rollout};
 
 use super::{Deploy, Hold, World, check, draft, policy};
 
@@ -44,8 +44,13 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     let mut holds = policy::standing_holds(target, world);
     holds.extend(policy::purpose_holds(target, purpose, world));
     holds.extend(ref_holds(target, &spec, purpose, desired, world));
+    // Before the plan is written: those who wait for a node are many, and asked often.
+    if let Some(hold) = busy(target, &nodes, world) {
+        holds.push(hold);
+        return Deploy::Hold(holds);
+    }
     let plan = draft::write(target, &spec, purpose, &nodes, survey, desired, world);
-    holds.extend(busy(target, &plan, world));
+    holds.extend(busy(target, &plan.nodes, world));
     let objections = check::objections(&plan, &spec);
     if !objections.is_empty() {
         holds.push(Hold::Unsound { why: objections.join("; ") });
@@ -181,13 +186,13 @@ pub(super) fn below(desired: &Ref, floor: &Ref, history: &History) -> bool {
     }
 }
 
-fn busy(target: &Target, plan: &Plan, world: World<'_>) -> Option<Hold> {
+fn busy(target: &Target, nodes: &BTreeSet<NodeName>, world: World<'_>) -> Option<Hold> {
     let others = world.ledger.rollouts.iter().filter(|(other, rollout)| {
         *other != target && rollout.plan().target.environment == target.environment
     });
     others
         .flat_map(|(other, rollout)| rollout.plan().nodes.iter().map(move |node| (other, node)))
-        .find(|(_, node)| plan.nodes.contains(*node))
+        .find(|(_, node)| nodes.contains(*node))
         .map(|(other, node)| Hold::NodeBusy { node: node.clone(), target: other.clone() })
 }
 

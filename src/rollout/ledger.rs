@@ -245,6 +245,8 @@ pub struct Ledger {
     pub rollouts: BTreeMap<Target, Rollout>,
     /// What happened at each target.
     pub histories: BTreeMap<Target, History>,
+    /// Targets in whose history a merge request is open: few, among all that there are.
+    pub proposed: BTreeSet<Target>,
     /// No new rollouts or promotions.
     pub pauses: BTreeMap<Scope, Order>,
     /// Targets that stay on a ref.
@@ -323,6 +325,7 @@ impl Ledger {
                 self.unrecorded.push(self.record(entry));
             }
             Fact::Proposed { target, number, from, reference, head } => {
+                self.proposed.insert(target.clone());
                 self.histories.entry(target.clone()).or_default().proposal = Some(Proposal {
                     number: *number,
                     from: from.clone(),
@@ -331,6 +334,7 @@ impl Ledger {
                 });
             }
             Fact::Merged { target, number, reference, .. } => {
+                self.proposed.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.settled_request = history.settled_request.max(*number);
                 history.promoted.insert(reference.clone());
@@ -339,6 +343,7 @@ impl Ledger {
                 self.unrecorded.push(self.record(entry));
             }
             Fact::Vetoed { target, number, reference, how } => {
+                self.proposed.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.settled_request = history.settled_request.max(*number);
                 history.vetoes.insert(reference.clone(), how.clone());
@@ -347,6 +352,7 @@ impl Ledger {
                 self.unrecorded.push(self.record(entry));
             }
             Fact::Withdrawn { target, number, .. } => {
+                self.proposed.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.settled_request = history.settled_request.max(*number);
                 history.proposal = None;

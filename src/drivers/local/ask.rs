@@ -1,8 +1,9 @@
 //! Asks a local node what it really runs, or whether all is well, by a command or over HTTP.
 //! Everything but a clear answer is no answer.
 
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -72,8 +73,9 @@ impl Local {
         let Some((program, rest)) = argv.split_first() else {
             return Err("there is no program to run".to_owned());
         };
-        let mut command = Command::new(program);
-        command.args(rest).env_clear().envs(self.environment(place, variables));
+        let environment = self.environment(place, variables);
+        let mut command = Command::new(find(program, &environment, &directory));
+        command.arg0(program).args(rest).env_clear().envs(environment);
         match tokio::time::timeout(timeout, answer(command, &directory)).await {
             Err(_) => Err(format!("no answer within {}", format_duration(timeout))),
             Ok(Err(error)) => Err(format!("cannot run `{}`: {error}", program.escape_debug())),
@@ -102,6 +104,24 @@ impl Local {
         let said = answer.stdout.trim_ascii();
         if said.is_empty() { Ok(None) } else { parse(said).map(Some) }
     }
+}
+
+/// The file that a name means under the variables that a command gets; the name itself if it is
+/// a path, or found nowhere.
+///
+/// Left to the system, the search under another `PATH` than our own costs a copy of this whole
+/// process, and probes are what a controller starts most.
+fn find(program: &str, environment: &[(OsString, OsString)], directory: &Path) -> PathBuf {
+    if program.contains('/') {
+        return PathBuf::from(program);
+    }
+    let paths = environment.iter().rev().find(|(name, _)| name == "PATH");
+    let paths = paths.map(|(_, value)| std::env::split_paths(value)).into_iter().flatten();
+    let mut files = paths.map(|it| directory.join(it).join(program));
+    let runs = |path: &PathBuf| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    files.find(runs).unwrap_or_else(|| PathBuf::from(program))
 }
 
 /// How a command ended, and the beginning of what it printed.
@@ -188,5 +208,23 @@ async fn read(from: Option<&mut (impl AsyncRead + Unpin)>, kept: &mut Vec<u8>) {
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let room = (OUTPUT_MAX + 1).saturating_sub(kept.len());
         kept.extend(&buffer[..count.min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_what_the_commands_own_path_says() {
+        let environment =
+            |path: &str| vec![("PATH".into(), "/nowhere".into()), ("PATH".into(), path.into())];
+        let found =
+            |program: &str, path: &str| find(program, &environment(path), Path::new("/usr"));
+        assert_eq!(found("sh", "/nowhere:/bin"), Path::new("/bin/sh"));
+        assert_eq!(found("sh", "bin"), Path::new("/usr/bin/sh"));
+        assert_eq!(found("sh", "/nowhere"), Path::new("sh"));
+        assert_eq!(found("bin", "/usr"), Path::new("bin"));
+        assert_eq!(found("./sh", "/bin"), Path::new("./sh"));
     }
 }
