@@ -26,7 +26,7 @@ fn main() {
     let fleet = Fleet::new(targets, &fleet::PLAIN);
     let state = fleet.directory.path().join("state");
     fleet::seed_store(&state, &fleet);
-    fleet::install(&state.join("nodes"), &fleet, &["node-1".to_owned()]);
+    fleet::install(&state.with_file_name("nodes"), &fleet, &["node-1".to_owned()]);
     // The first round of routine looks is five minutes away; this one is to be seen.
     let more = "[observe]\nevery = \"10s\"\n";
     let settings = fleet::settings(fleet.directory.path(), &fleet.repository(), more);

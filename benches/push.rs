@@ -104,7 +104,7 @@ impl World {
         );
         let state = fleet.directory.path().join("state");
         fleet::seed_store(&state, &fleet);
-        fleet::install(&state.join("nodes"), &fleet, &["node-1".to_owned()]);
+        fleet::install(&state.with_file_name("nodes"), &fleet, &["node-1".to_owned()]);
         let settings = fleet::settings(fleet.directory.path(), &fleet.repository(), "");
         Self { fleet, author, unwatched, settings }
     }
@@ -125,7 +125,7 @@ impl World {
     }
 
     fn node(&self) -> PathBuf {
-        self.fleet.directory.path().join("state/nodes/staging/node-1")
+        self.fleet.directory.path().join("nodes/staging/node-1")
     }
 
     fn push(&self, to: &Path, commit: &str) {

@@ -92,7 +92,7 @@ fn real(fleet: &Fleet, nodes: usize, commit: &str) -> Real {
     let state = fleet.directory.path().join("state");
     fleet::seed_store(&state, fleet);
     let names: Vec<String> = (1..=nodes).map(|at| format!("node-{at}")).collect();
-    fleet::install(&state.join("nodes"), fleet, &names);
+    fleet::install(&state.with_file_name("nodes"), fleet, &names);
     let settings = fleet::settings(fleet.directory.path(), &fleet.repository(), "");
     let mut towpath = Command::new(env!("CARGO_BIN_EXE_towpath"));
     towpath.args(["run", "--settings"]).arg(&settings).stdin(Stdio::null());

@@ -45,7 +45,15 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         shown += 1;
         let decision = seen.decide(&target);
         let quiet = matches!(decision.deploy, Deploy::InSync(_))
-            && matches!(decision.promote, Promote::Nothing);
+            && match &decision.promote {
+                Promote::Nothing => true,
+                // The way things were left: no change waits for anybody.
+                Promote::Hold(holds) => holds.iter().any(Hold::is_resting),
+                Promote::Propose(_)
+                | Promote::Check { .. }
+                | Promote::Merge { .. }
+                | Promote::Withdraw { .. } => false,
+            };
         pending |= !quiet;
         if ui.json {
             ui.result_json(&decision_json(&target, &decision));

@@ -70,27 +70,7 @@ impl Core {
                 self.touch(target);
                 return Ok(Ok(Answer::Now(said)));
             }
-            Command::Abort { target, now } => {
-                let cause = Cause::Aborted { word: word.clone(), now };
-                let cannot = match self.ledger.rollouts.get(&target).map(|it| it.stopping()) {
-                    None => Some(format!("no rollout is under way at {target}")),
-                    Some(Some(ended)) if !cause.is_harder_than(ended) => {
-                        let how = if now { "" } else { "; `--now` kills what it waits for" };
-                        Some(format!("it is being ended already{how}"))
-                    }
-                    Some(_) => None,
-                };
-                if let Some(why) = cannot {
-                    return Ok(Err(Refusal::NotNow(why)));
-                }
-                self.write(ask.command, word, turn)?;
-                self.stop(&target, cause, turn)?;
-                let said = match now {
-                    true => format!("{target}: ends now; only a migration is waited for"),
-                    false => format!("{target}: ends when the tasks in hand are done"),
-                };
-                return Ok(Ok(Answer::Now(said)));
-            }
+            Command::Abort { target, now } => return self.abort(&target, now, word, turn),
             Command::Retry { target } => return self.retry(&target, ask.command, word, turn),
             Command::Resume { target } => {
                 return self.intervene(
@@ -218,6 +198,34 @@ impl Core {
         self.happen(turn, target, id.clone(), what)?;
         self.touch(target.clone());
         Ok(Ok(Answer::Now(format!("{target}: rollout {id} goes on"))))
+    }
+
+    fn abort(
+        &mut self,
+        target: &Target,
+        now: bool,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        let cause = Cause::Aborted { word: word.clone(), now };
+        let cannot = match self.ledger.rollouts.get(target).map(|it| it.stopping()) {
+            None => Some(format!("no rollout is under way at {target}")),
+            Some(Some(ended)) if !cause.is_harder_than(ended) => {
+                let how = if now { "" } else { "; `--now` kills what it waits for" };
+                Some(format!("it is being ended already{how}"))
+            }
+            Some(_) => None,
+        };
+        if let Some(why) = cannot {
+            return Ok(Err(Refusal::NotNow(why)));
+        }
+        self.write(Command::Abort { target: target.clone(), now }, word, turn)?;
+        self.stop(target, cause, turn)?;
+        Ok(Ok(Answer::Now(if now {
+            format!("{target}: ends now; only a migration is waited for")
+        } else {
+            format!("{target}: ends when the tasks in hand are done")
+        })))
     }
 
     fn retry(

@@ -286,6 +286,18 @@ impl Hold {
         )
     }
 
+    /// Whether it is a state to rest in: the way things were left, and no change waits for anybody.
+    pub fn is_resting(&self) -> bool {
+        matches!(
+            self,
+            Self::Promoted { .. }
+                | Self::Older { .. }
+                | Self::Vetoed { .. }
+                | Self::Blocked { .. }
+                | Self::Pinned { .. }
+        )
+    }
+
     /// When it lifts by itself, if that is known.
     pub fn lifts_at(&self) -> Option<Timestamp> {
         match self {
