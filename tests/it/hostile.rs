@@ -167,8 +167,9 @@ fn two_hundred_services() {
     );
     for environment in ENVIRONMENTS {
         let nodes = "roles:\n  web: { nodes: [\"web-[1..3]\"], batch: 1 }\n";
-        let roles: String =
+        let roles: Vec<String> =
             (0..SERVICES).map(|it| format!("  r{it}: {{ nodes: [n{it}] }}\n")).collect();
+        let roles = roles.concat();
         let text = crate::world::environment_file(environment)
             .replace(nodes, &format!("roles:\n{roles}"))
             .replace("deploy_node: web-1\n", "deploy_node: n0\n");
@@ -178,9 +179,10 @@ fn two_hundred_services() {
     for number in 0..SERVICES {
         let mut text = format!("service: s{number}\nrecipe: standard\ntargets:\n");
         for environment in ENVIRONMENTS {
-            text.push_str(&format!(
+            let target = format!(
                 "  {environment}:\n    ref: {OLD}   # {environment}\n    roles: [r{number}]\n"
-            ));
+            );
+            text.push_str(&target);
             world.install(environment, &format!("n{number}"), OLD);
         }
         if number % 50 == 7 {

@@ -1,6 +1,7 @@
 //! One integration binary: what needs the real program, real processes or real files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::needless_raw_string_hashes, reason = "snapshots are written by a program")]
+#![expect(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
 
 mod cli;
 mod cli_edit;

@@ -205,8 +205,9 @@ fn nodes_that_talk_rubbish_and_broken_files_hold_only_themselves() {
     .into_iter()
     .enumerate()
     {
+        let before = controller.told("waits", "cannot tell what runs");
         std::fs::write(world.node("canary", "web-2").join("version"), rubbish).unwrap();
-        let seen = || controller.told("waits", "cannot tell what runs") > number;
+        let seen = || controller.told("waits", "cannot tell what runs") > before;
         world.until("the controller has seen it", seen);
         let next = format!("1.5.{number}");
         world.want("canary", &next);

@@ -21,7 +21,7 @@ pub(crate) const OLD: &str = "1.0.0";
 pub(crate) const NEW: &str = "1.1.0";
 
 /// Longest wait for anything; the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) const ENVIRONMENTS: [&str; 3] = ["staging", "canary", "production"];
 pub(crate) const NODES: [&str; 3] = ["web-1", "web-2", "web-3"];
