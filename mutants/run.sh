@@ -35,7 +35,7 @@ try() {
 
 rm -rf "$work/tree"
 mkdir -p "$work/tree"
-for part in Cargo.toml Cargo.lock clippy.toml src tests examples schemas; do
+for part in Cargo.toml Cargo.lock clippy.toml src tests benches examples schemas; do
     cp -R "$here/$part" "$work/tree/"
 done
 # What is edited meanwhile must not get in.
