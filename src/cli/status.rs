@@ -50,6 +50,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                     (Tone::Waiting, notify::progress(rollout))
                 }
             },
+            (Deploy::InSync(_), None) if seen.ledger.pins.contains_key(&target) => {
+                (Tone::Waiting, "pinned by a person, whatever is wanted".to_owned())
+            }
             (Deploy::InSync(_), None) => match &decision.promote {
                 Promote::Nothing => (Tone::Good, "in sync".to_owned()),
                 Promote::Hold(holds) => {

@@ -141,6 +141,7 @@ impl Core {
                 | Hold::Approvals { .. }
                 | Hold::Manual { .. }
                 | Hold::Vetoed { .. }
+                | Hold::PersonPushed { .. }
                 | Hold::Promoted { .. }
                 | Hold::Older { .. }
                 | Hold::Checking { .. }

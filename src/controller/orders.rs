@@ -1,6 +1,8 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
-use crate::model::{Ask, Command, Ref, Revision, RolloutId, Target};
+use crate::model::{
+    Ask, Command, EnvironmentName, Ref, Revision, RolloutId, Scope, ServiceName, Target,
+};
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, What, Word};
@@ -64,6 +66,12 @@ impl Core {
                     );
                     return Ok(Err(Refusal::NotNow(why)));
                 };
+                if let Some(branch) = self.pushed_branch(&target) {
+                    let why = format!(
+                        "a person pushed to {branch}: merge that branch or delete it, then ask again"
+                    );
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
                 let said = format!("{reference} will be promoted to {target} when its gates agree");
                 let reference = Some(reference);
                 self.write(Command::Promote { target: target.clone(), reference }, word, turn)?;
@@ -110,7 +118,8 @@ impl Core {
             | Command::Freeze { .. }
             | Command::Thaw { .. } => {}
         }
-        if let Some(why) = self.pointless(&ask.command) {
+        if let Some(why) = self.unknown_name(&ask.command).or_else(|| self.pointless(&ask.command))
+        {
             return Ok(Err(Refusal::NotNow(why)));
         }
         let said = done_word(&ask.command);
@@ -118,6 +127,39 @@ impl Core {
         self.touch_all();
         self.look(turn);
         Ok(Ok(Answer::Now(said)))
+    }
+
+    /// The branch of ours that a person pushed to, if one stands in the way of a promotion.
+    fn pushed_branch(&self, target: &Target) -> Option<String> {
+        let request = match &self.seen.merge_requests {
+            Some(Seen::Known { value, .. }) => value.get(target)?,
+            Some(Seen::Unknown { .. }) | None => return None,
+        };
+        let theirs = request.state == State::Open && !request.head_is_ours;
+        theirs.then(|| request.branch.clone())
+    }
+
+    /// What a word is said about and the config does not know: a typing error must not look like
+    /// a hold.
+    fn unknown_name(&self, command: &Command) -> Option<String> {
+        let snapshot = self.snapshot()?;
+        let environment = |name: &EnvironmentName| {
+            let known = snapshot.root.environments.contains(name);
+            (!known).then(|| format!("the config names no environment {name}"))
+        };
+        let service = |name: &ServiceName| {
+            let known = snapshot.services.contains_key(name);
+            (!known).then(|| format!("the config names no service {name}"))
+        };
+        match command {
+            Command::Freeze { environment: name, .. }
+            | Command::Pause { scope: Scope::Environment(name), .. } => environment(name),
+            Command::Pause { scope: Scope::Service(name), .. } => service(name),
+            Command::Pause { scope: Scope::Target(target), .. } => {
+                (!self.knows(target)).then(|| format!("there is no target {target}"))
+            }
+            _ => None,
+        }
     }
 
     /// Why a word that holds or lifts something would change nothing now.

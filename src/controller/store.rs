@@ -1,7 +1,8 @@
 //! The journal under the core: entries to rows and back, and what a new store can learn from git.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::config::Loaded;
 use crate::git::{Branch, Repository};
@@ -56,6 +57,9 @@ pub enum StoreError {
 /// A journal that speaks of entries.
 pub struct Store {
     journal: journal::Journal,
+    path: PathBuf,
+    /// Device and number of the journal's file: what we write must stay where others look.
+    file: (u64, u64),
 }
 
 impl Store {
@@ -69,7 +73,8 @@ impl Store {
     ) -> Result<(Self, Ledger), StoreError> {
         let journal = journal::Journal::open(path, holder, now)?;
         let rows = journal.replay()?;
-        let mut store = Self { journal };
+        let file = identity(path).unwrap_or_default();
+        let mut store = Self { journal, path: path.to_owned(), file };
         let mut ledger = fold(&rows)?;
         if rows.is_empty() {
             for entry in restored(repository, base, now)? {
@@ -106,8 +111,15 @@ impl Store {
 
 impl Journal for Store {
     fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
+        if identity(&self.path) != Some(self.file) {
+            return Err(format!("{} was removed or replaced under us", self.path.display()));
+        }
         self.write(entries).map_err(|error| chain(&error))
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()))
 }
 
 fn fold(rows: &[journal::Entry]) -> Result<Ledger, StoreError> {

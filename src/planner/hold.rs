@@ -46,7 +46,7 @@ pub enum Hold {
         changed: usize,
     },
     /// A person paused it.
-    #[error("{scope} is paused by {by}: {reason}; lifts {}", until_or(*until, "with `towpath pause --lift`"))]
+    #[error("{scope} is paused by {by}: {reason}; lifts {}", until_or(*until, &lift_words(scope)))]
     Paused {
         /// What is paused.
         scope: Scope,
@@ -231,6 +231,12 @@ pub enum Hold {
         /// Who and how.
         how: String,
     },
+    /// A person's commits are on the branch of ours; they are left alone.
+    #[error("a person pushed to {branch}; lifts when that branch is merged or deleted")]
+    PersonPushed {
+        /// Which branch.
+        branch: String,
+    },
     /// It has been there before.
     #[error(
         "{reference} was promoted here before and is not wanted now; lifts with `towpath promote` or a newer ref"
@@ -327,6 +333,7 @@ impl Hold {
             | Self::Gate { .. }
             | Self::Manual { .. }
             | Self::Vetoed { .. }
+            | Self::PersonPushed { .. }
             | Self::Promoted { .. }
             | Self::Older { .. }
             | Self::Checking { .. }
@@ -345,6 +352,19 @@ pub fn ending_word(ending: Ending) -> &'static str {
         Ending::Aborted => "aborted",
         Ending::Superseded => "superseded",
     }
+}
+
+/// How a pause is lifted by hand: with the scope that it was set with.
+fn lift_words(scope: &Scope) -> String {
+    let flags = match scope {
+        Scope::All => String::new(),
+        Scope::Environment(name) => format!(" --environment {name}"),
+        Scope::Service(name) => format!(" --service {name}"),
+        Scope::Target(Target { service, environment }) => {
+            format!(" --service {service} --environment {environment}")
+        }
+    };
+    format!("with `towpath pause{flags} --lift`")
 }
 
 fn until_or(until: Option<Timestamp>, otherwise: &str) -> String {

@@ -120,8 +120,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
         && !request.head_is_ours
     {
         // The veto is on its way into the ledger; until then nothing touches the branch.
-        let how = pushed_over(&request.branch);
-        return Promote::Hold(vec![Hold::Vetoed { reference: request.to.clone(), how }]);
+        return Promote::Hold(vec![Hold::PersonPushed { branch: request.branch.clone() }]);
     }
     if !holds.is_empty() {
         return match open {

@@ -65,7 +65,7 @@ impl std::fmt::Display for Halt {
             }
             Self::Lost { node, why, .. } => write!(
                 f,
-                "nobody knows how the migration{} ended ({why}): look, then say `towpath resume --migration done` or `retry`",
+                "nobody knows how the migration{} ended ({why}): look, then say `towpath resume SERVICE ENV --migration done` or `--migration retry`",
                 place(node)
             ),
             Self::TooFew { lane, keep, out } => {

@@ -42,12 +42,13 @@ fn a_push_to_the_bots_branch_is_a_veto() {
     world.write("services/shop.yaml", "rubbish: true\n");
     world.git(&["commit", "-q", "-am", "mine"]);
     world.git(&["push", "-q", "origin", &format!("HEAD:{BRANCH}")]);
-    let said = world.until_explained("canary", "vetoed");
-    assert!(said.contains("a person pushed to towpath/shop/canary"), "{said}");
-    assert!(said.contains("lifts with `towpath promote`"), "{said}");
+    let said = world.until_explained("canary", "a person pushed to towpath/shop/canary");
+    let refused = world.towpath(&["promote", "shop", "canary", "--reason", "now"]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("merge that branch or delete it"), "{refused:?}");
     let ours = || newest(&world).number == number && world.wanted("shop", "canary") == OLD;
     assert!(stays(Duration::from_secs(2), ours), "nothing is forced over a person's work");
-    assert!(said.contains("merge that branch or delete it"), "{said}");
+    assert!(said.contains("lifts when that branch is merged or deleted"), "{said}");
     // Not even for a newer ref: it waits until the person took the commits away.
     world.want("staging", "1.2.0");
     world.until_runs("staging", "1.2.0");

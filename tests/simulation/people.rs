@@ -424,6 +424,7 @@ impl World {
             | Hold::Checking { .. }
             | Hold::ChecksFailed { .. }
             | Hold::NotDone { .. }
+            | Hold::PersonPushed { .. }
             | Hold::Forge { .. } => false,
         }
     }

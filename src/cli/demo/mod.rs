@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::api;
-use crate::controller::{Doorbell, News, Service};
+use crate::controller::{Doorbell, News};
 use crate::drivers::clock;
 use crate::model::{Ask, Command, EnvironmentName, PersonName, Ref, Target, Timestamp};
 use crate::planner::Hold;
@@ -70,6 +70,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
         ui.story("A shop in three environments: staging, canary, production.");
         ui.story("Each has a stateful tier and web servers, all real processes of this machine.");
     }
+    let (cue, cues) = mpsc::channel();
+    interruptions(cue.clone())?;
     let world = World::make(executable).map_err(stage)?;
     let setup = world::quick(world.setup().map_err(stage)?);
     let service = open(&setup)?;
@@ -78,8 +80,6 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
     let display = Display::new(service.ledger(), &names, ui);
     api::serve(&service.runtime(), &setup.state, doorbell.clone())
         .map_err(|error| stage(error.to_string()))?;
-    let (cue, cues) = mpsc::channel();
-    interruptions(&service, cue.clone())?;
     let controller = thread::spawn(move || {
         let news = cue.clone();
         let result = service.run(|it| {
@@ -98,18 +98,24 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
     outcome
 }
 
-fn interruptions(service: &Service, cue: mpsc::Sender<Cue>) -> Result<(), Failure> {
+/// Listens for Ctrl-C from before anything is made that would have to be taken away.
+fn interruptions(cue: mpsc::Sender<Cue>) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let runtime = service.runtime();
-    let _entered = runtime.enter();
-    let listen = |kind| signal(kind).map_err(|error| Failure::of(Kind::Error, &error));
-    let (mut interrupt, mut terminate) =
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    runtime.spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+    let failed = |error: std::io::Error| Failure::of(Kind::Error, &error);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    drop(entered);
+    thread::spawn(move || {
+        runtime.block_on(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        // A director who has gone is not interrupted any more.
         let _ = cue.send(Cue::Interrupted);
     });
     Ok(())
