@@ -395,6 +395,7 @@ impl World {
             | Hold::Unproven { .. }
             | Hold::Promoted { .. }
             | Hold::Older { .. }
+            | Hold::PersonPushed { .. }
             | Hold::Vetoed { .. } => true,
             Hold::Artifacts { reference, .. } => truth(self.number, reference) == Truth::NeverBuilt,
             Hold::Stopped { reference, .. } => {
@@ -424,7 +425,6 @@ impl World {
             | Hold::Checking { .. }
             | Hold::ChecksFailed { .. }
             | Hold::NotDone { .. }
-            | Hold::PersonPushed { .. }
             | Hold::Forge { .. } => false,
         }
     }
