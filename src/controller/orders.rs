@@ -158,7 +158,24 @@ impl Core {
             Command::Pause { scope: Scope::Target(target), .. } => {
                 (!self.knows(target)).then(|| format!("there is no target {target}"))
             }
-            _ => None,
+            Command::Pause { scope: Scope::All, .. }
+            | Command::Unpause { .. }
+            | Command::Thaw { .. }
+            | Command::Pin { .. }
+            | Command::Unpin { .. }
+            | Command::Lock { .. }
+            | Command::Unlock { .. }
+            | Command::Approve { .. }
+            | Command::Promote { .. }
+            | Command::Rollback { .. }
+            | Command::Abort { .. }
+            | Command::Retry { .. }
+            | Command::Resume { .. }
+            | Command::Exclude { .. }
+            | Command::Migration { .. }
+            | Command::Confirm { .. }
+            | Command::AcceptHead { .. }
+            | Command::Nudge => None,
         }
     }
 
