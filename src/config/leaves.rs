@@ -277,6 +277,76 @@ impl Leaf for Url {
     }
 }
 
+/// The name that `ssh` is given, with places to fill in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SshHost(pub(super) Arg);
+
+impl Leaf for SshHost {
+    const WHAT: &'static str = "the name of a host, with `{node}` in it";
+    fn shape() -> Shape {
+        Shape::Text(Some("^([A-Za-z0-9{][A-Za-z0-9._:{}-]*)$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let text = scalar.text.as_ref();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:{}-".contains(&b);
+        if text.is_empty() || text.starts_with('-') || !text.bytes().all(plain) {
+            let message = format!("`{}` is no name of a host", shortened(&text::visible(text)));
+            return Err(Refused::value(message, "write a name such as \"{node}.example.com\""));
+        }
+        let unknown = text.replace("{node}", "").replace("{environment}", "");
+        if unknown.contains(['{', '}']) || !text.contains("{node}") {
+            let message = "the host's name needs `{node}`, and knows only `{environment}` besides";
+            return Err(Refused::value(message, "write a name such as \"{node}.example.com\""));
+        }
+        <Arg as Leaf>::parse(scalar).map(Self)
+    }
+}
+
+/// The name of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UnixName(pub(super) String);
+
+impl Leaf for UnixName {
+    const WHAT: &'static str = "the name of an account";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        /// Longest name that any system here allows, generously.
+        const NAME_MAX: usize = 64;
+        let text = scalar.text.as_ref();
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let good = !text.is_empty()
+            && text.len() <= NAME_MAX
+            && text.bytes().all(fits)
+            && !text.starts_with(['-', '.']);
+        if good {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = shortened(&text::visible(text));
+        Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), ""))
+    }
+}
+
+/// An absolute path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WholePath(pub(super) String);
+
+impl Leaf for WholePath {
+    const WHAT: &'static str = "an absolute path";
+    fn shape() -> Shape {
+        Shape::Text(Some("^/"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let text = scalar.text.as_ref();
+        if text.starts_with('/') && !text.contains(char::is_control) {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = shortened(&text::visible(text));
+        Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), "begin it with `/`"))
+    }
+}
+
 /// Nodes that an entry stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NodeRange(pub(super) Nodes);

@@ -264,10 +264,5 @@ fn at_most(question: &Question, longest: Duration) -> Question {
 }
 
 fn place(environment: &EnvironmentName, connect: &Connect, node: Option<NodeName>) -> Place {
-    let Connect::Local { directory } = connect;
-    Place {
-        environment: environment.clone(),
-        node,
-        directory: directory.as_ref().map(std::path::PathBuf::from),
-    }
+    Place { environment: environment.clone(), node, connect: connect.clone() }
 }

@@ -8,11 +8,10 @@
 //! - output is data: bounded, and escaped before it becomes text.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::model::{EnvironmentName, Epoch, NodeName, Question, Ref, StepKey, Timestamp};
+use crate::model::{Connect, EnvironmentName, Epoch, NodeName, Question, Ref, StepKey, Timestamp};
 use crate::observe::{Fact, Verdict};
 
 /// An answer under way.
@@ -72,8 +71,8 @@ pub struct Place {
     /// On which node; `None` is beside the controller (smoke tests, gates of one's own), where
     /// steps run side by side.
     pub node: Option<NodeName>,
-    /// The working directory, where it is not the place's own.
-    pub directory: Option<PathBuf>,
+    /// How the node is reached; means nothing beside the controller.
+    pub connect: Connect,
 }
 
 /// One attempt of one step, with all that a node needs to run it.

@@ -53,7 +53,7 @@ pub struct UnknownPlaceholder(pub String);
 ///
 /// `{name}` is a place where `name` is one of [`PLACEHOLDERS`]; `${…}` and braces around anything
 /// but a lower-case word are ordinary text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Arg(String);
 
 impl Arg {
@@ -74,10 +74,15 @@ impl Arg {
 
     /// The text with every place filled.
     pub fn fill(&self, values: &Values) -> String {
+        self.fill_with(|name| values.get(name))
+    }
+
+    /// The text with every place filled that `value` knows.
+    pub fn fill_with<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> String {
         let mut filled = String::with_capacity(self.0.len());
         let mut done = 0;
         for (at, name) in places(&self.0) {
-            if let Some(value) = values.get(name) {
+            if let Some(value) = value(name) {
                 filled.push_str(&self.0[done..at]);
                 filled.push_str(value);
                 done = at + name.len() + 2;

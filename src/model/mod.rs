@@ -2,23 +2,27 @@
 
 mod argv;
 mod command;
+mod connect;
 mod epoch;
 mod name;
 mod probe;
 mod reference;
 mod revision;
+mod seat;
 mod share;
 mod time;
 
 pub use argv::{Arg, Argv, PLACEHOLDERS, UnknownPlaceholder, Values};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
+pub use connect::{Connect, HostKeys, Ssh, Transport};
 pub use epoch::{Epoch, RolloutId, StepKey};
 pub use name::{
     BadName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName, RoleName,
     ServiceName, StageName, Target,
 };
-pub use probe::{Action, Connect, Deed, Probe, Question};
+pub use probe::{Action, Deed, Probe, Question};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
+pub use seat::{BalancerAddress, Drain, DrainEnd, Seat, Socket, Traffic};
 pub use share::{BadShare, Share};
 pub use time::{BadDuration, Timestamp, format_duration, parse_duration};

@@ -34,16 +34,6 @@ pub struct Action {
     pub timeout: Duration,
 }
 
-/// How nodes are reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connect {
-    /// They are directories of the controller's machine.
-    Local {
-        /// Where; under the controller's state directory if `None`.
-        directory: Option<String>,
-    },
-}
-
 /// A [`Probe`] with every place filled: ready to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {

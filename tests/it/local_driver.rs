@@ -7,7 +7,9 @@ use std::time::Duration;
 use towpath::drivers::clock;
 use towpath::drivers::fleet::{Exit, Fleet as _, NodeError, Place, Step, StepEnd, StepState};
 use towpath::drivers::local::Local;
-use towpath::model::{EnvironmentName, Epoch, NodeName, Question, RolloutId, StepKey, Timestamp};
+use towpath::model::{
+    Connect, EnvironmentName, Epoch, NodeName, Question, RolloutId, StepKey, Timestamp,
+};
 use towpath::observe::Fact;
 
 /// Longest that anything here may take before the test fails rather than hangs.
@@ -74,7 +76,7 @@ pub(crate) fn web() -> Place {
     Place {
         environment: EnvironmentName::parse("staging").unwrap(),
         node: NodeName::parse("web-01").ok(),
-        directory: None,
+        connect: Connect::Local { directory: None },
     }
 }
 
@@ -222,7 +224,7 @@ async fn arguments_are_not_a_shell() {
     assert!(matches!(empty, Err(NodeError::Refused { .. })));
     let nul = Step { argv: vec!["a\0b".to_owned()], ..step("nul", "") };
     assert!(matches!(fleet.ensure(&web(), &nul).await, Err(NodeError::Refused { .. })));
-    let gone = Place { directory: Some("not-there".into()), ..web() };
+    let gone = Place { connect: Connect::Local { directory: Some("not-there".into()) }, ..web() };
     assert!(matches!(
         fleet.ensure(&gone, &step("gone", "true")).await,
         Err(NodeError::Refused { .. })

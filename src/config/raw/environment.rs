@@ -2,10 +2,10 @@
 
 use crate::config::leaves::NodeRange;
 use crate::config::place::At;
-use crate::config::reader::{Keyed, Read, Reader, Shape, record};
+use crate::config::reader::{Keyed, record};
 use crate::model::{EnvironmentName, GateName, NodeName, PersonName, RoleName, Share};
-use crate::text::{Node, Value};
 
+use super::connect::Connect;
 use super::probe::{GateProbe, VersionProbe};
 
 record! {
@@ -13,7 +13,8 @@ record! {
     Environment {
         /// Its name, the same as that of the file.
         "environment" name: required At<EnvironmentName>,
-        /// How nodes are reached: `local`, where each node is a directory of the controller's machine.
+        /// How nodes are reached: `ssh`, or `local`, where each node is a directory of the
+        /// controller's machine.
         "connect" connect: required Connect,
         /// The node on which migrations run.
         "deploy_node" deploy_node: optional NodeName,
@@ -41,48 +42,5 @@ record! {
         "min_healthy" min_healthy: optional At<Share>,
         /// How many nodes may fail before the rollout halts. Default: 0.
         "max_failures" max_failures: optional u32,
-    }
-}
-
-/// How nodes are reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::config) struct Connect(pub(in crate::config) crate::model::Connect);
-
-record! {
-    /// A choice of connection with settings.
-    ConnectMap {
-        /// Each node is a directory of the controller's machine.
-        "local" local: required Local,
-    }
-}
-
-record! {
-    /// Nodes as directories of the controller's machine.
-    Local {
-        /// Where they are. Default: under the controller's state directory.
-        "directory" directory: optional String,
-    }
-}
-
-impl Read for Connect {
-    fn shape() -> Shape {
-        Shape::Any(vec![Shape::Words(&["local"]), ConnectMap::shape()])
-    }
-
-    fn read(node: &Node<'_>, at: &mut Reader<'_>) -> Option<Self> {
-        let local = |directory| Some(Self(crate::model::Connect::Local { directory }));
-        match &node.value {
-            Value::Map(_) => local(ConnectMap::read(node, at)?.local.directory),
-            Value::Scalar(scalar) if scalar.text == "local" => local(None),
-            Value::Scalar(scalar) if ["ssh", "kubernetes"].contains(&scalar.text.as_ref()) => {
-                let message = format!("nodes cannot be reached by `{}` yet", scalar.text);
-                at.error(&node.span, "bad-value", message, "not in this version: write `local`");
-                None
-            }
-            Value::Scalar(_) | Value::Seq(_) => {
-                at.expected(node, "`local`", "write `connect: local`");
-                None
-            }
-        }
     }
 }

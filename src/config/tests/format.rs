@@ -85,8 +85,6 @@ gates:
   f: { http: 'https://x/', absent: 1 }
 ",
         expect![[r#"
-            environments/staging.yaml:2:10: nodes cannot be reached by `ssh` yet [bad-value]
-                not in this version: write `local`
             environments/staging.yaml:3:1: unknown key `alerts` [unknown-key]
                 not in this version of Towpath: remove `alerts`
             environments/staging.yaml:5:18: the range has 99999 nodes, at most 10000 are possible [bad-value]

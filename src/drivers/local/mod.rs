@@ -30,7 +30,7 @@ use tokio::io::AsyncReadExt as _;
 use self::files::{NodeFiles, Seen};
 use self::order::{Order, Report, Siblings};
 use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState};
-use crate::model::{Epoch, Question, Ref, StepKey};
+use crate::model::{Connect, Epoch, Question, Ref, StepKey};
 use crate::observe::{Fact, Verdict};
 
 pub(crate) use self::output::one_line;
@@ -113,7 +113,15 @@ impl Local {
         let files = self.files(place);
         blocking("creating the node's directory", move || files.create()).await?;
         let own = self.directory(place);
-        let directory = place.directory.as_ref().map_or(own.clone(), |it| own.join(it));
+        let directory = match &place.connect {
+            Connect::Local { directory: Some(below) } if place.node.is_some() => own.join(below),
+            Connect::Local { .. } => own,
+            Connect::Ssh(_) if place.node.is_none() => own,
+            Connect::Ssh(_) => {
+                let why = format!("{} is reached by SSH, not here", place.environment);
+                return Err(NodeError::Refused { why });
+            }
+        };
         if tokio::fs::metadata(&directory).await.is_ok_and(|it| it.is_dir()) {
             Ok(directory)
         } else {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model;
 
-use super::text::{Command, Ms};
+use super::text::{Command, Ms, Text};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -13,12 +13,67 @@ pub(super) enum Connect {
         #[serde(skip_serializing_if = "Option::is_none")]
         directory: Option<String>,
     },
+    Ssh {
+        host: Text<model::Arg>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        config: Option<String>,
+        host_keys: HostKeys,
+        transport: Transport,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
+        timeout_ms: Ms,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HostKeys {
+    Known,
+    AcceptNew,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Transport {
+    Auto,
+    Openssh,
+    BuiltIn,
 }
 
 impl From<&model::Connect> for Connect {
     fn from(connect: &model::Connect) -> Self {
         match connect {
             model::Connect::Local { directory } => Self::Local { directory: directory.clone() },
+            model::Connect::Ssh(model::Ssh {
+                host,
+                user,
+                port,
+                config,
+                host_keys,
+                transport,
+                directory,
+                timeout,
+            }) => Self::Ssh {
+                host: Text(host.clone()),
+                user: user.clone(),
+                port: *port,
+                config: config.clone(),
+                host_keys: match host_keys {
+                    model::HostKeys::Known => HostKeys::Known,
+                    model::HostKeys::AcceptNew => HostKeys::AcceptNew,
+                },
+                transport: match transport {
+                    model::Transport::Auto => Transport::Auto,
+                    model::Transport::OpenSsh => Transport::Openssh,
+                    model::Transport::BuiltIn => Transport::BuiltIn,
+                },
+                directory: directory.clone(),
+                timeout_ms: Ms(*timeout),
+            },
         }
     }
 }
@@ -27,6 +82,32 @@ impl From<Connect> for model::Connect {
     fn from(connect: Connect) -> Self {
         match connect {
             Connect::Local { directory } => Self::Local { directory },
+            Connect::Ssh {
+                host: Text(host),
+                user,
+                port,
+                config,
+                host_keys,
+                transport,
+                directory,
+                timeout_ms: Ms(timeout),
+            } => Self::Ssh(model::Ssh {
+                host,
+                user,
+                port,
+                config,
+                host_keys: match host_keys {
+                    HostKeys::Known => model::HostKeys::Known,
+                    HostKeys::AcceptNew => model::HostKeys::AcceptNew,
+                },
+                transport: match transport {
+                    Transport::Auto => model::Transport::Auto,
+                    Transport::Openssh => model::Transport::OpenSsh,
+                    Transport::BuiltIn => model::Transport::BuiltIn,
+                },
+                directory,
+                timeout,
+            }),
         }
     }
 }

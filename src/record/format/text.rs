@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::model::{
-    EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RolloutId, ServiceName, Target,
-    Timestamp,
+    Arg, EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RolloutId, ServiceName,
+    Target, Timestamp,
 };
 use crate::rollout::OpId;
 
@@ -62,6 +62,16 @@ impl Spelled for RolloutId {
 
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text).ok_or_else(|| not("the id of a rollout", text))
+    }
+}
+
+impl Spelled for Arg {
+    fn spell(&self) -> String {
+        self.as_str().to_owned()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
     }
 }
 

@@ -1,0 +1,113 @@
+//! The port to load balancers: keep new sessions from a node, wait for the old ones, let it serve
+//! again. Neutral, so that nginx, Envoy and cloud target groups can stand behind it as HAProxy does.
+//!
+//! Invariants every implementation keeps:
+//! - a call names a state, looks, acts if needed and reads back; twice is once;
+//! - the guard of min-healthy is asked of what the balancers say, in the same critical section
+//!   as the act: two nodes drained at the same time cannot both be the last one too many;
+//! - a server that a person took out stays out: it is never given traffic by our hand;
+//! - every answer that is not understood is an error, never a success.
+
+use std::time::Duration;
+
+use crate::model::{Seat, Traffic};
+use crate::observe::Fact;
+
+use super::fleet::Answering;
+
+/// Load balancers of every kind.
+pub trait Balancer: Send + Sync {
+    /// Ensures that the node gets no new sessions and that its old ones have ended, on every
+    /// balancer and backend. `keep`: how many of a backend's servers must be in service besides.
+    ///
+    /// Looks for a short while by itself before it answers [`Settling::Waiting`]. `since` is when
+    /// this was first asked: the drain's time limit counts from there.
+    fn drained<'a>(
+        &'a self,
+        seat: &'a Seat,
+        keep: usize,
+        waited: Duration,
+    ) -> Answering<'a, Result<Settling, BalancerError>>;
+
+    /// Ensures that the node serves again, healthy, with this share of its configured weight in
+    /// percent, on every balancer and backend; except where a person has it in maintenance.
+    fn serving<'a>(
+        &'a self,
+        seat: &'a Seat,
+        weight: u32,
+    ) -> Answering<'a, Result<Settling, BalancerError>>;
+
+    /// Ensures the weight of a node's servers, in percent of what the balancer's configuration
+    /// says, whatever their state.
+    fn weighted<'a>(
+        &'a self,
+        seat: &'a Seat,
+        weight: u32,
+    ) -> Answering<'a, Result<Settling, BalancerError>>;
+
+    /// What traffic the node gets now.
+    fn traffic<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Traffic>>;
+}
+
+/// How far a balancer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settling {
+    /// It is as asked.
+    Done {
+        /// What was read back, for the record.
+        evidence: String,
+    },
+    /// Not yet.
+    Waiting {
+        /// Ask again after so long.
+        again_after: Duration,
+        /// For what, in words for people.
+        why: String,
+    },
+    /// It stays as it is because a person wants it so.
+    LeftToPerson {
+        /// How it stands.
+        why: String,
+    },
+}
+
+/// Why a balancer did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BalancerError {
+    /// It, or the way to it, did not answer.
+    #[error("{balancer} did not answer: {why}")]
+    Unreachable {
+        /// Which.
+        balancer: String,
+        /// What happened instead.
+        why: String,
+    },
+    /// It said no, or something that makes no sense.
+    #[error("{balancer}: {why}")]
+    Refused {
+        /// Which.
+        balancer: String,
+        /// In its words, bounded and escaped.
+        why: String,
+    },
+    /// The old sessions did not end in time.
+    #[error("{server} still has {sessions} sessions after {after}")]
+    NotDrained {
+        /// Which.
+        server: String,
+        /// How many are left.
+        sessions: u64,
+        /// How long was waited.
+        after: String,
+    },
+}
+
+impl BalancerError {
+    /// Whether the same request may succeed later without a person's help.
+    pub fn may_work_later(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { .. } | Self::NotDrained { .. } => false,
+        }
+    }
+}
