@@ -1,27 +1,34 @@
 //! `towpath log`: what settled, newest first, from the records in git.
 
-use crate::model::{EnvironmentName, ServiceName, Target};
+use crate::model::{EnvironmentName, NodeName, RolloutId, ServiceName, Target};
 use crate::record::history::{self, Entered, Of, Record};
 
 use super::entry::{brief, json, of_history, time, what, whose};
-use super::{Common, Failure, Tone, Ui, source};
+use super::run::setup;
+use super::{Common, Failure, Kind, Tone, Ui, source, steplog};
 
-/// What was deployed, promoted and decided, newest first
+/// What was deployed, promoted and decided, newest first; or what a node printed
 ///
-/// From the records in git alone; no controller needs to run. Times are UTC.
+/// From the records in git alone; no controller needs to run. Times are UTC. With a rollout and a
+/// node, what that rollout's commands printed there: as long as the node keeps it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   towpath log
   towpath log shop production --limit 50
-  towpath log shop --repository config.git --json")]
+  towpath log shop --repository config.git --json
+  towpath log 1f6f0a3c9b2e web-01 --follow")]
 pub struct Args {
-    /// Only this service
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    /// Only this service; or a rollout
+    #[arg(value_name = "SERVICE|ROLLOUT")]
+    first: Option<String>,
 
-    /// Only in this environment
-    #[arg(value_name = "ENV")]
-    environment: Option<EnvironmentName>,
+    /// Only in this environment; or what a rollout printed on this node
+    #[arg(value_name = "ENV|NODE")]
+    second: Option<String>,
+
+    /// Go on with what a node prints until the rollout's commands there have ended
+    #[arg(long)]
+    follow: bool,
 
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20,
@@ -37,10 +44,19 @@ const WHY_CHARS: usize = 72;
 
 /// Runs it.
 pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
-    let Args { service, environment, limit, at } = args;
+    let Args { first, second, follow, limit, at } = args;
+    if let Some((rollout, node)) = step(first.as_deref(), second.as_deref())? {
+        return steplog::run(&setup(common)?, &rollout, &node, *follow, ui);
+    }
+    if *follow {
+        let message = "`--follow` is for what a node prints";
+        return Err(Failure::new(Kind::Usage, message).hint("towpath log ROLLOUT NODE --follow"));
+    }
+    let service: Option<ServiceName> = named(first.as_deref())?;
+    let environment: Option<EnvironmentName> = named(second.as_deref())?;
     let source = at.open(common)?;
     let limit = *limit as usize;
-    let of = match (service, environment) {
+    let of = match (&service, &environment) {
         (None, _) => Of::All,
         (Some(service), None) => Of::Service(service.clone()),
         (Some(service), Some(environment)) => Of::Target(Target::new(service, environment)),
@@ -70,6 +86,27 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
     }
     Ok(0)
+}
+
+/// A rollout and a node, if that is what the words mean: ids are hexadecimal and of one length.
+fn step(
+    first: Option<&str>,
+    second: Option<&str>,
+) -> Result<Option<(RolloutId, NodeName)>, Failure> {
+    /// Digits of a rollout's id.
+    const DIGITS: usize = 12;
+    let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
+    match RolloutId::parse(first).filter(|_| first.len() == DIGITS) {
+        None => Ok(None),
+        Some(rollout) => Ok(named(Some(second))?.map(|node| (rollout, node))),
+    }
+}
+
+fn named<T: std::str::FromStr<Err: std::fmt::Display>>(
+    text: Option<&str>,
+) -> Result<Option<T>, Failure> {
+    let wrong = |error: T::Err| Failure::new(Kind::Usage, error.to_string());
+    text.map(|it| it.parse().map_err(wrong)).transpose()
 }
 
 fn row(entered: &Entered) -> Vec<(Tone, String)> {

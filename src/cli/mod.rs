@@ -5,6 +5,8 @@ mod run;
 mod plan;
 mod status;
 mod explain;
+mod rollout;
+mod steplog;
 mod orders;
 
 mod init;
@@ -70,6 +72,7 @@ pub enum Verb {
     Plan(plan::Args),
     Status(status::Args),
     Explain(explain::Args),
+    Rollout(rollout::Args),
     Promote(orders::Promote),
     Rollback(orders::Rollback),
     Approve(orders::Approve),
@@ -100,6 +103,7 @@ pub fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Run(args) => run::run(&args, &common, ui),
         Verb::Plan(args) => plan::run(&args, &common, ui),
         Verb::Status(args) => status::run(&args, &common, ui),
+        Verb::Rollout(args) => rollout::run(&args, &common, ui),
         Verb::Explain(args) => explain::run(&args, &common, ui),
         Verb::Promote(args) => orders::promote(args, &common, ui),
         Verb::Rollback(args) => orders::rollback(args, &common, ui),

@@ -106,6 +106,15 @@ pub fn inspect(
     Ok(Inspection { loaded, ledger, seen, now: clock::now() })
 }
 
+/// What the config says: the commit that a controller accepted, or the head where there is none.
+pub fn config_in_force(setup: &Setup) -> Result<Loaded, InspectError> {
+    let mirrors = setup.state.join("mirrors");
+    let repository = Repository::open(&setup.repository, &mirrors, Program::default())
+        .map_err(ServiceError::Git)?;
+    let head = repository.poll(&setup.branch).map_err(ServiceError::Git)?;
+    load(&repository, head)
+}
+
 fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectError> {
     let changes = changes_between(repository, None, revision).map_err(InspectError::Config)?;
     Ok(Loaded::load(revision, changes))

@@ -14,10 +14,12 @@ mod gitwork;
 mod perform;
 mod service;
 mod inspect;
+mod logs;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use gitwork::changes_between;
-pub use inspect::{InspectError, Inspection, inspect};
+pub use inspect::{InspectError, Inspection, config_in_force, inspect};
+pub use logs::{Logs, StepLog};
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};

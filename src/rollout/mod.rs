@@ -5,18 +5,22 @@ mod ledger;
 mod machine;
 mod wants;
 mod report;
+mod detail;
+mod pace;
 mod plan;
 mod state;
 
 #[cfg(test)]
 mod tests;
 
+pub use detail::{Stands, TaskDetail};
 pub use event::{Cause, Ending, Event, Outcome, What, Word};
 pub use ledger::{
     Entry, Fact, Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Settled, Stopped,
     Unrecorded,
 };
 pub use machine::{ERRORS_MAX, Illegal, Rollout};
+pub use pace::Pace;
 pub use plan::{Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};
 pub use report::{Halt, Phase, Progress};
 pub use state::OpState;

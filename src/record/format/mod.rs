@@ -9,6 +9,7 @@ mod document;
 mod outline;
 mod restore;
 mod summary;
+mod told;
 
 mod fact;
 
@@ -25,6 +26,7 @@ pub use document::{entry_record, rollout_record};
 pub use fact::{decode, encode};
 pub use restore::restore;
 pub use summary::{RecordSummary, Recorded};
+pub use told::{Told, ToldStage};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

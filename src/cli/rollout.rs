@@ -1,0 +1,280 @@
+//! `towpath rollout`: how a rollout under way goes, stage by stage and node by node, and how long it
+//! may still take.
+
+use std::time::Duration;
+
+use crate::controller::{Setup, Store, journal_path};
+use crate::drivers::clock;
+use crate::model::{EnvironmentName, RolloutId, ServiceName, Target, Timestamp, format_duration};
+use crate::notify::{op_word, purpose_word, rough, summary};
+use crate::record::format::Told;
+use crate::record::history::{self, Of, Subject};
+use crate::rollout::{Ledger, OpId, Pace, Phase, Rollout, Stands, TaskDetail};
+use crate::text::visible;
+
+use super::entry::{age, time};
+use super::run::setup;
+use super::source::Source;
+use super::{Common, Failure, Kind, Tone, Ui};
+
+/// How rollouts under way go: stages, nodes, what they wait for, and about how long it takes.
+///
+/// Reads the journal; no controller needs to answer. `towpath log SERVICE ENV` tells of those that
+/// have ended, `towpath log ROLLOUT NODE` shows what a node's commands printed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  towpath rollout
+  towpath rollout shop production --nodes
+  towpath rollout shop production --watch
+  towpath rollout shop production --summary | pbcopy")]
+pub struct Args {
+    /// Only this service
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceName>,
+
+    /// Only in this environment
+    #[arg(value_name = "ENV")]
+    environment: Option<EnvironmentName>,
+
+    /// Every node, also those that are done or ahead
+    #[arg(long, conflicts_with = "summary")]
+    nodes: bool,
+
+    /// Markdown to paste into an incident
+    #[arg(long)]
+    summary: bool,
+
+    /// Shows it again whenever it changes, until nothing is under way
+    #[arg(long, conflicts_with = "summary")]
+    watch: bool,
+}
+
+/// Past rollouts that an estimate is made from: the middle one of five is no outlier.
+const PAST: usize = 5;
+
+/// How often the journal is read while watching.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs it.
+pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let setup = setup(common)?;
+    let mut last = None;
+    loop {
+        let ledger = peek(&setup)?;
+        let wanted = |target: &Target| {
+            args.service.as_ref().is_none_or(|it| *it == target.service)
+                && args.environment.as_ref().is_none_or(|it| *it == target.environment)
+        };
+        let rollouts: Vec<&Rollout> = ledger
+            .rollouts
+            .iter()
+            .filter(|(target, _)| wanted(target))
+            .map(|(_, rollout)| rollout)
+            .collect();
+        let state: Vec<(RolloutId, usize)> =
+            rollouts.iter().map(|it| (it.plan().id.clone(), it.events().len())).collect();
+        if last.as_ref() != Some(&state) {
+            if rollouts.is_empty() {
+                ui.story("no rollout is under way; `towpath log` tells of those that ended");
+            }
+            for rollout in &rollouts {
+                show(rollout, &past(&setup, &rollout.plan().target), args, ui);
+            }
+        }
+        if !args.watch || rollouts.is_empty() {
+            return Ok(0);
+        }
+        last = Some(state);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// What the journal says.
+pub(super) fn peek(setup: &Setup) -> Result<Ledger, Failure> {
+    let journal = journal_path(&setup.state);
+    if !journal.exists() {
+        return Err(Failure::new(
+            Kind::Error,
+            format!("there is no journal at {}", journal.display()),
+        )
+        .hint("a controller writes it: `towpath run`"));
+    }
+    Store::peek(&journal).map_err(|error| Failure::of(Kind::Error, &error))
+}
+
+/// How the last rollouts of a target went; none where the records cannot be read.
+fn past(setup: &Setup, target: &Target) -> Vec<Pace> {
+    let Ok(source) = Source::of(setup) else { return Vec::new() };
+    let records = history::log(&source.repository, &Of::Target(target.clone()), PAST * 4);
+    let records = records.unwrap_or_default().into_iter().map(|it| it.record);
+    records
+        .filter(|it| matches!(it.subject, Subject::Rollout(_)) && it.result == "succeeded")
+        .filter_map(|it| Told::parse(&it.document).ok())
+        .take(PAST)
+        .map(|told| told.pace())
+        .collect()
+}
+
+fn show(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) {
+    let now = clock::now();
+    let left = rollout.remaining(past, now);
+    if ui.json {
+        ui.result_json(&json(rollout, left));
+        return;
+    }
+    if args.summary {
+        ui.result(summary(rollout, left, now).trim_end());
+        return;
+    }
+    head(rollout, left, now, ui);
+    let tasks = rollout.tasks();
+    let mut rows = Vec::new();
+    for (progress, at) in rollout.progress().iter().zip(0_u32..) {
+        if progress.total == 0 {
+            continue;
+        }
+        let (tone, sign) = match (progress.failed, progress.open, progress.done) {
+            (1.., _, _) => (Tone::Bad, "failed"),
+            (0, _, done) if done == progress.total => (Tone::Good, "done"),
+            (0, 0, 0) => (Tone::Faint, "ahead"),
+            (0, _, _) => (Tone::Waiting, "now"),
+        };
+        rows.push(vec![
+            (tone, sign.to_owned()),
+            (Tone::Strong, progress.name.clone()),
+            (Tone::Plain, format!("{} of {}", progress.done, progress.total)),
+            (Tone::Plain, String::new()),
+        ]);
+        for task in tasks.iter().filter(|task| task.id.stage == at) {
+            rows.extend(row(rollout, task, args.nodes, now));
+        }
+    }
+    ui.table(&rows);
+    if let Phase::Halted(halts) = rollout.phase() {
+        for halt in halts {
+            ui.result(ui.paint(Tone::Bad, format!("halted: {}", visible(&halt.to_string()))));
+        }
+    }
+}
+
+fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) {
+    let plan = rollout.plan();
+    let from = plan.from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let left = match left {
+        Some(left) => format!("about {} left", rough(left)),
+        None => "no estimate: no rollout before this one tells".to_owned(),
+    };
+    ui.result(format_args!(
+        "{}  {} {from} → {}  {}",
+        ui.paint(Tone::Strong, &plan.target),
+        purpose_word(plan.purpose),
+        plan.to,
+        ui.paint(
+            Tone::Faint,
+            format!(
+                "{}, began {} UTC ({} ago), {left}",
+                plan.id,
+                time(plan.planned_at),
+                age(plan.planned_at, now)
+            )
+        )
+    ));
+}
+
+/// What is in hand or has failed, and with `all` every node.
+fn row(
+    rollout: &Rollout,
+    task: &TaskDetail,
+    all: bool,
+    now: Timestamp,
+) -> Option<Vec<(Tone, String)>> {
+    let plan = rollout.plan();
+    let (tone, state) = match &task.stands {
+        Stands::InHand { op, since, waiting } => {
+            let since = since.map_or_else(
+                || "to be tried again".to_owned(),
+                |since| format_duration(Duration::from_secs(now.since(since).as_secs())),
+            );
+            let why = waiting.as_ref().map_or_else(String::new, |it| format!(": {}", visible(it)));
+            (Tone::Waiting, format!("{}, {since}{why}", op_word(plan, *op)))
+        }
+        Stands::Failed { op, why } => {
+            (Tone::Bad, format!("{} failed: {}", op_word(plan, *op), visible(why)))
+        }
+        Stands::LeftOut => (Tone::Bad, "left out".to_owned()),
+        Stands::Done if all => (Tone::Good, "done".to_owned()),
+        Stands::Ahead if all => (Tone::Faint, "ahead".to_owned()),
+        Stands::Done | Stands::Ahead => return None,
+    };
+    let lane = lane(rollout, task.id);
+    let place = match &task.node {
+        Some(node) => format!("{node} ({lane})"),
+        None if all || task.stands != Stands::Done => "-".to_owned(),
+        None => return None,
+    };
+    Some(vec![
+        (Tone::Plain, String::new()),
+        (Tone::Plain, format!("  {place}")),
+        (Tone::Plain, String::new()),
+        (tone, state),
+    ])
+}
+
+fn lane(rollout: &Rollout, id: OpId) -> &str {
+    let stage = rollout.plan().stages.get(id.stage as usize);
+    stage.and_then(|it| it.lanes.get(id.lane as usize)).map_or("", |it| it.name.as_str())
+}
+
+fn json(rollout: &Rollout, left: Option<Duration>) -> serde_json::Value {
+    let plan = rollout.plan();
+    let tasks = rollout.tasks();
+    let task = |task: &TaskDetail| {
+        let (state, op, since, why) = match &task.stands {
+            Stands::Ahead => ("ahead", None, None, None),
+            Stands::Done => ("done", None, None, None),
+            Stands::LeftOut => ("left out", None, None, None),
+            Stands::InHand { op, since, waiting } => {
+                ("in hand", Some(*op), *since, waiting.clone())
+            }
+            Stands::Failed { op, why } => ("failed", Some(*op), None, Some(why.clone())),
+        };
+        serde_json::json!({
+            "node": task.node.as_ref().map(ToString::to_string),
+            "lane": lane(rollout, task.id),
+            "batch": task.id.batch,
+            "state": state,
+            "operation": op.map(|it| op_word(plan, it)),
+            "since": since.map(|it| it.to_string()),
+            "why": why,
+        })
+    };
+    let stages: Vec<serde_json::Value> = rollout
+        .progress()
+        .iter()
+        .zip(0_u32..)
+        .filter(|(progress, _)| progress.total > 0)
+        .map(|(progress, at)| {
+            serde_json::json!({
+                "name": progress.name,
+                "done": progress.done,
+                "open": progress.open,
+                "failed": progress.failed,
+                "total": progress.total,
+                "tasks": tasks.iter().filter(|it| it.id.stage == at).map(task).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let halts: Vec<String> = rollout.halts().iter().map(ToString::to_string).collect();
+    serde_json::json!({
+        "rollout": plan.id.to_string(),
+        "service": plan.target.service.as_str(),
+        "environment": plan.target.environment.as_str(),
+        "purpose": purpose_word(plan.purpose),
+        "from": plan.from.as_ref().map(ToString::to_string),
+        "to": plan.to.as_str(),
+        "began": plan.planned_at.to_string(),
+        "seconds_left": left.map(|it| it.as_secs()),
+        "halted": halts,
+        "stages": stages,
+    })
+}

@@ -1,0 +1,208 @@
+//! `towpath log ROLLOUT NODE`: what the commands of a rollout printed on a node, live and afterwards.
+
+use std::time::Duration;
+
+use crate::controller::{Logs, Setup, StepLog, config_in_force};
+use crate::drivers::fleet::{Exit, StepState};
+use crate::model::{Connect, NodeName, RolloutId, StepKey, Target, Timestamp};
+use crate::record::format::Told;
+use crate::record::history::{self, Of, Subject};
+use crate::rollout::{Op, Rollout, What};
+use crate::text::visible;
+
+use super::entry::{of_history, time};
+use super::rollout::peek;
+use super::source::Source;
+use super::{Failure, Kind, Tone, Ui};
+
+/// How often a log that grows is read.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How many records are searched for a rollout that has ended.
+const SEARCHED: usize = 2000;
+
+/// One attempt of a step.
+struct Attempt {
+    stage: String,
+    key: StepKey,
+    at: Timestamp,
+}
+
+/// Where a rollout ran, and what it started on one node.
+struct Steps {
+    target: Target,
+    connect: Connect,
+    attempts: Vec<Attempt>,
+    open: bool,
+}
+
+/// Shows it; with `follow` until the rollout's steps on the node have ended.
+pub(super) fn run(
+    setup: &Setup,
+    id: &RolloutId,
+    node: &NodeName,
+    follow: bool,
+    ui: &Ui,
+) -> Result<u8, Failure> {
+    let logs = Logs::open(setup).map_err(|error| Failure::of(Kind::Error, &error))?;
+    let mut shown: Vec<(StepKey, usize)> = Vec::new();
+    let mut seen_any = false;
+    loop {
+        let steps = find(setup, id, node)?;
+        let mut running = false;
+        for attempt in &steps.attempts {
+            let read = logs.read(&steps.target, &steps.connect, Some(node), &attempt.key);
+            let log = match read {
+                Ok(StepLog { state: StepState::Absent, .. }) => continue,
+                Ok(log) => log,
+                Err(error) => {
+                    return Err(Failure::of(Kind::TryAgain, &error)
+                        .hint("the log is kept on the node: look again when it answers"));
+                }
+            };
+            seen_any = true;
+            running |= matches!(log.state, StepState::Running);
+            print(attempt, node, &log, &mut shown, ui);
+        }
+        if !follow || !(running || steps.open) {
+            if !seen_any {
+                ui.story(format_args!(
+                    "nothing of rollout {id} was run on {node}, or its log is no longer kept there"
+                ));
+            }
+            return Ok(0);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Prints what is new of a log.
+fn print(
+    attempt: &Attempt,
+    node: &NodeName,
+    log: &StepLog,
+    shown: &mut Vec<(StepKey, usize)>,
+    ui: &Ui,
+) {
+    let at = shown.iter().position(|(key, _)| *key == attempt.key);
+    let before = at.and_then(|at| shown.get(at)).map_or(0, |(_, length)| *length);
+    if ui.json {
+        if at.is_none() {
+            ui.result_json(&json(attempt, node, log));
+        }
+    } else {
+        if at.is_none() {
+            let head = format!(
+                "{} on {node}, began {} UTC: {}",
+                attempt.stage,
+                time(attempt.at),
+                ended(&log.state)
+            );
+            ui.result(ui.paint(Tone::Strong, head));
+        }
+        // A log that was cut in the middle meanwhile is shorter than what was shown of it.
+        let fresh = log.printed.get(before..).unwrap_or_default();
+        let whole = match (&log.state, fresh.iter().rposition(|byte| *byte == b'\n')) {
+            (StepState::Running, Some(last)) => &fresh[..=last],
+            (StepState::Running, None) => &[],
+            (StepState::Absent | StepState::Done(_) | StepState::Lost, _) => fresh,
+        };
+        for line in String::from_utf8_lossy(whole).lines() {
+            ui.result(visible(line));
+        }
+        let length = before + whole.len();
+        match at.and_then(|at| shown.get_mut(at)) {
+            Some(entry) => entry.1 = length,
+            None => shown.push((attempt.key.clone(), length)),
+        }
+        return;
+    }
+    if at.is_none() {
+        shown.push((attempt.key.clone(), log.printed.len()));
+    }
+}
+
+fn ended(state: &StepState) -> String {
+    match state {
+        StepState::Absent => "not begun".to_owned(),
+        StepState::Running => "under way".to_owned(),
+        StepState::Lost => "nobody knows how it ended".to_owned(),
+        StepState::Done(end) => match end.exit {
+            Exit::Code(code) => format!("exit status {code}"),
+            Exit::Signal(signal) => format!("ended by signal {signal}"),
+            Exit::TimedOut => "ran out of time".to_owned(),
+            Exit::Killed => "killed on request".to_owned(),
+        },
+    }
+}
+
+fn json(attempt: &Attempt, node: &NodeName, log: &StepLog) -> serde_json::Value {
+    serde_json::json!({
+        "node": node.as_str(),
+        "stage": attempt.stage,
+        "step": attempt.key.to_string(),
+        "began": attempt.at.to_string(),
+        "state": ended(&log.state),
+        "printed": String::from_utf8_lossy(&log.printed),
+    })
+}
+
+/// The rollout's steps on a node: from the journal while it is under way, else from its record.
+fn find(setup: &Setup, id: &RolloutId, node: &NodeName) -> Result<Steps, Failure> {
+    if let Ok(ledger) = peek(setup)
+        && let Some(rollout) = ledger.rollouts.values().find(|it| it.plan().id == *id)
+    {
+        return under_way(rollout, node);
+    }
+    let source = Source::of(setup)?;
+    let records = history::log(&source.repository, &Of::All, SEARCHED);
+    let records = records.map_err(|error| of_history(&error))?.into_iter().map(|it| it.record);
+    let told = records
+        .filter(|it| matches!(it.subject, Subject::Rollout(_)) && it.id == id.to_string())
+        .find_map(|it| Told::parse(&it.document).ok());
+    let Some(told) = told else {
+        return Err(Failure::new(Kind::Usage, format!("there is no rollout {id}"))
+            .hint("`towpath log` lists those that ended, `towpath rollout` those under way"));
+    };
+    let attempts = told.attempts_on(node).into_iter();
+    let attempts: Vec<Attempt> =
+        attempts.map(|(stage, key, at)| Attempt { stage: stage.to_owned(), key, at }).collect();
+    if attempts.is_empty()
+        && !told.stages.iter().flat_map(|it| &it.lanes).flatten().flatten().any(|it| it == node)
+    {
+        return Err(stranger(id, node));
+    }
+    let loaded = config_in_force(setup).map_err(|error| Failure::of(Kind::Error, &error))?;
+    let environment = loaded.snapshot().environments.get(&told.target.environment);
+    let Some(environment) = environment else {
+        let why = format!("the config no longer says how {} is reached", told.target.environment);
+        return Err(Failure::new(Kind::Error, why));
+    };
+    Ok(Steps { target: told.target, connect: environment.connect.clone(), attempts, open: false })
+}
+
+fn under_way(rollout: &Rollout, node: &NodeName) -> Result<Steps, Failure> {
+    let plan = rollout.plan();
+    if !plan.nodes.contains(node) {
+        return Err(stranger(&plan.id, node));
+    }
+    let mut attempts: Vec<Attempt> = Vec::new();
+    for event in rollout.events() {
+        let What::Started { op, attempt, .. } = &event.what else { continue };
+        let here = plan.task(*op).is_some_and(|task| task.node.as_ref() == Some(node));
+        if here && matches!(plan.op(*op), Some(Op::Step { .. })) {
+            let key = rollout.key(*op, *attempt);
+            if attempts.iter().all(|it| it.key != key) {
+                let stage = plan.stages.get(op.stage as usize);
+                let stage = stage.map_or_else(String::new, |it| it.name.clone());
+                attempts.push(Attempt { stage, key, at: event.at });
+            }
+        }
+    }
+    Ok(Steps { target: plan.target.clone(), connect: plan.connect.clone(), attempts, open: true })
+}
+
+fn stranger(id: &RolloutId, node: &NodeName) -> Failure {
+    Failure::new(Kind::Usage, format!("rollout {id} has nothing to do with {node}"))
+        .hint("`towpath rollout --nodes` names the nodes of those under way")
+}

@@ -1,0 +1,171 @@
+//! A rollout told to people: what an operation does, and a summary to paste into an incident.
+
+use std::fmt::Write as _;
+
+use crate::model::{Timestamp, format_duration};
+use crate::planner::ending_word;
+use crate::rollout::{
+    Op, OpId, Outcome, Phase, Plan, Purpose, Rollout, Stands, StepKind, TaskDetail, What,
+};
+
+/// Nodes that a summary names one by one; the rest is counted.
+const NAMED_MAX: usize = 12;
+
+/// What an operation does, in a word or two.
+pub fn op_word(plan: &Plan, id: OpId) -> String {
+    match plan.op(id) {
+        None => "nothing".to_owned(),
+        Some(Op::Fenced) => "fence".to_owned(),
+        Some(Op::Step { kind, deed }) => match kind {
+            StepKind::Run | StepKind::Finally => {
+                let program = deed.argv.first().map_or("", String::as_str);
+                program.rsplit('/').next().unwrap_or(program).to_owned()
+            }
+            StepKind::Migrate { .. } | StepKind::PostMigrate { .. } => "migrations".to_owned(),
+        },
+        Some(Op::Healthy { .. }) => "health check".to_owned(),
+        Some(Op::Runs { .. }) => "version check".to_owned(),
+        Some(Op::Verified { .. }) => "smoke test".to_owned(),
+        Some(Op::Gate { name, .. }) => format!("gate {name}"),
+        Some(Op::Baked { .. }) => "bake".to_owned(),
+        Some(Op::Approved) => "approval".to_owned(),
+    }
+}
+
+/// What a rollout is for, in a word.
+pub fn purpose_word(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Deploy => "rollout",
+        Purpose::Rollback => "rollback",
+        Purpose::Repair => "repair",
+        Purpose::Verify => "test",
+    }
+}
+
+/// A summary in Markdown, for an incident or a hand-over. `left` is how long it may still take.
+pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timestamp) -> String {
+    let plan = rollout.plan();
+    let Plan { id, target, from, to, revision, planned_at, purpose, .. } = plan;
+    let from = from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let mut text = String::new();
+    let phase = match rollout.phase() {
+        Phase::Running => "under way".to_owned(),
+        Phase::Halted(_) => "HALTED".to_owned(),
+        Phase::Stopping(_) => "being ended".to_owned(),
+        Phase::Settled(ending) => ending_word(ending).to_owned(),
+    };
+    let mut line = |it: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{it}");
+    };
+    line(format!("**{target}: {} {from} → {to}, {phase}**", purpose_word(*purpose)));
+    line(String::new());
+    let age = format_duration(seconds(now.since(*planned_at)));
+    line(format!("- rollout `{id}`, config commit `{}`", revision.short()));
+    let left = left.map_or_else(String::new, |it| format!(", about {} left", rough(it)));
+    line(format!("- began {planned_at}, {age} ago{left}"));
+    let tasks = rollout.tasks();
+    for (progress, at) in rollout.progress().iter().zip(0_u32..) {
+        if progress.total > 0 && (progress.done > 0 || progress.open > 0 || progress.failed > 0) {
+            let hands = named(plan, &tasks, at, in_hand);
+            let failed = named(plan, &tasks, at, has_failed);
+            line(format!(
+                "- {}: {} of {} done{hands}{failed}",
+                progress.name, progress.done, progress.total
+            ));
+        }
+    }
+    if let Phase::Halted(halts) = rollout.phase() {
+        for halt in halts {
+            line(format!("- **halted**: {halt}"));
+        }
+        let (service, environment) = (&target.service, &target.environment);
+        line(format!(
+            "- next: `towpath retry {service} {environment}`, `towpath resume {service} {environment}` to go on without what failed, `towpath abort {service} {environment}` or `towpath rollback {service} {environment}`"
+        ));
+    }
+    for (at, gate, evidence) in gates(rollout) {
+        line(format!("- gate {gate} at {at}: {evidence}"));
+    }
+    for event in rollout.events() {
+        let word = match &event.what {
+            What::Retried(word) | What::Resumed(word) | What::Excluded { word, .. } => word,
+            What::MigrationSettled { word, .. } => word,
+            _ => continue,
+        };
+        line(format!("- {} at {}: {}", word.by, event.at, word.reason));
+    }
+    text
+}
+
+/// The last answer of every gate and test.
+fn gates(rollout: &Rollout) -> Vec<(Timestamp, String, String)> {
+    let mut last = std::collections::BTreeMap::new();
+    for event in rollout.events() {
+        let What::Finished { op, outcome: Outcome::Done { evidence } } = &event.what else {
+            continue;
+        };
+        if let Some(Op::Gate { .. } | Op::Verified { .. }) = rollout.plan().op(*op) {
+            last.insert(op_word(rollout.plan(), *op), (event.at, evidence.clone()));
+        }
+    }
+    last.into_iter().map(|(name, (at, evidence))| (at, name, evidence)).collect()
+}
+
+fn in_hand(task: &TaskDetail) -> Option<(OpId, &str)> {
+    match &task.stands {
+        Stands::InHand { op, waiting, .. } => Some((*op, waiting.as_deref().unwrap_or_default())),
+        Stands::Ahead | Stands::Done | Stands::Failed { .. } | Stands::LeftOut => None,
+    }
+}
+
+fn has_failed(task: &TaskDetail) -> Option<(OpId, &str)> {
+    match &task.stands {
+        Stands::Failed { op, .. } => Some((*op, "failed")),
+        Stands::Ahead | Stands::Done | Stands::InHand { .. } | Stands::LeftOut => None,
+    }
+}
+
+fn named<'a>(
+    plan: &Plan,
+    tasks: &'a [TaskDetail],
+    stage: u32,
+    which: impl Fn(&'a TaskDetail) -> Option<(OpId, &'a str)>,
+) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for task in tasks.iter().filter(|task| task.id.stage == stage) {
+        let Some((op, why)) = which(task) else { continue };
+        let node = task.node.as_ref().map_or("", |it| it.as_str());
+        let what = op_word(plan, op);
+        said.push(match (node, why) {
+            ("", "") => what,
+            (node, "") => format!("{node} ({what})"),
+            ("", why) => format!("{what}: {why}"),
+            (node, why) => format!("{node} ({what}: {why})"),
+        });
+    }
+    let more = said.len().saturating_sub(NAMED_MAX);
+    said.truncate(NAMED_MAX);
+    match (said.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => format!("; {}", said.join(", ")),
+        (false, more) => format!("; {} and {more} more", said.join(", ")),
+    }
+}
+
+/// A span for people: whole seconds.
+fn seconds(span: std::time::Duration) -> std::time::Duration {
+    std::time::Duration::from_secs(span.as_secs().max(1))
+}
+
+/// An estimate must not look more exact than it is.
+pub fn rough(span: std::time::Duration) -> String {
+    let seconds = span.as_secs();
+    let rounded = match seconds {
+        0..60 => seconds.next_multiple_of(10).max(10),
+        60..600 => seconds.next_multiple_of(30),
+        600..7200 => seconds.next_multiple_of(60),
+        _ => seconds.next_multiple_of(900),
+    };
+    format_duration(std::time::Duration::from_secs(rounded))
+}

@@ -1,0 +1,90 @@
+//! How each task of a rollout stands, for people who watch one.
+
+use crate::model::{NodeName, Timestamp};
+
+use super::machine::Rollout;
+use super::plan::OpId;
+use super::state::{OpState, Standing, task_id};
+
+/// How one task stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskDetail {
+    /// Its first operation; stage, lane and batch are in there.
+    pub id: OpId,
+    /// Where; `None` for what is no node's.
+    pub node: Option<NodeName>,
+    /// How.
+    pub stands: Stands,
+}
+
+/// How a task stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// Its turn has not come.
+    Ahead,
+    /// It is being done.
+    InHand {
+        /// Which of its operations.
+        op: OpId,
+        /// Since when; `None` between two tries.
+        since: Option<Timestamp>,
+        /// Why it is not done yet, if that was said.
+        waiting: Option<String>,
+    },
+    /// All of it is done.
+    Done,
+    /// One of its operations failed, or nobody knows how it ended.
+    Failed {
+        /// Which.
+        op: OpId,
+        /// Why.
+        why: String,
+    },
+    /// A person left it out.
+    LeftOut,
+}
+
+impl Rollout {
+    /// Every task in plan order, without those whose condition does not hold.
+    pub fn tasks(&self) -> Vec<TaskDetail> {
+        let stopped = self.stopping.is_some();
+        let mut all = Vec::new();
+        for (stage, s) in self.plan.stages.iter().zip(0_usize..) {
+            for (lane, l) in stage.lanes.iter().zip(0..) {
+                for (batch, b) in lane.batches.iter().zip(0..) {
+                    for (task, t) in batch.tasks.iter().zip(0..) {
+                        let id = task_id([s, l, b, t]);
+                        let standing = self.states.standing(id, task, stopped);
+                        let Some(stands) = self.stands(id, standing) else { continue };
+                        all.push(TaskDetail { id, node: task.node.clone(), stands });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn stands(&self, id: OpId, standing: Standing) -> Option<Stands> {
+        let skipped = self.states.task(id).is_some_and(|it| it.skipped);
+        Some(match standing {
+            Standing::Waiting => Stands::Ahead,
+            Standing::Done => Stands::Done,
+            Standing::Out if skipped => Stands::LeftOut,
+            Standing::Out => return None,
+            Standing::Open | Standing::Failed => {
+                let op = self.states.next_op(id)?;
+                match self.states.op(op)? {
+                    OpState::Failed { why, .. } | OpState::Lost { why, .. } => {
+                        Stands::Failed { op, why: why.clone() }
+                    }
+                    OpState::Running { since, waiting, .. } => {
+                        Stands::InHand { op, since: Some(*since), waiting: waiting.clone() }
+                    }
+                    OpState::Idle { .. } | OpState::Done { .. } => {
+                        Stands::InHand { op, since: None, waiting: None }
+                    }
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! How long a rollout may still take, by how long its like took before. An estimate for people;
+//! nothing is decided by it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+use super::event::{Event, What};
+use super::machine::Rollout;
+use super::plan::{Op, OpId, StageKind};
+use super::report::Progress;
+use super::state::OpState;
+
+/// How long the stages of one past rollout took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    stages: BTreeMap<String, Took>,
+}
+
+/// From the first start in a stage to the last end, and how many tasks that were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Took {
+    span: Duration,
+    tasks: usize,
+}
+
+impl Pace {
+    /// Reads it off the events of a rollout whose stages had these names and numbers of tasks.
+    pub fn of(stages: &[(String, usize)], events: &[Event]) -> Self {
+        let mut spans: BTreeMap<u32, (Timestamp, Timestamp)> = BTreeMap::new();
+        for event in events {
+            let (What::Started { op, .. } | What::Finished { op, .. }) = &event.what else {
+                continue;
+            };
+            let span = spans.entry(op.stage).or_insert((event.at, event.at));
+            span.0 = span.0.min(event.at);
+            span.1 = span.1.max(event.at);
+        }
+        let took = |(name, tasks): &(String, usize), at: u32| {
+            let (from, until) = spans.get(&at)?;
+            Some((name.clone(), Took { span: until.since(*from), tasks: *tasks }))
+        };
+        Self { stages: stages.iter().zip(0..).filter_map(|(it, at)| took(it, at)).collect() }
+    }
+
+    /// How long a stage of so many tasks would take at this pace.
+    fn stage(&self, name: &str, tasks: usize) -> Option<Duration> {
+        let took = self.stages.get(name).filter(|took| took.tasks > 0)?;
+        let scaled = took.span.as_millis() * tasks as u128 / took.tasks as u128;
+        Some(Duration::from_millis(u64::try_from(scaled).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Rollout {
+    /// About how long until it is done, if nothing fails and nobody is waited for; `None` where
+    /// neither this rollout nor one before it tells.
+    ///
+    /// A stage takes as long as the middle one of its like did, scaled by the number of tasks; a
+    /// bake as long as it is written. What a person has to approve counts for nothing.
+    pub fn remaining(&self, past: &[Pace], now: Timestamp) -> Option<Duration> {
+        let mut sum = Duration::ZERO;
+        for (progress, at) in self.progress().iter().zip(0_usize..) {
+            let undone = progress.total.saturating_sub(progress.done);
+            let stage = self.plan().stages.get(at)?;
+            if undone == 0 || stage.kind == StageKind::Closing {
+                continue;
+            }
+            let mut works = false;
+            for (id, _, op) in self.plan().ops().filter(|(id, _, _)| id.stage as usize == at) {
+                match op {
+                    Op::Baked { span, .. } => sum += self.left_of(id, *span, now),
+                    Op::Approved => {}
+                    Op::Fenced
+                    | Op::Step { .. }
+                    | Op::Healthy { .. }
+                    | Op::Runs { .. }
+                    | Op::Verified { .. }
+                    | Op::Gate { .. } => works = true,
+                }
+            }
+            if works {
+                sum += self.left_of_stage(at, progress, past, now)?;
+            }
+        }
+        Some(sum)
+    }
+
+    fn left_of(&self, id: OpId, span: Duration, now: Timestamp) -> Duration {
+        match self.state(id) {
+            Some(OpState::Running { since, .. }) => span.saturating_sub(now.since(*since)),
+            Some(OpState::Done { .. }) => Duration::ZERO,
+            Some(OpState::Idle { .. } | OpState::Failed { .. } | OpState::Lost { .. }) | None => {
+                span
+            }
+        }
+    }
+
+    fn left_of_stage(
+        &self,
+        at: usize,
+        progress: &Progress,
+        past: &[Pace],
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let Progress { name, done, total, .. } = progress;
+        let undone = u32::try_from(total.saturating_sub(*done)).unwrap_or(u32::MAX);
+        let mut before: Vec<Duration> =
+            past.iter().filter_map(|pace| pace.stage(name, *total)).collect();
+        before.sort_unstable();
+        if let Some(usual) = before.get(before.len() / 2) {
+            return Some(*usual * undone / u32::try_from(*total).unwrap_or(u32::MAX).max(1));
+        }
+        // No other tells: this one's own pace, once there is one.
+        let begun = self.events().iter().find_map(|event| match &event.what {
+            What::Started { op, .. } if op.stage as usize == at => Some(event.at),
+            _ => None,
+        })?;
+        let done = u32::try_from(*done).ok().filter(|done| *done > 0)?;
+        Some(now.since(begun) / done * undone)
+    }
+}
