@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::controller::{Setup, Store, journal_path};
 use crate::drivers::clock;
-use crate::model::{EnvironmentName, RolloutId, ServiceName, Target, Timestamp, format_duration};
+use crate::model::{EnvironmentName, RolloutId, ServiceName, Target, Timestamp};
 use crate::notify::{op_word, purpose_word, rough, summary};
 use crate::record::format::Told;
 use crate::record::history::{self, Of, Subject};
@@ -191,10 +191,8 @@ fn row(
     let plan = rollout.plan();
     let (tone, state) = match &task.stands {
         Stands::InHand { op, since, waiting } => {
-            let since = since.map_or_else(
-                || "to be tried again".to_owned(),
-                |since| format_duration(Duration::from_secs(now.since(since).as_secs())),
-            );
+            let since =
+                since.map_or_else(|| "to be tried again".to_owned(), |since| age(since, now));
             let why = waiting.as_ref().map_or_else(String::new, |it| format!(": {}", visible(it)));
             (Tone::Waiting, format!("{}, {since}{why}", op_word(plan, *op)))
         }

@@ -89,9 +89,16 @@ pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timest
     }
     for event in rollout.events() {
         let word = match &event.what {
-            What::Retried(word) | What::Resumed(word) | What::Excluded { word, .. } => word,
-            What::MigrationSettled { word, .. } => word,
-            _ => continue,
+            What::Retried(word)
+            | What::Resumed(word)
+            | What::Excluded { word, .. }
+            | What::MigrationSettled { word, .. } => word,
+            What::Started { .. }
+            | What::Finished { .. }
+            | What::Waiting { .. }
+            | What::TakenOver { .. }
+            | What::Stopping { .. }
+            | What::Settled(_) => continue,
         };
         line(format!("- {} at {}: {}", word.by, event.at, word.reason));
     }

@@ -120,3 +120,24 @@ impl Rollout {
         Some(now.since(begun) / done * undone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Epoch;
+
+    #[test]
+    fn a_stage_takes_as_long_as_the_middle_one_of_its_like() {
+        let op = |stage| OpId { stage, lane: 0, batch: 0, task: 0, op: 0 };
+        let started = |stage, at| Event {
+            at: Timestamp(at),
+            what: What::Started { op: op(stage), attempt: 1, epoch: Epoch(1) },
+        };
+        let stages = [("warm-up".to_owned(), 4), ("fleet".to_owned(), 2)];
+        let pace = Pace::of(&stages, &[started(0, 1000), started(1, 5000), started(1, 9000)]);
+        assert_eq!(pace.stage("fleet", 2), Some(Duration::from_secs(4)));
+        assert_eq!(pace.stage("fleet", 5), Some(Duration::from_secs(10)));
+        assert_eq!(pace.stage("warm-up", 4), Some(Duration::ZERO));
+        assert_eq!(pace.stage("gitaly", 1), None);
+    }
+}

@@ -21,4 +21,5 @@ mod hostile;
 mod people;
 mod tour;
 mod troubles;
+mod watching;
 mod whole_loop;

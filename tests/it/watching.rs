@@ -1,0 +1,109 @@
+//! What people see of a rollout while it runs, and what is left of it afterwards.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::world::{NEW, OLD, World, patiently};
+
+/// An install that says something, and then waits until the test lets it go on.
+fn held_world() -> World {
+    let world = World::new();
+    world.script(
+        "install",
+        "echo \"installing $1\"; printf 'colour \\033[31mred\\033[0m\\n'; \
+         while [ ! -e ../../../go ]; do sleep 0.05; done; echo done; echo \"$1\" > version",
+    );
+    world
+}
+
+fn rollout(world: &World) -> Option<Value> {
+    world.json(&["rollout", "shop", "staging"]).into_iter().next()
+}
+
+fn in_hand(it: &Value) -> Option<(String, String)> {
+    let stage = it["stages"].as_array()?.iter().find(|stage| stage["name"] == "web")?;
+    let task = stage["tasks"].as_array()?.iter().find(|it| it["state"] == "in hand")?;
+    Some((task["node"].as_str()?.to_owned(), task["operation"].as_str()?.to_owned()))
+}
+
+#[test]
+fn a_rollout_is_watched_node_by_node_and_its_logs_are_kept() {
+    let world = held_world();
+    std::fs::write(world.root.join("go"), "").unwrap();
+    let controller = world.start();
+    world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
+    std::fs::remove_file(world.root.join("go")).unwrap();
+    world.want("staging", NEW);
+    let web = |it: &Value| in_hand(it).is_some_and(|(_, operation)| operation == "sh");
+    world.until("an install in hand", || rollout(&world).is_some_and(|it| web(&it)));
+    let seen = rollout(&world).unwrap();
+    let id = seen["rollout"].as_str().unwrap().to_owned();
+    let (node, _) = in_hand(&seen).unwrap();
+    assert_eq!((&seen["from"], &seen["to"]), (&OLD.into(), &NEW.into()));
+    assert!(seen["seconds_left"].is_null(), "no rollout before it deployed anything: {seen}");
+
+    let said = world.order(&["rollout"]);
+    assert!(said.contains("shop/staging") && said.contains("no estimate"), "{said}");
+    assert!(said.lines().any(|it| it.contains(&node) && it.contains("sh, ")), "{said}");
+    let all = world.order(&["rollout", "shop", "staging", "--nodes"]);
+    assert!(all.lines().count() > said.lines().count(), "{all}");
+    let summary = world.order(&["rollout", "shop", "staging", "--summary"]);
+    let head = format!("**shop/staging: rollout {OLD} → {NEW}, under way**");
+    assert!(summary.starts_with(&head), "{summary}");
+    assert!(summary.contains(&format!("{node} (sh)")), "{summary}");
+
+    let log = world.order(&["log", &id, &node]);
+    assert!(log.contains("under way") && log.contains(&format!("installing {NEW}")), "{log}");
+    assert!(log.contains("\\u{1b}[31mred") && !log.contains('\u{1b}'), "{log}");
+    let mut follow = world.command(&["log", &id, &node, "--follow"]);
+    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::fs::write(world.root.join("go"), "").unwrap();
+    let ended = patiently(|| follow.try_wait().unwrap().is_some());
+    if !ended {
+        follow.kill().unwrap();
+    }
+    let said = follow.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&said.stdout);
+    assert!(ended && said.status.success(), "{said:?}");
+    assert_eq!(printed.matches("installing").count(), 1, "each line once: {printed}");
+    assert!(printed.contains("done"), "{printed}");
+    world.until_runs("production", NEW);
+    world.until("settled", || world.json(&["rollout"]).is_empty());
+
+    let after = world.order(&["log", &id, &node]);
+    assert!(after.contains("exit status 0") && after.contains("done"), "{after}");
+    let stranger = world.towpath(&["log", &id, "web-99"]);
+    assert_eq!(stranger.status, 64, "{stranger:?}");
+    let nobody = world.towpath(&["log", "0123456789ab", &node]);
+    assert_eq!(nobody.status, 64, "{nobody:?}");
+
+    // The next one has a past to be measured by.
+    std::fs::remove_file(world.root.join("go")).unwrap();
+    world.want("staging", "1.2.0");
+    world.until("an install in hand", || rollout(&world).is_some_and(|it| web(&it)));
+    let seen = rollout(&world).unwrap();
+    assert!(seen["seconds_left"].is_u64(), "{seen}");
+    assert!(world.order(&["rollout"]).contains(" left"), "an estimate");
+    std::fs::write(world.root.join("go"), "").unwrap();
+    drop(controller);
+}
+
+#[test]
+fn a_halted_rollout_says_what_to_do() {
+    let world = World::new();
+    let _controller = world.start();
+    world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
+    world.script("install", "echo no space left >&2; exit 28");
+    world.want("staging", NEW);
+    world.until_explained("staging", "no space left");
+    let said = world.order(&["rollout", "shop", "staging"]);
+    assert!(said.contains("halted: web failed on"), "{said}");
+    let summary = world.order(&["rollout", "shop", "staging", "--summary"]);
+    assert!(
+        summary.contains("HALTED") && summary.contains("towpath retry shop staging"),
+        "{summary}"
+    );
+    let failed = world.json(&["rollout", "shop", "staging"]);
+    assert!(failed[0]["halted"][0].as_str().unwrap().contains("no space left"), "{failed:?}");
+}
