@@ -20,8 +20,8 @@ pub trait Balancer: Send + Sync {
     /// Ensures that the node gets no new sessions and that its old ones have ended, on every
     /// balancer and backend. `keep`: how many of a backend's servers must be in service besides.
     ///
-    /// Looks for a short while by itself before it answers [`Settling::Waiting`]. `since` is when
-    /// this was first asked: the drain's time limit counts from there.
+    /// Looks for a short while by itself before it answers [`Settling::Waiting`]. `waited` is how long
+    /// ago this was first asked: the drain's time limit counts from there.
     fn drained<'a>(
         &'a self,
         seat: &'a Seat,
