@@ -227,6 +227,13 @@ where
         let begun = answer.len().min(GREETING.len());
         if kind == Kind::Stats && answer[..begun] != GREETING[..begun] {
             let said = one_line(&answer, QUOTED_MAX);
+            if said.starts_with("Unknown command") {
+                return Err(Trouble::Nonsense(
+                    "this is HAProxy's master (`-S`): name a `stats socket` instead, and the \
+                     master's as `master`"
+                        .to_owned(),
+                ));
+            }
             return Err(Trouble::Nonsense(format!(
                 "no HAProxy answers there, but something that says `{said}`; nothing was changed"
             )));

@@ -149,7 +149,8 @@ impl Proxy {
     fn is_ready(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if self.worker().is_some() {
+            // The master takes no signals before it answers.
+            if self.worker().is_some() && self.try_say("master.sock", "show proc").is_some() {
                 return true;
             }
             if self.child.try_wait().unwrap().is_some() {
