@@ -31,6 +31,8 @@ pub trait Balancer: Send + Sync {
 
     /// Ensures that the node serves again, healthy, with this share of its configured weight in
     /// percent, on every balancer and backend; except where a person has it in maintenance.
+    /// To be asked for when the node itself says that it is well: the balancer may then believe it
+    /// before its own checks do.
     fn serving<'a>(
         &'a self,
         seat: &'a Seat,

@@ -100,11 +100,12 @@ async fn into_service(
         let place = format!("{}/{}", it.backend, it.server.name);
         if it.server.admin.is_forced_drain() {
             orders.push(format!("set server {place} state ready"));
-        }
-        // Whoever asks for service has asked the node itself; HAProxy's own checks would take
-        // seconds to believe it. Where an agent speaks for the node, that is not ours to say.
-        if needs_health(&it.server) {
-            orders.push(format!("set server {place} health up"));
+            // Whoever asks for service has asked the node itself; HAProxy's own checks would take
+            // seconds to believe it. One that is down without having been out is another matter,
+            // and where an agent speaks for the node, that is not ours to say.
+            if needs_health(&it.server) {
+                orders.push(format!("set server {place} health up"));
+            }
         }
         Ok(orders)
     };

@@ -69,6 +69,9 @@ async fn dead_weightless_and_backup_servers_stand_in_for_nobody() {
     // Who is out already is missed by nobody.
     let dead = seat("s4", &[proxy.address()]);
     assert_eq!(traffic(&haproxy, &dead).await, Traffic::Down);
+    let why = waits_for(haproxy.serving(&dead, 100).await);
+    assert!(why.contains("is down by its health check"), "{why}");
+    assert_eq!(proxy.column("s4", "srv_op_state"), "0", "it was called well");
     assert!(is_done(&haproxy.drained(&dead, 4, Duration::ZERO).await.unwrap()));
     drained(&haproxy, &first, 1).await;
 }
