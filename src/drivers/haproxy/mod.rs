@@ -3,7 +3,7 @@
 //!
 //! Invariants: everything is acted on first and waited for afterwards; from a look to the
 //! read-back of the act that follows from it, nobody else of this process acts on the same
-//! HAProxies; what a person took into maintenance stays there.
+//! balancers; what a person took into maintenance stays there.
 
 mod socket;
 mod state;
@@ -37,7 +37,7 @@ const WAIT: Duration = Duration::from_millis(200);
 /// Longest name of a server or backend.
 const NAME_MAX: usize = 128;
 
-/// All HAProxies that seats speak of. They are spoken to from the first time they are needed.
+/// All balancers that seats speak of. They are spoken to from the first time they are needed.
 #[derive(Default)]
 pub struct Haproxy {
     known: Mutex<Known>,
@@ -56,7 +56,7 @@ impl Haproxy {
         Self::default()
     }
 
-    /// The HAProxies of a seat, each once, in the order in which all take their turns.
+    /// The balancers of a seat, each once, in the order in which all take their turns.
     fn posts(&self, seat: &Seat) -> Result<Vec<Arc<Post>>, BalancerError> {
         let balancer = seat
             .balancers

@@ -19,7 +19,7 @@ use towpath::observe::Fact;
 
 /// Long enough for everything that does end.
 const PATIENT: Drain =
-    Drain { timeout: Duration::from_secs(60), then: DrainEnd::Halt, maintenance: false };
+    Drain { timeout: Duration::from_mins(1), then: DrainEnd::Halt, maintenance: false };
 
 /// The server of this name in `web`.
 fn seat(server: &str, balancers: &[BalancerAddress]) -> Seat {

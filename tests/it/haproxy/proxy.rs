@@ -178,7 +178,7 @@ fn spawn(directory: &tempfile::TempDir) -> Child {
     let mut haproxy = Command::new("/usr/sbin/haproxy");
     haproxy.arg("-W").arg("-S").arg(at("master.sock")).arg("-f").arg(at("haproxy.cfg"));
     haproxy.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    haproxy.process_group(0).spawn().expect("HAProxy is installed")
+    haproxy.process_group(0).spawn().unwrap()
 }
 
 fn config(directory: &str, shape: &Shape<'_>, apps: &[App], port: u16, tcp: u16) -> String {
