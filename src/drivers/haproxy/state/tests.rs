@@ -2,9 +2,9 @@
 
 use super::*;
 
-const INFO: &str = include_str!("recorded/info-2.6.txt");
-const SERVERS: &str = include_str!("recorded/servers-2.6.txt");
-const STAT: &str = include_str!("recorded/stat-2.6.txt");
+const INFO: &str = include_str!("../../../../tests/recorded/haproxy/info-2.6.txt");
+const SERVERS: &str = include_str!("../../../../tests/recorded/haproxy/servers-2.6.txt");
+const STAT: &str = include_str!("../../../../tests/recorded/haproxy/stat-2.6.txt");
 
 fn named<'a>(servers: &'a [Server], name: &str) -> &'a Server {
     servers.iter().find(|it| it.name == name).unwrap()
