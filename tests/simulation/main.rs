@@ -9,6 +9,8 @@ mod world;
 #[cfg(test)]
 mod forge;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod mutants;
 #[cfg(test)]
 mod nodes;

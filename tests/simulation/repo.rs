@@ -131,7 +131,7 @@ pub(crate) fn ref_in(repo: &Repo, at: Revision, target: &Target) -> Option<Ref> 
 /// How one environment of a world is built.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) nodes: Vec<String>,
 }
 
@@ -182,7 +182,7 @@ fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
     if deploy == "deploy-1" {
         nodes.push(deploy.to_owned());
     }
-    (text, Site { name, nodes })
+    (text, Site { name: name.to_owned(), nodes })
 }
 
 fn recipe(seed: &mut Seed) -> String {

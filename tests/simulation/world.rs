@@ -14,8 +14,8 @@ use towpath::rollout::{
 
 use super::forge::Forge;
 use super::nodes::{Node, Place, Says, Step, deed, ended};
-use super::repo::{Repo, file_of, first_config, with_listed, with_ref};
-use super::seeds::{Seed, Truth, truth};
+use super::repo::{Files, Repo, Site, file_of, first_config, ref_in, with_listed, with_ref};
+use super::seeds::{CALM, Seed, Truth, truth};
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
@@ -149,6 +149,10 @@ pub(crate) struct World {
     pub(crate) tickets: u64,
     pub(crate) refs: u64,
     quiet_until: Option<Timestamp>,
+    /// Who asks for things.
+    people: &'static [&'static str],
+    /// How often the operator looks.
+    pace: u64,
     pub(crate) totals: Totals,
     pub(crate) failure: Option<String>,
     story: bool,
@@ -158,9 +162,63 @@ impl World {
     pub(crate) fn new(number: u64, story: bool) -> Self {
         let mut seed = Seed::new(number);
         let (files, sites) = first_config(&mut seed);
+        let mut world = Self::of(number, seed, files, &sites, story);
+        let dead: Vec<Place> = world.nodes.keys().cloned().collect();
+        world.scar = match world.seed.below(10) {
+            0 | 1 => world.seed.pick(&dead).map_or(Scar::None, Scar::DeadNode),
+            2 | 3 => Scar::BrokenFile(ServiceName::parse("shop").unwrap()),
+            _ => Scar::None,
+        };
+        world.at(0, Event::Start);
+        world.at(20 * SECOND, Event::Person);
+        world.at(30 * SECOND, Event::Nature);
+        world
+    }
+
+    /// A world of this config in which nothing breaks, and people only help.
+    pub(crate) fn calm(files: Files, sites: &[Site]) -> Self {
+        let mut world = Self::of(CALM, Seed::new(0), files, sites, false);
+        world.chaos = false;
+        world.people = &["release-manager", "head-of-payments"];
+        world.pace = 10 * MINUTE;
+        world.at(0, Event::Start);
+        world.at(SECOND, Event::Operator);
+        world
+    }
+
+    /// Lets time pass in a calm world until something is so, or for so long; whether it is so.
+    pub(crate) fn until(&mut self, minutes: u64, is_so: impl Fn(&Self) -> bool) -> bool {
+        let ends = self.now.0 + minutes * MINUTE;
+        let mut look = self.now.0;
+        while self.failure.is_none() {
+            let Some(((at, order), event)) = self.queue.pop_first() else { return false };
+            if at.0 > ends {
+                self.queue.insert((at, order), event);
+                return false;
+            }
+            self.now = at;
+            self.happen(event);
+            if at.0 >= look {
+                look = at.0 + MINUTE;
+                if is_so(self) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Lets time pass in a calm world in which nothing should be written.
+    pub(crate) fn watch(&mut self, minutes: u64) {
+        self.quiet_until = Some(Timestamp(u64::MAX));
+        self.until(minutes, |_| false);
+        self.quiet_until = None;
+    }
+
+    fn of(number: u64, mut seed: Seed, files: Files, sites: &[Site], story: bool) -> Self {
         let mut nodes = BTreeMap::new();
-        for site in &sites {
-            let environment = EnvironmentName::parse(site.name).unwrap();
+        for site in sites {
+            let environment = EnvironmentName::parse(&site.name).unwrap();
             for node in &site.nodes {
                 nodes.insert((environment.clone(), NodeName::parse(node).unwrap()), Node::new());
             }
@@ -179,7 +237,7 @@ impl World {
                 }
             }
         }
-        let mut world = Self {
+        Self {
             number,
             seed,
             now: BEGINNING,
@@ -211,20 +269,12 @@ impl World {
             tickets: 0,
             refs: 0,
             quiet_until: None,
+            people: &["alice", "bob"],
+            pace: 25 * SECOND,
             totals: Totals::default(),
             failure: None,
             story,
-        };
-        let dead: Vec<Place> = world.nodes.keys().cloned().collect();
-        world.scar = match world.seed.below(10) {
-            0 | 1 => world.seed.pick(&dead).map_or(Scar::None, Scar::DeadNode),
-            2 | 3 => Scar::BrokenFile(ServiceName::parse("shop").unwrap()),
-            _ => Scar::None,
-        };
-        world.at(0, Event::Start);
-        world.at(20 * SECOND, Event::Person);
-        world.at(30 * SECOND, Event::Nature);
-        world
+        }
     }
 
     /// Runs it to its rest. What broke a promise is in `failure`.
@@ -277,11 +327,11 @@ impl World {
             Event::Operator => {
                 if self.quiet_until.is_none() {
                     self.operator_acts();
-                    if self.is_at_rest() {
+                    if self.number != CALM && self.is_at_rest() {
                         self.quiet_until = Some(Timestamp(self.now.0 + WATCH));
                     }
                 }
-                self.at(25 * SECOND, Event::Operator);
+                self.at(self.pace, Event::Operator);
             }
         }
     }
@@ -543,6 +593,25 @@ impl World {
         }
     }
 
+    /// Whether the controller sees a target in sync, and all its nodes really are.
+    pub(crate) fn is_in_sync(&self, target: &Target) -> bool {
+        let Some(core) = &self.core else { return false };
+        let Some(snapshot) = core.snapshot() else { return false };
+        let world = towpath::planner::World {
+            snapshot,
+            ledger: core.ledger(),
+            seen: core.seen(),
+            now: self.now,
+        };
+        let decision = towpath::planner::decide(target, world);
+        matches!(decision.deploy, towpath::planner::Deploy::InSync(_))
+    }
+
+    /// What the config says that a target should run.
+    pub(crate) fn wants(&self, target: &Target) -> Option<Ref> {
+        ref_in(&self.repo, self.repo.head, target)
+    }
+
     /// Refs have moved: the controller may hear of it.
     pub(crate) fn hint(&mut self) {
         if !self.chaos || self.seed.chance(80) {
@@ -553,7 +622,7 @@ impl World {
 
     pub(crate) fn ask(&mut self, command: towpath::model::Command) {
         self.tickets += 1;
-        let by = self.seed.pick(&["alice", "bob"]).unwrap_or("alice");
+        let by = self.seed.pick(self.people).unwrap_or("alice");
         let by = towpath::model::PersonName::parse(by).unwrap();
         let ask = towpath::model::Ask { by, reason: "because".to_owned(), command };
         let ticket = towpath::controller::Ticket(self.tickets);
@@ -617,8 +686,8 @@ impl World {
                 let list = self.forge.list();
                 self.answer(from, Wake::MergeRequests(Ok(list)));
             }
-            Effect::Propose { promotion, file: _, at } => {
-                let result = self.forge.propose(&promotion, &mut self.repo, at);
+            Effect::Propose { promotion, file, at } => {
+                let result = self.forge.propose(&promotion, &file, &mut self.repo, at);
                 self.tell(|| {
                     format!("proposed {} at {}: {result:?}", promotion.to, promotion.target)
                 });
