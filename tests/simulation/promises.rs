@@ -263,7 +263,8 @@ impl World {
         });
         let stage_begun = plan.ops().any(|(id, _, _)| id.stage == op.stage && begun(id));
         let mut behind: Vec<OpId> = Vec::new();
-        for (id, _, it) in plan.ops() {
+        let gates = plan.ops().filter(|(id, _, it)| matches!(it, Op::Gate { .. }) && control(*id));
+        for (id, _, _) in gates {
             let before = id.stage == op.stage
                 && id.lane == op.lane
                 && id.batch + 1 == op.batch
@@ -273,7 +274,7 @@ impl World {
                 plan.ops().filter(|(it, _, _)| it.stage == stage).all(|(it, _, _)| control(it))
             });
             let above = id.stage < op.stage && earlier && !stage_begun;
-            if (before || above) && matches!(it, Op::Gate { .. }) && control(id) {
+            if before || above {
                 behind.push(id);
             }
         }
@@ -303,22 +304,22 @@ impl World {
         };
         let on_deploy_node = spec.environment.deploy_node.as_ref() == Some(&node)
             && plan.stages[op.stage as usize].lanes[op.lane as usize].name == "deploy node";
+        let mut in_hand = BTreeSet::from([node.clone()]);
+        for (id, task, _) in plan.ops().filter(|(id, _, _)| id.stage == op.stage) {
+            let first = OpId { op: 0, ..id };
+            if rollout.state(first).is_some_and(OpState::was_tried)
+                && !matches!(rollout.state(id), Some(OpState::Done { .. }))
+            {
+                in_hand.extend(task.node.clone());
+            }
+        }
         let mut short = None;
         for (name, role) in spec.roles() {
             let keep = role.min_healthy.ceil_of(role.nodes.len());
             if !role.nodes.contains(&node) || keep == 0 || on_deploy_node {
                 continue;
             }
-            let in_hand = role.nodes.iter().filter(|it| {
-                **it == node
-                    || plan.ops().any(|(id, task, _)| {
-                        let first = OpId { op: 0, ..id };
-                        id.stage == op.stage
-                            && task.node.as_ref() == Some(*it)
-                            && rollout.state(first).is_some_and(OpState::was_tried)
-                            && !matches!(rollout.state(id), Some(OpState::Done { .. }))
-                    })
-            });
+            let in_hand = role.nodes.iter().filter(|it| in_hand.contains(*it));
             let rest = role.nodes.len() - in_hand.count();
             if rest < keep {
                 short = Some(format!("{rest} of {name} stay, {keep} must"));
