@@ -277,6 +277,11 @@ impl World {
         }
     }
 
+    /// Minutes since it began.
+    pub(crate) fn minute(&self) -> u64 {
+        (self.now.0 - BEGINNING.0) / MINUTE
+    }
+
     /// Runs it to its rest. What broke a promise is in `failure`.
     pub(crate) fn run(&mut self) {
         let ends = BEGINNING.0 + self.seed.span(10, 24) * MINUTE;
