@@ -151,6 +151,8 @@ pub(crate) struct World {
     quiet_until: Option<Timestamp>,
     /// Who asks for things.
     people: &'static [&'static str],
+    /// Whether steps take no time to speak of, so that whole rollouts pass while one answer is on its way.
+    quick: bool,
     /// How often the operator looks.
     pace: u64,
     pub(crate) totals: Totals,
@@ -237,8 +239,10 @@ impl World {
                 }
             }
         }
+        let quick = seed.chance(20);
         Self {
             number,
+            quick,
             seed,
             now: BEGINNING,
             queue: BTreeMap::new(),
@@ -555,7 +559,8 @@ impl World {
         if matches!(effect, Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. }) {
             return;
         }
-        let lag = if self.chaos { self.seed.span(5, 1500) } else { self.seed.span(5, 100) };
+        let longest = if self.chaos && !self.quick { 1500 } else { 100 };
+        let lag = self.seed.span(5, longest);
         let from = self.incarnation;
         let arrive = |effect: Effect, from| Event::Arrive { effect: Box::new(effect), from };
         let fate = if self.chaos { self.seed.below(100) } else { 99 };
@@ -586,7 +591,9 @@ impl World {
 
     fn answer(&mut self, to: u32, wake: Wake) {
         if to != NOBODY {
-            let slow = self.chaos && self.seed.chance(4);
+            // A look that asks many nodes takes as long as the slowest of them.
+            let percent = if matches!(wake, Wake::Surveyed { .. }) { 15 } else { 4 };
+            let slow = self.chaos && self.seed.chance(percent);
             let lag = if slow { self.seed.span(5, 120) * SECOND } else { self.seed.span(1, 400) };
             // The edge answers once; what it hears from nodes may come twice.
             if self.chaos && matches!(wake, Wake::Performed { .. }) && self.seed.chance(5) {
@@ -842,8 +849,11 @@ impl World {
         self.check_begin(&place, perform, run);
         self.began.push((place.clone(), perform.key.clone(), self.now));
         let slow = self.chaos && self.seed.chance(6);
-        let takes =
-            if slow { self.seed.span(20, 100) * SECOND } else { self.seed.span(200, 15_000) };
+        let takes = match (slow, self.quick) {
+            (true, _) => self.seed.span(20, 100) * SECOND,
+            (false, true) => self.seed.span(20, 400),
+            (false, false) => self.seed.span(200, 15_000),
+        };
         self.at(takes, Event::StepEnds { place, key: perform.key.clone(), run });
     }
 
@@ -890,7 +900,7 @@ impl World {
             let report = Report::Done { evidence: "it passed".to_owned(), at };
             return self.answer(from, performed(perform, report));
         }
-        let takes = self.seed.span(500, 20_000);
+        let takes = self.seed.span(500, if self.quick { 600 } else { 20_000 });
         let well = truth(self.number, &perform.to) != Truth::SmokeFails
             && !(self.chaos && self.seed.chance(5));
         let fresh = Smoke {
