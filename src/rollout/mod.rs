@@ -11,7 +11,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Cause, Ending, Event, Outcome, What, Word};
+pub use event::{Cause, Ending, Event, Outcome, Undo, What, Word};
 pub use ledger::{
     Entry, Fact, Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Settled, Stopped,
     Unrecorded,

@@ -445,6 +445,7 @@ impl World {
             | Hold::NodeBusy { .. }
             | Hold::Rebuilt { .. }
             | Hold::Rolling { .. }
+            | Hold::Ending { .. }
             | Hold::Halted { .. }
             | Hold::Unsound { .. }
             | Hold::Baking { .. }
