@@ -89,6 +89,51 @@ fn travelled(example: &str, services: &[&str], first: &str, to: &str) -> World {
     world
 }
 
+/// `minimal` with a bake of an hour, in sync; and a new ref that has just been pushed.
+fn baking() -> (World, Target) {
+    let mut files = read("minimal");
+    let text = String::from_utf8(files["services/hello.yaml"].clone()).unwrap();
+    let text = text.replace("bake: 10s ", "bake: 1h ");
+    assert!(text.contains("bake: 1h"));
+    files.insert("services/hello.yaml".to_owned(), text.into_bytes());
+    let mut world = World::calm(files.clone(), &sites(&files));
+    let all = world.targets();
+    assert!(world.until(LONGEST, |world| all.iter().all(|it| world.is_in_sync(it))));
+    let head = world.repo.head;
+    let mut files: Files = (*world.repo.files(head)).clone();
+    let to = Ref::parse("1.0.1").unwrap();
+    let bytes = with_ref(&files["services/hello.yaml"], &place("staging"), &to).unwrap();
+    files.insert("services/hello.yaml".to_owned(), bytes);
+    world.repo.push(Some(head), files);
+    world.hint();
+    let canary = Target::new(&name("hello"), &place("canary"));
+    let proven = |world: &World| world.shadow.proof(&canary).is_some_and(|it| it.reference == to);
+    assert!(world.until(30, proven), "{:?}; {}", world.failure, world.why_restless());
+    (world, Target::new(&name("hello"), &place("production")))
+}
+
+#[test]
+fn a_clock_that_is_set_on_ends_a_bake_and_loses_no_alarm() {
+    let (mut world, production) = baking();
+    assert!(!world.until(20, |world| world.wants(&production).unwrap().as_str() == "1.0.1"));
+    world.jump(120);
+    // No more than one poll later.
+    let moved = world.until(5, |world| world.wants(&production).unwrap().as_str() == "1.0.1");
+    assert!(moved, "{:?}; {}", world.failure, world.why_restless());
+    assert!(world.until(60, |world| world.is_in_sync(&production)), "{}", world.why_restless());
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_a_bake_longer_and_never_shorter() {
+    let (mut world, production) = baking();
+    let begun = world.now;
+    world.set_back(50);
+    let early = world.until(100, |world| world.wants(&production).unwrap().as_str() == "1.0.1");
+    assert!(!early, "merged after {} minutes", (world.now.0 - begun.0) / 60_000);
+    let moved = world.until(30, |world| world.wants(&production).unwrap().as_str() == "1.0.1");
+    assert!(moved, "{:?}; {}", world.failure, world.why_restless());
+}
+
 /// Merge requests for a service, all merged, in their order.
 fn merges<'a>(world: &'a World, service: &str) -> Vec<&'a MergeRequest> {
     let all: Vec<_> =

@@ -153,6 +153,8 @@ pub(crate) struct World {
     people: &'static [&'static str],
     /// Whether steps take no time to speak of, so that whole rollouts pass while one answer is on its way.
     quick: bool,
+    /// How far the controller's clock is behind.
+    slow_by: u64,
     /// How often the operator looks.
     pace: u64,
     pub(crate) totals: Totals,
@@ -198,16 +200,26 @@ impl World {
                 self.queue.insert((at, order), event);
                 return false;
             }
-            self.now = at;
+            self.now = self.now.max(at);
             self.happen(event);
-            if at.0 >= look {
-                look = at.0 + MINUTE;
+            if self.now.0 >= look {
+                look = self.now.0 + MINUTE;
                 if is_so(self) {
                     return true;
                 }
             }
         }
         false
+    }
+
+    /// The clock of everybody is set on: what was due meanwhile is late.
+    pub(crate) fn jump(&mut self, minutes: u64) {
+        self.now = Timestamp(self.now.0 + minutes * MINUTE);
+    }
+
+    /// The controller's clock is set back by so much from here on, or put right again.
+    pub(crate) fn set_back(&mut self, minutes: u64) {
+        self.slow_by = minutes * MINUTE;
     }
 
     /// Lets time pass in a calm world in which nothing should be written.
@@ -275,6 +287,7 @@ impl World {
             quiet_until: None,
             people: &["alice", "bob"],
             pace: 25 * SECOND,
+            slow_by: 0,
             totals: Totals::default(),
             failure: None,
             story,
@@ -448,7 +461,8 @@ impl World {
             self.store.fails = if self.seed.chance(50) { Fails::Before } else { Fails::After };
         }
         let before = self.store.entries.len();
-        let result = core.handle(wake, self.now, &mut self.store);
+        let clock = Timestamp(self.now.0 - self.slow_by);
+        let result = core.handle(wake, clock, &mut self.store);
         let fresh: Vec<Entry> = self.store.entries[before..].to_vec();
         for entry in &fresh {
             self.take_entry(entry);
@@ -476,7 +490,7 @@ impl World {
                     return self.crash();
                 }
                 if let Some(at) = alarm.filter(|at| self.ticks.insert(*at)) {
-                    let pause = at.0.saturating_sub(self.now.0);
+                    let pause = at.0.saturating_sub(clock.0);
                     self.ticks.insert(Timestamp(self.now.0 + pause));
                     let wake = Box::new(Wake::Tick);
                     self.at(pause, Event::Wake { to: self.incarnation, wake });
