@@ -19,7 +19,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help goes to stdout and is no error; a usage error has its own status.
-            let _ = error.print();
+            let json = std::env::args_os().any(|it| it == "--json");
+            if error.use_stderr() && json {
+                Ui::new(true).failure(&cli::Failure::usage(&error.to_string()));
+            } else {
+                let _ = error.print();
+            }
             let status = if error.use_stderr() { cli::Kind::Usage.status() } else { 0 };
             return ExitCode::from(status);
         }

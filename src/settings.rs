@@ -29,15 +29,13 @@ pub enum SettingsError {
         /// With line and excerpt.
         message: String,
     },
-    /// A value cannot be used.
-    #[error("{path}: `{key}`: {why}")]
-    Value {
+    /// Values cannot be used.
+    #[error("{path}: {}", mistakes.join("; "))]
+    Values {
         /// Which file.
         path: PathBuf,
-        /// Which key.
-        key: &'static str,
-        /// Why.
-        why: String,
+        /// Which keys, and why not: all of them.
+        mistakes: Vec<String>,
     },
 }
 
@@ -89,40 +87,119 @@ const POLL_MIN: Duration = Duration::from_secs(1);
 /// Reads a settings file. Relative paths in it are relative to the file.
 pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
     let read = |source| SettingsError::Read { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(read)?;
+    let bytes = std::fs::read(path).map_err(read)?;
+    let text = String::from_utf8(bytes).map_err(|error| SettingsError::Parse {
+        path: path.to_owned(),
+        message: format!(
+            "it is not UTF-8 at byte {}: save it as UTF-8",
+            error.utf8_error().valid_up_to()
+        ),
+    })?;
     let raw: Raw = toml_edit::de::from_str(&text).map_err(|error| SettingsError::Parse {
         path: path.to_owned(),
         message: error.to_string().trim_end().to_owned(),
     })?;
     let Raw { repository, store, observe } = raw;
-    let value = |key, why: String| SettingsError::Value { path: path.to_owned(), key, why };
+    let mut mistakes = Mistakes(Vec::new());
     let here = std::path::absolute(path).map_err(read)?;
     let here = here.parent().map(Path::to_owned).unwrap_or_default();
-    let location = Location::parse(&repository.url)
-        .map_err(|error| value("repository.url", error.to_string()))?;
+    let location = mistakes.of("repository.url", Location::parse(&repository.url));
+    let branch = mistakes.of("repository.branch", Branch::parse(&repository.branch));
+    let poll_every = mistakes.of("repository.poll", span(&repository.poll));
+    let survey_every = observe.every.as_deref().map(span).transpose();
+    let survey_every = mistakes.of("observe.every", survey_every);
+    if observe.per_second == Some(0) {
+        let none: Result<(), _> = Err("0 would look at nothing: write 1 or more");
+        mistakes.of("observe.per_second", none);
+    }
+    let directory = mistakes.of("store.directory", folder(store.directory.as_deref(), "state"));
+    let nodes = mistakes.of("store.nodes", folder(store.nodes.as_deref(), "nodes"));
+    let (Some(location), Some(branch), Some(poll_every), Some(survey_every)) =
+        (location, branch, poll_every, survey_every)
+    else {
+        return Err(mistakes.in_file(path));
+    };
+    let (Some(directory), Some(nodes), []) = (directory, nodes, &mistakes.0[..]) else {
+        return Err(mistakes.in_file(path));
+    };
     let location = match location {
         Location::Local(path) => Location::Local(here.join(path)),
         remote @ Location::Remote(_) => remote,
     };
-    let branch = Branch::parse(&repository.branch)
-        .map_err(|error| value("repository.branch", error.to_string()))?;
-    let poll_every = parse_duration(&repository.poll)
-        .map_err(|error| value("repository.poll", error.to_string()))?;
     let mut limits = Limits { poll_every: poll_every.max(POLL_MIN), ..Limits::default() };
-    if let Some(every) = &observe.every {
-        limits.survey_every =
-            parse_duration(every).map_err(|error| value("observe.every", error.to_string()))?;
-    }
-    if let Some(rate) = observe.per_second {
-        limits.surveys_per_second = rate.max(1);
-    }
+    limits.survey_every = survey_every.unwrap_or(limits.survey_every);
+    limits.surveys_per_second = observe.per_second.unwrap_or(limits.surveys_per_second);
     Ok(Setup {
         repository: location,
         branch,
-        state: here.join(store.directory.as_deref().unwrap_or("state")),
-        nodes: here.join(store.nodes.as_deref().unwrap_or("nodes")),
+        state: here.join(directory),
+        nodes: here.join(nodes),
         executable,
         limits,
         once: false,
     })
+}
+
+/// All that is wrong with the values of one file.
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// The value, or one mistake more.
+    fn of<T, E: std::fmt::Display>(&mut self, key: &str, value: Result<T, E>) -> Option<T> {
+        value.map_err(|why| self.0.push(format!("`{key}`: {why}"))).ok()
+    }
+
+    fn in_file(self, path: &Path) -> SettingsError {
+        SettingsError::Values { path: path.to_owned(), mistakes: self.0 }
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = parse_duration(text).map_err(|error| error.to_string())?;
+    if span.is_zero() {
+        Err("0 is no time between two looks: write 1s or more".to_owned())
+    } else {
+        Ok(span)
+    }
+}
+
+fn folder<'a>(text: Option<&'a str>, otherwise: &'a str) -> Result<&'a str, &'static str> {
+    match text {
+        Some(text) if text.trim().is_empty() => {
+            Err("it is empty: name a directory, or leave the key out")
+        }
+        Some(text) => Ok(text),
+        None => Ok(otherwise),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(bytes: &[u8]) -> String {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("towpath.toml");
+        std::fs::write(&path, bytes).unwrap();
+        match load(&path, PathBuf::from("towpath")) {
+            Ok(_) => "fine".to_owned(),
+            Err(error) => error.to_string().replace(&format!("{}: ", path.display()), ""),
+        }
+    }
+
+    #[test]
+    fn every_bad_value_is_told_of_at_once() {
+        let text = "[repository]\nurl = \"ext::sh\"\nbranch = \"a..b\"\npoll = \"0s\"\n\
+                    [store]\ndirectory = \" \"\nnodes = \"\"\n[observe]\nevery = \"x\"\nper_second = 0\n";
+        let said = said(text.as_bytes());
+        for key in ["url", "branch", "poll", "directory", "nodes", "every", "per_second"] {
+            assert!(said.contains(&format!(".{key}`: ")), "{key}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_says_so() {
+        assert!(said(b"# \xff\n").contains("not UTF-8 at byte 2"));
+        assert_eq!(said(b"[repository]\nurl = \"config.git\"\n"), "fine");
+    }
 }

@@ -1,13 +1,12 @@
 //! `towpath explain`: why is it not there yet?
 
-use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
 use crate::planner::{Deploy, Hold, Promote};
 use crate::rollout::Phase;
 
-use super::plan::{decision_json, look, refused};
+use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
 use super::ui::Tone;
 use super::{Common, Failure, Kind, Ui};
@@ -28,7 +27,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let seen = look(&setup, |it| it.service == target.service)?;
     let decision = seen.decide(&target);
     if ui.json {
-        ui.result_json(&decision_json(&target, &decision));
+        ui.result_json(&decision_json(&target, &decision, &seen));
         return Ok(0);
     }
     let Some(spec) = seen.snapshot().spec(&target) else {
@@ -79,8 +78,8 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         waits("config", &[hold], ui);
     }
     match &decision.deploy {
-        Deploy::InSync(_) if !pinned(&target, &seen).is_empty() => {
-            waits("deploy", &pinned(&target, &seen), ui);
+        Deploy::InSync(_) if pinned(&target, &seen).is_some() => {
+            waits("deploy", pinned(&target, &seen).as_slice(), ui);
         }
         Deploy::InSync(_) => {
             line(
@@ -108,16 +107,6 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
     }
     Ok(0)
-}
-
-/// Why a target is in sync with something else than the config asks for.
-fn pinned(target: &Target, seen: &Inspection) -> Vec<Hold> {
-    let pin = seen.ledger.pins.get(target).map(|(reference, order)| Hold::Pinned {
-        reference: reference.clone(),
-        by: order.word.by.clone(),
-        reason: order.word.reason.clone(),
-    });
-    pin.into_iter().collect()
 }
 
 fn waits(label: &str, holds: &[Hold], ui: &Ui) {

@@ -44,6 +44,15 @@ impl Failure {
         Self { kind, error: error.into(), hint: None }
     }
 
+    /// What the parser of arguments says: its first line, and the rest as what to do.
+    pub fn usage(said: &str) -> Self {
+        let said = said.trim().strip_prefix("error: ").unwrap_or(said.trim());
+        let (error, rest) = said.split_once('\n').unwrap_or((said, ""));
+        let rest: Vec<&str> = rest.split_whitespace().collect();
+        let failure = Self::new(Kind::Usage, error);
+        if rest.is_empty() { failure } else { failure.hint(rest.join(" ")) }
+    }
+
     /// An error with all its causes.
     pub fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
         Self::new(kind, chain(error))

@@ -6,9 +6,11 @@ use crate::config::Loaded;
 use crate::controller::{Inspection, changes_between, inspect};
 use crate::git::{Program, Repository};
 use crate::model::{EnvironmentName, Revision, ServiceName, Target};
-use crate::planner::{Decision, Deploy, Hold, Promote, outline};
+use crate::planner::{Decision, Deploy, Hold, Promote, outline, pin};
 use crate::rollout::{Plan, Purpose};
+use crate::text::visible;
 
+use super::entry::count;
 use super::run::setup;
 use super::ui::Tone;
 use super::{Common, Failure, Kind, Ui};
@@ -56,9 +58,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             };
         pending |= !quiet;
         if ui.json {
-            ui.result_json(&decision_json(&target, &decision));
+            ui.result_json(&decision_json(&target, &decision, &seen));
         } else {
-            print(&target, &decision, ui);
+            print(&target, &decision, &seen, ui);
         }
     }
     if let Some(hold) = refused(&seen) {
@@ -89,6 +91,16 @@ pub(super) fn refused(seen: &Inspection) -> Option<Hold> {
     seen.ledger.refused.map(|revision| Hold::HeadRefused { revision })
 }
 
+/// Why a target is in sync with something else than the config asks for, if it is.
+pub(super) fn pinned(target: &Target, seen: &Inspection) -> Option<Hold> {
+    let hold = pin(target, seen.world())?;
+    let wanted = seen.snapshot().spec(target).map(|it| &it.target.reference);
+    match &hold {
+        Hold::Pinned { reference, .. } if Some(reference) == wanted => None,
+        hold => Some(hold.clone()),
+    }
+}
+
 /// The wanted targets: by service, and by environment in reading order.
 pub(super) fn in_order(seen: &Inspection, wanted: impl Fn(&Target) -> bool) -> Vec<Target> {
     let snapshot = seen.snapshot();
@@ -97,9 +109,12 @@ pub(super) fn in_order(seen: &Inspection, wanted: impl Fn(&Target) -> bool) -> V
     targets
 }
 
-fn print(target: &Target, decision: &Decision, ui: &Ui) {
+fn print(target: &Target, decision: &Decision, seen: &Inspection, ui: &Ui) {
     let name = ui.paint(Tone::Strong, target);
     match &decision.deploy {
+        Deploy::InSync(_) if let Some(hold) = pinned(target, seen) => {
+            reasons(&name, "waits", &[hold], ui);
+        }
         Deploy::InSync(reference) => {
             ui.result(format_args!(
                 "{name}  {}",
@@ -112,12 +127,17 @@ fn print(target: &Target, decision: &Decision, ui: &Ui) {
                 for lane in &stage.lanes {
                     let tasks: usize = lane.batches.iter().map(|it| it.tasks.len()).sum();
                     if tasks > 0 {
+                        let batches = lane.batches.iter().filter(|it| !it.tasks.is_empty()).count();
                         ui.result(format_args!(
-                            "    {:<22} {} × {} in {} batches",
+                            "    {:<22} {} × {} in {}",
                             stage.name,
                             lane.name,
                             tasks,
-                            lane.batches.iter().filter(|it| !it.tasks.is_empty()).count()
+                            if batches == 1 {
+                                "1 batch".to_owned()
+                            } else {
+                                format!("{batches} batches")
+                            }
                         ));
                     }
                 }
@@ -165,15 +185,21 @@ fn begins(plan: &Plan) -> String {
         Purpose::Verify => "would test",
     };
     match &plan.from {
-        Some(from) => format!("{verb} {} (from {from}) on {} nodes", plan.to, plan.nodes.len()),
-        None => format!("{verb} {} on {} nodes", plan.to, plan.nodes.len()),
+        Some(from) => {
+            format!("{verb} {} (from {from}) on {}", plan.to, count(plan.nodes.len(), "node"))
+        }
+        None => format!("{verb} {} on {}", plan.to, count(plan.nodes.len(), "node")),
     }
 }
 
-pub(super) fn decision_json(target: &Target, decision: &Decision) -> serde_json::Value {
+pub(super) fn decision_json(
+    target: &Target,
+    decision: &Decision,
+    seen: &Inspection,
+) -> serde_json::Value {
     let texts = |holds: &[Hold]| holds.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (deploy, deploy_holds, plan) = match &decision.deploy {
-        Deploy::InSync(_) => ("in_sync", Vec::new(), None),
+        Deploy::InSync(_) => ("in_sync", texts(pinned(target, seen).as_slice()), None),
         Deploy::Start(plan) => ("start", Vec::new(), Some(plan)),
         Deploy::Rolling(hold) => ("rolling", vec![hold.to_string()], None),
         Deploy::Supersede(_) => ("supersede", Vec::new(), None),
@@ -208,7 +234,7 @@ pub(super) fn decision_json(target: &Target, decision: &Decision) -> serde_json:
 fn compare(range: &str, setup: &crate::controller::Setup, ui: &Ui) -> Result<u8, Failure> {
     let usage = || {
         Failure::new(Kind::Usage, format!("`{range}` is not a range of commits"))
-            .hint("write A..B with two commit ids or branch names")
+            .hint("write A..B with two commits: branches, tags, ids, or such as main~1")
     };
     let (from, to) = range.split_once("..").ok_or_else(usage)?;
     let mirrors = setup.state.join("mirrors");
@@ -220,8 +246,15 @@ fn compare(range: &str, setup: &crate::controller::Setup, ui: &Ui) -> Result<u8,
         if let Ok(revision) = Revision::parse(text) {
             return Ok(revision);
         }
-        let branch = crate::git::Branch::parse(text).map_err(|_| usage())?;
-        repository.head(&branch).map_err(git)
+        if let Ok(branch) = crate::git::Branch::parse(text)
+            && let Ok(head) = repository.head(&branch)
+        {
+            return Ok(head);
+        }
+        repository.resolve(text).map_err(git)?.ok_or_else(|| {
+            let error = format!("there is no commit `{}` in the config repo", visible(text));
+            Failure::new(Kind::Usage, error).hint("name branches, tags or commits, such as main~1")
+        })
     };
     let (from, to) = (commit(from)?, commit(to)?);
     let read = |why: String| Failure::new(Kind::Error, why);

@@ -38,8 +38,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let service = open(&setup)?;
     let ledger = service.ledger();
     if !ledger.rollouts.is_empty() {
-        let count = ledger.rollouts.len();
-        ui.story(format_args!("{count} rollouts were under way and go on"));
+        let said = match ledger.rollouts.len() {
+            1 => "1 rollout was under way and goes on".to_owned(),
+            more => format!("{more} rollouts were under way and go on"),
+        };
+        ui.story(said);
     }
     let mut teller = Teller::new(ledger);
     let doorbell = service.doorbell();
@@ -66,7 +69,7 @@ pub(super) fn setup(common: &Common) -> Result<Setup, Failure> {
         settings::SettingsError::Read { .. } => Failure::of(Kind::Error, &error).hint(
             "go to the directory of towpath.toml, say --settings FILE (or --repository PATH where there is one), or make one with `towpath init DIR`",
         ),
-        settings::SettingsError::Parse { .. } | settings::SettingsError::Value { .. } => {
+        settings::SettingsError::Parse { .. } | settings::SettingsError::Values { .. } => {
             Failure::of(Kind::BadInput, &error)
         }
     })

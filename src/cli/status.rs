@@ -117,6 +117,8 @@ pub(super) fn runs(survey: Option<&Survey>) -> String {
             })
             .collect::<Vec<_>>()
             .join(", "),
-        Some(Running::Unknown(nodes)) => format!("unknown on {} nodes", nodes.len()),
+        Some(Running::Unknown(nodes)) => {
+            format!("unknown on {}", super::entry::count(nodes.len(), "node"))
+        }
     }
 }

@@ -111,7 +111,7 @@ impl GitWorker {
 
     fn propose(&self, promotion: &Promotion, file: &RepoPath, at: Timestamp) -> Result<(), String> {
         let Promotion { target, from, to, base, evidence } = promotion;
-        let edit = self.edited(file, *base, target, to)?;
+        let edit = edited(&self.repository, file, *base, target, to)?;
         let mut body =
             format!("Moves {} in {} from {from} to {to}.\n\n", target.service, target.environment);
         for line in evidence {
@@ -135,27 +135,6 @@ impl GitWorker {
             at,
         };
         said(self.forge.open_or_update(&proposal).map(|_| ()))
-    }
-
-    /// The file with one scalar replaced, and nothing else.
-    fn edited(
-        &self,
-        file: &RepoPath,
-        base: Revision,
-        target: &Target,
-        to: &Ref,
-    ) -> Result<Vec<u8>, String> {
-        let bytes = self.file(file, base)?;
-        let pointer = pointer(target);
-        text::edit(file.as_str(), &bytes, 0, &pointer, to.as_str())
-            .map_err(|refusal| refused(file, &refusal))
-    }
-
-    fn file(&self, file: &RepoPath, base: Revision) -> Result<Vec<u8>, String> {
-        self.repository
-            .read_at(base, file)
-            .map_err(|error| chain(&error))?
-            .ok_or_else(|| format!("{file} is not there at {}", base.short()))
     }
 
     fn merge(&self, number: u64, head: Revision) -> Result<(), String> {
@@ -182,7 +161,7 @@ impl GitWorker {
         base: Revision,
         ask: &Ask,
     ) -> Result<Revision, String> {
-        let bytes = self.edited(file, base, target, to)?;
+        let bytes = edited(&self.repository, file, base, target, to)?;
         let blocked = Pointer::new(["blocked"]);
         let bytes = text::insert_into_list(&bytes, 0, &blocked, "targets", from.as_str())
             .map_err(|refusal| refused(file, &refusal))?;
@@ -208,6 +187,23 @@ impl GitWorker {
             .map(|_| ())
             .map_err(|error| chain(&error))
     }
+}
+
+/// The file of a target's service with one scalar replaced, and nothing else; or why that is not
+/// safe.
+pub(super) fn edited(
+    repository: &Repository,
+    file: &RepoPath,
+    base: Revision,
+    target: &Target,
+    to: &Ref,
+) -> Result<Vec<u8>, String> {
+    let bytes = repository
+        .read_at(base, file)
+        .map_err(|error| chain(&error))?
+        .ok_or_else(|| format!("{file} is not there at {}", base.short()))?;
+    text::edit(file.as_str(), &bytes, 0, &pointer(target), to.as_str())
+        .map_err(|refusal| refused(file, &refusal))
 }
 
 /// What differs between two commits, as the config reader takes it; everything if there is no

@@ -12,11 +12,11 @@ use crate::drivers::local_forge::LocalForge;
 use crate::git::{Identity, Program, Repository};
 use crate::model::{Ref, Revision, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
-use crate::planner::{self, Decision, World};
+use crate::planner::{self, Decision, Hold, Promote, World};
 use crate::rollout::Ledger;
 use crate::telemetry::chain;
 
-use super::gitwork::changes_between;
+use super::gitwork::{changes_between, edited};
 use super::perform::Hands;
 use super::service::{ServiceError, Setup, journal_path};
 use super::store::Store;
@@ -33,6 +33,8 @@ pub struct Inspection {
     pub seen: Observation,
     /// When.
     pub now: Timestamp,
+    /// Promotions that cannot be proposed, for the edit is not safe; and why.
+    unsafe_edits: BTreeMap<Target, String>,
 }
 
 /// Why there is nothing to show.
@@ -54,7 +56,12 @@ impl Inspection {
 
     /// What would be decided now about one target.
     pub fn decide(&self, target: &Target) -> Decision {
-        planner::decide(target, self.world())
+        let mut decision = planner::decide(target, self.world());
+        if let (Promote::Propose(_), Some(why)) = (&decision.promote, self.unsafe_edits.get(target))
+        {
+            decision.promote = Promote::Hold(vec![Hold::NotDone { why: why.clone() }]);
+        }
+        decision
     }
 
     /// What decisions are made of.
@@ -103,7 +110,28 @@ pub fn inspect(
         Err(error) => Fact::Unknown { why: chain(&error), at: now },
     });
     survey(setup, &loaded, &wanted, &mut seen)?;
-    Ok(Inspection { loaded, ledger, seen, now: clock::now() })
+    let unsafe_edits = BTreeMap::new();
+    let mut found = Inspection { loaded, ledger, seen, now: clock::now(), unsafe_edits };
+    found.unsafe_edits = try_edits(&repository, &found, &wanted);
+    Ok(found)
+}
+
+/// Makes the edits of what is ready to be proposed, and keeps those that are refused.
+fn try_edits(
+    repository: &Repository,
+    found: &Inspection,
+    wanted: &impl Fn(&Target) -> bool,
+) -> BTreeMap<Target, String> {
+    let mut refused = BTreeMap::new();
+    for target in found.snapshot().targets().filter(|it| wanted(it)) {
+        if let Promote::Propose(it) = found.decide(&target).promote
+            && let Some(service) = found.snapshot().services.get(&target.service)
+            && let Err(why) = edited(repository, &service.file, it.base, &target, &it.to)
+        {
+            refused.insert(target, why);
+        }
+    }
+    refused
 }
 
 /// What the config says: the commit that a controller accepted, or the head where there is none.

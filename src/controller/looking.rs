@@ -132,6 +132,7 @@ impl Core {
                 | Hold::Stopped { .. }
                 | Hold::Rebuilt { .. }
                 | Hold::Rolling { .. }
+                | Hold::Ending { .. }
                 | Hold::Halted { .. }
                 | Hold::Unsound { .. }
                 | Hold::Unproven { .. }

@@ -5,7 +5,7 @@ use crate::model::{
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
-use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, What, Word};
+use crate::rollout::{Cause, Fact, Halt, Illegal, Op, Phase, Undo, What, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::wake::{Effect, Refusal, Ticket};
@@ -72,6 +72,9 @@ impl Core {
                     );
                     return Ok(Err(Refusal::NotNow(why)));
                 }
+                if let Some(why) = self.not_on_its_way(&target, &reference) {
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
                 let said = format!("{reference} will be promoted to {target} when its gates agree");
                 let reference = Some(reference);
                 self.write(Command::Promote { target: target.clone(), reference }, word, turn)?;
@@ -90,7 +93,7 @@ impl Core {
                 );
             }
             Command::Exclude { target, node } => {
-                let what = What::Excluded { node, word: word.clone() };
+                let what = What::Excluded { node, undo: Undo::Tried, word: word.clone() };
                 return self.intervene(&target, ask.command, what, word, turn);
             }
             Command::Migration { target, verdict } => {
@@ -127,6 +130,42 @@ impl Core {
         self.touch_all();
         self.look(turn);
         Ok(Ok(Answer::Now(said)))
+    }
+
+    /// Why a ref cannot come here by promotion, now or soon: a typing error must not look like a
+    /// success.
+    fn not_on_its_way(&self, target: &Target, reference: &Ref) -> Option<String> {
+        let snapshot = self.snapshot()?;
+        let Some(rule) = snapshot.spec(target).and_then(|it| it.target.promote.as_deref()) else {
+            return Some(format!("nothing is promoted to {target}: it has no `promote:`"));
+        };
+        let proposed = match &self.seen.merge_requests {
+            Some(Seen::Known { value, .. }) => {
+                value.get(target).is_some_and(|it| it.to == *reference)
+            }
+            Some(Seen::Unknown { .. }) | None => false,
+        };
+        let comes = rule.after.iter().any(|environment| {
+            let source = Target::new(&target.service, environment);
+            let wanted = snapshot.spec(&source).is_some_and(|it| it.target.reference == *reference);
+            wanted || self.ledger.proof(&source).is_some_and(|it| it.reference == *reference)
+        });
+        let places = rule.after.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        (!proposed && !comes).then(|| {
+            format!("{reference} is not on its way to {target}: {places} neither wants nor runs it")
+        })
+    }
+
+    /// Whether anything at a target asks for approvals, now or when its turn comes.
+    fn asks_for_approval(&self, target: &Target) -> bool {
+        let rolling = self.ledger.rollouts.get(target).is_some_and(|rollout| {
+            rollout.plan().ops().any(|(_, _, op)| matches!(op, Op::Approved))
+        });
+        let ruled = self.snapshot().and_then(|it| it.spec(target)).is_some_and(|spec| {
+            let promotion = spec.target.promote.as_ref().is_some_and(|it| it.approvals > 0);
+            promotion || spec.recipe.stages.iter().any(|stage| stage.manual)
+        });
+        rolling || ruled
     }
 
     /// The branch of ours that a person pushed to, if one stands in the way of a promotion.
@@ -316,6 +355,10 @@ impl Core {
         word: Word,
         turn: &mut Turn,
     ) -> Result<Result<Answer, Refusal>, Fatal> {
+        if !self.asks_for_approval(&target) {
+            let why = format!("nothing at {target} asks for approvals");
+            return Ok(Err(Refusal::NotNow(why)));
+        }
         let rolling = self.ledger.rollouts.get(&target).map(|it| it.plan().to.clone());
         let Some(reference) = reference.or(rolling).or_else(|| self.proposed_ref(&target)) else {
             let why = format!("nothing at {target} waits for an approval; name a ref with --ref");

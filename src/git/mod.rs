@@ -55,6 +55,12 @@ pub enum Error {
         #[source]
         source: git2::Error,
     },
+    /// There is none at that place.
+    #[error("there is no git repository at {location}")]
+    NoRepository {
+        /// Where.
+        location: String,
+    },
     /// The place of the mirror cannot be used.
     #[error("preparing the mirror {path:?}")]
     Mirror {
@@ -200,6 +206,7 @@ impl Error {
             | Self::Child { .. }
             | Self::Watch(_) => Fault::Later,
             Self::Open { .. }
+            | Self::NoRepository { .. }
             | Self::NoBranch { .. }
             | Self::Malformed { .. }
             | Self::TooMuch { .. }
@@ -216,6 +223,9 @@ impl Error {
             Self::Start { .. } => Some("install git, or put it on the PATH"),
             Self::CheckedOut { .. } => {
                 Some("give the controller a bare repository, and push to that")
+            }
+            Self::NoRepository { .. } => {
+                Some("correct `url` in towpath.toml, or make one there with `git init --bare`")
             }
             Self::Open { .. } => Some("a repository with SHA-1 ids and files for refs is needed"),
             Self::NoBranch { .. } => Some("push the branch, or correct `branch` in towpath.toml"),

@@ -30,8 +30,10 @@ impl Repository {
             Location::Local(path) => (path.clone(), None),
             Location::Remote(url) => (mirror(url, mirrors)?, Some(url.clone())),
         };
-        let git = git2::Repository::open(&path)
-            .map_err(|source| Error::Open { location: location.to_string(), source })?;
+        let git = git2::Repository::open(&path).map_err(|source| match source.code() {
+            git2::ErrorCode::NotFound => Error::NoRepository { location: location.to_string() },
+            _ => Error::Open { location: location.to_string(), source },
+        })?;
         let repository = Self { git, remote, program, unsynced: RefCell::default() };
         if repository.remote.is_some() {
             repository.tidy()?;

@@ -72,11 +72,14 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
 fn begins(plan: &Plan) -> String {
     let Plan { target, to, id, nodes, .. } = plan;
     let from = plan.from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    let count = nodes.len();
+    let count = match nodes.len() {
+        1 => "1 node".to_owned(),
+        more => format!("{more} nodes"),
+    };
     match plan.purpose {
-        Purpose::Deploy => format!("{target}: rollout {id} begins, {from} → {to} on {count} nodes"),
+        Purpose::Deploy => format!("{target}: rollout {id} begins, {from} → {to} on {count}"),
         Purpose::Rollback => {
-            format!("{target}: rollback {id} begins, {from} → {to} on {count} nodes")
+            format!("{target}: rollback {id} begins, {from} → {to} on {count}")
         }
         Purpose::Repair => format!("{target}: repair {id} begins, nodes that lost {to}"),
         Purpose::Verify => {
@@ -113,7 +116,7 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
         What::Waiting { op, why } => format!("{target}: {} waits: {why}", place(*op)),
         What::Retried(word) => format!("{target}: {} has it tried again", word.by),
         What::Resumed(word) => format!("{target}: {} has it go on without what failed", word.by),
-        What::Excluded { node, word } => format!("{target}: {} leaves {node} out", word.by),
+        What::Excluded { node, word, .. } => format!("{target}: {} leaves {node} out", word.by),
         What::MigrationSettled { word, .. } => {
             format!("{target}: {} settles the interrupted migration", word.by)
         }
@@ -182,5 +185,6 @@ pub fn progress(rollout: &Rollout) -> String {
     let total: usize = stages.iter().map(|stage| stage.total).sum();
     let now = stages.iter().find(|stage| stage.done < stage.total);
     let stage = now.map_or("done", |stage| stage.name.as_str());
-    format!("{stage}, {done} of {total} tasks done")
+    let ends = if rollout.stopping().is_some() { "being ended, " } else { "" };
+    format!("{ends}{stage}, {done} of {total} tasks done")
 }

@@ -77,7 +77,8 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
         Phase::Running if waits_for_approval(rollout) => {
             Deploy::Rolling(Hold::Approvals { reference, have: 0, need: 1 })
         }
-        Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => {
+        Phase::Stopping(_) => Deploy::Rolling(Hold::Ending { rollout: rollout_id, reference }),
+        Phase::Running | Phase::Settled(_) => {
             Deploy::Rolling(Hold::Rolling { rollout: rollout_id, reference })
         }
     }
@@ -220,7 +221,11 @@ pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec
     let stages = plan.stages.iter().map(|stage| {
         let lanes = stage.lanes.iter().map(|lane| {
             let tasks: usize = lane.batches.iter().map(|batch| batch.tasks.len()).sum();
-            format!("{} ({tasks} in {} batches)", lane.name, lane.batches.len())
+            let batches = match lane.batches.len() {
+                1 => "1 batch".to_owned(),
+                more => format!("{more} batches"),
+            };
+            format!("{} ({tasks} in {batches})", lane.name)
         });
         format!("{}: {}", stage.name, lanes.collect::<Vec<_>>().join(", "))
     });

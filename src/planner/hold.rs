@@ -68,8 +68,10 @@ pub enum Hold {
         until: Timestamp,
     },
     /// The target stays on a ref.
-    #[error("pinned to {reference} by {by}: {reason}; lifts with `towpath pin --lift`")]
+    #[error("pinned to {reference} by {by}: {reason}; lifts with `towpath pin {} {} --lift`", target.service, target.environment)]
     Pinned {
+        /// What.
+        target: Target,
         /// On what.
         reference: Ref,
         /// By whom.
@@ -79,9 +81,12 @@ pub enum Hold {
     },
     /// One holder works here.
     #[error(
-        "locked by {by}: {reason}; lifts with `towpath lock --lift` (a rollback still goes through)"
+        "locked by {by}: {reason}; lifts with `towpath lock {} {} --lift` (a rollback still goes through)",
+        target.service, target.environment
     )]
     Locked {
+        /// What.
+        target: Target,
         /// By whom.
         by: PersonName,
         /// Why.
@@ -140,6 +145,14 @@ pub enum Hold {
     /// A rollout is under way.
     #[error("rollout {rollout} to {reference} is under way; lifts when it ends")]
     Rolling {
+        /// Which.
+        rollout: RolloutId,
+        /// To what.
+        reference: Ref,
+    },
+    /// A rollout is being ended before its way is done.
+    #[error("rollout {rollout} to {reference} is being ended; lifts when what is in hand is done")]
+    Ending {
         /// Which.
         rollout: RolloutId,
         /// To what.
@@ -288,7 +301,11 @@ impl Hold {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::NotSeen | Self::Rolling { .. } | Self::Checking { .. } | Self::Forge { .. }
+            Self::NotSeen
+                | Self::Rolling { .. }
+                | Self::Ending { .. }
+                | Self::Checking { .. }
+                | Self::Forge { .. }
         )
     }
 
@@ -325,6 +342,7 @@ impl Hold {
             | Self::Stopped { .. }
             | Self::Rebuilt { .. }
             | Self::Rolling { .. }
+            | Self::Ending { .. }
             | Self::Halted { .. }
             | Self::Unsound { .. }
             | Self::Unproven { .. }

@@ -88,12 +88,18 @@ pub(super) fn freezes(target: &Target, world: World<'_>) -> Vec<Hold> {
 
 pub(super) fn lock(target: &Target, world: World<'_>) -> Option<Hold> {
     let order = world.ledger.locks.get(target)?;
-    Some(Hold::Locked { by: order.word.by.clone(), reason: order.word.reason.clone() })
+    Some(Hold::Locked {
+        target: target.clone(),
+        by: order.word.by.clone(),
+        reason: order.word.reason.clone(),
+    })
 }
 
-pub(super) fn pin(target: &Target, world: World<'_>) -> Option<Hold> {
+/// Why it stays on another ref than the config asks for.
+pub(crate) fn pin(target: &Target, world: World<'_>) -> Option<Hold> {
     let (reference, order) = world.ledger.pins.get(target)?;
     Some(Hold::Pinned {
+        target: target.clone(),
         reference: reference.clone(),
         by: order.word.by.clone(),
         reason: order.word.reason.clone(),

@@ -52,6 +52,8 @@ pub enum What {
     Excluded {
         /// Whom.
         node: NodeName,
+        /// What becomes of the steps that undo what was set up there.
+        undo: Undo,
         /// By whose word.
         word: Word,
     },
@@ -151,4 +153,13 @@ pub enum Ending {
     Aborted,
     /// Another ref took its place.
     Superseded,
+}
+
+/// What becomes of `finally` on a node that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// It is tried, as on any node; when it fails, nothing waits for it.
+    Tried,
+    /// It is left out as well. Journals from before this was a choice mean this.
+    Skipped,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::model::{Epoch, MigrationVerdict, NodeName, StepKey, Timestamp};
 
-use super::event::{Cause, Ending, Event, Outcome, What};
+use super::event::{Cause, Ending, Event, Outcome, Undo, What};
 use super::plan::{Op, OpId, Plan, Task};
 use super::state::{OpState, States, TaskId, task_id, task_of};
 
@@ -114,7 +114,7 @@ impl Rollout {
             }
             What::Retried(_) => self.retry(),
             What::Resumed(_) => self.skip_failed(),
-            What::Excluded { node, .. } => self.exclude(node),
+            What::Excluded { node, undo, .. } => self.exclude(node, *undo),
             What::MigrationSettled { op, verdict, .. } => self.settle(*op, *verdict, event.at),
             What::Stopping { cause, epoch } => self.stop(cause, *epoch),
             What::Settled(ending) => self.ending = Some(*ending),
@@ -241,7 +241,8 @@ impl Rollout {
         if lost {
             self.states.lost.insert(id);
         }
-        if failed {
+        let missed = self.states.task(task).is_some_and(|it| !it.dispensable);
+        if failed && missed {
             self.states.stages[id.stage as usize][id.lane as usize].failed.insert(task);
         }
         if failed || self.states.next_op(task).is_none() {
@@ -298,8 +299,29 @@ impl Rollout {
         self.recount();
     }
 
-    fn exclude(&mut self, node: &NodeName) {
-        self.skip_tasks(node, |_, _| true);
+    /// Leaves a node out. What undoes is tried there, for the node may well be reachable; a second
+    /// word gives that up too.
+    fn exclude(&mut self, node: &NodeName, undo: Undo) {
+        let last = self.plan.stages.len().saturating_sub(1);
+        let closing = |id: TaskId| id.stage as usize == last;
+        let ids: Vec<TaskId> = self
+            .plan
+            .ops()
+            .filter(|(id, task, _)| id.op == 0 && task.node.as_ref() == Some(node) && closing(*id))
+            .map(|(id, _, _)| id)
+            .collect();
+        let again = ids.iter().any(|id| self.states.task(*id).is_some_and(|it| it.dispensable));
+        match undo {
+            Undo::Tried if !again => {
+                self.skip_tasks(node, |id, _| !closing(id));
+                for id in ids {
+                    if let Some(task) = self.states.task_mut(id) {
+                        task.dispensable = true;
+                    }
+                }
+            }
+            Undo::Tried | Undo::Skipped => self.skip_tasks(node, |_, _| true),
+        }
         self.recount();
     }
 

@@ -14,7 +14,7 @@ mod state;
 mod tests;
 
 pub use detail::{Stands, TaskDetail};
-pub use event::{Cause, Ending, Event, Outcome, What, Word};
+pub use event::{Cause, Ending, Event, Outcome, Undo, What, Word};
 pub use ledger::{
     Entry, Fact, Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Settled, Stopped,
     Unrecorded,

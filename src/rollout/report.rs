@@ -149,7 +149,7 @@ impl Rollout {
     pub fn left_out(&self) -> impl Iterator<Item = &NodeName> {
         let forward = self.plan.ops().filter(|(id, _, _)| id.op == 0);
         forward.filter_map(|(id, task, _)| {
-            let skipped = self.states.task(id).is_some_and(|it| it.skipped);
+            let skipped = self.states.task(id).is_some_and(|it| it.skipped || it.dispensable);
             task.node.as_ref().filter(|_| skipped)
         })
     }

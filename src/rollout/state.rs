@@ -81,6 +81,8 @@ pub(super) struct TaskState {
     pub(super) ops: Vec<OpState>,
     /// Left out by a person's word.
     pub(super) skipped: bool,
+    /// Its failure stops nothing: a person left its node out.
+    pub(super) dispensable: bool,
 }
 
 /// How a task stands as a whole.
@@ -123,8 +125,11 @@ pub(super) struct States {
 
 impl States {
     pub(super) fn new(plan: &Plan) -> Self {
-        let task =
-            |task: &Task| TaskState { ops: vec![OpState::FRESH; task.ops.len()], skipped: false };
+        let task = |task: &Task| TaskState {
+            ops: vec![OpState::FRESH; task.ops.len()],
+            skipped: false,
+            dispensable: false,
+        };
         let lane = |lane: &Lane| LaneState {
             batches: lane.batches.iter().map(|it| it.tasks.iter().map(task).collect()).collect(),
             cursor: 0,
@@ -263,6 +268,7 @@ impl States {
             match op {
                 OpState::Done { .. } => begun = true,
                 OpState::Running { .. } => return Standing::Open,
+                OpState::Failed { .. } if state.dispensable => return Standing::Out,
                 OpState::Failed { .. } | OpState::Lost { .. } => return Standing::Failed,
                 OpState::Idle { tried, .. } => {
                     return if begun || *tried { Standing::Open } else { Standing::Waiting };

@@ -108,6 +108,73 @@ fn a_gate_in_front_of_a_bake_is_asked_again_behind_it() {
 }
 
 #[test]
+fn a_gate_is_asked_again_also_where_the_first_batch_was_left_out() {
+    let bake = Op::Baked { span: Duration::from_mins(5) };
+    let gates = vec![(None, When::Always, gate()), (None, When::Always, bake)];
+    let install = |name| (node(name), When::Always, step(StepKind::Run));
+    let mut rollout = rollout(
+        vec![
+            stage(StageKind::Forward, gates),
+            stage(StageKind::Forward, vec![install("a"), install("b")]),
+        ],
+        stage(StageKind::Closing, Vec::new()),
+    );
+    tell(&mut rollout, 0, left_out("a"));
+    done(&mut rollout, 0, at(0, 0));
+    start(&mut rollout, 1, at(0, 1));
+    let outcome = Outcome::Done { evidence: String::new() };
+    tell(&mut rollout, 301, What::Finished { op: at(0, 1), outcome });
+    assert_eq!(wanted(&rollout, 301), [at(0, 0)]);
+    done(&mut rollout, 302, at(0, 0));
+    assert_eq!(wanted(&rollout, 302), [at(1, 1)]);
+}
+
+fn left_out(name: &str) -> What {
+    let word = Word { by: PersonName::parse("alice").unwrap(), reason: "gone".to_owned() };
+    What::Excluded { node: NodeName::parse(name).unwrap(), undo: Undo::Tried, word }
+}
+
+/// Node a was prepared and is left out; b is done, and restored.
+fn one_left_out() -> Rollout {
+    let prepare = |name| (node(name), When::Always, step(StepKind::Run));
+    let restore = |name, batch| (node(name), When::Opened(at(0, batch)), step(StepKind::Finally));
+    let mut rollout = rollout(
+        vec![stage(StageKind::Forward, vec![prepare("a"), prepare("b"), prepare("a")])],
+        stage(StageKind::Closing, vec![restore("a", 0), restore("b", 1)]),
+    );
+    done(&mut rollout, 0, at(0, 0));
+    tell(&mut rollout, 0, left_out("a"));
+    done(&mut rollout, 1, at(0, 1));
+    rollout
+}
+
+#[test]
+fn what_was_set_up_on_a_node_left_out_is_undone() {
+    let mut rollout = one_left_out();
+    assert_eq!(wanted(&rollout, 2), [at(1, 0)], "its third step is left out, its last is not");
+    done(&mut rollout, 2, at(1, 0));
+    done(&mut rollout, 3, at(1, 1));
+    assert_eq!(rollout.ready_to_settle(), Some(Ending::Partial));
+}
+
+#[test]
+fn nothing_waits_for_what_cannot_be_undone_on_a_node_left_out() {
+    let mut rollout = one_left_out();
+    start(&mut rollout, 2, at(1, 0));
+    let outcome = Outcome::Failed { why: "no chef".to_owned() };
+    tell(&mut rollout, 3, What::Finished { op: at(1, 0), outcome });
+    assert_eq!(rollout.phase(), Phase::Running);
+    done(&mut rollout, 4, at(1, 1));
+    assert_eq!(rollout.ready_to_settle(), Some(Ending::Partial));
+    // Where it takes too long, a second word gives it up.
+    let mut rollout = one_left_out();
+    start(&mut rollout, 2, at(1, 0));
+    tell(&mut rollout, 3, left_out("a"));
+    done(&mut rollout, 4, at(1, 1));
+    assert_eq!(rollout.ready_to_settle(), Some(Ending::Partial));
+}
+
+#[test]
 fn a_node_left_out_early_does_not_hide_what_others_have_to_undo() {
     let prepare = |name| (node(name), When::Always, step(StepKind::Run));
     let restore = |name, batch| (node(name), When::Opened(at(0, batch)), step(StepKind::Finally));
@@ -117,7 +184,7 @@ fn a_node_left_out_early_does_not_hide_what_others_have_to_undo() {
     );
     let word = Word { by: PersonName::parse("alice").unwrap(), reason: "gone".to_owned() };
     let node = NodeName::parse("a").unwrap();
-    tell(&mut rollout, 0, What::Excluded { node, word });
+    tell(&mut rollout, 0, What::Excluded { node, undo: Undo::Skipped, word });
     done(&mut rollout, 1, at(0, 1));
     assert_eq!(wanted(&rollout, 1), [at(1, 1)]);
     done(&mut rollout, 2, at(1, 1));

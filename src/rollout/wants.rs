@@ -106,7 +106,10 @@ impl Rollout {
         let mut untouched = true;
         for (lane_at, (lane, state)) in stage.lanes.iter().zip(&self.states.stages[at]).enumerate()
         {
-            untouched &= state.cursor == 0 && self.open_in(at, lane_at) == 0;
+            // A batch that a person left out is passed over, and nothing was begun with it.
+            let passed = state.batches.iter().take(state.cursor + 1).flatten();
+            untouched &= self.open_in(at, lane_at) == 0
+                && !passed.flat_map(|task| &task.ops).any(OpState::was_tried);
             let Some(before) = state.cursor.checked_sub(1) else { continue };
             let fresh = lane.batches.get(state.cursor).is_some_and(|batch| {
                 batch.tasks.iter().enumerate().all(|(task, it)| {

@@ -157,3 +157,44 @@ fn artifacts_must_exist_everywhere_first() {
     }
     world.until_runs("production", NEW);
 }
+
+#[test]
+fn words_that_mean_nothing_are_refused_and_hints_can_be_followed() {
+    let (world, _controller) = ruled("approvals: 1", "");
+    let refused = |args: &[&str], part: &str| {
+        let said = world.towpath(args);
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.stderr.contains(part), "{said:?}");
+    };
+    refused(&["promote", "shop", "canary", "--ref", "9.9.9"], "9.9.9 is not on its way");
+    refused(&["promote", "shop", "staging", "--ref", NEW], "nothing is promoted to");
+    refused(&["approve", "shop", "staging", "--ref", OLD], "asks for approvals");
+    world.order(&["pin", "shop", "staging", OLD, "--reason", "wait"]);
+    world.want("staging", NEW);
+    let said = world.until_explained("staging", "pinned to");
+    assert!(said.contains("towpath pin shop staging --lift"), "{said}");
+    let plan = world.towpath(&["plan", "shop", "staging"]);
+    assert!(plan.stdout.contains("pinned to") && !plan.stdout.contains("in sync"), "{plan:?}");
+    let compared = world.towpath(&["plan", "--compare", "main~1..main"]);
+    assert!(compared.stdout.contains(NEW), "{compared:?}");
+    let usage = world.towpath(&["plan", "--jsn", "--json"]);
+    assert_eq!(usage.status, 64);
+    let json: serde_json::Value = serde_json::from_str(usage.stderr.trim()).unwrap();
+    assert!(json["error"].as_str().unwrap().contains("--jsn"), "{json}");
+}
+
+#[test]
+fn an_edit_that_is_not_safe_is_explained() {
+    let (world, _controller) = ruled("bake: 1s", "");
+    // The two refs share one scalar: moving one would move the other.
+    let text = world.show("main", "services/shop.yaml");
+    let shared = text
+        .replace(&format!("ref: {OLD}   # canary"), &format!("ref: &shared {OLD}"))
+        .replace(&format!("ref: {OLD}   # production"), "ref: *shared");
+    world.replace("services/shop.yaml", &shared);
+    world.want("staging", NEW);
+    let said = world.until_explained("canary", "cannot be edited safely");
+    assert!(said.contains("lifts"), "{said}");
+    let text = world.show("main", "services/shop.yaml");
+    assert!(text.contains(&format!("&shared {OLD}")), "{text}");
+}

@@ -7,7 +7,7 @@ use towpath::model::{Branch, PersonName, RepoPath, Revision, Target, Timestamp};
 use towpath::observe::{Actor, Authorship, Checks, MergeRequest, Merging, State, Verdict};
 use towpath::planner::Promotion;
 
-use super::repo::{Repo, file_of, with_ref};
+use super::repo::{Repo, with_ref};
 
 #[derive(Debug, Default)]
 pub(crate) struct Forge {
@@ -37,6 +37,7 @@ impl Forge {
     pub(crate) fn propose(
         &mut self,
         promotion: &Promotion,
+        path: &RepoPath,
         repo: &mut Repo,
         now: Timestamp,
     ) -> Result<(), String> {
@@ -44,14 +45,13 @@ impl Forge {
         if repo.head != *base {
             return Err("the base branch has moved".to_owned());
         }
-        let path = file_of(&target.service);
         let mut files = (*repo.files(*base)).clone();
-        let old = files.get(&path).ok_or("no such file")?;
+        let old = files.get(path.as_str()).ok_or("no such file")?;
         let new = with_ref(old, &target.environment, to).ok_or("it cannot be edited")?;
         if *old == new {
             return Err("it says so already".to_owned());
         }
-        files.insert(path.clone(), new);
+        files.insert(path.to_string(), new);
         let head = repo.write(Some(*base), files);
         let newest = self.requests.iter_mut().rev().find(|it| it.target == *target);
         if let Some(open) = newest.filter(|it| it.state == State::Open) {
@@ -69,7 +69,7 @@ impl Forge {
             number: self.requests.len() as u64 + 1,
             target: target.clone(),
             branch: Branch::proposing(target),
-            path: RepoPath::parse(&path).map_err(|it| it.to_string())?,
+            path: path.clone(),
             head,
             base: *base,
             from: from.clone(),

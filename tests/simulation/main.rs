@@ -9,6 +9,8 @@ mod world;
 #[cfg(test)]
 mod forge;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod mutants;
 #[cfg(test)]
 mod nodes;
@@ -31,7 +33,10 @@ use world::{Totals, World};
 const WORLDS: u64 = 1000;
 
 /// What must have happened, lest the worlds were too kind to prove anything.
-const UNKIND: [&str; 22] = [
+const UNKIND: [&str; 25] = [
+    "environments changed",
+    "freezes changed",
+    "windows changed",
     "crashes",
     "store losses",
     "answers lost",

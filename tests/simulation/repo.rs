@@ -131,9 +131,20 @@ pub(crate) fn ref_in(repo: &Repo, at: Revision, target: &Target) -> Option<Ref> 
 /// How one environment of a world is built.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) nodes: Vec<String>,
 }
+
+/// Most nodes that a role has in these worlds.
+const WEBS_MAX: u64 = 5;
+
+/// Hours that open or close while people act, and that are open again before all must be at rest.
+const WINDOWS: [&str; 4] = [
+    "daily 10:04-23:00 UTC",
+    "daily 12:00-10:07 UTC",
+    "Sat,Sun 10:09-22:00 UTC",
+    "Fri-Sat 11:30-10:12 UTC",
+];
 
 const SERVICES: [&str; 3] = ["shop", "mail", "wiki"];
 const ENVIRONMENTS: [&str; 3] = ["staging", "canary", "production"];
@@ -163,26 +174,78 @@ fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
     let count = seed.span(2, 4);
     let webs: Vec<String> = (1..=count).map(|at| format!("web-{at}")).collect();
     let deploy = if seed.chance(60) { "deploy-1" } else { "data-1" };
-    let keep = seed.below(count);
-    let batch = seed.pick(&["1", "2", "50%", "100%"]).unwrap_or("1");
-    let failures = seed.pick(&[0, 0, 1, 2]).unwrap_or(0);
     let mut text = format!("environment: {name}\nconnect: local\ndeploy_node: {deploy}\nroles:\n");
     text += "  data: { nodes: [data-1], stateful: true }\n";
-    let list = webs.join(", ");
-    writeln!(
-        text,
-        "  web: {{ nodes: [{list}], batch: {batch}, min_healthy: {keep}, max_failures: {failures} }}"
-    )
-    .unwrap();
+    writeln!(text, "{}", webs_line(&webs, seed)).unwrap();
     text += "version: { run: [version, '{service}'] }\n";
     text += "gates:\n  quiet: { run: [quiet], patience: 4m, max_age: 30s }\n";
     text += "  calm: { run: [calm], patience: 4m, max_age: 20s }\n";
-    let mut nodes = webs;
+    // Those that are not listed yet may be some day.
+    let mut nodes: Vec<String> = (1..=WEBS_MAX).map(|at| format!("web-{at}")).collect();
     nodes.push("data-1".to_owned());
     if deploy == "deploy-1" {
         nodes.push(deploy.to_owned());
     }
-    (text, Site { name, nodes })
+    (text, Site { name: name.to_owned(), nodes })
+}
+
+/// The role that people change, on one line.
+fn webs_line(webs: &[String], seed: &mut Seed) -> String {
+    let keep = seed.below(webs.len() as u64);
+    let batch = seed.pick(&["1", "2", "50%", "100%"]).unwrap_or("1");
+    let failures = seed.pick(&[0, 0, 1, 2]).unwrap_or(0);
+    let list = webs.join(", ");
+    format!(
+        "  web: {{ nodes: [{list}], batch: {batch}, min_healthy: {keep}, max_failures: {failures} }}"
+    )
+}
+
+/// An environment with a node more or less, or other rules for its nodes.
+pub(crate) fn with_other_webs(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>> {
+    let text = String::from_utf8(bytes.to_vec()).ok()?;
+    let old = text.lines().find(|it| it.starts_with("  web:"))?;
+    let (_, list) = old.split_once("nodes: [")?;
+    let (list, _) = list.split_once(']')?;
+    let mut webs: Vec<String> = list.split(", ").map(ToOwned::to_owned).collect();
+    if seed.chance(70) {
+        let web = format!("web-{}", seed.span(1, WEBS_MAX));
+        match webs.iter().position(|it| *it == web) {
+            Some(at) if webs.len() > 1 => drop(webs.remove(at)),
+            Some(_) => {}
+            None => webs.push(web),
+        }
+    }
+    Some(text.replace(old, &webs_line(&webs, seed)).into_bytes())
+}
+
+/// The root with other freezes, each of which is soon over. Worlds begin at 10:00 UTC.
+pub(crate) fn with_other_freezes(bytes: &[u8], minute: u64, seed: &mut Seed) -> Option<Vec<u8>> {
+    let text = String::from_utf8(bytes.to_vec()).ok()?;
+    let mut text = text.split_once("freezes:").map_or(text.as_str(), |it| it.0).to_owned();
+    let count = seed.below(3);
+    if count > 0 {
+        text += "freezes:\n";
+    }
+    for _ in 0..count {
+        let from = (minute + seed.below(6)).saturating_sub(2).min(50);
+        let until = from + seed.span(1, 8);
+        let place = seed.pick(&["environments: [staging], ", ""]).unwrap_or("");
+        writeln!(
+            text,
+            "  - {{ name: stock, {place}from: '2026-11-21 10:{from:02}', until: '2026-11-21 10:{until:02}', timezone: UTC, reason: taking }}"
+        )
+        .unwrap();
+    }
+    Some(text.into_bytes())
+}
+
+/// The service with other hours, if it has any.
+pub(crate) fn with_other_window(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>> {
+    let text = String::from_utf8(bytes.to_vec()).ok()?;
+    let (_, old) = text.split_once("window: '")?;
+    let (old, _) = old.split_once('\'')?;
+    let new = seed.pick(&WINDOWS)?;
+    Some(text.replace(old, new).into_bytes())
 }
 
 fn recipe(seed: &mut Seed) -> String {
@@ -243,9 +306,11 @@ fn service(name: &str, places: &[&str], seed: &mut Seed) -> String {
             let bake = seed.pick(&["", ", bake: 1m", ", bake: 4m"]).unwrap_or("");
             let gates = if seed.chance(50) { ", gates: [calm]" } else { "" };
             let people = if seed.chance(20) { ", approvals: 1" } else { "" };
+            let hours = seed.pick(&WINDOWS).filter(|_| seed.chance(25));
+            let hours = hours.map_or_else(String::new, |it| format!(", window: '{it}'"));
             writeln!(
                 text,
-                "    promote: {{ after: [{after}], auto: {auto}{bake}{gates}{people} }}"
+                "    promote: {{ after: [{after}], auto: {auto}{bake}{gates}{people}{hours} }}"
             )
             .unwrap();
         }

@@ -70,10 +70,13 @@ pub(crate) enum Truth {
     NeverBuilt,
 }
 
+/// The number of worlds in which every ref is good.
+pub(crate) const CALM: u64 = u64::MAX;
+
 /// The hidden truth about a ref of a world.
 pub(crate) fn truth(world: u64, reference: &Ref) -> Truth {
     let text = reference.as_str();
-    if text == "1.0.0" {
+    if text == "1.0.0" || world == CALM {
         return Truth::Good;
     }
     let id = commit_id(&[&world.to_be_bytes(), text.as_bytes()]);

@@ -14,8 +14,8 @@ use towpath::rollout::{
 
 use super::forge::Forge;
 use super::nodes::{Node, Place, Says, Step, deed, ended};
-use super::repo::{Repo, file_of, first_config, with_listed, with_ref};
-use super::seeds::{Seed, Truth, truth};
+use super::repo::{Files, Repo, Site, file_of, first_config, ref_in, with_listed, with_ref};
+use super::seeds::{CALM, Seed, Truth, truth};
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
@@ -149,6 +149,14 @@ pub(crate) struct World {
     pub(crate) tickets: u64,
     pub(crate) refs: u64,
     quiet_until: Option<Timestamp>,
+    /// Who asks for things.
+    people: &'static [&'static str],
+    /// Whether steps take no time to speak of, so that whole rollouts pass while one answer is on its way.
+    quick: bool,
+    /// How far the controller's clock is behind.
+    slow_by: u64,
+    /// How often the operator looks.
+    pace: u64,
     pub(crate) totals: Totals,
     pub(crate) failure: Option<String>,
     story: bool,
@@ -158,9 +166,73 @@ impl World {
     pub(crate) fn new(number: u64, story: bool) -> Self {
         let mut seed = Seed::new(number);
         let (files, sites) = first_config(&mut seed);
+        let mut world = Self::of(number, seed, files, &sites, story);
+        let dead: Vec<Place> = world.nodes.keys().cloned().collect();
+        world.scar = match world.seed.below(10) {
+            0 | 1 => world.seed.pick(&dead).map_or(Scar::None, Scar::DeadNode),
+            2 | 3 => Scar::BrokenFile(ServiceName::parse("shop").unwrap()),
+            _ => Scar::None,
+        };
+        world.at(0, Event::Start);
+        world.at(20 * SECOND, Event::Person);
+        world.at(30 * SECOND, Event::Nature);
+        world
+    }
+
+    /// A world of this config in which nothing breaks, and people only help.
+    pub(crate) fn calm(files: Files, sites: &[Site]) -> Self {
+        let mut world = Self::of(CALM, Seed::new(0), files, sites, false);
+        world.chaos = false;
+        world.people = &["release-manager", "head-of-payments"];
+        world.pace = 10 * MINUTE;
+        world.at(0, Event::Start);
+        world.at(SECOND, Event::Operator);
+        world
+    }
+
+    /// Lets time pass in a calm world until something is so, or for so long; whether it is so.
+    pub(crate) fn until(&mut self, minutes: u64, is_so: impl Fn(&Self) -> bool) -> bool {
+        let ends = self.now.0 + minutes * MINUTE;
+        let mut look = self.now.0;
+        while self.failure.is_none() {
+            let Some(((at, order), event)) = self.queue.pop_first() else { return false };
+            if at.0 > ends {
+                self.queue.insert((at, order), event);
+                return false;
+            }
+            self.now = self.now.max(at);
+            self.happen(event);
+            if self.now.0 >= look {
+                look = self.now.0 + MINUTE;
+                if is_so(self) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The clock of everybody is set on: what was due meanwhile is late.
+    pub(crate) fn jump(&mut self, minutes: u64) {
+        self.now = Timestamp(self.now.0 + minutes * MINUTE);
+    }
+
+    /// The controller's clock is set back by so much from here on, or put right again.
+    pub(crate) fn set_back(&mut self, minutes: u64) {
+        self.slow_by = minutes * MINUTE;
+    }
+
+    /// Lets time pass in a calm world in which nothing should be written.
+    pub(crate) fn watch(&mut self, minutes: u64) {
+        self.quiet_until = Some(Timestamp(u64::MAX));
+        self.until(minutes, |_| false);
+        self.quiet_until = None;
+    }
+
+    fn of(number: u64, mut seed: Seed, files: Files, sites: &[Site], story: bool) -> Self {
         let mut nodes = BTreeMap::new();
-        for site in &sites {
-            let environment = EnvironmentName::parse(site.name).unwrap();
+        for site in sites {
+            let environment = EnvironmentName::parse(&site.name).unwrap();
             for node in &site.nodes {
                 nodes.insert((environment.clone(), NodeName::parse(node).unwrap()), Node::new());
             }
@@ -179,8 +251,10 @@ impl World {
                 }
             }
         }
-        let mut world = Self {
+        let quick = seed.chance(20);
+        Self {
             number,
+            quick,
             seed,
             now: BEGINNING,
             queue: BTreeMap::new(),
@@ -211,20 +285,18 @@ impl World {
             tickets: 0,
             refs: 0,
             quiet_until: None,
+            people: &["alice", "bob"],
+            pace: 25 * SECOND,
+            slow_by: 0,
             totals: Totals::default(),
             failure: None,
             story,
-        };
-        let dead: Vec<Place> = world.nodes.keys().cloned().collect();
-        world.scar = match world.seed.below(10) {
-            0 | 1 => world.seed.pick(&dead).map_or(Scar::None, Scar::DeadNode),
-            2 | 3 => Scar::BrokenFile(ServiceName::parse("shop").unwrap()),
-            _ => Scar::None,
-        };
-        world.at(0, Event::Start);
-        world.at(20 * SECOND, Event::Person);
-        world.at(30 * SECOND, Event::Nature);
-        world
+        }
+    }
+
+    /// Minutes since it began.
+    pub(crate) fn minute(&self) -> u64 {
+        (self.now.0 - BEGINNING.0) / MINUTE
     }
 
     /// Runs it to its rest. What broke a promise is in `failure`.
@@ -277,11 +349,11 @@ impl World {
             Event::Operator => {
                 if self.quiet_until.is_none() {
                     self.operator_acts();
-                    if self.is_at_rest() {
+                    if self.number != CALM && self.is_at_rest() {
                         self.quiet_until = Some(Timestamp(self.now.0 + WATCH));
                     }
                 }
-                self.at(25 * SECOND, Event::Operator);
+                self.at(self.pace, Event::Operator);
             }
         }
     }
@@ -389,7 +461,8 @@ impl World {
             self.store.fails = if self.seed.chance(50) { Fails::Before } else { Fails::After };
         }
         let before = self.store.entries.len();
-        let result = core.handle(wake, self.now, &mut self.store);
+        let clock = Timestamp(self.now.0 - self.slow_by);
+        let result = core.handle(wake, clock, &mut self.store);
         let fresh: Vec<Entry> = self.store.entries[before..].to_vec();
         for entry in &fresh {
             self.take_entry(entry);
@@ -417,7 +490,7 @@ impl World {
                     return self.crash();
                 }
                 if let Some(at) = alarm.filter(|at| self.ticks.insert(*at)) {
-                    let pause = at.0.saturating_sub(self.now.0);
+                    let pause = at.0.saturating_sub(clock.0);
                     self.ticks.insert(Timestamp(self.now.0 + pause));
                     let wake = Box::new(Wake::Tick);
                     self.at(pause, Event::Wake { to: self.incarnation, wake });
@@ -500,7 +573,8 @@ impl World {
         if matches!(effect, Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. }) {
             return;
         }
-        let lag = if self.chaos { self.seed.span(5, 1500) } else { self.seed.span(5, 100) };
+        let longest = if self.chaos && !self.quick { 1500 } else { 100 };
+        let lag = self.seed.span(5, longest);
         let from = self.incarnation;
         let arrive = |effect: Effect, from| Event::Arrive { effect: Box::new(effect), from };
         let fate = if self.chaos { self.seed.below(100) } else { 99 };
@@ -531,7 +605,9 @@ impl World {
 
     fn answer(&mut self, to: u32, wake: Wake) {
         if to != NOBODY {
-            let slow = self.chaos && self.seed.chance(4);
+            // A look that asks many nodes takes as long as the slowest of them.
+            let percent = if matches!(wake, Wake::Surveyed { .. }) { 15 } else { 4 };
+            let slow = self.chaos && self.seed.chance(percent);
             let lag = if slow { self.seed.span(5, 120) * SECOND } else { self.seed.span(1, 400) };
             // The edge answers once; what it hears from nodes may come twice.
             if self.chaos && matches!(wake, Wake::Performed { .. }) && self.seed.chance(5) {
@@ -541,6 +617,25 @@ impl World {
             }
             self.at(lag, Event::Wake { to, wake: Box::new(wake) });
         }
+    }
+
+    /// Whether the controller sees a target in sync, and all its nodes really are.
+    pub(crate) fn is_in_sync(&self, target: &Target) -> bool {
+        let Some(core) = &self.core else { return false };
+        let Some(snapshot) = core.snapshot() else { return false };
+        let world = towpath::planner::World {
+            snapshot,
+            ledger: core.ledger(),
+            seen: core.seen(),
+            now: self.now,
+        };
+        let decision = towpath::planner::decide(target, world);
+        matches!(decision.deploy, towpath::planner::Deploy::InSync(_))
+    }
+
+    /// What the config says that a target should run.
+    pub(crate) fn wants(&self, target: &Target) -> Option<Ref> {
+        ref_in(&self.repo, self.repo.head, target)
     }
 
     /// Refs have moved: the controller may hear of it.
@@ -553,7 +648,7 @@ impl World {
 
     pub(crate) fn ask(&mut self, command: towpath::model::Command) {
         self.tickets += 1;
-        let by = self.seed.pick(&["alice", "bob"]).unwrap_or("alice");
+        let by = self.seed.pick(self.people).unwrap_or("alice");
         let by = towpath::model::PersonName::parse(by).unwrap();
         let ask = towpath::model::Ask { by, reason: "because".to_owned(), command };
         let ticket = towpath::controller::Ticket(self.tickets);
@@ -617,8 +712,8 @@ impl World {
                 let list = self.forge.list();
                 self.answer(from, Wake::MergeRequests(Ok(list)));
             }
-            Effect::Propose { promotion, file: _, at } => {
-                let result = self.forge.propose(&promotion, &mut self.repo, at);
+            Effect::Propose { promotion, file, at } => {
+                let result = self.forge.propose(&promotion, &file, &mut self.repo, at);
                 self.tell(|| {
                     format!("proposed {} at {}: {result:?}", promotion.to, promotion.target)
                 });
@@ -768,8 +863,11 @@ impl World {
         self.check_begin(&place, perform, run);
         self.began.push((place.clone(), perform.key.clone(), self.now));
         let slow = self.chaos && self.seed.chance(6);
-        let takes =
-            if slow { self.seed.span(20, 100) * SECOND } else { self.seed.span(200, 15_000) };
+        let takes = match (slow, self.quick) {
+            (true, _) => self.seed.span(20, 100) * SECOND,
+            (false, true) => self.seed.span(20, 400),
+            (false, false) => self.seed.span(200, 15_000),
+        };
         self.at(takes, Event::StepEnds { place, key: perform.key.clone(), run });
     }
 
@@ -816,7 +914,7 @@ impl World {
             let report = Report::Done { evidence: "it passed".to_owned(), at };
             return self.answer(from, performed(perform, report));
         }
-        let takes = self.seed.span(500, 20_000);
+        let takes = self.seed.span(500, if self.quick { 600 } else { 20_000 });
         let well = truth(self.number, &perform.to) != Truth::SmokeFails
             && !(self.chaos && self.seed.chance(5));
         let fresh = Smoke {

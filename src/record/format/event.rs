@@ -48,15 +48,39 @@ impl From<Event> for rollout::Event {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum What {
-    Started { op: Text<OpId>, attempt: u32, epoch: u64 },
-    Finished { op: Text<OpId>, outcome: Outcome },
-    Waiting { op: Text<OpId>, why: String },
-    TakenOver { epoch: u64 },
+    Started {
+        op: Text<OpId>,
+        attempt: u32,
+        epoch: u64,
+    },
+    Finished {
+        op: Text<OpId>,
+        outcome: Outcome,
+    },
+    Waiting {
+        op: Text<OpId>,
+        why: String,
+    },
+    TakenOver {
+        epoch: u64,
+    },
     Retried(Word),
     Resumed(Word),
-    Excluded { node: Text<NodeName>, word: Word },
-    MigrationSettled { op: Text<OpId>, verdict: Verdict, word: Word },
-    Stopping { cause: Cause, epoch: u64 },
+    Excluded {
+        node: Text<NodeName>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        undo: bool,
+        word: Word,
+    },
+    MigrationSettled {
+        op: Text<OpId>,
+        verdict: Verdict,
+        word: Word,
+    },
+    Stopping {
+        cause: Cause,
+        epoch: u64,
+    },
     Settled(Ending),
 }
 
@@ -74,8 +98,12 @@ impl From<&rollout::What> for What {
             From::TakenOver { epoch: Epoch(epoch) } => Self::TakenOver { epoch: *epoch },
             From::Retried(word) => Self::Retried(word.into()),
             From::Resumed(word) => Self::Resumed(word.into()),
-            From::Excluded { node, word } => {
-                Self::Excluded { node: Text(node.clone()), word: word.into() }
+            From::Excluded { node, undo, word } => {
+                let undo = match undo {
+                    rollout::Undo::Tried => true,
+                    rollout::Undo::Skipped => false,
+                };
+                Self::Excluded { node: Text(node.clone()), undo, word: word.into() }
             }
             From::MigrationSettled { op, verdict, word } => Self::MigrationSettled {
                 op: Text(*op),
@@ -103,7 +131,10 @@ impl From<What> for rollout::What {
             What::TakenOver { epoch } => Self::TakenOver { epoch: Epoch(epoch) },
             What::Retried(word) => Self::Retried(word.into()),
             What::Resumed(word) => Self::Resumed(word.into()),
-            What::Excluded { node: Text(node), word } => Self::Excluded { node, word: word.into() },
+            What::Excluded { node: Text(node), undo, word } => {
+                let undo = if undo { rollout::Undo::Tried } else { rollout::Undo::Skipped };
+                Self::Excluded { node, undo, word: word.into() }
+            }
             What::MigrationSettled { op: Text(op), verdict, word } => {
                 Self::MigrationSettled { op, verdict: verdict.into(), word: word.into() }
             }

@@ -13,7 +13,7 @@ pub(super) fn said(event: &rollout::Event) -> Option<Said> {
     let (what, word) = match &event.what {
         What::Retried(word) => ("retried".to_owned(), word),
         What::Resumed(word) => ("resumed".to_owned(), word),
-        What::Excluded { node, word } => (format!("excluded {node}"), word),
+        What::Excluded { node, undo: _, word } => (format!("excluded {node}"), word),
         What::MigrationSettled { op, verdict: _, word } => {
             (format!("settled migration {}", op.slug()), word)
         }

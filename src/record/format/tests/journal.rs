@@ -2,10 +2,10 @@
 
 use expect_test::expect_file;
 
-use super::samples::{entries, id};
+use super::samples::{at, entries, id, node, target, word};
 use crate::model::Timestamp;
 use crate::record::format::{decode, encode};
-use crate::rollout::Fact;
+use crate::rollout::{Entry, Event, Fact, Undo, What};
 
 /// Written once, by the first version; only lines of new kinds may be added.
 const GOLDEN: &str = include_str!("../../../../tests/golden/journal-v1.jsonl");
@@ -64,4 +64,15 @@ fn the_first_version_is_still_read() {
         read.push(decode(at, value["kind"].as_str().unwrap(), &body).unwrap());
     }
     assert_eq!(read, entries());
+}
+
+#[test]
+fn a_node_left_out_says_whether_what_undoes_is_tried() {
+    for undo in [Undo::Tried, Undo::Skipped] {
+        let what = What::Excluded { node: node("web-02"), undo, word: word() };
+        let event = Event { at: at(3), what };
+        let entry = Entry { at: at(3), fact: Fact::Rollout { target: target(), id: id(), event } };
+        let (_, kind, body) = encode(&entry);
+        assert_eq!(decode(entry.at, kind, &body).unwrap(), entry);
+    }
 }

@@ -9,7 +9,7 @@ use crate::record::format::{
 };
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Floor, Ledger, Op, Outcome, Past, Plan, Purpose, Rollout,
-    StepKind, What,
+    StepKind, Undo, What,
 };
 
 /// Runs a plan to its end the easy way: all that is wanted is done.
@@ -71,7 +71,7 @@ fn the_record_of_a_rollout_tells_it_all() {
 fn a_persons_word_is_in_the_record_of_the_rollout() {
     let mut rollout = Rollout::new(plan());
     let stop = Cause::Aborted { word: word(), now: false };
-    let excluded = What::Excluded { node: node("web-02"), word: word() };
+    let excluded = What::Excluded { node: node("web-02"), undo: Undo::Tried, word: word() };
     for what in [excluded, What::Stopping { cause: stop, epoch: Epoch(u64::MAX) }] {
         rollout.apply(&Event { at: at(5), what }).unwrap();
     }

@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::rollout::{
     Batch, Cause, Ending, Entry, Event, Fact, Floor, Lane, Op, OpId, Outcome, Past, Plan, Purpose,
-    Stage, StageKind, StepKind, Task, What, When, Word,
+    Stage, StageKind, StepKind, Task, Undo, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -187,7 +187,7 @@ pub(super) fn whats() -> Vec<What> {
         What::TakenOver { epoch: Epoch(9) },
         What::Retried(word()),
         What::Resumed(word()),
-        What::Excluded { node: node("web-02"), word: word() },
+        What::Excluded { node: node("web-02"), undo: Undo::Skipped, word: word() },
     ];
     all.extend(outcomes.map(|outcome| What::Finished { op: op(0, 1), outcome }));
     all.extend(verdicts.map(|verdict| What::MigrationSettled {
