@@ -9,3 +9,4 @@ pub mod forge;
 pub mod http;
 pub mod local;
 pub mod local_forge;
+pub mod ssh;
