@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::built_in::{BuiltIn, Failure};
 use super::client_config::{ClientConfig, Eligible, Simple};
+use super::openssh::OpenSsh;
 use super::transport::{Host, LoginError, Session, Transport};
 use crate::drivers::fleet::Answering;
 use crate::model;
@@ -25,7 +26,7 @@ const REMEMBERED_MAX: usize = 10_000;
 
 /// Both clients.
 pub(super) struct Choose {
-    open_ssh: Box<dyn Transport>,
+    open_ssh: OpenSsh,
     built_in: BuiltIn,
     config: ClientConfig,
     seen: Mutex<Seen>,
@@ -38,16 +39,13 @@ struct Seen {
 }
 
 impl Choose {
-    /// `open_ssh` runs the system's `ssh`; `agent` is what `SSH_AUTH_SOCK` says.
-    pub(super) fn new(
-        open_ssh: Box<dyn Transport>,
-        program: impl Into<PathBuf>,
-        agent: Option<PathBuf>,
-    ) -> Self {
+    /// Both, with the environment's agent.
+    pub(super) fn new(open_ssh: OpenSsh) -> Self {
+        let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
         Self {
+            built_in: BuiltIn::new(agent.map(PathBuf::from)),
+            config: ClientConfig::new(&open_ssh.program),
             open_ssh,
-            built_in: BuiltIn::new(agent),
-            config: ClientConfig::new(program),
             seen: Mutex::default(),
         }
     }
@@ -128,5 +126,10 @@ impl Transport for Choose {
                 model::Transport::OpenSsh => self.open_ssh.open(host, command).await,
             }
         })
+    }
+
+    fn explain(&self, complaints: &[u8]) -> LoginError {
+        // What is told after the login is sshd's or the command's, whoever logged in.
+        self.open_ssh.explain(complaints)
     }
 }

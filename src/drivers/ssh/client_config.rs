@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::openssh::VARIABLES;
 use super::transport::Host;
 use crate::drivers::fleet::Answering;
 
@@ -239,6 +240,8 @@ impl ClientConfig {
             command.arg("-p").arg(port.to_string());
         }
         command.args(["-G", "--"]).arg(name);
+        command.env_clear();
+        command.envs(VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::piped()).kill_on_drop(true);
         let run = async {

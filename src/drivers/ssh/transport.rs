@@ -11,10 +11,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::drivers::fleet::Answering;
+use crate::drivers::local::one_line;
 use crate::model::{self, format_duration};
 
 /// Most that is kept of what a client or an sshd complains about.
 const COMPLAINTS_MAX: usize = 8 * 1024;
+
+/// Most of a complaint that an error quotes.
+const EXPLAINED_MAX: usize = 300;
 
 /// Opens logins.
 pub(super) trait Transport: Send + Sync {
@@ -26,6 +30,11 @@ pub(super) trait Transport: Send + Sync {
         host: &'a Host,
         command: &'a str,
     ) -> Answering<'a, Result<Session, LoginError>>;
+
+    /// Why a session ended before it began, from what was complained of.
+    fn explain(&self, complaints: &[u8]) -> LoginError {
+        LoginError::Closed { why: one_line(complaints, EXPLAINED_MAX) }
+    }
 }
 
 /// Whom to log in to.

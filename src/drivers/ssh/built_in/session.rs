@@ -52,7 +52,11 @@ impl AsyncRead for Output {
                     self.complaints.add(ended.as_bytes());
                 }
                 // What it complains of may follow the end of what it prints.
-                Some(ChannelMsg::Close) | None => self.ended = true,
+                Some(ChannelMsg::Close) => self.ended = true,
+                None => {
+                    self.complaints.add(b"Connection closed\n");
+                    self.ended = true;
+                }
                 Some(_) => {}
             }
         }
