@@ -150,11 +150,12 @@ impl BuiltIn {
             let channel = match lease.login.handle.channel_open_session().await {
                 Ok(channel) => channel,
                 Err(russh::Error::ChannelOpenFailure(reason)) => {
-                    let others = lease.login.active.load(Ordering::Relaxed).saturating_sub(1);
-                    if new || others == 0 {
+                    if new {
                         let why = format!("sshd opens no session: {reason:?}");
                         return Err(Failure::Login(LoginError::Closed { why }));
                     }
+                    // None at all, perhaps, while it still ends those that we let go of.
+                    let others = lease.login.active.load(Ordering::Relaxed).saturating_sub(1);
                     lease.login.most.fetch_min(others, Ordering::Relaxed);
                     continue;
                 }
@@ -299,3 +300,6 @@ async fn tend(pool: Weak<Pool>, key: Key, login: Weak<Login>) {
         return;
     }
 }
+
+#[cfg(test)]
+mod tests;
