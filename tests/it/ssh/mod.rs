@@ -3,6 +3,7 @@
 pub(crate) mod sshd;
 
 mod logins;
+mod rollout;
 mod steps;
 
 use std::time::Duration;

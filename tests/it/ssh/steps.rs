@@ -11,6 +11,11 @@ use towpath::observe::{Fact, Verdict};
 use super::Rig;
 use crate::local_driver::{alive, kill, step};
 
+fn kill_group(leader: i32) {
+    let leader = rustix::process::Pid::from_raw(leader).unwrap();
+    rustix::process::kill_process_group(leader, rustix::process::Signal::KILL).unwrap();
+}
+
 fn question(script: &str) -> Question {
     Question::Run {
         argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
@@ -136,7 +141,7 @@ async fn a_step_whose_runner_and_command_died_is_lost_and_runs_again_once_if_it_
         let (runner, command) = rig.processes(&lost);
         kill(runner);
         assert_eq!(rig.state(&lost).await, StepState::Running);
-        kill(command);
+        kill_group(command);
     });
     assert!(matches!(end, Err(NodeError::Lost { .. })), "{end:?}");
     assert_eq!(rig.state(&lost).await, StepState::Lost);
@@ -157,7 +162,7 @@ async fn a_second_loss_is_for_a_person() {
             rig.until(|| rig.lines("count") == times && rig.node.read("me").ends_with('\n')).await;
             let (runner, command) = rig.processes(&lost);
             kill(runner);
-            kill(command);
+            kill_group(command);
         }
     };
     let (end, ()) = tokio::join!(rig.ensure(&lost), killing);
