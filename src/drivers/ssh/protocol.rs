@@ -11,6 +11,9 @@ use crate::model::{Epoch, StepKey, Timestamp};
 /// Most values of one request, and lines of one value: far more than any command needs.
 const VALUES_MAX: usize = 10_000;
 
+/// The latest time that a shell can reckon with: far enough.
+const TIME_MAX: u64 = 1 << 60;
+
 /// A request to the runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
@@ -101,7 +104,7 @@ impl Run {
             self;
         let skew = skew.map_or("-".to_owned(), |it| it.to_string());
         let lost = if *rerun_lost { "rerun" } else { "once" };
-        let (not_after, variables) = (not_after.0, variables.len());
+        let (not_after, variables) = (not_after.0.min(TIME_MAX), variables.len());
         format!("{store} {epoch} {key} {seconds} {not_after} {skew} {lost} {patience} {variables}")
     }
 }

@@ -18,7 +18,7 @@ set -uf
 umask 077
 LC_ALL=C
 
-LOG_MAX=524288   # bytes of the beginning, and as many of the end
+LOG_MAX=524288   # bytes of the end, and as many of the beginning, or 4096 writes of it
 ASK_MAX=4097     # one more than an answer may have
 GRACE=5          # seconds between TERM and KILL
 KEPT=200         # steps remembered in a place
@@ -52,6 +52,12 @@ birth() { # PROCESS
   born=${20}
 }
 alive() { [ "$1" -gt 1 ] && birth "$1" && [ "$born" = "$2" ]; }
+# Whether a command lives, or its group without it.
+left() {
+  [ "$command" -gt 1 ] || return 1
+  [ -e "/proc/$command" ] || { kill -0 "-$command"; return; }
+  alive "$command" "$command_born"
+} 2>/dev/null
 # In a subshell `$$` is somebody else.
 myself() { read -r me rest </proc/self/stat && birth "$me"; }
 
@@ -73,9 +79,11 @@ look() { # KEY
     whole <"$step/start"; } 2>/dev/null && [ "$whole" = end ]; then
     if [ "$boot_then" = "$boot" ]; then
       if alive "$runner" "$runner_born"; then seen=running; ended; return; fi
-      if alive "$command" "$command_born"; then seen=orphaned; ended; return; fi
+      if left; then seen=orphaned; ended; return; fi
     fi
+    # Another try may be about to begin.
     seen=lost
+    ! locked "$step/lock" || seen=starting
   elif locked "$step/lock"; then
     seen=starting
   elif [ -s "$step/start" ]; then
@@ -263,7 +271,6 @@ end_group() { # LEADER
 # Does what the runner would have done.
 end_orphan() { # HOW
   end_group "$command"
-  while alive "$command" "$command_born"; do sleep 0.1 || sleep 1; done 2>/dev/null
   clock
   # Two may get here; they write the same.
   { printf 'exit 1 %s 0 %s %s end\n' "$1" "$began" "$now" >"$step/exit.$me"; } 2>/dev/null
@@ -337,8 +344,8 @@ ask_ask() { # SECONDS VARIABLES
   done <<END
 $block
 END
-  { head -c "$ASK_MAX" >"$tmp.out"; exec cat >/dev/null; } <"$tmp.1" & out=$!
-  { head -c "$ASK_MAX" >"$tmp.err"; exec cat >/dev/null; } <"$tmp.2" & err=$!
+  { dd bs=1 count="$ASK_MAX" >"$tmp.out"; exec cat >/dev/null; } <"$tmp.1" & out=$!
+  { dd bs=1 count="$ASK_MAX" >"$tmp.err"; exec cat >/dev/null; } <"$tmp.2" & err=$!
   (become KILL "$seconds" "$variables" "$@") </dev/null >"$tmp.1" 2>"$tmp.2" & command=$!
   wait "$command"
   code=$?
@@ -378,7 +385,8 @@ supervise() { # D P KEY SECONDS TRY VARIABLES COUNT BASE
 # Keeps the beginning and the end of what the command prints. What it left running may print on:
 # a writer without a reader would die.
 keep() {
-  head -c "$LOG_MAX" >log
+  # Written as it comes: somebody may look on.
+  dd bs=128 count=4096 >log
   tail -c "$LOG_MAX" >log.tail
   : >logged
   exec cat >/dev/null
@@ -496,7 +504,7 @@ serving() { # SUM [installed]
     printf 'towpath %s need\n' "$nonce"
     install "$wanted"
   fi
-  for tool in flock setsid timeout base64 sha256sum mkfifo head tail sync; do
+  for tool in flock setsid timeout base64 sha256sum mkfifo dd tail sync; do
     command -v "$tool" >/dev/null || refuse "there is no $tool on the node; install coreutils and util-linux"
   done
   wall=$(date +%s%3N)
