@@ -2,6 +2,7 @@
 
 pub(crate) mod sshd;
 
+mod built_in;
 mod logins;
 mod rollout;
 mod steps;

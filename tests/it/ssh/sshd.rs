@@ -88,7 +88,7 @@ impl Net {
             port: None,
             config: Some(self.config().display().to_string()),
             host_keys: HostKeys::Known,
-            transport: Transport::OpenSsh,
+            transport: transport(),
             directory: None,
             timeout: Duration::from_secs(20),
         }
@@ -193,6 +193,16 @@ impl Sshd {
 impl Drop for Sshd {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Which client speaks in the test that runs here: its module's name says so.
+fn transport() -> Transport {
+    let thread = std::thread::current();
+    if thread.name().is_some_and(|test| test.contains("ssh::built_in::")) {
+        Transport::BuiltIn
+    } else {
+        Transport::OpenSsh
     }
 }
 
