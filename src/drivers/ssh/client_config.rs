@@ -34,7 +34,7 @@ const OUTPUT_MAX: u64 = 256 << 10;
 /// How many may run at once. They cost processor time, not waiting.
 const AT_ONCE: usize = 4;
 /// How long an answer is believed that depends on more than files.
-const BRIEF: Duration = Duration::from_secs(60);
+const BRIEF: Duration = Duration::from_mins(1);
 /// Longest chain of jumps.
 const JUMPS_MAX: usize = 8;
 /// Most answers that are kept; then they are asked for anew.

@@ -1,5 +1,5 @@
-//! What the user's known_hosts files say of a host's key, as OpenSSH would read them (sshd(8),
-//! "SSH_KNOWN_HOSTS FILE FORMAT"). Pure: bytes in, a standing out.
+//! What the user's `known_hosts` files say of a host's key, as OpenSSH would read them (sshd(8),
+//! on the format of these files). Pure: bytes in, a standing out.
 //!
 //! Invariants:
 //! - a line that is not understood vouches for nobody; it is counted and named, never guessed at;
@@ -74,7 +74,7 @@ enum Names {
     },
 }
 
-/// A host as known_hosts files name it.
+/// A host as `known_hosts` files name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Called {
     /// As it must be named.
@@ -149,15 +149,17 @@ fn standing_as(files: &[&KnownHosts], name: &str, key: &[u8]) -> Standing {
         for line in file.about(name) {
             match line.marker {
                 Marker::Revoked if line.key == key => return Standing::Revoked,
-                Marker::Revoked => {}
                 Marker::Authority if standing == Standing::Unknown => {
                     standing = Standing::ByAuthority;
                 }
-                Marker::Authority => {}
+                Marker::Revoked | Marker::Authority => {}
                 Marker::None if line.key == key => standing = Standing::Known,
-                Marker::None if standing == Standing::Known => {}
-                Marker::None if matches!(standing, Standing::Changed { .. }) => {}
-                Marker::None => standing = Standing::Changed { at: (place, line.number) },
+                Marker::None => match standing {
+                    Standing::Unknown | Standing::ByAuthority => {
+                        standing = Standing::Changed { at: (place, line.number) };
+                    }
+                    Standing::Known | Standing::Changed { .. } | Standing::Revoked => {}
+                },
             }
         }
     }

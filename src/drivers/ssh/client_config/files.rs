@@ -73,18 +73,13 @@ impl Files {
     pub(super) fn transfer(&self, answer: &str, from: &str, to: &str) -> Option<String> {
         let mut said = String::with_capacity(answer.len());
         for line in answer.lines() {
-            match line.split_once(' ') {
-                Some(("host", _)) => said.push_str(&format!("host {to}")),
-                // Where one says the name itself by `HostName`, it would not mean the other.
-                Some(("hostname", name)) if name == from && self.hostnames.contains(name) => {
-                    return None;
-                }
-                Some(("hostname", name)) if name == from => {
-                    said.push_str(&format!("hostname {to}"))
-                }
-                Some(_) | None => said.push_str(line),
+            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+            // Where one says the name itself by `HostName`, it would not mean the other.
+            if key == "hostname" && value == from && self.hostnames.contains(value) {
+                return None;
             }
-            said.push('\n');
+            let its_own = key == "host" || key == "hostname" && value == from;
+            said.extend([key, " ", if its_own { to } else { value }, "\n"]);
         }
         Some(said)
     }

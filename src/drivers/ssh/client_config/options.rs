@@ -34,17 +34,19 @@ pub(in crate::drivers::ssh) struct Simple {
 }
 
 /// Which addresses of a name are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::drivers::ssh) enum Family {
+    #[default]
     Any,
     V4,
     V6,
 }
 
 /// Where the agent listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::drivers::ssh) enum Agent {
     /// Where `SSH_AUTH_SOCK` says.
+    #[default]
     FromEnvironment,
     /// There.
     At(PathBuf),
@@ -63,7 +65,7 @@ pub(in crate::drivers::ssh) struct Algorithms {
 }
 
 impl Simple {
-    /// As known_hosts files name it.
+    /// As `known_hosts` files name it.
     pub(in crate::drivers::ssh) fn called(&self) -> Called {
         match &self.host_key_alias {
             Some(alias) => Called::alias(alias),
@@ -138,103 +140,154 @@ const HARMLESS: [&str; 44] = [
 
 /// Reads what `ssh -G` printed of a host, and of none in particular.
 pub(super) fn read(name: &str, text: &str, defaults: &str, home: &Path) -> Result<Answer, String> {
-    let mut simple = Simple {
-        hostname: String::new(),
-        port: 22,
-        user: String::new(),
-        family: Family::Any,
-        host_key_alias: None,
-        known_hosts: Vec::new(),
-        new_keys_to: None,
-        hash_names: false,
-        identity_files: Vec::new(),
-        identities_only: false,
-        agent: Agent::FromEnvironment,
-        algorithms: Algorithms::default(),
-        other_ways: Vec::new(),
-        via: None,
-    };
-    let mut jumps = Vec::new();
-    let (mut paths, mut global) = (Vec::new(), Vec::new());
+    let mut read = Reading::default();
     for line in text.lines() {
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
         let key = key.to_ascii_lowercase();
-        let not = || Err(format!("{key} {value}"));
-        let yes = matches!(value, "yes" | "true");
-        match key.as_str() {
-            "host" => {}
-            "hostname" => value.clone_into(&mut simple.hostname),
-            "user" if value.contains(['%', '$']) => return not(),
-            "user" => value.clone_into(&mut simple.user),
-            "port" => match value.parse() {
-                Ok(port) => simple.port = port,
-                Err(_) => return not(),
-            },
-            "addressfamily" => match value {
-                "any" => {}
-                "inet" => simple.family = Family::V4,
-                "inet6" => simple.family = Family::V6,
-                _ => return not(),
-            },
-            "hostkeyalias" => simple.host_key_alias = Some(value.to_owned()),
-            "userknownhostsfile" => paths.extend(words(value).ok_or_else(|| line.to_owned())?),
-            "globalknownhostsfile" => global.extend(words(value).ok_or_else(|| line.to_owned())?),
-            "hashknownhosts" => simple.hash_names = yes,
-            "identityfile" if value == "none" => {}
-            "identityfile" => simple.identity_files.push(PathBuf::from(value)),
-            "identitiesonly" => simple.identities_only = yes,
-            "identityagent" => match value {
-                "none" => simple.agent = Agent::None,
-                "SSH_AUTH_SOCK" => {}
-                _ => simple.agent = Agent::At(PathBuf::from(value)),
-            },
-            "proxyjump" if value == "none" => {}
-            "proxyjump" => jumps = parse_jumps(value).ok_or_else(|| line.to_owned())?,
-            "kexalgorithms" if differs(line, defaults) => simple.algorithms.kex = list(value),
-            "ciphers" if differs(line, defaults) => simple.algorithms.ciphers = list(value),
-            "macs" if differs(line, defaults) => simple.algorithms.macs = list(value),
-            "hostkeyalgorithms" if differs(line, defaults) => {
-                simple.algorithms.host_keys = list(value);
-            }
-            "pubkeyacceptedalgorithms" if differs(line, defaults) => {
-                simple.algorithms.public_keys = list(value);
-            }
-            // Who asks for it gets it when the server wants no more than a key; else `ssh` is asked.
-            "gssapiauthentication" if yes => simple.other_ways.push("GSSAPIAuthentication"),
-            "gssapiauthentication" => {}
-            "hostbasedauthentication" if yes => simple.other_ways.push("HostbasedAuthentication"),
-            // We refuse or accept new keys as the environment's configuration says.
-            "stricthostkeychecking" => {}
-            // We learn no keys by it, and lose nothing.
-            "updatehostkeys" => {}
-            "controlpath" if value == "none" => {}
-            "proxycommand" if value == "none" => {}
-            "pubkeyauthentication" if matches!(value, "no" | "false") => return not(),
-            "pubkeyauthentication" => {}
-            "preferredauthentications" if value.split(',').any(|way| way == "publickey") => {}
-            "sendenv" if value.split(' ').all(is_locale) => {}
-            _ if HARMLESS.contains(&key.as_str()) => {}
-            _ if !differs(line, defaults) => {}
-            _ => return not(),
+        let understood = read.place(&key, value)
+            || read.files(&key, value)
+            || read.way(&key, value)
+            || HARMLESS.contains(&key.as_str());
+        let differs = || !defaults.lines().any(|default| default == line);
+        if !understood && differs() && !read.algorithm(&key, value) {
+            return Err(format!("{key} {value}"));
         }
     }
-    if simple.hostname.is_empty() || simple.user.is_empty() {
+    if read.hostname.is_empty() || read.user.is_empty() {
         return Err("ssh -G names no host or no user".to_owned());
     }
-    let expand = |path: &Path| expand(path, name, &simple, home);
-    let identity_files =
-        simple.identity_files.iter().map(|path| expand(path)).collect::<Result<_, _>>()?;
-    let agent = match &simple.agent {
-        Agent::At(path) => Agent::At(expand(path)?),
-        Agent::FromEnvironment | Agent::None => simple.agent.clone(),
+    let expand = |path: &PathBuf| expand(path, name, &read, home);
+    let all = |paths: &[PathBuf]| paths.iter().map(expand).collect::<Result<Vec<_>, _>>();
+    let user_files = all(&read.user_files)?;
+    let simple = Simple {
+        identity_files: all(&read.identity_files)?,
+        agent: match &read.agent {
+            Agent::At(path) => Agent::At(expand(path)?),
+            Agent::FromEnvironment | Agent::None => read.agent.clone(),
+        },
+        new_keys_to: user_files.first().cloned(),
+        known_hosts: user_files.into_iter().chain(all(&read.global_files)?).collect(),
+        hostname: read.hostname,
+        port: read.port,
+        user: read.user,
+        family: read.family,
+        host_key_alias: read.host_key_alias,
+        hash_names: read.hash_names,
+        identities_only: read.identities_only,
+        algorithms: read.algorithms,
+        other_ways: read.other_ways,
+        via: None,
     };
-    let user_files = paths.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>()?;
-    let global = global.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>()?;
-    simple.identity_files = identity_files;
-    simple.agent = agent;
-    simple.new_keys_to = user_files.first().cloned();
-    simple.known_hosts = user_files.into_iter().chain(global).collect();
-    Ok(Answer { simple, jumps })
+    Ok(Answer { simple, jumps: read.jumps })
+}
+
+/// What was read so far, paths as they are written.
+#[derive(Default)]
+struct Reading {
+    hostname: String,
+    port: u16,
+    user: String,
+    family: Family,
+    host_key_alias: Option<String>,
+    user_files: Vec<PathBuf>,
+    global_files: Vec<PathBuf>,
+    hash_names: bool,
+    identity_files: Vec<PathBuf>,
+    identities_only: bool,
+    agent: Agent,
+    algorithms: Algorithms,
+    other_ways: Vec<&'static str>,
+    jumps: Vec<Jump>,
+}
+
+/// Each takes a line that it understands, and says so.
+impl Reading {
+    fn place(&mut self, key: &str, value: &str) -> bool {
+        match (key, value) {
+            ("host", _) | ("proxycommand" | "proxyjump" | "controlpath", "none") => true,
+            ("hostname", _) => {
+                value.clone_into(&mut self.hostname);
+                true
+            }
+            ("user", _) => {
+                value.clone_into(&mut self.user);
+                !value.contains(['%', '$'])
+            }
+            ("port", _) => value.parse().is_ok_and(|port| {
+                self.port = port;
+                true
+            }),
+            ("addressfamily", "any" | "inet" | "inet6") => {
+                self.family = match value {
+                    "inet" => Family::V4,
+                    "inet6" => Family::V6,
+                    _ => Family::Any,
+                };
+                true
+            }
+            ("proxyjump", _) => parse_jumps(value).is_some_and(|jumps| {
+                self.jumps = jumps;
+                true
+            }),
+            _ => false,
+        }
+    }
+
+    fn files(&mut self, key: &str, value: &str) -> bool {
+        match (key, value) {
+            ("hostkeyalias", _) => self.host_key_alias = Some(value.to_owned()),
+            ("userknownhostsfile" | "globalknownhostsfile", _) => {
+                let Some(paths) = words(value) else { return false };
+                let global = key.starts_with('g');
+                let files = if global { &mut self.global_files } else { &mut self.user_files };
+                files.extend(paths);
+            }
+            ("hashknownhosts", _) => self.hash_names = is_yes(value),
+            ("identityfile", "none") | ("identityagent", "SSH_AUTH_SOCK") => {}
+            ("identityfile", _) => self.identity_files.push(PathBuf::from(value)),
+            ("identitiesonly", _) => self.identities_only = is_yes(value),
+            ("identityagent", "none") => self.agent = Agent::None,
+            ("identityagent", _) => self.agent = Agent::At(PathBuf::from(value)),
+            _ => return false,
+        }
+        true
+    }
+
+    fn way(&mut self, key: &str, value: &str) -> bool {
+        match key {
+            // Who asks for it gets it when the server wants no more than a key; else ssh is asked.
+            "gssapiauthentication" if is_yes(value) => self.other_ways.push("GSSAPIAuthentication"),
+            "hostbasedauthentication" if is_yes(value) => {
+                self.other_ways.push("HostbasedAuthentication");
+            }
+            "pubkeyauthentication" => return !matches!(value, "no" | "false"),
+            "preferredauthentications" => return value.split(',').any(|way| way == "publickey"),
+            "sendenv" => return value.split(' ').all(is_locale),
+            // New keys are refused or accepted as the environment's configuration says; we learn
+            // none by updates, and lose nothing.
+            "stricthostkeychecking" | "updatehostkeys" | "gssapiauthentication" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// Only where it is not as OpenSSH has it by default.
+    fn algorithm(&mut self, key: &str, value: &str) -> bool {
+        let list = match key {
+            "kexalgorithms" => &mut self.algorithms.kex,
+            "ciphers" => &mut self.algorithms.ciphers,
+            "macs" => &mut self.algorithms.macs,
+            "hostkeyalgorithms" => &mut self.algorithms.host_keys,
+            "pubkeyacceptedalgorithms" => &mut self.algorithms.public_keys,
+            _ => return false,
+        };
+        *list = Some(value.split(',').map(str::to_owned).collect());
+        true
+    }
+}
+
+fn is_yes(value: &str) -> bool {
+    matches!(value, "yes" | "true")
 }
 
 /// The home directory of the account, as OpenSSH sees it.
@@ -242,14 +295,6 @@ pub(super) fn home(defaults: &str) -> Option<PathBuf> {
     let line = defaults.lines().find_map(|line| line.strip_prefix("userknownhostsfile "))?;
     let home = line.split(' ').next()?.strip_suffix("/.ssh/known_hosts")?;
     home.starts_with('/').then(|| PathBuf::from(home))
-}
-
-fn differs(line: &str, defaults: &str) -> bool {
-    !defaults.lines().any(|default| default == line)
-}
-
-fn list(value: &str) -> Option<Vec<String>> {
-    Some(value.split(',').map(str::to_owned).collect())
 }
 
 /// Locale settings: scripts that read them are no scripts for a fleet.
@@ -267,7 +312,7 @@ fn words(value: &str) -> Option<Vec<PathBuf>> {
 }
 
 /// Fills in what OpenSSH fills in in file names, or says what it would take.
-fn expand(path: &Path, name: &str, of: &Simple, home: &Path) -> Result<PathBuf, String> {
+fn expand(path: &Path, name: &str, of: &Reading, home: &Path) -> Result<PathBuf, String> {
     let text = path.to_str().ok_or("a path that is not text")?;
     let not = || format!("the path {text}");
     if text.contains('$') {
