@@ -1,5 +1,5 @@
-//! What the user's `known_hosts` files say of a host's key, as OpenSSH would read them (sshd(8),
-//! on the format of these files). Pure: bytes in, a standing out.
+//! What the user's `known_hosts` files say of a host's key, as OpenSSH reads them (see sshd(8), where
+//! their format stands). Pure: bytes in, a standing out.
 //!
 //! Invariants:
 //! - a line that is not understood vouches for nobody; it is counted and named, never guessed at;
