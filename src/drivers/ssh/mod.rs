@@ -25,7 +25,7 @@ use super::clock;
 use super::fleet::{Answering, Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
 use super::local::{one_line, printable};
 use crate::model::{
-    Connect, Epoch, NodeName, Question, Ref, Ssh, StepKey, Timestamp, format_duration,
+    self, Connect, Epoch, NodeName, Question, Ref, Ssh, StepKey, Timestamp, format_duration,
 };
 use crate::observe::{Fact, Verdict};
 
@@ -52,7 +52,7 @@ const SKEW_BORNE: u64 = 5_000;
 /// All nodes that are reached by SSH.
 pub struct SshFleet {
     store: String,
-    transport: Arc<dyn transport::Transport>,
+    openssh: Arc<dyn transport::Transport>,
     limits: Arc<Limits>,
     channels: Mutex<BTreeMap<Host, mpsc::Sender<Sent>>>,
 }
@@ -63,7 +63,7 @@ impl SshFleet {
         debug_assert!(!store.is_empty() && !store.contains(char::is_whitespace), "{store:?}");
         Self {
             store: store.to_owned(),
-            transport: Arc::new(OpenSsh::default()),
+            openssh: Arc::new(OpenSsh::default()),
             limits: Arc::new(Limits {
                 logins: Semaphore::new(LOGINS_MAX),
                 open: Arc::new(Semaphore::new(OPEN_MAX)),
@@ -73,17 +73,28 @@ impl SshFleet {
         }
     }
 
+    /// The client that logs in to a host.
+    fn transport(&self, host: &Host) -> Result<Arc<dyn transport::Transport>, LoginError> {
+        match host.settings.transport {
+            model::Transport::Auto | model::Transport::OpenSsh => Ok(Arc::clone(&self.openssh)),
+            model::Transport::BuiltIn => {
+                let why = "there is no built-in client yet: write `transport: openssh`".to_owned();
+                Err(LoginError::Settings { why })
+            }
+        }
+    }
+
     /// The channel to a host, open or about to be.
-    fn channel(&self, host: &Host) -> mpsc::Sender<Sent> {
+    fn channel(&self, host: &Host) -> Result<mpsc::Sender<Sent>, LoginError> {
+        let transport = self.transport(host)?;
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = channels.get(host).filter(|it| !it.is_closed()) {
-            return open.clone();
+            return Ok(open.clone());
         }
         channels.retain(|_, it| !it.is_closed());
-        let (transport, limits) = (Arc::clone(&self.transport), Arc::clone(&self.limits));
-        let opened = channel::open(transport, host.clone(), limits);
+        let opened = channel::open(transport, host.clone(), Arc::clone(&self.limits));
         channels.insert(host.clone(), opened.clone());
-        opened
+        Ok(opened)
     }
 
     /// Asks a node's runner, through a new channel if the old one breaks.
@@ -97,7 +108,7 @@ impl SshFleet {
         loop {
             let (answer, answered) = oneshot::channel();
             let sent = Sent { request: request.clone(), answer };
-            let broken = match self.channel(&host).send(sent).await {
+            let broken = match self.channel(&host).map_err(Broken::from)?.send(sent).await {
                 Ok(()) => match answered.await {
                     Ok(Ok(reply)) => return understood(reply),
                     Ok(Err(broken)) => broken,
