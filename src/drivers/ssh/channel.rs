@@ -148,13 +148,12 @@ impl Channel {
 
     async fn serve(&mut self) -> Result<(), Broken> {
         let room = Arc::clone(&self.limits.open).try_acquire_owned();
-        let _room = match room {
-            Ok(room) => room,
-            Err(_) => {
-                self.limits.crowded.notify_waiters();
-                let open = Arc::clone(&self.limits.open);
-                open.acquire_owned().await.map_err(|_| Broken::Idle)?
-            }
+        let _room = if let Ok(room) = room {
+            room
+        } else {
+            self.limits.crowded.notify_waiters();
+            let open = Arc::clone(&self.limits.open);
+            open.acquire_owned().await.map_err(|_| Broken::Idle)?
         };
         let limits = Arc::clone(&self.limits);
         let login = limits.logins.acquire().await.map_err(|_| Broken::Idle)?;
@@ -258,7 +257,6 @@ impl Channel {
             let line = std::mem::replace(&mut self.buffer, rest);
             let line = &line[..end];
             match Line::parse(line, nonce) {
-                None => self.noise(line)?,
                 Some(Line::Ready { now }) => {
                     self.ready = true;
                     self.measure(now);
@@ -267,7 +265,7 @@ impl Channel {
                     write(session, &install::parcel()).await?;
                     self.greet(session, nonce).await?;
                 }
-                Some(Line::Need) => self.noise(line)?,
+                None | Some(Line::Need) => self.noise(line)?,
                 Some(Line::Trouble { why }) => {
                     return Err(Broken::Runner { why: one_line(why.as_bytes(), QUOTED_MAX) });
                 }
@@ -347,7 +345,7 @@ enum Until {
 }
 
 /// Longest that the far side may take no input.
-const WRITE_MAX: Duration = Duration::from_secs(60);
+const WRITE_MAX: Duration = Duration::from_mins(1);
 
 async fn write(session: &mut Session, text: &str) -> Result<(), Broken> {
     let writing = async {

@@ -173,8 +173,11 @@ impl AsyncRead for Output {
     }
 }
 
+/// Makes an error of what was said.
+type Meaning = fn(String) -> LoginError;
+
 /// What each way to fail is known by, the gravest first: a changed key must never pass for less.
-const KNOWN_BY: [(&str, fn(String) -> LoginError); 39] = {
+const KNOWN_BY: [(&str, Meaning); 37] = {
     use LoginError::{Closed, Connect, Denied, HostKeyChanged, HostKeyUnknown, Name, Settings};
     [
         ("REMOTE HOST IDENTIFICATION HAS CHANGED", |why| HostKeyChanged { why }),
@@ -191,13 +194,11 @@ const KNOWN_BY: [(&str, fn(String) -> LoginError); 39] = {
         ("Bad owner or permissions", |why| Settings { why }),
         ("Can't open user config file", |why| Settings { why }),
         ("command-line line", |why| Settings { why }),
-        ("keyword", |why| Settings { why }),
         ("missing argument", |why| Settings { why }),
         ("garbage at end of line", |why| Settings { why }),
         ("no argument after keyword", |why| Settings { why }),
         ("Bad port", |why| Settings { why }),
         ("Unable to negotiate", |why| Settings { why }),
-        ("no matching", |why| Settings { why }),
         ("Permission denied (", |why| Denied { why }),
         ("Too many authentication failures", |why| Denied { why }),
         ("Account expired", |why| Denied { why }),
@@ -232,7 +233,8 @@ fn explain(complaints: &str) -> LoginError {
 /// The line that says it; for what has no line of its own, the last one.
 fn quote(complaints: &str, sign: &str) -> String {
     let lines = || complaints.lines().map(str::trim).filter(|it| !it.is_empty());
-    let said = lines().find(|it| !sign.is_empty() && it.contains(sign)).or_else(|| lines().last());
+    let said =
+        lines().find(|it| !sign.is_empty() && it.contains(sign)).or_else(|| lines().next_back());
     let said = said.unwrap_or("ssh ended and said nothing").trim_matches(['@', ' ']);
     one_line(said.as_bytes(), WHY_MAX)
 }

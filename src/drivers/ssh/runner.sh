@@ -102,7 +102,7 @@ make_place() { [ -d "$P/steps" ] || { mkdir -p "$P/steps" && sync "$P/steps" "$P
 gate() {
   make_place 2>/dev/null || { say io "cannot make $P"; return 1; }
   { exec 8>"$P/gate"; } 2>/dev/null || { say io "cannot write in $P"; return 1; }
-  timeout 30 flock 8 || { say io "nobody opens the gate of $P"; return 1; }
+  flock -n 8 || timeout 30 flock 8 || { say io "nobody opens the gate of $P"; return 1; }
 }
 
 fence() {
@@ -165,7 +165,7 @@ ask_run() { # STORE EPOCH KEY SECONDS NOT_AFTER SKEW RERUN PATIENCE VARIABLES
   fi 2>/dev/null
   { exec 9>"$step/lock"; } 2>/dev/null || { say io "cannot write in $step"; return; }
   # Perhaps held for an instant by someone who looks whether it is held.
-  timeout 2 flock 9 || { exec 8>&- 9>&-; await; return; }
+  flock -n 9 || timeout 2 flock 9 || { exec 8>&- 9>&-; await; return; }
   { printf '%s\n' "$key" >"$P/current"; } 2>/dev/null || { say io "cannot write in $P"; return; }
   printf '%s' "$block" |
     setsid /bin/sh "$0" supervise "$D" "$P" "$key" "$4" "$try" "$9" "$count" "$base" \
@@ -378,7 +378,7 @@ supervise() { # D P KEY SECONDS TRY VARIABLES COUNT BASE
     set -- "$@" "$value"
     count=$((count - 1))
   done
-  rm -f trouble logged
+  [ ! -e trouble ] && [ ! -e logged ] || rm -f trouble logged
   watch "$@" 2>&1 </dev/null | keep 9>&- &
 }
 
@@ -389,7 +389,6 @@ keep() {
   dd bs=128 count=4096 >log
   tail -c "$LOG_MAX" >log.tail
   : >logged
-  exec cat >/dev/null
 } 2>/dev/null
 
 watch() { # [NAME=VALUE...] PROGRAM [ARGUMENT...]

@@ -114,6 +114,44 @@ async fn a_node_that_takes_the_connection_and_says_nothing_is_given_up() {
     assert!(matches!(asked, Err(NodeError::Unreachable { .. })), "{asked:?}");
 }
 
+/// Takes connections for a node: breaks off the first ones, hands on the others.
+fn moody(node: u16, breaks: usize) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for (at, here) in listener.incoming().flatten().enumerate() {
+            if at < breaks {
+                continue;
+            }
+            let there = std::net::TcpStream::connect(("127.0.0.1", node)).unwrap();
+            for (from, to) in [(&here, &there), (&there, &here)] {
+                let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn an_sshd_that_takes_no_more_is_tried_again_and_not_for_ever() {
+    let rig = Rig::new();
+    let through = |breaks| {
+        let mut settings = rig.net.settings();
+        settings.port = Some(moody(rig.node.port, breaks));
+        towpath::drivers::fleet::Place { connect: Connect::Ssh(settings), ..rig.place.clone() }
+    };
+    let it = step("it", "echo x >> count");
+    assert_eq!(rig.ssh.ensure_step(&through(2), &it).await.unwrap().exit, Exit::Code(0));
+    assert_eq!(rig.node.logins(), 1);
+    let asked = rig.ssh.state(&through(usize::MAX), &it.key).await;
+    says(asked, true, "the connection was closed");
+    assert_eq!(rig.lines("count"), 1);
+}
+
 #[tokio::test]
 async fn a_forced_command_is_enough_and_what_is_asked_for_instead_is_ignored() {
     let rig = Rig::new();

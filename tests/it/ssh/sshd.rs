@@ -75,9 +75,9 @@ impl Net {
 
     /// Vouches for a host key.
     pub(crate) fn vouch(&self, node: &Sshd, key: &str) {
-        let mut known = std::fs::read_to_string(self.known_hosts()).unwrap();
+        let known = std::fs::read_to_string(self.known_hosts()).unwrap();
         let words: Vec<&str> = key.split_whitespace().take(2).collect();
-        known.push_str(&format!("{} {}\n", node.name, words.join(" ")));
+        let known = format!("{known}{} {}\n", node.name, words.join(" "));
         std::fs::write(self.known_hosts(), known).unwrap();
     }
 
@@ -169,7 +169,7 @@ impl Sshd {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("sshd is installed (Debian: openssh-server)");
+            .unwrap_or_else(|error| panic!("sshd (Debian: openssh-server): {error}"));
         let listens = patiently(|| {
             std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
                 || child.try_wait().unwrap().is_some()
@@ -211,7 +211,7 @@ fn keygen(path: &Path) {
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(path)
         .status()
-        .expect("ssh-keygen is installed");
+        .unwrap_or_else(|error| panic!("ssh-keygen (Debian: openssh-client): {error}"));
     assert!(made.success());
 }
 
