@@ -39,7 +39,7 @@ const LOGINS_MAX: usize = 64;
 /// Channels open at once, one process of the system's ssh each.
 const OPEN_MAX: usize = 256;
 /// How often a broken channel is opened anew for one request.
-const REOPENINGS_MAX: u32 = 5;
+const REOPENINGS_MAX: u32 = 4;
 /// First pause before that; it doubles, and a part of it is chance, so that a fleet that lost
 /// its jump host does not come back at one stroke.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -98,6 +98,7 @@ impl SshFleet {
         let host = Host { name, settings: settings.clone() };
         let request = Request { place: place.environment.as_str().to_owned(), verb };
         let mut opened = 0;
+        let mut was_there = false;
         loop {
             let (answer, answered) = oneshot::channel();
             let sent = Sent { request: request.clone(), answer };
@@ -110,7 +111,8 @@ impl SshFleet {
                 Err(_) => Broken::Idle,
             };
             opened += 1;
-            if opened > REOPENINGS_MAX || !broken.is_passing() {
+            was_there |= matches!(broken, Broken::Lost { .. });
+            if opened > REOPENINGS_MAX || !broken.is_passing(was_there) {
                 return Err(broken.into());
             }
             if broken != Broken::Idle {
@@ -298,11 +300,14 @@ impl Fleet for SshFleet {
 
 impl Broken {
     /// Whether the same request may work in a moment, over a new channel.
-    fn is_passing(&self) -> bool {
+    fn is_passing(&self, was_there: bool) -> bool {
         match self {
             Self::Lost { .. } | Self::Idle => true,
-            // sshd takes only so many at once (MaxStartups).
-            Self::Login(error) => matches!(error, LoginError::Closed { .. }),
+            // sshd takes only so many at once (MaxStartups); and one that was there a moment ago
+            // may only be restarting.
+            Self::Login(error) => {
+                matches!(error, LoginError::Closed { .. }) || was_there && error.may_work_later()
+            }
             Self::Runner { .. } => false,
         }
     }
