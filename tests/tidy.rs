@@ -171,8 +171,10 @@ fn formats_belong_to_boundaries() {
 fn every_file_says_what_it_is_and_holds_one_idea() {
     let mut errors = Vec::new();
     for source in sources() {
-        if !source.text.starts_with("//! ") {
-            errors.push(format!("{}: begin with a `//!` sentence", source.path));
+        let script = Path::new(&source.path).extension().is_some_and(|it| it == "sh");
+        let begins = if script { "#!/bin/sh\n# " } else { "//! " };
+        if !source.text.starts_with(begins) {
+            errors.push(format!("{}: begin with a sentence behind {begins:?}", source.path));
         }
         let lines = source.text.lines().count();
         if lines > LINES_MAX {

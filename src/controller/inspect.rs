@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::config::{Loaded, Snapshot};
 use crate::drivers::clock;
+use crate::drivers::fleets::Fleets;
 use crate::drivers::forge::Forge as _;
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
+use crate::drivers::ssh::SshFleet;
 use crate::git::{Identity, Program, Repository};
 use crate::model::{Ref, Revision, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
@@ -158,7 +160,8 @@ fn survey(
     let state = |source| ServiceError::State { path: setup.state.clone(), source };
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
-    let hands = Hands::new(Arc::new(local));
+    let fleet = Fleets { local, ssh: SshFleet::new("inspection") };
+    let hands = Hands::new(Arc::new(fleet));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

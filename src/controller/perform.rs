@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::drivers::clock;
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd};
@@ -24,17 +24,32 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 /// Commands under way at once on this machine; more would only fight for its cores.
 const AT_ONCE: usize = 64;
 
+/// Commands under way at once on nodes elsewhere; they cost us a channel each, and a long step
+/// must not keep the others' health from being asked.
+const ELSEWHERE_AT_ONCE: usize = 256;
+
 /// The hands of a controller on its nodes.
 #[derive(Clone)]
 pub struct Hands {
     fleet: Arc<dyn Fleet>,
     room: Arc<Semaphore>,
+    elsewhere: Arc<Semaphore>,
 }
 
 impl Hands {
     /// Hands that work through a driver.
     pub fn new(fleet: Arc<dyn Fleet>) -> Self {
-        Self { fleet, room: Arc::new(Semaphore::new(AT_ONCE)) }
+        let room = |size| Arc::new(Semaphore::new(size));
+        Self { fleet, room: room(AT_ONCE), elsewhere: room(ELSEWHERE_AT_ONCE) }
+    }
+
+    /// Waits until there is room for a command there.
+    async fn room(&self, place: &Place) -> Option<SemaphorePermit<'_>> {
+        let room = match (&place.node, &place.connect) {
+            (None, _) | (Some(_), Connect::Local { .. }) => &self.room,
+            (Some(_), Connect::Ssh(_)) => &self.elsewhere,
+        };
+        room.acquire().await.ok()
     }
 
     /// Does one thing; `None` for what has no answer, and for what is not a node's matter.
@@ -92,7 +107,7 @@ impl Hands {
         for (node, question) in questions {
             let (hands, place) = (self.clone(), place(environment, connect, Some(node.clone())));
             asked.spawn(async move {
-                let _room = hands.room.acquire().await;
+                let _room = hands.room(&place).await;
                 (node, hands.fleet.version(&place, &question).await)
             });
         }
@@ -121,7 +136,7 @@ impl Hands {
     }
 
     async fn ask(&self, place: &Place, question: &Question) -> Verdict {
-        let _room = self.room.acquire().await;
+        let _room = self.room(place).await;
         self.fleet.ask(place, question).await
     }
 
@@ -202,7 +217,7 @@ impl Hands {
             not_after: perform.not_after,
             rerun_lost: perform.rerun_lost,
         };
-        let _room = self.room.acquire().await;
+        let _room = self.room(place).await;
         match self.fleet.ensure_step(place, &step).await {
             Ok(end) => ended(&end, deed, perform),
             Err(NodeError::Lost { key }) => {

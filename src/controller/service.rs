@@ -8,8 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::drivers::clock;
+use crate::drivers::fleets::Fleets;
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
+use crate::drivers::ssh::SshFleet;
 use crate::git::{self, Branch, Identity, Location, Program, Repository};
 use crate::model::{Ask, Target};
 use crate::planner::Hold;
@@ -141,6 +143,7 @@ impl Service {
         let now = clock::now();
         let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading, branch)?;
         let local = Local::new(nodes, &store.name(), executable).map_err(prepared)?;
+        let fleet = Fleets { local, ssh: SshFleet::new(&store.name()) };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -160,7 +163,7 @@ impl Service {
             doorbell,
             config,
             forge,
-            hands: Hands::new(Arc::new(local)),
+            hands: Hands::new(Arc::new(fleet)),
             runtime,
             _watch: watch,
         })

@@ -4,9 +4,12 @@
 pub mod balancer;
 pub mod clock;
 pub mod fleet;
+pub mod fleets;
 pub mod forge;
 
 pub mod haproxy;
 pub mod http;
+mod answers;
 pub mod local;
 pub mod local_forge;
+pub mod ssh;

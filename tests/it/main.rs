@@ -13,6 +13,7 @@ mod journal;
 mod local_driver;
 mod local_driver_crashes;
 mod local_driver_ends;
+mod ssh;
 
 mod world;
 mod crashes;

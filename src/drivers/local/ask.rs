@@ -4,44 +4,35 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
+use super::Local;
 use super::process::signal_group;
-use super::{Local, one_line};
+use crate::drivers::answers::{self, Answer, OUTPUT_MAX};
 use crate::drivers::fleet::Place;
-use crate::drivers::{clock, http};
 use crate::model::{Question, Ref, format_duration};
 use crate::observe::{Fact, Verdict};
 
-/// Most a version probe may print; a ref has 255 bytes.
-const OUTPUT_MAX: usize = 4096;
 /// How long output may still come after the command ended.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
-/// How much of rubbish an explanation quotes.
-const QUOTED_MAX: usize = 120;
-
 impl Local {
     pub(super) async fn ask_version(
         &self,
         place: &Place,
         question: &Question,
     ) -> Fact<Option<Ref>> {
-        let answer = match question {
+        answers::fact(match question {
             Question::Run { argv, variables, timeout, absent } => {
-                self.run_version(place, argv, variables, *timeout, *absent).await
+                let answer = self.run(place, argv, variables, *timeout).await;
+                answer.and_then(|it| it.version(*absent))
             }
-            Question::Http { url, timeout } => fetch_version(url, *timeout).await,
-        };
-        let at = clock::now();
-        match answer {
-            Ok(value) => Fact::Known { value, at },
-            Err(why) => Fact::Unknown { why, at },
-        }
+            Question::Http { url, timeout } => answers::fetch_version(url, *timeout).await,
+        })
     }
 
     /// Whether a command ends well, or a URL answers 2xx.
@@ -50,15 +41,10 @@ impl Local {
             Question::Run { argv, variables, timeout, absent: _ } => {
                 match self.run(place, argv, variables, *timeout).await {
                     Err(why) => Verdict::Error { why },
-                    Ok(answer) if answer.status.success() => Verdict::Pass,
-                    Ok(answer) => Verdict::Fail { why: answer.complaint() },
+                    Ok(answer) => answer.verdict(),
                 }
             }
-            Question::Http { url, timeout } => match http::get(url, *timeout).await {
-                Err(why) => Verdict::Error { why },
-                Ok(answer) if (200..300).contains(&answer.status) => Verdict::Pass,
-                Ok(answer) => Verdict::Fail { why: format!("HTTP status {}", answer.status) },
-            },
+            Question::Http { url, timeout } => answers::fetch_verdict(url, *timeout).await,
         }
     }
 
@@ -82,28 +68,6 @@ impl Local {
             Ok(Ok(answer)) => Ok(answer),
         }
     }
-
-    async fn run_version(
-        &self,
-        place: &Place,
-        argv: &[String],
-        variables: &[(String, String)],
-        timeout: Duration,
-        absent: Option<u8>,
-    ) -> Result<Option<Ref>, String> {
-        let answer = self.run(place, argv, variables, timeout).await?;
-        if absent.is_some() && answer.status.code() == absent.map(i32::from) {
-            return Ok(None);
-        }
-        if !answer.status.success() {
-            return Err(answer.complaint());
-        }
-        if answer.stdout.len() > OUTPUT_MAX {
-            return Err(format!("the probe printed more than {OUTPUT_MAX} bytes"));
-        }
-        let said = answer.stdout.trim_ascii();
-        if said.is_empty() { Ok(None) } else { parse(said).map(Some) }
-    }
 }
 
 /// The file that a name means under the variables that a command gets; the name itself if it is
@@ -122,45 +86,6 @@ fn find(program: &str, environment: &[(OsString, OsString)], directory: &Path) -
         path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
     };
     files.find(runs).unwrap_or_else(|| PathBuf::from(program))
-}
-
-/// How a command ended, and the beginning of what it printed.
-struct Answer {
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-impl Answer {
-    fn complaint(&self) -> String {
-        let said = [&self.stderr, &self.stdout].map(|it| one_line(it, QUOTED_MAX));
-        let end = match self.status.code() {
-            Some(code) => format!("exit status {code}"),
-            None => self.status.to_string(),
-        };
-        match said.into_iter().find(|it| !it.is_empty()) {
-            None => end,
-            Some(said) => format!("{end}: {said}"),
-        }
-    }
-}
-
-async fn fetch_version(url: &str, timeout: Duration) -> Result<Option<Ref>, String> {
-    let answer = http::get(url, timeout).await?;
-    if !(200..300).contains(&answer.status) {
-        return Err(format!("HTTP status {}", answer.status));
-    }
-    if answer.body.trim_ascii().is_empty() {
-        // A server that says nothing does not say that nothing is installed.
-        return Err("the answer is empty".to_owned());
-    }
-    parse(&answer.body).map(Some)
-}
-
-fn parse(bytes: &[u8]) -> Result<Ref, String> {
-    let text = std::str::from_utf8(bytes.trim_ascii()).ok();
-    text.and_then(|text| Ref::parse(text).ok())
-        .ok_or_else(|| format!("`{}` is not a ref", one_line(bytes, QUOTED_MAX)))
 }
 
 /// Kills a command's group when the question is dropped, answered or not: a probe leaves nothing
@@ -197,6 +122,7 @@ async fn answer(mut command: Command, directory: &Path) -> io::Result<Answer> {
         }
     };
     drop(group);
+    let status = status.code().ok_or_else(|| status.to_string());
     Ok(Answer { status, stdout: out, stderr: err })
 }
 

@@ -33,7 +33,7 @@ use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState}
 use crate::model::{Connect, Epoch, Question, Ref, StepKey};
 use crate::observe::{Fact, Verdict};
 
-pub(crate) use self::output::one_line;
+pub(crate) use self::output::{one_line, printable};
 pub use self::runner::runner_main;
 
 /// How often a runner is started that dies before it begins the step.

@@ -74,7 +74,7 @@ impl Log {
 
 /// Makes text of bytes: line ends and tabs stay; controls, text that turns the reading direction,
 /// and bytes that are no UTF-8 are spelled out. At most [`SHOWN_TEXT_MAX`] bytes, the last ones.
-fn printable(bytes: &[u8]) -> String {
+pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut pieces = Vec::new();
     for chunk in bytes.utf8_chunks() {
         pieces.extend(chunk.valid().chars().map(|c| match c {

@@ -1,0 +1,74 @@
+//! The runner that Towpath puts on nodes, and the command that starts it there, or first takes
+//! it in. The command is one string that any login shell hands on: one line, no quote inside.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use sha2::{Digest as _, Sha256};
+
+/// The runner.
+pub(super) const RUNNER: &str = include_str!("runner.sh");
+
+/// Digits of the sum that name the runner's file.
+const SHORT: usize = 16;
+
+/// What a login runs: the runner where it is there and whole, else what takes it in.
+const BOOTSTRAP: &str = concat!(
+    r#"umask 077; d=${1:-$TOWPATH_DIR}; "#,
+    r#"if [ -z "$d" ]; then if [ "$(id -u)" = 0 ]; then d=/var/lib/towpath; else d=$HOME/.towpath; fi; fi; "#,
+    r#"p=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; r=$d/runner-$3; "#,
+    r#"if [ "$({ sha256sum <"$r"; } 2>/dev/null)" = "$2  -" ]; then "#,
+    r#"exec env -i HOME="$HOME" PATH=$p LANG=C.UTF-8 /bin/sh "$r" serving "$2"; fi; "#,
+    r#"read -r w f n l || exit 0; no() { printf "towpath %s trouble %s\n" "$n" "$*"; exit 1; }; "#,
+    r#"for c in sha256sum env mkdir chmod sync mv; do command -v "$c" >/dev/null || no "there is no $c on the node, install coreutils"; done; "#,
+    r#"mkdir -p "$d" 2>/dev/null || no "cannot make $d"; printf "towpath %s need\n" "$n"; "#,
+    r#"while IFS= read -r l; do [ "$l" = "towpath-runner $2" ] && break; done; t=$d/.runner.$$; "#,
+    r#"{ while IFS= read -r l; do [ "$l" = "towpath-end $2" ] && break; printf "%s\n" "$l"; done >"$t"; } 2>/dev/null || no "cannot write in $d"; "#,
+    r#"[ "$(sha256sum <"$t")" = "$2  -" ] || no "the runner arrived garbled in $d: is its disk full?"; "#,
+    r#"{ chmod 700 "$t" && sync "$t" && mv -f "$t" "$r" && sync "$d"; } 2>/dev/null || no "cannot write in $d"; "#,
+    r#"exec env -i HOME="$HOME" PATH=$p LANG=C.UTF-8 /bin/sh "$r" serving "$2" installed"#,
+);
+
+/// The sum of the runner, in hexadecimal digits.
+pub(super) fn sum() -> &'static str {
+    static SUM: OnceLock<String> = OnceLock::new();
+    SUM.get_or_init(|| {
+        Sha256::digest(RUNNER).iter().fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    })
+}
+
+/// The command of a login; `directory` is where the node keeps its state.
+pub(super) fn command(directory: Option<&str>) -> Result<String, String> {
+    let directory = directory.unwrap_or("");
+    // What every shell leaves alone between single quotes.
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '\'' | '\\' | '!') || c == ' ';
+    if !directory.chars().all(plain) {
+        return Err("`directory` of `connect: ssh` holds a character that shells change".to_owned());
+    }
+    let (sum, short) = (sum(), &sum()[..SHORT]);
+    Ok(format!("exec /bin/sh -c '{BOOTSTRAP}' towpath '{directory}' {sum} {short}"))
+}
+
+/// The runner as it is sent to a node that asks for it.
+pub(super) fn parcel() -> String {
+    let sum = sum();
+    format!("towpath-runner {sum}\n{RUNNER}towpath-end {sum}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_shell_has_nothing_to_misread() {
+        let command = command(Some("/srv/to path")).unwrap();
+        assert_eq!(command.matches('\'').count(), 4);
+        assert!(!command.contains('!') && !command.contains('\n'), "{command}");
+        assert!(super::command(Some("/a'b")).is_err());
+        assert!(RUNNER.ends_with('\n') && !RUNNER.contains("\ntowpath-end "));
+    }
+}
