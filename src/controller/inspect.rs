@@ -146,9 +146,10 @@ fn survey(
             };
             let questions = spec.nodes().into_iter().map(question).collect();
             let connect = spec.environment.connect.clone();
+            let seats = spec.seats();
             let hands = hands.clone();
             asked.spawn(async move {
-                hands.perform(Effect::Survey { target, connect, questions }).await
+                hands.perform(Effect::Survey { target, connect, questions, seats }).await
             });
         }
         while let Some(answer) = asked.join_next().await {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::drivers::balancer::Balancer;
 use crate::drivers::clock;
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd};
 use crate::model::{Connect, Deed, EnvironmentName, NodeName, Question, format_duration};
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::Op;
 
+use super::moving::NoBalancer;
 use super::wake::{Effect, Perform, Report, Wake};
 
 /// Pause between two looks at a node that is not well yet, or a gate that is closed.
@@ -28,22 +30,42 @@ const AT_ONCE: usize = 64;
 #[derive(Clone)]
 pub struct Hands {
     fleet: Arc<dyn Fleet>,
-    room: Arc<Semaphore>,
+    pub(super) balancer: Arc<dyn Balancer>,
+    pub(super) room: Arc<Semaphore>,
 }
 
 impl Hands {
-    /// Hands that work through a driver.
+    /// Hands that work through a driver, and reach no load balancer.
     pub fn new(fleet: Arc<dyn Fleet>) -> Self {
-        Self { fleet, room: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { fleet, balancer: Arc::new(NoBalancer), room: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// The same with a driver for load balancers.
+    #[must_use]
+    pub fn with_balancer(self, balancer: Arc<dyn Balancer>) -> Self {
+        Self { balancer, ..self }
     }
 
     /// Does one thing; `None` for what has no answer, and for what is not a node's matter.
     pub async fn perform(&self, effect: Effect) -> Option<Wake> {
         match effect {
-            Effect::Survey { target, connect, questions } => {
+            Effect::Survey { target, connect, questions, seats } => {
                 let environment = target.environment.clone();
-                let survey = self.survey(&environment, &connect, questions).await;
-                Some(Wake::Surveyed { target, survey })
+                let (survey, traffic) = tokio::join!(
+                    self.survey(&environment, &connect, questions),
+                    self.traffic(seats)
+                );
+                Some(Wake::Surveyed { target, survey: Survey { traffic, ..survey } })
+            }
+            Effect::Weigh { environment, role, seats, weight, ticket, not_after } => {
+                let result = match self.weighted(&seats, weight, not_after).await {
+                    Report::Done { evidence, .. } => Ok(evidence),
+                    Report::Pending { why, .. }
+                    | Report::Failed { why }
+                    | Report::Errored { why, .. }
+                    | Report::Lost { why } => Err(why),
+                };
+                Some(Wake::Weighed { environment, role, ticket, result })
             }
             Effect::Perform(perform) => {
                 let report = self.ensure(&perform).await;
@@ -133,6 +155,11 @@ impl Hands {
                 Err(error) => trouble(&error),
             },
             Op::Step { deed, .. } => self.step(&place, perform, deed).await,
+            Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
+            Op::Serving { seat, weight, .. } => self.serving(seat, *weight, perform).await,
+            Op::Weighted { seats, weight, .. } => {
+                self.weighted(seats, *weight, perform.not_after).await
+            }
             Op::Healthy { question, .. } => {
                 let quick = at_most(question, LOOK_MAX);
                 match self.ask(&place, &quick).await {

@@ -237,6 +237,7 @@ impl Service {
             | Effect::Record(_) => self.forge.send(effect).is_ok(),
             Effect::Survey { .. }
             | Effect::Perform(_)
+            | Effect::Weigh { .. }
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskGate { .. } => {
@@ -279,6 +280,7 @@ fn answers(wake: &Wake) -> bool {
         Wake::Head(_)
         | Wake::ConfigRead { .. }
         | Wake::Surveyed { .. }
+        | Wake::Weighed { .. }
         | Wake::Performed { .. }
         | Wake::Artifacts { .. }
         | Wake::Gate { .. }

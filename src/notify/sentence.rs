@@ -157,7 +157,13 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
             let target = &plan.target;
             format!("waits for `towpath approve {} {}`", target.service, target.environment)
         }
-        Op::Fenced | Op::Healthy { .. } | Op::Runs { .. } | Op::Gate { .. } => return None,
+        Op::Drained { .. } => "is drained".to_owned(),
+        Op::Fenced
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Gate { .. } => return None,
     })
 }
 
@@ -165,6 +171,9 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
 fn done(plan: &Plan, id: OpId) -> Option<String> {
     Some(match plan.op(id)? {
         Op::Step { .. } => "done".to_owned(),
+        Op::Drained { .. } => "is out of service".to_owned(),
+        Op::Serving { .. } => "serves again".to_owned(),
+        Op::Weighted { role, weight, .. } => format!("{role} gets {weight}% of its traffic"),
         Op::Healthy { .. } => "is well".to_owned(),
         Op::Verified { .. } => "test passed".to_owned(),
         Op::Gate { name, .. } => format!("gate {name} is open"),

@@ -6,6 +6,8 @@ mod draft;
 mod hold;
 mod policy;
 mod promote;
+mod traffic;
+mod weights;
 
 use crate::config::Snapshot;
 use crate::model::{Ref, Target, Timestamp};
@@ -17,6 +19,8 @@ pub use hold::{Hold, ending_word};
 pub(crate) use policy::MASS_MIN;
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
+pub use traffic::left_alone;
+pub(crate) use weights::usual as usual_weight;
 
 /// Everything that decisions are made of.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Command, EnvironmentName, Epoch, MigrationVerdict, NodeName, PersonName, Ref, Revision,
-    RolloutId, Scope, Target, Timestamp,
+    RoleName, RolloutId, Scope, Seat, Target, Timestamp,
 };
 
 use super::event::{Ending, Event, Outcome, What, Word};
@@ -255,6 +255,11 @@ pub struct Ledger {
     pub locks: BTreeMap<Target, Order>,
     /// Environments that people froze.
     pub freezes: BTreeMap<EnvironmentName, Order>,
+    /// Nodes of roles that we took out of the load balancers and have not let serve since, and by
+    /// which rollout. All others that are out, people have out.
+    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), RolloutId>,
+    /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
+    pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// What still has to reach git, oldest first.
     pub unrecorded: Vec<Unrecorded>,
     /// Number of entries folded so far.
@@ -384,6 +389,13 @@ impl Ledger {
     fn happen(&mut self, target: &Target, event: &Event) -> Result<(), Illegal> {
         let Some(rollout) = self.rollouts.get_mut(target) else { return Ok(()) };
         rollout.apply(event)?;
+        if let Some((key, out)) = traffic_moved(rollout.plan(), &event.what) {
+            if out {
+                self.drained.insert(key, rollout.plan().id.clone());
+            } else {
+                self.drained.remove(&key);
+            }
+        }
         match &event.what {
             What::Started { op, .. } => {
                 let (op, plan) = (*op, rollout.plan());
@@ -509,6 +521,17 @@ impl Ledger {
             Command::AcceptHead { revision } => {
                 self.accepted.insert(*revision);
             }
+            Command::Weigh { environment, role, percent } => {
+                let key = (environment.clone(), role.clone());
+                match percent {
+                    Some(percent) => {
+                        self.weights.insert(key, (*percent, order(None)));
+                    }
+                    None => {
+                        self.weights.remove(&key);
+                    }
+                }
+            }
             Command::Rollback { .. }
             | Command::Abort { .. }
             | Command::Resume { .. }
@@ -517,6 +540,28 @@ impl Ledger {
             | Command::Nudge => {}
         }
     }
+}
+
+/// The node of a role that an event takes out of the load balancers, or lets serve again, and
+/// which of both. What was only begun may have happened: it counts as out.
+fn traffic_moved(
+    plan: &Plan,
+    what: &What,
+) -> Option<((EnvironmentName, RoleName, NodeName), bool)> {
+    let key = |role: &RoleName, seat: &Seat| {
+        (seat.environment.clone(), role.clone(), seat.node.clone())
+    };
+    if let What::Started { op, .. } = what
+        && let Op::Drained { role, seat, .. } = plan.op(*op)?
+    {
+        return Some((key(role, seat), true));
+    }
+    if let What::Finished { op, outcome: Outcome::Done { .. } } = what
+        && let Op::Serving { role, seat, .. } = plan.op(*op)?
+    {
+        return Some((key(role, seat), false));
+    }
+    None
 }
 
 /// A repair or another look at a ref that was proven already does not begin its bake anew.
@@ -543,6 +588,9 @@ fn migration_kind(plan: &Plan, op: OpId) -> Option<Migration> {
         Op::Step { kind: StepKind::PostMigrate { .. }, .. } => Some(Migration::After),
         Op::Step { kind: StepKind::Run | StepKind::Finally, .. }
         | Op::Fenced
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
         | Op::Healthy { .. }
         | Op::Runs { .. }
         | Op::Verified { .. }

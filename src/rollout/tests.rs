@@ -37,7 +37,7 @@ fn stage(kind: StageKind, tasks: Vec<(Option<NodeName>, When, Op)>) -> Stage {
         .into_iter()
         .map(|(node, when, op)| Batch { tasks: vec![Task { node, when, ops: vec![op] }] });
     let batches = batches.collect();
-    let lane = Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, batches };
+    let lane = Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, width: 0, batches };
     Stage { name: "stage".to_owned(), kind, lanes: vec![lane] }
 }
 
@@ -59,6 +59,8 @@ fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         planned_at: Timestamp(0),
         connect: Connect::Local { directory: None },
         nodes: [node("a"), node("b")].into_iter().flatten().collect(),
+        pools: Vec::new(),
+        left_alone: std::collections::BTreeMap::new(),
         stages,
     })
 }

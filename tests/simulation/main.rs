@@ -7,6 +7,7 @@
 mod world;
 
 #[cfg(test)]
+mod balancer;
 mod forge;
 #[cfg(test)]
 mod mutants;

@@ -173,6 +173,9 @@ pub(crate) fn deed(perform: &Perform) -> &str {
     match &perform.op {
         Op::Step { deed, .. } => deed.argv.first().map_or("", String::as_str),
         Op::Fenced
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
         | Op::Healthy { .. }
         | Op::Runs { .. }
         | Op::Verified { .. }

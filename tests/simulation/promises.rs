@@ -54,6 +54,11 @@ impl World {
 
     /// What the controller is shown, it must heed.
     pub(crate) fn show(&mut self, wake: &Wake) {
+        if let Wake::Surveyed { target, .. } = wake
+            && let Some((_, seats)) = self.looks.remove(target)
+        {
+            self.show_traffic(&seats, self.now);
+        }
         let Wake::MergeRequests(Ok(list)) = wake else { return };
         for (target, request) in list {
             match &request.state {
@@ -123,7 +128,10 @@ impl World {
     fn nothing_is_repeated(&mut self, plan: &Plan) {
         let target = &plan.target;
         let since = self.settled.get(target).copied().unwrap_or(self.store.born);
-        let all_run = self.members(plan).into_iter().all(|place| {
+        // Nodes that are let back into the load balancers run it already; nothing is done on them.
+        let back = plan.ops().all(|(_, _, op)| !matches!(op, Op::Step { .. }))
+            && plan.ops().any(|(_, _, op)| matches!(op, Op::Serving { .. }));
+        let all_run = !back && self.members(plan).into_iter().all(|place| {
             let installed = self.nodes.get(&place).and_then(|it| it.installed.get(&target.service));
             installed.is_some_and(|it| it.reference.as_ref() == Some(&plan.to) && it.since <= since)
         });
@@ -269,8 +277,10 @@ impl World {
                 && id.batch + 1 == op.batch
                 && !batch_begun;
             // Everything between this stage and the nodes of an earlier one.
+            let moves = |it: OpId| matches!(plan.op(it), Some(Op::Weighted { .. }));
             let earlier = (id.stage..op.stage).all(|stage| {
-                plan.ops().filter(|(it, _, _)| it.stage == stage).all(|(it, _, _)| control(it))
+                let here = || plan.ops().filter(move |(it, _, _)| it.stage == stage);
+                here().all(|(it, _, _)| control(it) && !moves(it))
             });
             let above = id.stage < op.stage && earlier && !stage_begun;
             if (before || above) && matches!(it, Op::Gate { .. }) && control(id) {
@@ -294,7 +304,7 @@ impl World {
     fn enough_stay_in_service(&mut self, rollout: &Rollout, op: OpId) {
         let plan = rollout.plan();
         let Some(node) = plan.task(op).and_then(|it| it.node.clone()) else { return };
-        if !matches!(plan.op(op), Some(Op::Step { .. })) {
+        if !plan.task(op).is_some_and(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. }))) {
             return;
         }
         let Some(spec) = self.repo.meaning(plan.revision).and_then(|it| it.spec(&plan.target))
@@ -466,6 +476,7 @@ impl World {
             effect,
             Effect::Perform(_)
                 | Effect::Kill { .. }
+                | Effect::Weigh { .. }
                 | Effect::Propose { .. }
                 | Effect::Report { .. }
                 | Effect::Merge { .. }

@@ -146,12 +146,13 @@ pub(crate) fn first_config(seed: &mut Seed) -> (Files, Vec<Site>) {
     let root = format!("version: 1\nenvironments: [{}]\n", places.join(", "));
     files.insert("towpath.yaml".to_owned(), root.into_bytes());
     let mut sites = Vec::new();
+    let build = Build { balanced: seed.chance(60), overlaps: seed.chance(40) };
     for name in places {
-        let (text, site) = environment(name, seed);
+        let (text, site) = environment(name, build, seed);
         files.insert(format!("environments/{name}.yaml"), text.into_bytes());
         sites.push(site);
     }
-    files.insert("recipes/fleet.yaml".to_owned(), recipe(seed).into_bytes());
+    files.insert("recipes/fleet.yaml".to_owned(), recipe(seed, build).into_bytes());
     let services = seed.span(1, 3);
     for name in SERVICES.iter().take(usize::try_from(services).unwrap_or(1)) {
         files.insert(format!("services/{name}.yaml"), service(name, places, seed).into_bytes());
@@ -159,7 +160,16 @@ pub(crate) fn first_config(seed: &mut Seed) -> (Files, Vec<Site>) {
     (files, sites)
 }
 
-fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
+/// What all environments of a world have in common.
+#[derive(Clone, Copy, Debug)]
+struct Build {
+    /// Roles are behind load balancers.
+    balanced: bool,
+    /// A second role has some nodes of the first.
+    overlaps: bool,
+}
+
+fn environment(name: &'static str, build: Build, seed: &mut Seed) -> (String, Site) {
     let count = seed.span(2, 4);
     let webs: Vec<String> = (1..=count).map(|at| format!("web-{at}")).collect();
     let deploy = if seed.chance(60) { "deploy-1" } else { "data-1" };
@@ -169,23 +179,47 @@ fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
     let mut text = format!("environment: {name}\nconnect: local\ndeploy_node: {deploy}\nroles:\n");
     text += "  data: { nodes: [data-1], stateful: true }\n";
     let list = webs.join(", ");
+    // Canary and production are behind the same balancers, in the same backend.
+    let behind = if name == "staging" { "test" } else { "front" };
+    let seat = match build.balanced {
+        true => format!(
+            ", backend: {behind}, server: \"{{environment}}-{{node}}\", drain: {{ timeout: 2m }}"
+        ),
+        false => String::new(),
+    };
     writeln!(
         text,
-        "  web: {{ nodes: [{list}], batch: {batch}, min_healthy: {keep}, max_failures: {failures} }}"
+        "  web: {{ nodes: [{list}], batch: {batch}, min_healthy: {keep}, max_failures: {failures}{seat} }}"
     )
     .unwrap();
+    let least = seed.below(2);
+    if build.overlaps {
+        let seat = seat.replace(behind, "api");
+        let failures = seed.below(2);
+        writeln!(
+            text,
+            "  api: {{ nodes: [web-1, api-1], batch: 2, min_healthy: {least}, max_failures: {failures}{seat} }}"
+        )
+        .unwrap();
+    }
+    if build.balanced {
+        text += "balancers: [{ haproxy: \"unix:/run/haproxy.sock\" }]\n";
+    }
     text += "version: { run: [version, '{service}'] }\n";
     text += "gates:\n  quiet: { run: [quiet], patience: 4m, max_age: 30s }\n";
     text += "  calm: { run: [calm], patience: 4m, max_age: 20s }\n";
     let mut nodes = webs;
     nodes.push("data-1".to_owned());
+    if build.overlaps {
+        nodes.push("api-1".to_owned());
+    }
     if deploy == "deploy-1" {
         nodes.push(deploy.to_owned());
     }
     (text, Site { name, nodes })
 }
 
-fn recipe(seed: &mut Seed) -> String {
+fn recipe(seed: &mut Seed, build: Build) -> String {
     let mut text = "recipe: fleet\nstages:\n".to_owned();
     if seed.chance(60) {
         text +=
@@ -207,12 +241,23 @@ fn recipe(seed: &mut Seed) -> String {
     text +=
         "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 10m, gates: [smoke] }\n";
     let gates = seed.pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]"]).unwrap_or("[]");
+    let on = if build.overlaps { "[web, api]" } else { "[web]" };
+    let drain = if build.balanced && seed.chance(85) { ", drain: true" } else { "" };
     let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };
     writeln!(
         text,
-        "  - {{ name: fleet, on: [web], run: [install, '{{ref}}'], timeout: 10m{check}, gates: {gates} }}"
+        "  - {{ name: fleet, on: {on}, run: [install, '{{ref}}'], timeout: 10m{check}{drain}, gates: {gates} }}"
     )
     .unwrap();
+    if build.balanced && seed.chance(40) {
+        let gates = seed.pick(&["[]", "[calm]", "[quiet, { bake: 1m }]"]).unwrap_or("[]");
+        let steps = seed.pick(&["[0%, 50%, 100%]", "[25%, 100%]"]).unwrap_or("[100%]");
+        writeln!(
+            text,
+            "  - {{ name: open, kind: weight, on: [web], steps: {steps}, gates: {gates} }}"
+        )
+        .unwrap();
+    }
     if seed.chance(40) {
         let how = if seed.chance(40) { ", approval: manual" } else { ", approval: automatic" };
         writeln!(
