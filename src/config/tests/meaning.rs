@@ -73,7 +73,7 @@ rollback: [deploy, post, deploi, deploy]
             recipes/simple.yaml:4:49: a batch of 0 moves no node [bad-value]
                 write 1 or more; a percentage is at least one node
             recipes/simple.yaml:4:64: `idempotent` is for migrations [bad-value]
-                stages of kind run are always safe to repeat; remove it
+                other stages are always safe to repeat; remove it
             recipes/simple.yaml:4:79: gate `smok` is not known [unknown-name]
                 did you mean `smoke`?
             recipes/simple.yaml:5:13: stage `deploy` is there twice [repeated]
