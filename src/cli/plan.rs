@@ -108,16 +108,23 @@ fn print(target: &Target, decision: &Decision, ui: &Ui) {
         }
         Deploy::Start(plan) => {
             ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, begins(plan))));
+            for (node, how) in &plan.left_alone {
+                ui.result(format_args!("    {node} is {how}: updated, and left so"));
+            }
             for stage in &plan.stages {
                 for lane in &stage.lanes {
                     let tasks: usize = lane.batches.iter().map(|it| it.tasks.len()).sum();
                     if tasks > 0 {
+                        let pace = match lane.width {
+                            0 => format!(
+                                "in {} batches",
+                                lane.batches.iter().filter(|it| !it.tasks.is_empty()).count()
+                            ),
+                            width => format!("{} at a time", width.min(tasks)),
+                        };
                         ui.result(format_args!(
-                            "    {:<22} {} × {} in {} batches",
-                            stage.name,
-                            lane.name,
-                            tasks,
-                            lane.batches.iter().filter(|it| !it.tasks.is_empty()).count()
+                            "    {:<22} {} × {} {pace}",
+                            stage.name, lane.name, tasks,
                         ));
                     }
                 }
@@ -197,6 +204,7 @@ pub(super) fn decision_json(target: &Target, decision: &Decision) -> serde_json:
             "from": plan.from.as_ref().map(ToString::to_string),
             "to": plan.to.as_str(),
             "nodes": plan.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "left_alone": plan.left_alone.iter().map(|(node, how)| (node.to_string(), how)).collect::<BTreeMap<_, _>>(),
             "stages": plan.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(),
         })),
         "promote": promote,

@@ -73,7 +73,7 @@ fn begins(plan: &Plan) -> String {
     let Plan { target, to, id, nodes, .. } = plan;
     let from = plan.from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
     let count = nodes.len();
-    match plan.purpose {
+    let begins = match plan.purpose {
         Purpose::Deploy => format!("{target}: rollout {id} begins, {from} → {to} on {count} nodes"),
         Purpose::Rollback => {
             format!("{target}: rollback {id} begins, {from} → {to} on {count} nodes")
@@ -82,6 +82,11 @@ fn begins(plan: &Plan) -> String {
         Purpose::Verify => {
             format!("{target}: {to} runs there and is put to the test, rollout {id}")
         }
+    };
+    match plan.left_alone.len() {
+        0 => begins,
+        1 => format!("{begins}; one that is kept out of the load balancer stays out"),
+        more => format!("{begins}; {more} that are kept out of the load balancer stay out"),
     }
 }
 

@@ -6,16 +6,16 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{On, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
 use crate::model::{
-    Action, Deed, Epoch, NodeName, Probe, Question, Ref, RoleName, RolloutId, Seat, StageName,
-    Target, Values,
+    Action, Deed, Epoch, NodeName, Probe, Question, Ref, RoleName, RolloutId, StageName, Target,
+    Values,
 };
 use crate::observe::{Fact, Survey};
 use crate::rollout::{
-    Batch, Lane, Ledger, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task, When,
+    Batch, Lane, Ledger, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When,
 };
 
 use super::World;
-use super::traffic::{Stand, seated, stand};
+use super::traffic::seated;
 
 /// Digits of a plan's hash that make its id: 48 bits, for a few thousand rollouts of one store.
 const ID_DIGITS: usize = 12;
@@ -40,7 +40,7 @@ pub(super) struct Draft<'a> {
     pub(super) purpose: Purpose,
     quick: bool,
     pub(super) nodes: &'a BTreeSet<NodeName>,
-    returning: &'a BTreeSet<NodeName>,
+    pub(super) returning: &'a BTreeSet<NodeName>,
     pub(super) survey: &'a Survey,
     pub(super) ledger: &'a Ledger,
     values: Values,
@@ -309,7 +309,7 @@ impl Draft<'_> {
         let task = |node: &NodeName| {
             let step = spec.run.as_ref().map(|run| Op::Step { kind, deed: self.deed(run, node) });
             let mut ops: Vec<Op> = step.into_iter().chain(self.healthy(spec, node)).collect();
-            if spec.drain && self.spec.roles().any(|(_, role)| has_seat(role, node)) {
+            if spec.drain && seated(self.spec, node).next().is_some() {
                 ops = self.drained(node, ops, way);
             }
             Task { node: Some(node.clone()), when: When::Always, ops }
@@ -338,115 +338,13 @@ impl Draft<'_> {
         lane(0, batches)
     }
 
-    fn healthy(&self, spec: &StageSpec, node: &NodeName) -> Option<Op> {
+    pub(super) fn healthy(&self, spec: &StageSpec, node: &NodeName) -> Option<Op> {
         let question = self.ask(spec.check.as_ref()?, Some(node));
         Some(Op::Healthy { patience: question.timeout(), question })
     }
 
-    fn runs(&self, node: &NodeName) -> Op {
+    pub(super) fn runs(&self, node: &NodeName) -> Op {
         Op::Runs { question: self.ask(&self.spec.environment.version, Some(node)) }
-    }
-
-    /// Work on a node between drain and undrain. It serves again only when it says that it runs the
-    /// ref; where a person has it out, it is left so.
-    fn drained(&self, node: &NodeName, work: Vec<Op>, way: &Way) -> Vec<Op> {
-        let seats: Vec<(&RoleName, &Role, Seat)> = seated(self.spec, node)
-            .filter(|(role, _)| !matches!(self.stand(role, node), Stand::Theirs(_)))
-            .filter_map(|(name, role)| Some((name, role, self.spec.environment.seat(role, node)?)))
-            .collect();
-        let mut ops: Vec<Op> = Vec::new();
-        for (name, role, seat) in &seats {
-            let keep = role.min_healthy.ceil_of(role.nodes.len());
-            ops.push(Op::Drained { role: (*name).clone(), seat: seat.clone(), keep });
-        }
-        ops.extend(work);
-        ops.push(self.runs(node));
-        for (name, _, seat) in seats {
-            let weight = self.weight_of(name, node, way);
-            ops.push(Op::Serving { role: name.clone(), seat, weight });
-        }
-        ops
-    }
-
-    pub(super) fn stand(&self, role: &RoleName, node: &NodeName) -> Stand {
-        stand(self.target, (role, node), self.survey, self.ledger)
-    }
-
-    /// Whom to take first: those that are out already, then those that are not well.
-    fn readiness(&self, node: &NodeName) -> u8 {
-        let stands = seated(self.spec, node).map(|(role, _)| match self.stand(role, node) {
-            Stand::Ours | Stand::Theirs(_) => 0,
-            Stand::Shaky => 1,
-            Stand::In(_) | Stand::Unknown(_) => 2,
-        });
-        stands.min().unwrap_or(2)
-    }
-
-    /// The nodes among these that people have out of the load balancers, and how.
-    fn left_alone(&self, nodes: &BTreeSet<NodeName>) -> BTreeMap<NodeName, String> {
-        let mut found = BTreeMap::new();
-        for node in nodes {
-            for (role, _) in seated(self.spec, node) {
-                if let Stand::Theirs(how) = self.stand(role, node) {
-                    found.insert(node.clone(), how);
-                }
-            }
-        }
-        found
-    }
-
-    /// Roles that must keep nodes in service, whatever lane takes one out.
-    fn pools(&self) -> Vec<Pool> {
-        let pools = self.spec.roles().map(|(name, role)| Pool {
-            name: name.to_string(),
-            keep: role.min_healthy.ceil_of(role.nodes.len()),
-            nodes: role.nodes.iter().cloned().collect(),
-        });
-        pools.filter(|pool| pool.keep > 0).collect()
-    }
-
-    /// Lets nodes serve again that an earlier rollout left out and that run the ref by now.
-    fn back_in_service(&self, stages: &mut Vec<Stage>) {
-        let check = |node: &NodeName| {
-            let mut drains = self.spec.recipe.stages.iter().filter(|it| it.drain);
-            drains.find_map(|it| self.healthy(it, node))
-        };
-        let mut seen = BTreeSet::new();
-        let mut lanes = Vec::new();
-        for (name, role) in self.spec.roles() {
-            let mine = role.nodes.iter().filter(|it| self.returning.contains(*it));
-            let mut tasks = Vec::new();
-            for node in mine {
-                if !seen.insert(node.clone()) {
-                    continue;
-                }
-                let mut ops: Vec<Op> = check(node).into_iter().collect();
-                ops.push(self.runs(node));
-                for (name, role) in seated(self.spec, node) {
-                    if let (Stand::Ours, Some(seat)) =
-                        (self.stand(name, node), self.spec.environment.seat(role, node))
-                    {
-                        let weight = self.weight_of(name, node, &Way::default());
-                        ops.push(Op::Serving { role: name.clone(), seat, weight });
-                    }
-                }
-                tasks.push(Task { node: Some(node.clone()), when: When::Always, ops });
-            }
-            if !tasks.is_empty() {
-                lanes.push(Lane {
-                    name: name.to_string(),
-                    size: role.nodes.len(),
-                    keep: 0,
-                    max_failures: role.max_failures as usize,
-                    width: 0,
-                    batches: vec![Batch { tasks }],
-                });
-            }
-        }
-        if !lanes.is_empty() {
-            let name = "back in service".to_owned();
-            stages.push(Stage { name, kind: StageKind::Forward, lanes });
-        }
     }
 
     /// Gates of the user's own also stand before every batch of their stage.
@@ -568,10 +466,6 @@ fn task_ids(stage: &Stage, at: usize) -> impl Iterator<Item = OpId> + '_ {
             })
         })
     })
-}
-
-fn has_seat(role: &Role, node: &NodeName) -> bool {
-    role.seats.is_some() && role.nodes.contains(node)
 }
 
 /// A task that is no node's.

@@ -3,11 +3,15 @@
 mod check;
 mod deploy;
 mod draft;
+mod draining;
 mod hold;
 mod policy;
 mod promote;
 mod traffic;
 mod weights;
+
+#[cfg(test)]
+mod tests;
 
 use crate::config::Snapshot;
 use crate::model::{Ref, Target, Timestamp};

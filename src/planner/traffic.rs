@@ -13,9 +13,9 @@ use super::{Hold, World};
 /// How a node of a role stands with its load balancers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stand {
-    /// Out, by an earlier rollout of ours.
+    /// Out, by an earlier rollout of the same service.
     Ours,
-    /// Out, by a person; in words.
+    /// Out, by a person, or by what went wrong with another service; in words.
     Theirs(String),
     /// In service by its state, though its health check says no, or not everywhere.
     Shaky,
@@ -32,17 +32,22 @@ pub(super) fn stand(
     survey: &Survey,
     ledger: &Ledger,
 ) -> Stand {
-    let ours = || {
-        let key = (target.environment.clone(), role.clone(), node.clone());
-        ledger.drained.contains_key(&key)
-    };
+    let key = (target.environment.clone(), role.clone(), node.clone());
+    let by = ledger.drained.get(&key).map(|(by, _)| by);
+    let ours = || by == Some(target);
     match survey.traffic.get(&(role.clone(), node.clone())) {
         None => Stand::Unknown("not asked yet".to_owned()),
         Some(Fact::Unknown { why, .. }) => Stand::Unknown(why.clone()),
         Some(Fact::Known { value, .. }) => match value {
             Traffic::Draining { .. } | Traffic::Maintenance if ours() => Stand::Ours,
-            Traffic::Draining { .. } => Stand::Theirs(format!("drained in {role}")),
-            Traffic::Maintenance => Stand::Theirs(format!("in maintenance in {role}")),
+            Traffic::Draining { .. } | Traffic::Maintenance if by.is_some() => {
+                let service = by.map_or("", |by| by.service.as_str());
+                Stand::Theirs(format!("left out of {role} by a rollout of {service}"))
+            }
+            Traffic::Draining { .. } => Stand::Theirs(format!("drained in {role} by a person")),
+            Traffic::Maintenance => {
+                Stand::Theirs(format!("in maintenance in {role} by a person"))
+            }
             Traffic::Down | Traffic::Mixed => Stand::Shaky,
             Traffic::Serving { weight } => Stand::In(*weight),
         },
@@ -77,7 +82,7 @@ pub(super) fn returning(
         }
         for (role, _) in seated(spec, node) {
             let key = (target.environment.clone(), role.clone(), node.clone());
-            if !world.ledger.drained.contains_key(&key) {
+            if world.ledger.drained.get(&key).is_none_or(|(by, _)| by != target) {
                 continue;
             }
             match stand(target, (role, node), survey, world.ledger) {

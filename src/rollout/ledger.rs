@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Command, EnvironmentName, Epoch, MigrationVerdict, NodeName, PersonName, Ref, Revision,
-    RoleName, RolloutId, Scope, Seat, Target, Timestamp,
+    RoleName, RolloutId, Scope, Target, Timestamp,
 };
 
 use super::event::{Ending, Event, Outcome, What, Word};
 use super::machine::{Illegal, Rollout};
 use super::plan::{Op, OpId, Plan, Purpose, StepKind};
+use super::traffic::traffic_moved;
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;
@@ -256,8 +257,8 @@ pub struct Ledger {
     /// Environments that people froze.
     pub freezes: BTreeMap<EnvironmentName, Order>,
     /// Nodes of roles that we took out of the load balancers and have not let serve since, and by
-    /// which rollout. All others that are out, people have out.
-    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), RolloutId>,
+    /// which rollout of what. All others that are out, people have out.
+    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), (Target, RolloutId)>,
     /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// What still has to reach git, oldest first.
@@ -391,7 +392,7 @@ impl Ledger {
         rollout.apply(event)?;
         if let Some((key, out)) = traffic_moved(rollout.plan(), &event.what) {
             if out {
-                self.drained.insert(key, rollout.plan().id.clone());
+                self.drained.insert(key, (target.clone(), rollout.plan().id.clone()));
             } else {
                 self.drained.remove(&key);
             }
@@ -540,28 +541,6 @@ impl Ledger {
             | Command::Nudge => {}
         }
     }
-}
-
-/// The node of a role that an event takes out of the load balancers, or lets serve again, and
-/// which of both. What was only begun may have happened: it counts as out.
-fn traffic_moved(
-    plan: &Plan,
-    what: &What,
-) -> Option<((EnvironmentName, RoleName, NodeName), bool)> {
-    let key = |role: &RoleName, seat: &Seat| {
-        (seat.environment.clone(), role.clone(), seat.node.clone())
-    };
-    if let What::Started { op, .. } = what
-        && let Op::Drained { role, seat, .. } = plan.op(*op)?
-    {
-        return Some((key(role, seat), true));
-    }
-    if let What::Finished { op, outcome: Outcome::Done { .. } } = what
-        && let Op::Serving { role, seat, .. } = plan.op(*op)?
-    {
-        return Some((key(role, seat), false));
-    }
-    None
 }
 
 /// A repair or another look at a ref that was proven already does not begin its bake anew.

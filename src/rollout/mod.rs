@@ -7,6 +7,7 @@ mod wants;
 mod report;
 mod plan;
 mod state;
+mod traffic;
 
 #[cfg(test)]
 mod tests;

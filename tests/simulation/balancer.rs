@@ -29,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) weight: u32,
     /// When its last session ends, once it gets no new ones.
     sessions_until: Timestamp,
+    /// For what it was drained last.
+    by: Option<Target>,
     /// Since when a controller has been shown that a person drained it.
     shown: Option<Timestamp>,
 }
@@ -56,6 +58,7 @@ impl Balancers {
                 gate: Gate::Open,
                 weight: 100,
                 sessions_until: Timestamp(0),
+                by: None,
                 shown: None,
             });
         }
@@ -146,6 +149,7 @@ impl World {
                     return pending("too few others serve");
                 }
                 server.gate = Gate::Drained { by_person: false };
+                server.by = Some(perform.target.clone());
                 server.sessions_until = now.after(Duration::from_secs(lasts));
                 self.totals.count("drains");
                 self.tell(|| format!("{key:?} is drained for {}", perform.key));
@@ -166,7 +170,7 @@ impl World {
         self.only_the_new_version_serves(seat, perform);
         for key in self.balancers.of(seat) {
             let planned = self.shadow.rollouts.get(&perform.target).map(|it| it.plan().planned_at);
-            let ours = self.shadow.drained.contains_key(&(
+            let ours = self.by_us.contains(&(
                 seat.environment.clone(),
                 role.clone(),
                 seat.node.clone(),
@@ -292,17 +296,14 @@ impl World {
     pub(crate) fn forgotten(&self, target: &Target) -> Option<NodeName> {
         let core = self.core.as_ref()?;
         let spec = core.snapshot()?.spec(target)?;
-        let ours = |role: &RoleName, seat: &Seat| {
-            let key = (target.environment.clone(), role.clone(), seat.node.clone());
-            self.shadow.drained.contains_key(&key)
-                && self.balancers.of(seat).iter().any(|it| {
-                    self.balancers
-                        .servers
-                        .get(it)
-                        .is_some_and(|it| it.gate == (Gate::Drained { by_person: false }))
-                })
+        let ours = |seat: &Seat| {
+            let servers = self.balancers.of(seat);
+            servers.iter().filter_map(|it| self.balancers.servers.get(it)).any(|it| {
+                it.gate == (Gate::Drained { by_person: false }) && it.by.as_ref() == Some(target)
+            })
         };
-        let seats = spec.seats();
-        seats.into_iter().find(|(role, seat)| ours(role, seat)).map(|(_, seat)| seat.node)
+        // A journal that was lost knew whom it had out; nobody else does.
+        let seats = if self.orphans.is_empty() { spec.seats() } else { Vec::new() };
+        seats.into_iter().find(|(_, seat)| ours(seat)).map(|(_, seat)| seat.node)
     }
 }

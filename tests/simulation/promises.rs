@@ -207,12 +207,22 @@ impl World {
             What::Excluded { .. } => self.totals.count("nodes left out"),
             What::Resumed(_) => self.totals.count("resumes"),
             What::Retried(_) => self.totals.count("retries"),
+            What::Finished { op, outcome: Outcome::Done { .. } } => {
+                if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op) {
+                    let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+                    self.by_us.remove(&key);
+                }
+            }
             What::Finished { .. } | What::Waiting { .. } | What::TakenOver { .. } => {}
         }
     }
 
     fn check_started(&mut self, target: &Target, rollout: &Rollout, op: OpId, at: Timestamp) {
         let plan = rollout.plan();
+        if let Some(Op::Drained { role, seat, .. }) = plan.op(op) {
+            let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+            self.by_us.insert(key);
+        }
         let first = OpId { op: 0, ..op };
         let untouched = |id: OpId| rollout.state(id).is_some_and(|it| !it.was_tried());
         let forward =

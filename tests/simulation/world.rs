@@ -137,6 +137,9 @@ pub(crate) struct World {
     pub(crate) began: Vec<(Place, StepKey, Timestamp)>,
     /// Rollouts of journals that were lost.
     pub(crate) orphans: BTreeSet<RolloutId>,
+    /// Nodes of roles that the controller has reason to think it took out: it asked for that, and
+    /// not for traffic since.
+    pub(crate) by_us: BTreeSet<(EnvironmentName, RoleName, NodeName)>,
     /// The last look at the balancers of each target, and whom it was at.
     pub(crate) looks: BTreeMap<Target, (Timestamp, Vec<(RoleName, Seat)>)>,
     /// When rollouts settled last at targets.
@@ -217,6 +220,7 @@ impl World {
             shown: BTreeSet::new(),
             began: Vec::new(),
             orphans: BTreeSet::new(),
+            by_us: BTreeSet::new(),
             looks: BTreeMap::new(),
             settled: BTreeMap::new(),
             vetoed: BTreeSet::new(),

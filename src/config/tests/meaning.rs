@@ -346,3 +346,76 @@ fn findings_are_shown_with_their_lines() {
     .assert_eq(&render(&loaded.diagnostics(), source, false));
     assert_eq!(shown(&loaded.findings()).lines().count(), 2);
 }
+
+#[test]
+fn load_balancers_and_what_stands_behind_them() {
+    check(
+        "--- environments/staging.yaml
+environment: staging
+connect: local
+deploy_node: deploy-1
+roles:
+  web: { nodes: [web-1], backend: [web, web], server: 'srv-{nod}' }
+  jobs: { nodes: [job-1], server: '{node}', drain: { then: wait } }
+  api: { nodes: [api-1], drain: { timeout: 1m } }
+balancers: [{ haproxy: 'unix:admin.sock' }, { haproxy: 'tcp:::1:99' }, { haproxy: 'tcp:lb:99999' }]
+version: { run: [cat, version] }
+gates: { quiet: { run: [test, -e, quiet] } }
+--- environments/production.yaml
+environment: production
+connect: local
+deploy_node: deploy-1
+roles:
+  web: { nodes: ['web-[1..4]'], backend: web }
+version: { run: [cat, version] }
+gates: { quiet: { run: [test, -e, quiet] } }
+",
+        expect![[""]],
+    );
+    check(
+        "--- environments/production.yaml
+environment: production
+connect: local
+deploy_node: deploy-1
+roles:
+  web: { nodes: ['web-[1..4]'], backend: [web, web], server: 'srv-{node}' }
+  api: { nodes: [api-1], drain: { timeout: 1m } }
+balancers: [{ haproxy: 'tcp:[::1]:99' }, { haproxy: 'tcp:[::1]:99', master: 'unix:/m' }]
+version: { run: [cat, version] }
+gates: { quiet: { run: [test, -e, quiet] } }
+",
+        expect![[""]],
+    );
+}
+
+#[test]
+fn stages_that_drain_and_stages_that_move_traffic() {
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: migrate, kind: migrate, on: deploy_node, run: [m], drain: true, steps: [5%] }
+  - { name: deploy, on: all, run: [deploy, '{ref}'], drain: true }
+  - { name: nothing, on: all }
+  - { name: open, kind: weight, on: [web], steps: [0%, 25%, 25%], run: [x], batch: 1, check: { run: [x] } }
+  - { name: none, kind: weight, on: deploy_node, steps: [] }
+  - { name: odd, kind: weight, on: all, steps: [5, 101%], gates: [quiet] }
+rollback: [deploy, open]
+",
+        expect![[""]],
+    );
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: migrate, kind: migrate, on: deploy_node, run: [m], drain: true, steps: [5%] }
+  - { name: deploy, on: all, run: [deploy, '{ref}'], drain: true }
+  - { name: nothing, on: all }
+  - { name: open, kind: weight, on: [web], steps: [0%, 25%, 25%], run: [x], batch: 1, check: { run: [x] } }
+  - { name: none, kind: weight, on: deploy_node, steps: [] }
+  - { name: well, kind: weight, on: all, gates: [quiet] }
+rollback: [deploy, open]
+",
+        expect![[""]],
+    );
+}
