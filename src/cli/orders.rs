@@ -2,8 +2,8 @@
 
 use crate::api::{self, AskError, Request};
 use crate::model::{
-    Command, EnvironmentName, MigrationVerdict, NodeName, PersonName, Ref, Revision, RoleName, Scope,
-    ServiceName, Target, Timestamp, parse_duration,
+    Command, EnvironmentName, MigrationVerdict, NodeName, PersonName, Ref, Revision, RoleName,
+    Scope, ServiceName, Target, Timestamp, parse_duration,
 };
 
 use super::{Common, Failure, Kind, Ui, run};

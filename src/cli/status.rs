@@ -1,9 +1,9 @@
 //! `towpath status`: what is wanted, what runs, and what is going on, at a glance.
 
+use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::controller::Inspection;
 use crate::planner::{Deploy, Promote, left_alone};
 use crate::rollout::Phase;
 
@@ -128,7 +128,8 @@ fn traffic(target: &Target, seen: &Inspection) -> Vec<String> {
         if let Some((percent, order)) = seen.ledger.weights.get(&key) {
             all.push(format!("{role} gets {percent}% by {}", order.word.by));
         }
-        let ours = |(environment, it, _): &&(_, _, _)| *environment == target.environment && it == role;
+        let ours =
+            |(environment, it, _): &&(_, _, _)| *environment == target.environment && it == role;
         let left = seen.ledger.drained.keys().filter(ours).count();
         if left > 0 {
             all.push(format!("{left} of {role} taken out by rollouts"));

@@ -432,7 +432,10 @@ impl Leaf for ServerName {
         if !text.contains("{node}") || !names_in_balancer(&rest) {
             let shown = shortened(&text::visible(text));
             let message = format!("`{shown}` is not {}", Self::WHAT);
-            return Err(Refused::value(message, "write a name such as \"{node}\" or \"srv-{node}\""));
+            return Err(Refused::value(
+                message,
+                "write a name such as \"{node}\" or \"srv-{node}\"",
+            ));
         }
         <Arg as Leaf>::parse(scalar).map(Self)
     }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Arg, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName, PersonName, Probe, RecipeName, Ref,
-    RepoPath, Revision, RoleName, Seat, ServiceName, Share, StageName, Target, Timestamp,
+    Action, Arg, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName, PersonName,
+    Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat, ServiceName, Share, StageName,
+    Target, Timestamp,
 };
 
 use super::calendar::Window;

@@ -117,9 +117,7 @@ async fn settle(
         Ok(Err(error @ BalancerError::NotDrained { .. })) => {
             Report::Failed { why: error.to_string() }
         }
-        Ok(Err(error)) => {
-            Report::Errored { why: error.to_string(), retry: error.may_work_later() }
-        }
+        Ok(Err(error)) => Report::Errored { why: error.to_string(), retry: error.may_work_later() },
     }
 }
 

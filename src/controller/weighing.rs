@@ -69,7 +69,9 @@ impl Core {
         let known = known.ok_or_else(|| format!("{environment} has no role {role}"))?;
         let seats = here.seats(known);
         if seats.is_empty() {
-            return Err(format!("{role} of {environment} is in no load balancer: it has no backend"));
+            return Err(format!(
+                "{role} of {environment} is in no load balancer: it has no backend"
+            ));
         }
         Ok(seats)
     }

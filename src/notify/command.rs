@@ -15,7 +15,9 @@ pub fn done_word(command: &Command) -> String {
         Command::Freeze { environment, until } => format!("{environment} is frozen until {until}"),
         Command::Thaw { environment } => format!("{environment} is no longer frozen"),
         Command::Weigh { environment, role, percent: Some(percent) } => {
-            format!("{role} of {environment} gets {percent}% of its traffic, whatever rollouts ask for")
+            format!(
+                "{role} of {environment} gets {percent}% of its traffic, whatever rollouts ask for"
+            )
         }
         Command::Weigh { environment, role, percent: None } => {
             format!("{role} of {environment} gets the traffic that rollouts ask for")

@@ -157,9 +157,11 @@ fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
                     Op::Drained { role, seat, keep } => {
                         *drained.entry((at, role, node)).or_default() += 1;
                         out.push((role, seat));
-                        let least = spec.environment.roles.get(role).map_or(0, |it| {
-                            it.min_healthy.ceil_of(it.nodes.len())
-                        });
+                        let least = spec
+                            .environment
+                            .roles
+                            .get(role)
+                            .map_or(0, |it| it.min_healthy.ceil_of(it.nodes.len()));
                         if *keep < least {
                             found.push(format!("{node} is drained though {role} needs {least}"));
                         }
@@ -207,9 +209,7 @@ fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
 /// Traffic that is moved is put back if the rollout is stopped.
 fn weights(plan: &Plan, found: &mut Vec<String>) {
     let closing = |id: OpId| id.stage as usize + 1 == plan.stages.len();
-    let moved = |role: &RoleName, id: OpId| {
-        matches!(plan.op(id), Some(Op::Weighted { role: other, .. }) if other == role)
-    };
+    let moved = |role: &RoleName, id: OpId| matches!(plan.op(id), Some(Op::Weighted { role: other, .. }) if other == role);
     let restored = |role: &RoleName| {
         plan.ops().any(|(id, task, op)| {
             let undoes = matches!(task.when, When::StoppedAfter(first) if moved(role, first));

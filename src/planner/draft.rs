@@ -77,8 +77,7 @@ pub(super) fn write(
     };
     let quick = spec.service.hotfixes.contains(to);
     let ledger = world.ledger;
-    let draft =
-        Draft { target, spec, purpose, quick, nodes, returning, survey, ledger, values };
+    let draft = Draft { target, spec, purpose, quick, nodes, returning, survey, ledger, values };
     let history = world.ledger.history(target);
     // Once for each ref: an earlier rollout of it may have come so far.
     let done = |kind: Kind| match kind {

@@ -32,7 +32,10 @@ pub enum Hold {
         nodes: BTreeMap<NodeName, String>,
     },
     /// The load balancers did not say what traffic some nodes get.
-    #[error("cannot see what the load balancer does with {}; lifts when it answers", list_whys(nodes))]
+    #[error(
+        "cannot see what the load balancer does with {}; lifts when it answers",
+        list_whys(nodes)
+    )]
     TrafficUnseen {
         /// Which, and why not.
         nodes: BTreeMap<NodeName, String>,

@@ -45,10 +45,7 @@ targets:
 ";
 
 fn target() -> Target {
-    Target::new(
-        &ServiceName::parse("shop").unwrap(),
-        &EnvironmentName::parse("canary").unwrap(),
-    )
+    Target::new(&ServiceName::parse("shop").unwrap(), &EnvironmentName::parse("canary").unwrap())
 }
 
 /// What is said of a world: `web-1 1.0.0`, `web/web-1 drained`, `ours web/web-1`.
@@ -132,9 +129,10 @@ fn check(text: &str, expected: Expect) {
             for stage in plan.stages.iter().skip(1) {
                 writeln!(out, "{}", stage.name).unwrap();
                 for lane in &stage.lanes {
-                    for (batch, task) in (1..).zip(&lane.batches).flat_map(|(at, it)| {
-                        it.tasks.iter().map(move |task| (at, task))
-                    }) {
+                    for (batch, task) in (1..)
+                        .zip(&lane.batches)
+                        .flat_map(|(at, it)| it.tasks.iter().map(move |task| (at, task)))
+                    {
                         let ops: Vec<String> = task.ops.iter().map(name).collect();
                         if ops == ["Fenced"] || stage.name == "verify" {
                             continue;
@@ -165,7 +163,43 @@ fn name(op: &Op) -> String {
 
 #[test]
 fn a_fleet_is_closed_drained_and_opened_step_by_step() {
-    check("", expect![[""]]);
+    check(
+        "",
+        expect![[r#"
+        Deploy
+        warm
+          api/1.1 web-4: warm
+          api/1.1 api-1: warm
+          jobs/1.1 job-1: warm
+          web/2.1 web-1: warm
+          web/2.1 web-2: warm
+          web/2.1 web-3: warm
+        open closed
+          web/0.1 -: 4 of web 0%
+        fleet
+          api/1.1 web-4: drain web-4@api keep 1, drain srv-web-4@web keep 1, install, Runs, serve web-4@api 100%, serve srv-web-4@web 0%
+          api/1.1 api-1: drain api-1@api keep 1, install, Runs, serve api-1@api 100%
+          jobs/1.1 job-1: install
+          web/2.1 web-1: drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 0%
+          web/2.1 web-2: drain srv-web-2@web keep 1, install, Runs, serve srv-web-2@web 0%
+          web/2.1 web-3: drain srv-web-3@web keep 1, install, Runs, serve srv-web-3@web 0%
+        open 0%
+          web/0.1 -: 4 of web 0%
+        open gates
+          control/0.1 -: Gate
+        open 25%
+          web/0.1 -: 4 of web 25%
+        open gates
+          control/0.1 -: Gate
+        open 100%
+          web/0.1 -: 4 of web 100%
+        open gates
+          control/0.1 -: Gate
+        verify
+        finally
+          traffic/0.1 -: 4 of web 100% if stopped
+    "#]],
+    );
 }
 
 #[test]
@@ -176,21 +210,84 @@ fn who_is_out_goes_first_and_people_are_obeyed() {
          web/web-2 down
          web/web-4 drained
          all 1.0.0",
-        expect![[""]],
+        expect![[r#"
+            Deploy
+            web-4 left alone: drained in web by a person
+            warm
+              api/1.1 web-4: warm
+              api/1.1 api-1: warm
+              jobs/1.1 job-1: warm
+              web/2.1 web-1: warm
+              web/2.1 web-2: warm
+              web/2.1 web-3: warm
+            open closed
+              web/0.1 -: 4 of web 0%
+            fleet
+              api/1.1 web-4: drain web-4@api keep 1, install, Runs, serve web-4@api 100%
+              api/1.1 api-1: drain api-1@api keep 1, install, Runs, serve api-1@api 100%
+              jobs/1.1 job-1: install
+              web/2.1 web-3: drain srv-web-3@web keep 1, install, Runs, serve srv-web-3@web 0%
+              web/2.1 web-2: drain srv-web-2@web keep 1, install, Runs, serve srv-web-2@web 0%
+              web/2.1 web-1: drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 0%
+            open 0%
+              web/0.1 -: 4 of web 0%
+            open gates
+              control/0.1 -: Gate
+            open 25%
+              web/0.1 -: 4 of web 25%
+            open gates
+              control/0.1 -: Gate
+            open 100%
+              web/0.1 -: 4 of web 100%
+            open gates
+              control/0.1 -: Gate
+            verify
+            finally
+              traffic/0.1 -: 4 of web 100% if stopped
+        "#]],
     );
 }
 
 #[test]
 fn what_cannot_be_seen_is_not_moved() {
-    check("web/web-2 silent", expect![[""]]);
-    check("all 1.0.1\nproven 1.0.1\nweb/web-2 silent", expect![[""]]);
-    check("all 1.0.1\nproven 1.0.1\nweb/web-2 silent\nours web/web-2", expect![[""]]);
+    check(
+        "web/web-2 silent",
+        expect![[r#"
+        Hold([TrafficUnseen { nodes: {NodeName("web-2"): "no answer"} }])
+    "#]],
+    );
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 silent",
+        expect![[r#"
+        InSync(Ref("1.0.1"))
+    "#]],
+    );
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 silent\nours web/web-2",
+        expect![[r#"
+        Hold([TrafficUnseen { nodes: {NodeName("web-2"): "no answer"} }])
+    "#]],
+    );
 }
 
 #[test]
 fn who_was_left_out_and_runs_the_ref_comes_back() {
-    check("all 1.0.1\nproven 1.0.1\nweb/web-2 drained\nours web/web-2", expect![[""]]);
-    check("all 1.0.1\nproven 1.0.1\nweb/web-2 drained", expect![[""]]);
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 drained\nours web/web-2",
+        expect![[r#"
+        Repair
+        back in service
+          web/0.1 web-2: Runs, serve srv-web-2@web 100%
+        verify
+        finally
+    "#]],
+    );
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 drained",
+        expect![[r#"
+        InSync(Ref("1.0.1"))
+    "#]],
+    );
 }
 
 #[test]

@@ -45,9 +45,7 @@ pub(super) fn stand(
                 Stand::Theirs(format!("left out of {role} by a rollout of {service}"))
             }
             Traffic::Draining { .. } => Stand::Theirs(format!("drained in {role} by a person")),
-            Traffic::Maintenance => {
-                Stand::Theirs(format!("in maintenance in {role} by a person"))
-            }
+            Traffic::Maintenance => Stand::Theirs(format!("in maintenance in {role} by a person")),
             Traffic::Down | Traffic::Mixed => Stand::Shaky,
             Traffic::Serving { weight } => Stand::In(*weight),
         },
@@ -125,8 +123,7 @@ pub(super) fn unseen(
 /// Nodes of a target that people have out of the load balancers, and how they stand there.
 pub fn left_alone(target: &Target, world: World<'_>) -> BTreeMap<NodeName, String> {
     let mut found = BTreeMap::new();
-    let (Some(spec), Some(survey)) =
-        (world.snapshot.spec(target), world.seen.surveys.get(target))
+    let (Some(spec), Some(survey)) = (world.snapshot.spec(target), world.seen.surveys.get(target))
     else {
         return found;
     };

@@ -39,11 +39,9 @@ impl Draft<'_> {
         let managed = stages.iter().any(|it| it.kind == Kind::Weight && covers(it, role));
         match self.stand(role, node) {
             Stand::In(weight) if !managed => weight,
-            Stand::In(_)
-            | Stand::Ours
-            | Stand::Theirs(_)
-            | Stand::Shaky
-            | Stand::Unknown(_) => usual(self.spec, role),
+            Stand::In(_) | Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::Unknown(_) => {
+                usual(self.spec, role)
+            }
         }
     }
 
@@ -77,9 +75,8 @@ impl Draft<'_> {
     pub(super) fn close_before(&self, recipe: &[&StageSpec], at: usize, way: &mut Way) {
         let opens = |it: &&StageSpec| it.kind == Kind::Weight && it.steps.first() == Some(&0);
         let later: Vec<&StageSpec> = recipe[at + 1..].iter().copied().filter(opens).collect();
-        let touches = |stage: &StageSpec, role: &RoleName| {
-            stage.kind == Kind::Run && covers(stage, role)
-        };
+        let touches =
+            |stage: &StageSpec, role: &RoleName| stage.kind == Kind::Run && covers(stage, role);
         for spec in later {
             let roles: Vec<(&RoleName, &Role)> = self
                 .weighed(spec)

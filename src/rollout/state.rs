@@ -314,13 +314,14 @@ impl States {
                 {
                     let LaneState { cursor, first, .. } = self.stages[self.stage][lane];
                     // What is over stays over until all is counted anew.
-                    let over = batch.tasks.iter().enumerate().skip(first).take_while(|(task, it)| {
-                        let at = task_id([self.stage, lane, cursor, *task]);
-                        match self.standing(at, it, stopped) {
-                            Standing::Waiting | Standing::Open => false,
-                            Standing::Done | Standing::Failed | Standing::Out => true,
-                        }
-                    });
+                    let over =
+                        batch.tasks.iter().enumerate().skip(first).take_while(|(task, it)| {
+                            let at = task_id([self.stage, lane, cursor, *task]);
+                            match self.standing(at, it, stopped) {
+                                Standing::Waiting | Standing::Open => false,
+                                Standing::Done | Standing::Failed | Standing::Out => true,
+                            }
+                        });
                     let first = first + over.count();
                     let state = &mut self.stages[self.stage][lane];
                     state.first = first;

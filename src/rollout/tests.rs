@@ -37,7 +37,8 @@ fn stage(kind: StageKind, tasks: Vec<(Option<NodeName>, When, Op)>) -> Stage {
         .into_iter()
         .map(|(node, when, op)| Batch { tasks: vec![Task { node, when, ops: vec![op] }] });
     let batches = batches.collect();
-    let lane = Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, width: 0, batches };
+    let lane =
+        Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, width: 0, batches };
     Stage { name: "stage".to_owned(), kind, lanes: vec![lane] }
 }
 
@@ -149,11 +150,7 @@ fn seat(name: &str) -> Seat {
         server: name.to_owned(),
         backends: vec!["web".to_owned()],
         balancers: Vec::new(),
-        drain: Drain {
-            timeout: Duration::from_mins(1),
-            then: DrainEnd::Halt,
-            maintenance: false,
-        },
+        drain: Drain { timeout: Duration::from_mins(1), then: DrainEnd::Halt, maintenance: false },
     }
 }
 
@@ -294,7 +291,8 @@ fn a_node_is_ours_to_let_back_until_it_serves() {
 fn a_stop_sees_a_drained_node_through_and_puts_the_traffic_back() {
     let weighted = |weight| Op::Weighted { role: role(), seats: vec![seat("a")], weight };
     let moved = at(0, 0);
-    let restore = || stage(StageKind::Closing, vec![(None, When::StoppedAfter(moved), weighted(100))]);
+    let restore =
+        || stage(StageKind::Closing, vec![(None, When::StoppedAfter(moved), weighted(100))]);
     let forward = || {
         vec![
             stage(StageKind::Forward, vec![(None, When::Always, weighted(0))]),

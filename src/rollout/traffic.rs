@@ -11,9 +11,8 @@ pub(super) fn traffic_moved(
     plan: &Plan,
     what: &What,
 ) -> Option<((EnvironmentName, RoleName, NodeName), bool)> {
-    let key = |role: &RoleName, seat: &Seat| {
-        (seat.environment.clone(), role.clone(), seat.node.clone())
-    };
+    let key =
+        |role: &RoleName, seat: &Seat| (seat.environment.clone(), role.clone(), seat.node.clone());
     if let What::Started { op, .. } = what
         && let Op::Drained { role, seat, .. } = plan.op(*op)?
     {

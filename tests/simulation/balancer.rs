@@ -170,11 +170,8 @@ impl World {
         self.only_the_new_version_serves(seat, perform);
         for key in self.balancers.of(seat) {
             let planned = self.shadow.rollouts.get(&perform.target).map(|it| it.plan().planned_at);
-            let ours = self.by_us.contains(&(
-                seat.environment.clone(),
-                role.clone(),
-                seat.node.clone(),
-            ));
+            let ours =
+                self.by_us.contains(&(seat.environment.clone(), role.clone(), seat.node.clone()));
             let Some(server) = self.balancers.servers.get_mut(&key) else {
                 return Report::Failed { why: "no such server".to_owned() };
             };
@@ -285,8 +282,10 @@ impl World {
     pub(crate) fn calm_balancers(&mut self) {
         self.balancers.away_until = Timestamp(0);
         let keep = self.seed.chance(40) && self.spare_servers;
+        // A journal that was lost knew whom we had out: somebody has to look.
+        let lost = !self.orphans.is_empty();
         for server in self.balancers.servers.values_mut() {
-            if !keep && !matches!(server.gate, Gate::Drained { by_person: false }) {
+            if !keep && (lost || !matches!(server.gate, Gate::Drained { by_person: false })) {
                 (server.gate, server.shown) = (Gate::Open, None);
             }
         }

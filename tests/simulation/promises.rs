@@ -131,10 +131,13 @@ impl World {
         // Nodes that are let back into the load balancers run it already; nothing is done on them.
         let back = plan.ops().all(|(_, _, op)| !matches!(op, Op::Step { .. }))
             && plan.ops().any(|(_, _, op)| matches!(op, Op::Serving { .. }));
-        let all_run = !back && self.members(plan).into_iter().all(|place| {
-            let installed = self.nodes.get(&place).and_then(|it| it.installed.get(&target.service));
-            installed.is_some_and(|it| it.reference.as_ref() == Some(&plan.to) && it.since <= since)
-        });
+        let all_run = !back
+            && self.members(plan).into_iter().all(|place| {
+                let installed =
+                    self.nodes.get(&place).and_then(|it| it.installed.get(&target.service));
+                installed
+                    .is_some_and(|it| it.reference.as_ref() == Some(&plan.to) && it.since <= since)
+            });
         let what = format!("{:?} of {} at {target}", plan.purpose, plan.to);
         if plan.purpose != Purpose::Verify && all_run {
             self.broken("7 no rollout repeated where its ref runs already", &what);

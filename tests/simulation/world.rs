@@ -178,7 +178,8 @@ impl World {
         let repo = Repo::new(files);
         let mut balancers = Balancers::default();
         let mut spare_servers = true;
-        for environment in repo.meaning(repo.head).into_iter().flat_map(|it| it.environments.values())
+        for environment in
+            repo.meaning(repo.head).into_iter().flat_map(|it| it.environments.values())
         {
             for role in environment.roles.values() {
                 environment.seats(role).iter().for_each(|seat| balancers.add(seat));
@@ -823,9 +824,7 @@ impl World {
                 | Op::Serving { .. }
                 | Op::Weighted { .. },
                 _,
-            ) => {
-                Report::Failed { why: "that is nobody's to do".to_owned() }
-            }
+            ) => Report::Failed { why: "that is nobody's to do".to_owned() },
         };
         self.answer(from, performed(perform, report));
     }

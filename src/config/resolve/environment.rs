@@ -129,7 +129,8 @@ fn balancers(raw: &[At<raw::Balancer>], notes: &mut Notes<'_>) -> Vec<BalancerAd
 /// Where the nodes of a role are in the load balancers, if they are.
 fn seats(raw: &raw::Role, notes: &mut Notes<'_>) -> Option<Seats> {
     let Some(At { value: backends, .. }) = &raw.backend else {
-        let places = [raw.server.as_ref().map(|it| it.place), raw.drain.as_ref().map(|it| it.place)];
+        let places =
+            [raw.server.as_ref().map(|it| it.place), raw.drain.as_ref().map(|it| it.place)];
         for place in places.into_iter().flatten() {
             let message = "this is for roles in a load balancer";
             notes.error(place, "bad-value", message, "add `backend`, or remove it");

@@ -370,7 +370,20 @@ roles:
 version: { run: [cat, version] }
 gates: { quiet: { run: [test, -e, quiet] } }
 ",
-        expect![[""]],
+        expect![[r#"
+            environments/production.yaml:5:42: role `web` has a backend, and `production` no balancer [no-balancer]
+                add `balancers: [{ haproxy: "unix:/run/haproxy/admin.sock" }]`
+            environments/staging.yaml:5:55: `srv-{nod}` is not the name of a server, with `{node}` in it [bad-value]
+                write a name such as "{node}" or "srv-{node}"
+            environments/staging.yaml:6:60: `wait` is not a way with sessions that do not end [bad-value]
+                possible: halt, cut
+            environments/staging.yaml:8:24: `unix:admin.sock` is not a socket [bad-value]
+                write `unix:/path/to/socket` or `tcp:host:port`
+            environments/staging.yaml:8:56: `tcp:::1:99` is not a socket [bad-value]
+                write `unix:/path/to/socket` or `tcp:host:port`
+            environments/staging.yaml:8:83: `tcp:lb:99999` is not a socket [bad-value]
+                write `unix:/path/to/socket` or `tcp:host:port`
+        "#]],
     );
     check(
         "--- environments/production.yaml
@@ -384,7 +397,14 @@ balancers: [{ haproxy: 'tcp:[::1]:99' }, { haproxy: 'tcp:[::1]:99', master: 'uni
 version: { run: [cat, version] }
 gates: { quiet: { run: [test, -e, quiet] } }
 ",
-        expect![[""]],
+        expect![[r#"
+            environments/production.yaml:5:48: backend `web` is there twice [repeated]
+                remove one of them
+            environments/production.yaml:6:33: this is for roles in a load balancer [bad-value]
+                add `backend`, or remove it
+            environments/production.yaml:7:42: the balancer is there twice [repeated]
+                remove one of them
+        "#]],
     );
 }
 
@@ -402,7 +422,12 @@ stages:
   - { name: odd, kind: weight, on: all, steps: [5, 101%], gates: [quiet] }
 rollback: [deploy, open]
 ",
-        expect![[""]],
+        expect![[r#"
+            recipes/simple.yaml:8:49: `5` is not a percentage from 0% to 100% [bad-value]
+                write it as 25%
+            recipes/simple.yaml:8:52: `101%` is not a percentage from 0% to 100% [bad-value]
+                write it as 25%
+        "#]],
     );
     check(
         "--- recipes/simple.yaml
@@ -416,6 +441,27 @@ stages:
   - { name: well, kind: weight, on: all, gates: [quiet] }
 rollback: [deploy, open]
 ",
-        expect![[""]],
+        expect![[r#"
+            recipes/simple.yaml:3:71: stage `migrate` is a migration, which takes no traffic [bad-value]
+                `drain` is for stages of kind run; remove it
+            recipes/simple.yaml:3:84: `steps` is for stages of kind weight [bad-value]
+                write `kind: weight`, or remove it
+            recipes/simple.yaml:5:5: stage `nothing` has nothing to `run` [missing-key]
+                write `run: [program, …]`
+            recipes/simple.yaml:6:61: 25% follows 25% [bad-value]
+                steps rise from one to the next
+            recipes/simple.yaml:6:72: `run` is not for stages of kind weight [bad-value]
+                they only move traffic; remove it
+            recipes/simple.yaml:6:84: `batch` is not for stages of kind weight [bad-value]
+                they only move traffic; remove it
+            recipes/simple.yaml:6:94: `check` is not for stages of kind weight [bad-value]
+                they only move traffic; remove it
+            recipes/simple.yaml:7:37: stage `none` moves the traffic of roles [bad-value]
+                name roles, such as `on: [web]`
+            recipes/simple.yaml:7:57: 0 steps are written, 1 to 20 are possible [bad-value]
+                write some, such as `[0%, 5%, 25%, 100%]`
+            recipes/simple.yaml:9:20: stage `open` moves traffic [bad-value]
+                a rollback goes straight to its end; remove it
+        "#]],
     );
 }

@@ -62,7 +62,10 @@ impl From<&rollout::Plan> for Plan {
             connect: connect.into(),
             nodes: set(nodes),
             pools: pools.iter().map(Pool::from).collect(),
-            left_alone: left_alone.iter().map(|(it, why)| (Text(it.clone()), why.clone())).collect(),
+            left_alone: left_alone
+                .iter()
+                .map(|(it, why)| (Text(it.clone()), why.clone()))
+                .collect(),
             stages: stages.iter().map(Stage::from).collect(),
         }
     }

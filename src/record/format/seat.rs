@@ -59,10 +59,9 @@ enum Balancer {
 impl From<&model::BalancerAddress> for Balancer {
     fn from(address: &model::BalancerAddress) -> Self {
         match address {
-            model::BalancerAddress::Haproxy { socket, master } => Self::Haproxy {
-                socket: socket.into(),
-                master: master.as_ref().map(Into::into),
-            },
+            model::BalancerAddress::Haproxy { socket, master } => {
+                Self::Haproxy { socket: socket.into(), master: master.as_ref().map(Into::into) }
+            }
         }
     }
 }

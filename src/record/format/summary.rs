@@ -256,10 +256,9 @@ fn aim(command: &Command) -> (Option<Target>, Option<Ref>, Option<Revision>) {
         Command::Confirm { revision } | Command::AcceptHead { revision } => {
             (None, None, Some(*revision))
         }
-        Command::Freeze { .. }
-        | Command::Thaw { .. }
-        | Command::Weigh { .. }
-        | Command::Nudge => (None, None, None),
+        Command::Freeze { .. } | Command::Thaw { .. } | Command::Weigh { .. } | Command::Nudge => {
+            (None, None, None)
+        }
     }
 }
 

@@ -36,13 +36,12 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 fn tasks() -> impl Strategy<Value = Task> {
-    let when =
-        prop_oneof![
-            Just(When::Always),
-            Just(When::Stopped),
-            op_ids().prop_map(When::Opened),
-            op_ids().prop_map(When::StoppedAfter),
-        ];
+    let when = prop_oneof![
+        Just(When::Always),
+        Just(When::Stopped),
+        op_ids().prop_map(When::Opened),
+        op_ids().prop_map(When::StoppedAfter),
+    ];
     let nodes = prop::option::of("[a-zA-Z0-9][a-z0-9_-]{0,20}".prop_map(|name| node(&name)));
     (nodes, when, prop::collection::vec(any_op(), 0..4)).prop_map(|(node, when, ops)| Task {
         node,

@@ -89,11 +89,7 @@ pub(super) fn seat() -> Seat {
             ),
             haproxy(Socket::Tcp("192.0.2.7:9999".to_owned()), None),
         ],
-        drain: Drain {
-            timeout: Duration::from_mins(10),
-            then: DrainEnd::Cut,
-            maintenance: true,
-        },
+        drain: Drain { timeout: Duration::from_mins(10), then: DrainEnd::Cut, maintenance: true },
     }
 }
 
