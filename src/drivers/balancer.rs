@@ -20,8 +20,8 @@ pub trait Balancer: Send + Sync {
     /// Ensures that the node gets no new sessions and that its old ones have ended, on every
     /// balancer and backend. `keep`: how many of a backend's servers must be in service besides.
     ///
-    /// Looks for a short while by itself before it answers [`Settling::Waiting`]. `since` is when
-    /// this was first asked: the drain's time limit counts from there.
+    /// Looks for a short while by itself before it answers [`Settling::Waiting`]. `waited` is how long
+    /// ago this was first asked: the drain's time limit counts from there.
     fn drained<'a>(
         &'a self,
         seat: &'a Seat,
@@ -31,6 +31,8 @@ pub trait Balancer: Send + Sync {
 
     /// Ensures that the node serves again, healthy, with this share of its configured weight in
     /// percent, on every balancer and backend; except where a person has it in maintenance.
+    /// To be asked for when the node itself says that it is well: the balancer may then believe it
+    /// before its own checks do.
     fn serving<'a>(
         &'a self,
         seat: &'a Seat,

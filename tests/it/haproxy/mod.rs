@@ -1,0 +1,78 @@
+//! The HAProxy driver against a real HAProxy: drains, weights, reloads, deaths, hostile sockets.
+
+mod apps;
+mod load;
+mod proxy;
+
+mod drains;
+mod guards;
+mod hostile;
+mod reloads;
+mod weights;
+
+use std::time::{Duration, Instant};
+
+use towpath::drivers::balancer::{Balancer as _, BalancerError, Settling};
+use towpath::drivers::haproxy::Haproxy;
+use towpath::model::{BalancerAddress, Drain, DrainEnd, EnvironmentName, NodeName, Seat, Traffic};
+use towpath::observe::Fact;
+
+/// Long enough for everything that does end.
+const PATIENT: Drain =
+    Drain { timeout: Duration::from_mins(1), then: DrainEnd::Halt, maintenance: false };
+
+/// The server of this name in `web`.
+fn seat(server: &str, balancers: &[BalancerAddress]) -> Seat {
+    Seat {
+        environment: EnvironmentName::parse("production").unwrap(),
+        node: NodeName::parse(server).unwrap(),
+        server: server.to_owned(),
+        backends: vec!["web".to_owned()],
+        balancers: balancers.to_vec(),
+        drain: PATIENT,
+    }
+}
+
+/// Asks until it is done, and gives the evidence.
+async fn drained(haproxy: &Haproxy, seat: &Seat, keep: usize) -> String {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(40) {
+        match haproxy.drained(seat, keep, begun.elapsed()).await.unwrap() {
+            Settling::Done { evidence } => return evidence,
+            Settling::Waiting { again_after, .. } => tokio::time::sleep(again_after).await,
+            Settling::LeftToPerson { why } => panic!("{why}"),
+        }
+    }
+    panic!("{} is not drained", seat.server);
+}
+
+/// The same for service.
+async fn serving(haproxy: &Haproxy, seat: &Seat, weight: u32) -> Settling {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(40) {
+        match haproxy.serving(seat, weight).await.unwrap() {
+            Settling::Waiting { again_after, .. } => tokio::time::sleep(again_after).await,
+            settled => return settled,
+        }
+    }
+    panic!("{} does not serve", seat.server);
+}
+
+async fn traffic(haproxy: &Haproxy, seat: &Seat) -> Traffic {
+    match haproxy.traffic(seat).await {
+        Fact::Known { value, .. } => value,
+        Fact::Unknown { why, .. } => panic!("{why}"),
+    }
+}
+
+fn is_done(settling: &Settling) -> bool {
+    matches!(settling, Settling::Done { .. })
+}
+
+fn waits_for(settling: Result<Settling, BalancerError>) -> String {
+    match settling.unwrap() {
+        Settling::Waiting { why, .. } => why,
+        Settling::Done { evidence } => panic!("done: {evidence}"),
+        Settling::LeftToPerson { why } => panic!("left to a person: {why}"),
+    }
+}
