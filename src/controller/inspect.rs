@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::{Loaded, Snapshot};
 use crate::drivers::clock;
 use crate::drivers::forge::Forge as _;
+use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::git::{Identity, Program, Repository};
@@ -121,7 +122,7 @@ fn survey(
     let state = |source| ServiceError::State { path: setup.state.clone(), source };
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
-    let hands = Hands::new(Arc::new(local));
+    let hands = Hands::new(Arc::new(local), Arc::new(Haproxy::new()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::drivers::balancer::{Balancer, BalancerError, Settling};
+use crate::drivers::balancer::{BalancerError, Settling};
 use crate::drivers::clock;
-use crate::drivers::fleet::Answering;
 use crate::model::{NodeName, RoleName, Seat, Timestamp, Traffic, format_duration};
 use crate::observe::Fact;
 
@@ -118,50 +117,5 @@ async fn settle(
             Report::Failed { why: error.to_string() }
         }
         Ok(Err(error)) => Report::Errored { why: error.to_string(), retry: error.may_work_later() },
-    }
-}
-
-/// Stands where no driver for load balancers does: it reaches none.
-#[derive(Debug)]
-pub(super) struct NoBalancer;
-
-impl NoBalancer {
-    fn answer<'a, T: Send + 'a>(make: fn(String) -> T) -> Answering<'a, T> {
-        Box::pin(async move { make("this build has no driver for load balancers".to_owned()) })
-    }
-
-    fn unreachable(why: String) -> Result<Settling, BalancerError> {
-        Err(BalancerError::Unreachable { balancer: "the load balancer".to_owned(), why })
-    }
-}
-
-impl Balancer for NoBalancer {
-    fn drained<'a>(
-        &'a self,
-        _: &'a Seat,
-        _: usize,
-        _: Duration,
-    ) -> Answering<'a, Result<Settling, BalancerError>> {
-        Self::answer(Self::unreachable)
-    }
-
-    fn serving<'a>(
-        &'a self,
-        _: &'a Seat,
-        _: u32,
-    ) -> Answering<'a, Result<Settling, BalancerError>> {
-        Self::answer(Self::unreachable)
-    }
-
-    fn weighted<'a>(
-        &'a self,
-        _: &'a Seat,
-        _: u32,
-    ) -> Answering<'a, Result<Settling, BalancerError>> {
-        Self::answer(Self::unreachable)
-    }
-
-    fn traffic<'a>(&'a self, _: &'a Seat) -> Answering<'a, Fact<Traffic>> {
-        Self::answer(|why| Fact::Unknown { why, at: clock::now() })
     }
 }

@@ -13,7 +13,6 @@ use crate::model::{Connect, Deed, EnvironmentName, NodeName, Question, format_du
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::Op;
 
-use super::moving::NoBalancer;
 use super::wake::{Effect, Perform, Report, Wake};
 
 /// Pause between two looks at a node that is not well yet, or a gate that is closed.
@@ -35,15 +34,9 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Hands that work through a driver, and reach no load balancer.
-    pub fn new(fleet: Arc<dyn Fleet>) -> Self {
-        Self { fleet, balancer: Arc::new(NoBalancer), room: Arc::new(Semaphore::new(AT_ONCE)) }
-    }
-
-    /// The same with a driver for load balancers.
-    #[must_use]
-    pub fn with_balancer(self, balancer: Arc<dyn Balancer>) -> Self {
-        Self { balancer, ..self }
+    /// Hands that reach nodes and load balancers through these drivers.
+    pub fn new(fleet: Arc<dyn Fleet>, balancer: Arc<dyn Balancer>) -> Self {
+        Self { fleet, balancer, room: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Does one thing; `None` for what has no answer, and for what is not a node's matter.

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::drivers::clock;
+use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::git::{self, Branch, Identity, Location, Program, Repository};
@@ -160,7 +161,7 @@ impl Service {
             doorbell,
             config,
             forge,
-            hands: Hands::new(Arc::new(local)),
+            hands: Hands::new(Arc::new(local), Arc::new(Haproxy::new())),
             runtime,
             _watch: watch,
         })
