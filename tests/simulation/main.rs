@@ -32,7 +32,7 @@ use world::{Totals, World};
 const WORLDS: u64 = 1000;
 
 /// What must have happened, lest the worlds were too kind to prove anything.
-const UNKIND: [&str; 22] = [
+const UNKIND: [&str; 29] = [
     "crashes",
     "store losses",
     "answers lost",
@@ -55,6 +55,13 @@ const UNKIND: [&str; 22] = [
     "heads refused",
     "mass changes held",
     "reverts",
+    "drains",
+    "drains refused",
+    "undrains",
+    "weights",
+    "left to people",
+    "reloads",
+    "people at the balancer",
 ];
 
 #[test]
