@@ -212,7 +212,7 @@ impl Draft<'_> {
         if lanes.is_empty() {
             return false;
         }
-        self.approval(spec, way);
+        approval(spec, way);
         let at = way.stages.len();
         let stage = Stage { name: spec.name.to_string(), kind: StageKind::Forward, lanes };
         if spec.finally.is_some() {
@@ -221,13 +221,6 @@ impl Draft<'_> {
         way.stages.push(stage);
         self.gates(spec, way);
         true
-    }
-
-    /// A person's word in front of a stage, if it waits for one.
-    pub(super) fn approval(&self, spec: &StageSpec, way: &mut Way) {
-        if spec.manual {
-            way.stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
-        }
     }
 
     /// What must hold behind a stage.
@@ -299,11 +292,10 @@ impl Draft<'_> {
         let wanted = spec.batch.or(role.map(|role| role.batch)).map_or(1, |it| it.floor_of(size));
         let width = wanted.min(size.saturating_sub(keep)).max(1);
         let kind = match spec.kind {
-            Kind::Run => StepKind::Run,
+            // Of kind weight there are no lanes on nodes.
+            Kind::Run | Kind::Weight => StepKind::Run,
             Kind::Migrate { idempotent } => StepKind::Migrate { idempotent },
             Kind::PostMigrate { idempotent } => StepKind::PostMigrate { idempotent },
-            // It has no lanes on nodes.
-            Kind::Weight => StepKind::Run,
         };
         let task = |node: &NodeName| {
             let step = spec.run.as_ref().map(|run| Op::Step { kind, deed: self.deed(run, node) });
@@ -465,6 +457,13 @@ fn task_ids(stage: &Stage, at: usize) -> impl Iterator<Item = OpId> + '_ {
             })
         })
     })
+}
+
+/// A person's word in front of a stage, if it waits for one.
+pub(super) fn approval(spec: &StageSpec, way: &mut Way) {
+    if spec.manual {
+        way.stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
+    }
 }
 
 /// A task that is no node's.

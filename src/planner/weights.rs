@@ -7,7 +7,7 @@ use crate::config::{On, Role, Spec, StageKind as Kind, StageSpec};
 use crate::model::{NodeName, RoleName, Seat};
 use crate::rollout::{Batch, Lane, Op, OpId, Stage, StageKind, Task, When};
 
-use super::draft::{Draft, Way, control_lane, free};
+use super::draft::{Draft, Way, approval, control_lane, free};
 use super::traffic::Stand;
 
 /// All of the traffic that a load balancer's own configuration gives a node, in percent.
@@ -62,7 +62,7 @@ impl Draft<'_> {
         if roles.is_empty() {
             return false;
         }
-        self.approval(spec, way);
+        approval(spec, way);
         for step in &spec.steps {
             self.step(&format!("{} {step}%", spec.name), &roles, *step, way);
             self.gates(spec, way);

@@ -95,7 +95,7 @@ impl Rollout {
         let out = self.open_in(at, lane) + state.failed.len() + state.skipped + more;
         let guarded = stage.kind == StageKind::Forward && task.node.is_some();
         let lane = &stage.lanes[lane];
-        !guarded || lane.keep == 0 || lane.size >= lane.keep + out + 1
+        !guarded || lane.keep == 0 || lane.size > lane.keep + out
     }
 
     /// Whether all that was in hand when it was stopped has ended.
