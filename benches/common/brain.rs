@@ -124,7 +124,7 @@ impl Brain {
                 let at = clock::now();
                 let says = |node| (node, Seen::Known { value: Some(runs.clone()), at });
                 let nodes = questions.into_iter().map(|(node, _)| says(node)).collect();
-                Some(Wake::Surveyed { target, survey: Survey { nodes } })
+                Some(Wake::Surveyed { target, survey: Survey { nodes, ..Survey::default() } })
             }
             Effect::Perform(perform) => {
                 let Perform { target, rollout, id, attempt, op, to, .. } = *perform;
@@ -145,6 +145,7 @@ impl Brain {
             }
             // Nobody proposes or asks in these worlds; the rest has no answer.
             Effect::Propose { .. }
+            | Effect::Weigh { .. }
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }

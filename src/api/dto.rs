@@ -58,6 +58,7 @@ enum Dto {
     Unlock { target: TargetDto },
     Freeze { environment: String, until: u64 },
     Thaw { environment: String },
+    Weigh { environment: String, role: String, percent: Option<u32> },
     Approve { target: TargetDto, reference: Option<String> },
     Promote { target: TargetDto, reference: Option<String> },
     Rollback { target: TargetDto, to: Option<String> },
@@ -133,6 +134,11 @@ fn to_dto(command: &Command) -> Dto {
             Dto::Freeze { environment: environment.to_string(), until: until.0 }
         }
         Command::Thaw { environment } => Dto::Thaw { environment: environment.to_string() },
+        Command::Weigh { environment, role, percent } => Dto::Weigh {
+            environment: environment.to_string(),
+            role: role.to_string(),
+            percent: *percent,
+        },
         Command::Approve { target, reference } => {
             Dto::Approve { target: target_dto(target), reference: reference.as_ref().map(text) }
         }
@@ -174,6 +180,9 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
             Command::Freeze { environment: parsed(&environment)?, until: Timestamp(until) }
         }
         Dto::Thaw { environment } => Command::Thaw { environment: parsed(&environment)? },
+        Dto::Weigh { environment, role, percent } => {
+            Command::Weigh { environment: parsed(&environment)?, role: parsed(&role)?, percent }
+        }
         Dto::Approve { target, reference } => Command::Approve {
             target: target_of(&target)?,
             reference: optional(reference.as_deref())?,
@@ -258,7 +267,12 @@ mod tests {
             Command::Lock { target: target() },
             Command::Unlock { target: target() },
             Command::Freeze { environment: environment.clone(), until: Timestamp(9) },
-            Command::Thaw { environment },
+            Command::Thaw { environment: environment.clone() },
+            Command::Weigh {
+                environment,
+                role: crate::model::RoleName::parse("web").unwrap(),
+                percent: Some(10),
+            },
             Command::Approve { target: target(), reference: None },
             Command::Promote { target: target(), reference: Some(reference.clone()) },
             Command::Rollback { target: target(), to: Some(reference) },

@@ -2,8 +2,8 @@
 
 use crate::api::{self, AskError, Request};
 use crate::model::{
-    Command, EnvironmentName, MigrationVerdict, NodeName, PersonName, Ref, Revision, Scope,
-    ServiceName, Target, Timestamp, parse_duration,
+    Command, EnvironmentName, MigrationVerdict, NodeName, PersonName, Ref, Revision, RoleName,
+    Scope, ServiceName, Target, Timestamp, parse_duration,
 };
 
 use super::{Common, Failure, Kind, Ui, run};
@@ -170,6 +170,33 @@ pub struct Freeze {
     word: Word,
 }
 
+/// Give the nodes of a role a share of their usual traffic, whatever rollouts ask for.
+#[derive(Debug, clap::Args)]
+pub struct Weight {
+    /// In which environment
+    environment: EnvironmentName,
+    /// Which role
+    role: RoleName,
+    /// From 0 to 100; `auto` for what rollouts ask for
+    #[arg(value_name = "PERCENT|auto", value_parser = percent)]
+    percent: Percent,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// A share in percent, or none of a person's own.
+#[derive(Clone, Copy, Debug)]
+struct Percent(Option<u32>);
+
+fn percent(text: &str) -> Result<Percent, String> {
+    if text == "auto" {
+        return Ok(Percent(None));
+    }
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    let fits = number.filter(|number| *number <= 100);
+    fits.map(|it| Percent(Some(it))).ok_or_else(|| "write 0 to 100, or auto".to_owned())
+}
+
 /// Let a commit go on that changes more targets at once than may change unasked.
 #[derive(Debug, clap::Args)]
 pub struct Confirm {
@@ -284,6 +311,12 @@ pub(super) fn freeze(args: Freeze, common: &Common, ui: &Ui) -> Result<u8, Failu
         None => Command::Thaw { environment },
     };
     send(&command, &word, common, ui)
+}
+
+/// `towpath weight`.
+pub(super) fn weight(args: Weight, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Weight { environment, role, percent: Percent(percent), word } = args;
+    send(&Command::Weigh { environment, role, percent }, &word, common, ui)
 }
 
 /// `towpath confirm`.

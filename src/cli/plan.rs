@@ -123,21 +123,22 @@ fn print(target: &Target, decision: &Decision, seen: &Inspection, ui: &Ui) {
         }
         Deploy::Start(plan) => {
             ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, begins(plan))));
+            for (node, how) in &plan.left_alone {
+                ui.result(format_args!("    {node} is {how}: updated, and left so"));
+            }
             for stage in &plan.stages {
                 for lane in &stage.lanes {
                     let tasks: usize = lane.batches.iter().map(|it| it.tasks.len()).sum();
                     if tasks > 0 {
                         let batches = lane.batches.iter().filter(|it| !it.tasks.is_empty()).count();
+                        let pace = match (lane.width, batches) {
+                            (0, 1) => "in 1 batch".to_owned(),
+                            (0, _) => format!("in {batches} batches"),
+                            (width, _) => format!("{} at a time", width.min(tasks)),
+                        };
                         ui.result(format_args!(
-                            "    {:<22} {} × {} in {}",
-                            stage.name,
-                            lane.name,
-                            tasks,
-                            if batches == 1 {
-                                "1 batch".to_owned()
-                            } else {
-                                format!("{batches} batches")
-                            }
+                            "    {:<22} {} × {} {pace}",
+                            stage.name, lane.name, tasks,
                         ));
                     }
                 }
@@ -223,6 +224,7 @@ pub(super) fn decision_json(
             "from": plan.from.as_ref().map(ToString::to_string),
             "to": plan.to.as_str(),
             "nodes": plan.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "left_alone": plan.left_alone.iter().map(|(node, how)| (node.to_string(), how)).collect::<BTreeMap<_, _>>(),
             "stages": plan.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(),
         })),
         "promote": promote,

@@ -1,9 +1,10 @@
 //! `towpath status`: what is wanted, what runs, and what is going on, at a glance.
 
+use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Promote};
+use crate::planner::{Deploy, Promote, left_alone};
 use crate::rollout::Phase;
 
 use super::at;
@@ -76,6 +77,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             (Deploy::Rolling(hold), None) => (Tone::Waiting, hold.to_string()),
             (Deploy::Supersede(by), None) => (Tone::Waiting, format!("gives way to {by}")),
         };
+        let traffic = traffic(&target, &seen);
+        let state = match traffic.as_slice() {
+            [] => state,
+            all => format!("{state}; {}", all.join("; ")),
+        };
         let runs = runs(seen.seen.surveys.get(&target));
         if ui.json {
             ui.result_json(&serde_json::json!({
@@ -84,6 +90,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "wanted": spec.target.reference.as_str(),
                 "runs": runs,
                 "state": state,
+                "traffic": traffic,
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
             }));
             continue;
@@ -102,6 +109,33 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         ui.table(&rows);
     }
     Ok(0)
+}
+
+/// What people have done about the traffic of a target, in a few words each.
+fn traffic(target: &Target, seen: &Inspection) -> Vec<String> {
+    /// Nodes that are named; of more, the number says enough.
+    const NAMED: usize = 3;
+    let mut all = Vec::new();
+    let out = left_alone(target, seen.world());
+    if out.len() > NAMED {
+        all.push(format!("{} nodes are kept out of the load balancer", out.len()));
+    } else {
+        all.extend(out.iter().map(|(node, how)| format!("{node} is {how}")));
+    }
+    let Some(spec) = seen.snapshot().spec(target) else { return all };
+    for (role, _) in spec.roles() {
+        let key = (target.environment.clone(), role.clone());
+        if let Some((percent, order)) = seen.ledger.weights.get(&key) {
+            all.push(format!("{role} gets {percent}% by {}", order.word.by));
+        }
+        let ours =
+            |(environment, it, _): &&(_, _, _)| *environment == target.environment && it == role;
+        let left = seen.ledger.drained.keys().filter(ours).count();
+        if left > 0 {
+            all.push(format!("{left} of {role} taken out by rollouts"));
+        }
+    }
+    all
 }
 
 /// What a target runs, in a few words.

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::model::{
     Arg, Argv, EnvironmentName, GateName, NodeName, PLACEHOLDERS, PersonName, PipelineName,
-    RecipeName, Ref, RoleName, ServiceName, Share, StageName, parse_duration,
+    RecipeName, Ref, RoleName, ServiceName, Share, Socket, StageName, parse_duration,
 };
 use crate::text::{self, Node, Scalar, Style, Value};
 
@@ -344,6 +344,120 @@ impl Leaf for WholePath {
         }
         let shown = shortened(&text::visible(text));
         Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), "begin it with `/`"))
+    }
+}
+
+/// A stream socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SocketName(pub(super) Socket);
+
+impl Leaf for SocketName {
+    const WHAT: &'static str = "a socket such as unix:/run/haproxy/admin.sock or tcp:host:port";
+    fn shape() -> Shape {
+        Shape::Text(Some("^(unix:/.+|tcp:.+:[0-9]{1,5})$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        /// Longest path that a Unix socket may have on Linux, in bytes.
+        const PATH_MAX: usize = 107;
+        let text = scalar.text.as_ref();
+        let refuse = || {
+            let shown = shortened(&text::visible(text));
+            Refused::value(
+                format!("`{shown}` is not a socket"),
+                "write `unix:/path/to/socket` or `tcp:host:port`",
+            )
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            let fits = path.starts_with('/')
+                && path.len() <= PATH_MAX
+                && !path.contains(|c: char| c.is_control());
+            return fits.then(|| Self(Socket::Unix(path.to_owned()))).ok_or_else(refuse);
+        }
+        let (host, port) =
+            text.strip_prefix("tcp:").and_then(|it| it.rsplit_once(':')).ok_or_else(refuse)?;
+        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+        let named = !bare.is_empty() && !bare.starts_with('-') && bare.bytes().all(plain);
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        let port = port.parse::<u16>().ok().filter(|port| digits && *port > 0);
+        // An address with colons has brackets: its last part could be taken for the port.
+        let clear = host != bare || !bare.contains(':');
+        match port {
+            Some(port) if named && clear => Ok(Self(Socket::Tcp(format!("{host}:{port}")))),
+            Some(_) | None => Err(refuse()),
+        }
+    }
+}
+
+/// Whether a text may stand in a command to a load balancer as a name.
+fn names_in_balancer(text: &str) -> bool {
+    /// Longest name that anybody writes, generously.
+    const NAME_MAX: usize = 128;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+    !text.is_empty() && text.len() <= NAME_MAX && text.bytes().all(plain)
+}
+
+/// The name of a backend in a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BackendName(pub(super) String);
+
+impl Leaf for BackendName {
+    const WHAT: &'static str = "the name of a backend";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z0-9._:-]{1,128}$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let text = scalar.text.as_ref();
+        if names_in_balancer(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = shortened(&text::visible(text));
+        let hint = "letters, digits and `.`, `_`, `:`, `-` are possible";
+        Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), hint))
+    }
+}
+
+/// What a load balancer calls a node, with places to fill in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServerName(pub(super) Arg);
+
+impl Leaf for ServerName {
+    const WHAT: &'static str = "the name of a server, with `{node}` in it";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z0-9._:{}-]{1,128}$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let text = scalar.text.as_ref();
+        let rest = text.replace("{node}", "n").replace("{environment}", "e");
+        if !text.contains("{node}") || !names_in_balancer(&rest) {
+            let shown = shortened(&text::visible(text));
+            let message = format!("`{shown}` is not {}", Self::WHAT);
+            return Err(Refused::value(
+                message,
+                "write a name such as \"{node}\" or \"srv-{node}\"",
+            ));
+        }
+        <Arg as Leaf>::parse(scalar).map(Self)
+    }
+}
+
+/// A share of the traffic that a server usually gets, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Weight(pub(super) u32);
+
+impl Leaf for Weight {
+    const WHAT: &'static str = "a percentage from 0% to 100%";
+    fn shape() -> Shape {
+        Shape::Text(Some("^([0-9]{1,2}|100)%$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        match Share::parse(&scalar.text) {
+            Ok(Share::Percent(percent)) => Ok(Self(percent)),
+            Ok(Share::Count(_)) | Err(_) => {
+                let shown = shortened(&text::visible(&scalar.text));
+                Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), "write it as 25%"))
+            }
+        }
     }
 }
 

@@ -26,6 +26,6 @@ pub use files::{Change, Content};
 pub use load::{Loaded, Preview, RefChange, Touched};
 pub use place::Finding;
 pub use snapshot::{
-    Broken, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, Root, Service, Skip,
+    Broken, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, Root, Seats, Service, Skip,
     Snapshot, Spec, StageGate, StageKind, StageSpec, TargetSpec,
 };

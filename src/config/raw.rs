@@ -9,12 +9,14 @@ use super::leaves::{FormatVersion, WallTime, Zone};
 use super::place::At;
 use super::reader::record;
 
+mod balancer;
 mod connect;
 mod environment;
 mod probe;
 mod recipe;
 mod service;
 
+pub(in crate::config) use balancer::{Balancer, Drain, DrainThen};
 pub(in crate::config) use environment::{Environment, Role};
 pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, Stage};
 pub(in crate::config) use service::{Pipeline, Promote, Service};
@@ -39,6 +41,10 @@ pub(in crate::config) const STAGE_TIMEOUT: Duration = Duration::from_mins(30);
 pub(in crate::config) const GATE_PATIENCE: Duration = Duration::from_mins(30);
 /// `max_age` of a gate's answer: what was seen a minute ago is the past.
 pub(in crate::config) const GATE_MAX_AGE: Duration = Duration::from_mins(1);
+/// `drain.timeout` of a role: web requests end in seconds; a long download or push may not.
+pub(in crate::config) const DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
+/// `steps` of a weight stage: a first look, a fair share, all of it.
+pub(in crate::config) const WEIGHT_STEPS: [u32; 4] = [0, 5, 25, 100];
 /// `absent` of a version probe: what `cat` and `dpkg-query` say of what is not there.
 pub(in crate::config) const ABSENT_STATUS: u8 = 1;
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Connect, EnvironmentName, GateName, NodeName, PersonName, Probe, RecipeName, Ref,
-    RepoPath, Revision, RoleName, ServiceName, Share, StageName, Target, Timestamp,
+    Action, Arg, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName, PersonName,
+    Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat, ServiceName, Share, StageName,
+    Target, Timestamp,
 };
 
 use super::calendar::Window;
@@ -129,6 +130,8 @@ pub struct Environment {
     pub deploy_node: Option<NodeName>,
     /// Its nodes by role; a node may have several.
     pub roles: BTreeMap<RoleName, Role>,
+    /// The load balancers in front of it.
+    pub balancers: Vec<BalancerAddress>,
     /// How to ask a node what it runs.
     pub version: Probe,
     /// Gates of the user's own.
@@ -150,6 +153,19 @@ pub struct Role {
     pub min_healthy: Share,
     /// How many may fail before the rollout halts within the role.
     pub max_failures: u32,
+    /// Where its nodes are in the load balancers, if they are.
+    pub seats: Option<Seats>,
+}
+
+/// Where the nodes of a role are in the load balancers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seats {
+    /// In each of these backends.
+    pub backends: Vec<String>,
+    /// What the balancers call a node, with the places `{node}` and `{environment}`.
+    pub server: Arg,
+    /// How a node is emptied.
+    pub drain: Drain,
 }
 
 /// A question that opens or closes the way.
@@ -185,8 +201,12 @@ pub struct StageSpec {
     pub on: On,
     /// How many nodes at a time; the role's own number if `None`.
     pub batch: Option<Share>,
-    /// What is done.
-    pub run: Action,
+    /// What is done; nothing on nodes if it moves traffic.
+    pub run: Option<Action>,
+    /// Takes each node out of the load balancers first.
+    pub drain: bool,
+    /// Shares of the nodes' usual traffic in percent, in order; of kind weight only.
+    pub steps: Vec<u32>,
     /// What undoes it when the rollout ends, however it ends.
     pub finally: Option<Action>,
     /// How to see that a node is well afterwards.
@@ -214,6 +234,8 @@ pub enum StageKind {
         /// The recipe says that an interrupted one may simply run again.
         idempotent: bool,
     },
+    /// Moves traffic to the nodes of roles, step by step.
+    Weight,
 }
 
 /// Which nodes a stage covers.
@@ -299,7 +321,41 @@ impl Snapshot {
     }
 }
 
+impl Environment {
+    /// Where a node of a role is in the load balancers, if it is.
+    pub fn seat(&self, role: &Role, node: &NodeName) -> Option<Seat> {
+        let Seats { backends, server, drain } = role.seats.as_ref()?;
+        let server = server.fill_with(|place| match place {
+            "node" => Some(node.as_str()),
+            "environment" => Some(self.name.as_str()),
+            _ => None,
+        });
+        Some(Seat {
+            environment: self.name.clone(),
+            node: node.clone(),
+            server,
+            backends: backends.clone(),
+            balancers: self.balancers.clone(),
+            drain: *drain,
+        })
+    }
+
+    /// Every seat of a role's nodes, in their order.
+    pub fn seats(&self, role: &Role) -> Vec<Seat> {
+        role.nodes.iter().filter_map(|node| self.seat(role, node)).collect()
+    }
+}
+
 impl Spec<'_> {
+    /// Every seat of the service's nodes, with its role.
+    pub fn seats(&self) -> Vec<(RoleName, Seat)> {
+        let roles = self.roles();
+        let seats = roles.flat_map(|(name, role)| {
+            self.environment.seats(role).into_iter().map(move |seat| (name.clone(), seat))
+        });
+        seats.collect()
+    }
+
     /// The roles of the environment that run this service, with their nodes.
     pub fn roles(&self) -> impl Iterator<Item = (&RoleName, &Role)> {
         let wanted = self.target.roles.as_ref();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Loaded, Snapshot};
 use crate::model::{
-    EnvironmentName, Epoch, GateName, Ref, RolloutId, ServiceName, Target, Timestamp,
+    EnvironmentName, Epoch, GateName, Ref, RoleName, RolloutId, ServiceName, Target, Timestamp,
 };
 use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
@@ -70,6 +70,7 @@ pub(super) enum Flight {
     List,
     Forge(Target),
     Record,
+    Weigh(EnvironmentName, RoleName),
 }
 
 /// Something to do at a time.
@@ -237,6 +238,9 @@ impl Core {
             Wake::Head(head) => self.see_head(head, turn)?,
             Wake::ConfigRead { to, changes } => self.take_config(to, changes, turn)?,
             Wake::Surveyed { target, survey } => self.take_survey(target, survey, turn),
+            Wake::Weighed { environment, role, ticket, result } => {
+                self.take_weighed(environment, role, ticket, result, turn);
+            }
             Wake::Performed { target, rollout, op, attempt, report } => {
                 self.take_report(&target, &rollout, op, attempt, report, turn)?;
             }

@@ -81,6 +81,7 @@ impl GitWorker {
                 Some(Wake::Recorded { record, result: self.record(&settled) })
             }
             Effect::Survey { .. }
+            | Effect::Weigh { .. }
             | Effect::Perform(_)
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }

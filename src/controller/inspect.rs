@@ -8,6 +8,7 @@ use crate::config::{Loaded, Snapshot};
 use crate::drivers::clock;
 use crate::drivers::fleets::Fleets;
 use crate::drivers::forge::Forge as _;
+use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::drivers::ssh::SshFleet;
@@ -161,7 +162,7 @@ fn survey(
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
     let fleet = Fleets { local, ssh: SshFleet::new("inspection") };
-    let hands = Hands::new(Arc::new(fleet));
+    let hands = Hands::new(Arc::new(fleet), Arc::new(Haproxy::new()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -186,9 +187,10 @@ fn survey(
             };
             let questions = spec.nodes().into_iter().map(question).collect();
             let connect = spec.environment.connect.clone();
+            let seats = spec.seats();
             let hands = hands.clone();
             asked.spawn(async move {
-                hands.perform(Effect::Survey { target, connect, questions }).await
+                hands.perform(Effect::Survey { target, connect, questions, seats }).await
             });
         }
         while let Some(answer) = asked.join_next().await {

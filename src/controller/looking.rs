@@ -71,6 +71,7 @@ impl Core {
             target: target.clone(),
             connect: spec.environment.connect.clone(),
             questions: spec.nodes().into_iter().map(question).collect(),
+            seats: spec.seats(),
         })
     }
 
@@ -84,6 +85,7 @@ impl Core {
             return self.want_survey(target); // It was asked for before a rollout ended.
         }
         self.stay_fresh(&target, turn.now);
+        self.keep_weights(&target, &survey, turn);
         self.seen.surveys.insert(target.clone(), survey);
         self.touch_with_followers(&target);
     }
@@ -113,7 +115,7 @@ impl Core {
                 Hold::Artifacts { reference, .. } => self.ask_artifacts(target, reference, turn),
                 Hold::Gate { gate, .. } => self.ask_gate(target, gate, turn),
                 Hold::NotSeen => self.want_survey(target.clone()),
-                Hold::Unseen { .. } => {
+                Hold::Unseen { .. } | Hold::TrafficUnseen { .. } => {
                     let again = turn.now.after(UNSEEN_AGAIN);
                     self.alarm(again, Alarm::Survey(target.clone()));
                 }

@@ -8,10 +8,12 @@ mod looking;
 mod rolling;
 mod promoting;
 mod orders;
+mod weighing;
 
 mod store;
 mod gitwork;
 mod perform;
+mod moving;
 mod service;
 mod inspect;
 mod logs;

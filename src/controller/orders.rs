@@ -110,6 +110,10 @@ impl Core {
                 let what = What::MigrationSettled { op, verdict, word: word.clone() };
                 return self.intervene(&target, ask.command, what, word, turn);
             }
+            Command::Weigh { environment, role, percent } => {
+                let done = self.weigh((&environment, &role), percent, word, ticket, turn)?;
+                return Ok(done.map(|said| said.map_or(Answer::Later, Answer::Now)));
+            }
             Command::Confirm { .. }
             | Command::AcceptHead { .. }
             | Command::Unpause { .. }
@@ -200,6 +204,7 @@ impl Core {
             Command::Pause { scope: Scope::All, .. }
             | Command::Unpause { .. }
             | Command::Thaw { .. }
+            | Command::Weigh { .. }
             | Command::Pin { .. }
             | Command::Unpin { .. }
             | Command::Lock { .. }
@@ -243,6 +248,7 @@ impl Core {
             | Command::Pin { .. }
             | Command::Freeze { .. }
             | Command::Thaw { .. }
+            | Command::Weigh { .. }
             | Command::Approve { .. }
             | Command::Promote { .. }
             | Command::Rollback { .. }
@@ -498,6 +504,7 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::Unpause { .. }
         | Command::Freeze { .. }
         | Command::Thaw { .. }
+        | Command::Weigh { .. }
         | Command::Confirm { .. }
         | Command::AcceptHead { .. }
         | Command::Nudge => None,
@@ -511,6 +518,7 @@ fn needs_reason(command: &Command) -> bool {
         | Command::Pin { .. }
         | Command::Lock { .. }
         | Command::Freeze { .. }
+        | Command::Weigh { percent: Some(_), .. }
         | Command::Rollback { .. }
         | Command::Abort { .. }
         | Command::Resume { .. }
@@ -522,6 +530,7 @@ fn needs_reason(command: &Command) -> bool {
         | Command::Unpin { .. }
         | Command::Unlock { .. }
         | Command::Thaw { .. }
+        | Command::Weigh { percent: None, .. }
         | Command::Approve { .. }
         | Command::Promote { .. }
         | Command::Retry { .. }

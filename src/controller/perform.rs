@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::drivers::balancer::Balancer;
 use crate::drivers::clock;
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd};
 use crate::model::{Connect, Deed, EnvironmentName, NodeName, Question, format_duration};
@@ -32,15 +33,16 @@ const ELSEWHERE_AT_ONCE: usize = 256;
 #[derive(Clone)]
 pub struct Hands {
     fleet: Arc<dyn Fleet>,
-    room: Arc<Semaphore>,
+    pub(super) balancer: Arc<dyn Balancer>,
+    pub(super) room: Arc<Semaphore>,
     elsewhere: Arc<Semaphore>,
 }
 
 impl Hands {
-    /// Hands that work through a driver.
-    pub fn new(fleet: Arc<dyn Fleet>) -> Self {
+    /// Hands that reach nodes and load balancers through these drivers.
+    pub fn new(fleet: Arc<dyn Fleet>, balancer: Arc<dyn Balancer>) -> Self {
         let room = |size| Arc::new(Semaphore::new(size));
-        Self { fleet, room: room(AT_ONCE), elsewhere: room(ELSEWHERE_AT_ONCE) }
+        Self { fleet, balancer, room: room(AT_ONCE), elsewhere: room(ELSEWHERE_AT_ONCE) }
     }
 
     /// Waits until there is room for a command there.
@@ -55,10 +57,23 @@ impl Hands {
     /// Does one thing; `None` for what has no answer, and for what is not a node's matter.
     pub async fn perform(&self, effect: Effect) -> Option<Wake> {
         match effect {
-            Effect::Survey { target, connect, questions } => {
+            Effect::Survey { target, connect, questions, seats } => {
                 let environment = target.environment.clone();
-                let survey = self.survey(&environment, &connect, questions).await;
-                Some(Wake::Surveyed { target, survey })
+                let (survey, traffic) = tokio::join!(
+                    self.survey(&environment, &connect, questions),
+                    self.traffic(seats)
+                );
+                Some(Wake::Surveyed { target, survey: Survey { traffic, ..survey } })
+            }
+            Effect::Weigh { environment, role, seats, weight, ticket, not_after } => {
+                let result = match self.weighted(&seats, weight, not_after).await {
+                    Report::Done { evidence, .. } => Ok(evidence),
+                    Report::Pending { why, .. }
+                    | Report::Failed { why }
+                    | Report::Errored { why, .. }
+                    | Report::Lost { why } => Err(why),
+                };
+                Some(Wake::Weighed { environment, role, ticket, result })
             }
             Effect::Perform(perform) => {
                 let report = self.ensure(&perform).await;
@@ -148,6 +163,11 @@ impl Hands {
                 Err(error) => trouble(&error),
             },
             Op::Step { deed, .. } => self.step(&place, perform, deed).await,
+            Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
+            Op::Serving { seat, weight, .. } => self.serving(seat, *weight, perform).await,
+            Op::Weighted { seats, weight, .. } => {
+                self.weighted(seats, *weight, perform.not_after).await
+            }
             Op::Healthy { question, .. } => {
                 let quick = at_most(question, LOOK_MAX);
                 match self.ask(&place, &quick).await {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Epoch, Ref, RolloutId, Target};
+use crate::model::{Epoch, Ref, RolloutId, Seat, Target};
 use crate::rollout::{
     Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
@@ -13,6 +13,16 @@ use super::wake::{Effect, Perform, Report};
 /// A step may begin this much after it was decided, even if it is allowed to run for less: the
 /// node may be slow to answer, and a later authority is fenced off anyway.
 const BEGIN_GRACE: Duration = Duration::from_mins(1);
+
+/// A load balancer has no fence: it must have done what it is asked by then, or it is not done.
+/// Longer than any of its answers takes, shorter than anybody would wait for one.
+pub(super) const BALANCER_GRACE: Duration = Duration::from_secs(30);
+
+/// How long a drain may wait for others to come back in service, beside the time for its sessions.
+const GUARD_PATIENCE: Duration = Duration::from_mins(30);
+
+/// How long a balancer's own health checks may take to see that a node is well, or a change to show.
+const SERVING_PATIENCE: Duration = Duration::from_mins(10);
 
 /// What to do about an operation that is wanted.
 enum Step {
@@ -113,6 +123,18 @@ impl Core {
                 }
                 *patience
             }
+            Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. } => {
+                let patience = if let Op::Drained { seat, .. } = op {
+                    seat.drain.timeout + GUARD_PATIENCE
+                } else {
+                    SERVING_PATIENCE
+                };
+                if turn.now > since.after(patience) {
+                    let why = waiting(rollout, want.id);
+                    return Step::End(want.id, Outcome::Failed { why });
+                }
+                patience
+            }
             Op::Step { deed, .. } => deed.timeout,
             Op::Verified { question } | Op::Runs { question } => question.timeout(),
             Op::Fenced => Duration::ZERO,
@@ -124,14 +146,43 @@ impl Core {
             attempt: want.attempt,
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
-            op: op.clone(),
+            op: self.as_people_want(op),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
             node: task.node.clone(),
             since,
-            not_after: since.after(grace.max(BEGIN_GRACE)),
+            not_after: match op {
+                Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. } => {
+                    turn.now.after(BALANCER_GRACE)
+                }
+                Op::Fenced
+                | Op::Step { .. }
+                | Op::Healthy { .. }
+                | Op::Runs { .. }
+                | Op::Verified { .. }
+                | Op::Gate { .. }
+                | Op::Baked { .. }
+                | Op::Approved => since.after(grace.max(BEGIN_GRACE)),
+            },
             rerun_lost: may_rerun(rollout, want.id, op),
         }))
+    }
+
+    /// An operation with the share of traffic that a person set, if one did: that wins.
+    fn as_people_want(&self, op: &Op) -> Op {
+        let mut op = op.clone();
+        if let Op::Serving { role, seat: Seat { environment, .. }, weight } = &mut op {
+            if let Some((set, _)) = self.ledger.weights.get(&(environment.clone(), role.clone())) {
+                *weight = *set;
+            }
+        } else if let Op::Weighted { role, seats, weight } = &mut op
+            && let Some(seat) = seats.first()
+            && let Some((set, _)) =
+                self.ledger.weights.get(&(seat.environment.clone(), role.clone()))
+        {
+            *weight = *set;
+        }
+        op
     }
 
     /// A person's approval of this ref here, if there is one.
@@ -169,7 +220,9 @@ impl Core {
         let mut happened = turn.now;
         let outcome = match report {
             Report::Pending { again_after, why } => {
-                let news = waiting.as_ref() != Some(&why);
+                // Sessions that end one by one are no news.
+                let worded = |why: &str| why.replace(|it: char| it.is_ascii_digit(), "");
+                let news = waiting.as_deref().is_none_or(|it| worded(it) != worded(&why));
                 self.alarm(turn.now.after(again_after), Alarm::Decide(target.clone()));
                 // It rests until the alarm; anything else that touches the target may ask earlier.
                 return if news {
@@ -236,6 +289,9 @@ impl Core {
             Some(Op::Verified { .. }) => true,
             Some(
                 Op::Fenced
+                | Op::Drained { .. }
+                | Op::Serving { .. }
+                | Op::Weighted { .. }
                 | Op::Healthy { .. }
                 | Op::Runs { .. }
                 | Op::Gate { .. }
@@ -318,6 +374,9 @@ fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
         }
         Op::Step { kind, .. } => kind.may_repeat() && errors > 0,
         Op::Fenced
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
         | Op::Healthy { .. }
         | Op::Runs { .. }
         | Op::Gate { .. }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::drivers::clock;
 use crate::drivers::fleets::Fleets;
+use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::drivers::ssh::SshFleet;
@@ -163,7 +164,7 @@ impl Service {
             doorbell,
             config,
             forge,
-            hands: Hands::new(Arc::new(fleet)),
+            hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new())),
             runtime,
             _watch: watch,
         })
@@ -240,6 +241,7 @@ impl Service {
             | Effect::Record(_) => self.forge.send(effect).is_ok(),
             Effect::Survey { .. }
             | Effect::Perform(_)
+            | Effect::Weigh { .. }
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskGate { .. } => {
@@ -282,6 +284,7 @@ fn answers(wake: &Wake) -> bool {
         Wake::Head(_)
         | Wake::ConfigRead { .. }
         | Wake::Surveyed { .. }
+        | Wake::Weighed { .. }
         | Wake::Performed { .. }
         | Wake::Artifacts { .. }
         | Wake::Gate { .. }

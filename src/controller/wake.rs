@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::config::Change;
 use crate::model::{
-    Ask, Connect, Epoch, GateName, NodeName, Question, Ref, Revision, RolloutId, ServiceName,
-    StepKey, Target, Timestamp,
+    Ask, Connect, EnvironmentName, Epoch, GateName, NodeName, Question, Ref, Revision, RoleName,
+    RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
 };
 use crate::observe::{Checks, MergeRequest, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
@@ -35,6 +35,17 @@ pub enum Wake {
         target: Target,
         /// What its nodes said.
         survey: Survey,
+    },
+    /// The answer to [`Effect::Weigh`].
+    Weighed {
+        /// Where.
+        environment: EnvironmentName,
+        /// Which role.
+        role: RoleName,
+        /// Who waits for the answer, if somebody does.
+        ticket: Option<Ticket>,
+        /// What was read back, or why it was not done.
+        result: Result<String, String>,
     },
     /// The answer to [`Effect::Perform`].
     Performed {
@@ -206,6 +217,23 @@ pub enum Effect {
         connect: Connect,
         /// What to ask each.
         questions: Vec<(NodeName, Question)>,
+        /// Where they are in the load balancers, by role: what traffic do they get there?
+        seats: Vec<(RoleName, Seat)>,
+    },
+    /// Give the nodes of a role a share of their usual traffic, by a person's word.
+    Weigh {
+        /// Where.
+        environment: EnvironmentName,
+        /// Which role.
+        role: RoleName,
+        /// Where its nodes are.
+        seats: Vec<Seat>,
+        /// In percent.
+        weight: u32,
+        /// Who waits for the answer, if somebody does.
+        ticket: Option<Ticket>,
+        /// Not later than this: a word that comes after the next one is void.
+        not_after: Timestamp,
     },
     /// Ensure an operation's state.
     Perform(Box<Perform>),

@@ -1,6 +1,8 @@
 //! What a person may ask of the controller. CLI, chat and pages all send these.
 
-use super::{EnvironmentName, NodeName, PersonName, Ref, Revision, ServiceName, Target, Timestamp};
+use super::{
+    EnvironmentName, NodeName, PersonName, Ref, Revision, RoleName, ServiceName, Target, Timestamp,
+};
 
 /// A command with who asked and why; both go into the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +103,15 @@ pub enum Command {
         environment: EnvironmentName,
         /// Until when.
         until: Timestamp,
+    },
+    /// Gives the nodes of a role a share of their usual traffic, whatever rollouts ask for.
+    Weigh {
+        /// Where.
+        environment: EnvironmentName,
+        /// Which role.
+        role: RoleName,
+        /// In percent; what rollouts ask for if `None`.
+        percent: Option<u32>,
     },
     /// Lifts a freeze that a person set.
     Thaw {

@@ -14,6 +14,14 @@ pub fn done_word(command: &Command) -> String {
         Command::Unlock { target } => format!("{target} is no longer locked"),
         Command::Freeze { environment, until } => format!("{environment} is frozen until {until}"),
         Command::Thaw { environment } => format!("{environment} is no longer frozen"),
+        Command::Weigh { environment, role, percent: Some(percent) } => {
+            format!(
+                "{role} of {environment} gets {percent}% of its traffic, whatever rollouts ask for"
+            )
+        }
+        Command::Weigh { environment, role, percent: None } => {
+            format!("{role} of {environment} gets the traffic that rollouts ask for")
+        }
         Command::Confirm { revision } => format!("commit {} may go on", revision.short()),
         Command::AcceptHead { revision } => format!("commit {} is accepted", revision.short()),
         Command::Approve { target, reference } => {

@@ -23,6 +23,9 @@ pub fn op_word(plan: &Plan, id: OpId) -> String {
             }
             StepKind::Migrate { .. } | StepKind::PostMigrate { .. } => "migrations".to_owned(),
         },
+        Some(Op::Drained { .. }) => "drain".to_owned(),
+        Some(Op::Serving { .. }) => "return to service".to_owned(),
+        Some(Op::Weighted { weight, .. }) => format!("weight {weight}%"),
         Some(Op::Healthy { .. }) => "health check".to_owned(),
         Some(Op::Runs { .. }) => "version check".to_owned(),
         Some(Op::Verified { .. }) => "smoke test".to_owned(),

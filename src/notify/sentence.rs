@@ -76,7 +76,7 @@ fn begins(plan: &Plan) -> String {
         1 => "1 node".to_owned(),
         more => format!("{more} nodes"),
     };
-    match plan.purpose {
+    let begins = match plan.purpose {
         Purpose::Deploy => format!("{target}: rollout {id} begins, {from} → {to} on {count}"),
         Purpose::Rollback => {
             format!("{target}: rollback {id} begins, {from} → {to} on {count}")
@@ -85,6 +85,11 @@ fn begins(plan: &Plan) -> String {
         Purpose::Verify => {
             format!("{target}: {to} runs there and is put to the test, rollout {id}")
         }
+    };
+    match plan.left_alone.len() {
+        0 => begins,
+        1 => format!("{begins}; one that is kept out of the load balancer stays out"),
+        more => format!("{begins}; {more} that are kept out of the load balancer stay out"),
     }
 }
 
@@ -160,7 +165,13 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
             let target = &plan.target;
             format!("waits for `towpath approve {} {}`", target.service, target.environment)
         }
-        Op::Fenced | Op::Healthy { .. } | Op::Runs { .. } | Op::Gate { .. } => return None,
+        Op::Drained { .. } => "is drained".to_owned(),
+        Op::Fenced
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Gate { .. } => return None,
     })
 }
 
@@ -168,6 +179,9 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
 fn done(plan: &Plan, id: OpId) -> Option<String> {
     Some(match plan.op(id)? {
         Op::Step { .. } => "done".to_owned(),
+        Op::Drained { .. } => "is out of service".to_owned(),
+        Op::Serving { .. } => "serves again".to_owned(),
+        Op::Weighted { role, weight, .. } => format!("{role} gets {weight}% of its traffic"),
         Op::Healthy { .. } => "is well".to_owned(),
         Op::Verified { .. } => "test passed".to_owned(),
         Op::Gate { name, .. } => format!("gate {name} is open"),

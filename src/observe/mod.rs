@@ -4,7 +4,9 @@ mod merge_request;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{GateName, NodeName, Ref, Revision, ServiceName, Target, Timestamp};
+use crate::model::{
+    GateName, NodeName, Ref, Revision, RoleName, ServiceName, Target, Timestamp, Traffic,
+};
 
 pub use merge_request::{Actor, Authorship, Checks, MergeRequest, Merging, State};
 
@@ -67,6 +69,8 @@ pub struct Answer {
 pub struct Survey {
     /// What each node runs; `None` inside a known fact: nothing is installed there.
     pub nodes: BTreeMap<NodeName, Fact<Option<Ref>>>,
+    /// What traffic the nodes of each role get, of roles in a load balancer.
+    pub traffic: BTreeMap<(RoleName, NodeName), Fact<Traffic>>,
 }
 
 /// What a target as a whole runs.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::config::Spec;
-use crate::model::NodeName;
-use crate::rollout::{Op, OpId, Plan, Purpose, StageKind, StepKind, Task};
+use crate::model::{NodeName, RoleName};
+use crate::rollout::{Op, OpId, Plan, Purpose, StageKind, StepKind, Task, When};
 
 /// Everything about a plan that breaks the house's rules; empty for a sound one.
 pub fn objections(plan: &Plan, spec: &Spec<'_>) -> Vec<String> {
@@ -15,6 +15,8 @@ pub fn objections(plan: &Plan, spec: &Spec<'_>) -> Vec<String> {
     batches(plan, &mut found);
     closing(plan, &mut found);
     proof(plan, spec, &mut found);
+    traffic(plan, spec, &mut found);
+    weights(plan, &mut found);
     found
 }
 
@@ -22,6 +24,9 @@ fn steps(plan: &Plan) -> impl Iterator<Item = (OpId, &Task, StepKind)> {
     plan.ops().filter_map(|(id, task, op)| match op {
         Op::Step { kind, .. } => Some((id, task, *kind)),
         Op::Fenced
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
         | Op::Healthy { .. }
         | Op::Runs { .. }
         | Op::Verified { .. }
@@ -94,6 +99,7 @@ fn batches(plan: &Plan, found: &mut Vec<String>) {
         for lane in &stage.lanes {
             for batch in &lane.batches {
                 let nodes = batch.tasks.iter().filter(|task| task.node.is_some()).count();
+                let nodes = if lane.width > 0 { nodes.min(lane.width) } else { nodes };
                 if lane.keep > 0 && nodes > 1 && nodes + lane.keep > lane.size {
                     found.push(format!("a batch of {} leaves too few nodes", lane.name));
                 }
@@ -120,15 +126,103 @@ fn closing(plan: &Plan, found: &mut Vec<String>) {
         found.push("it does not end with its closing stage".to_owned());
     }
     for (id, task, op) in plan.ops() {
-        if let crate::rollout::When::Opened(opener) = task.when
+        if let When::Opened(opener) = task.when
             && plan.task(opener).is_none_or(|opened| opened.node != task.node)
         {
             found.push(format!("operation {} undoes what was done elsewhere", id.slug()));
         }
         let forward = plan.stages.get(id.stage as usize).map(|it| it.kind);
         let finally = matches!(op, Op::Step { kind: StepKind::Finally, .. });
-        if finally != (forward == Some(StageKind::Closing)) && !matches!(op, Op::Fenced) {
+        let anywhere = matches!(op, Op::Fenced | Op::Weighted { .. });
+        if finally != (forward == Some(StageKind::Closing)) && !anywhere {
             found.push(format!("operation {} stands in the wrong stage", id.slug()));
+        }
+    }
+}
+
+/// Who is drained is let back in by the same task, when it says that it runs the ref.
+fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
+    let mut drained: BTreeMap<(usize, &RoleName, &NodeName), usize> = BTreeMap::new();
+    for (at, stage) in plan.stages.iter().enumerate() {
+        let recipe = spec.recipe.stages.iter().find(|it| it.name.as_str() == stage.name);
+        let drains = recipe.is_some_and(|it| it.drain);
+        let tasks = stage.lanes.iter().flat_map(|lane| &lane.batches).flat_map(|it| &it.tasks);
+        for task in tasks {
+            let Some(node) = &task.node else { continue };
+            let step = task.ops.iter().position(|op| matches!(op, Op::Step { .. }));
+            let runs = task.ops.iter().position(|op| matches!(op, Op::Runs { .. }));
+            let mut out = Vec::new();
+            for (place, op) in task.ops.iter().enumerate() {
+                match op {
+                    Op::Drained { role, seat, keep } => {
+                        *drained.entry((at, role, node)).or_default() += 1;
+                        out.push((role, seat));
+                        let least = spec
+                            .environment
+                            .roles
+                            .get(role)
+                            .map_or(0, |it| it.min_healthy.ceil_of(it.nodes.len()));
+                        if *keep < least {
+                            found.push(format!("{node} is drained though {role} needs {least}"));
+                        }
+                        if step.is_some_and(|step| step < place) {
+                            found.push(format!("{node} is touched before it is drained"));
+                        }
+                    }
+                    Op::Serving { role, seat, .. } => {
+                        if runs.is_none_or(|runs| place < runs) {
+                            found.push(format!("{node} serves before it says what it runs"));
+                        }
+                        out.retain(|it| *it != (role, seat));
+                        if plan.left_alone.contains_key(node) && step.is_none() {
+                            found.push(format!("{node} is let back though a person has it out"));
+                        }
+                    }
+                    Op::Fenced
+                    | Op::Step { .. }
+                    | Op::Weighted { .. }
+                    | Op::Healthy { .. }
+                    | Op::Runs { .. }
+                    | Op::Verified { .. }
+                    | Op::Gate { .. }
+                    | Op::Baked { .. }
+                    | Op::Approved => {}
+                }
+            }
+            if !out.is_empty() {
+                found.push(format!("{node} is drained and never serves again"));
+            }
+            let seats = spec.roles().any(|(_, it)| it.seats.is_some() && it.nodes.contains(node));
+            let undrained = !task.ops.iter().any(|op| matches!(op, Op::Drained { .. }));
+            if drains && seats && undrained && !plan.left_alone.contains_key(node) {
+                found.push(format!("{node} is touched in {} under traffic", stage.name));
+            }
+        }
+    }
+    for ((_, role, node), count) in drained {
+        if count > 1 {
+            found.push(format!("{node} of {role} is drained {count} times in one stage"));
+        }
+    }
+}
+
+/// Traffic that is moved is put back if the rollout is stopped.
+fn weights(plan: &Plan, found: &mut Vec<String>) {
+    let closing = |id: OpId| id.stage as usize + 1 == plan.stages.len();
+    let moved = |role: &RoleName, id: OpId| matches!(plan.op(id), Some(Op::Weighted { role: other, .. }) if other == role);
+    let restored = |role: &RoleName| {
+        plan.ops().any(|(id, task, op)| {
+            let undoes = matches!(task.when, When::StoppedAfter(first) if moved(role, first));
+            closing(id) && undoes && matches!(op, Op::Weighted { role: it, .. } if it == role)
+        })
+    };
+    for (id, task, op) in plan.ops() {
+        let Op::Weighted { role, weight, .. } = op else { continue };
+        if *weight > 100 || task.node.is_some() {
+            found.push(format!("operation {} gives {role} {weight}%", id.slug()));
+        }
+        if !closing(id) && !restored(role) {
+            found.push(format!("the traffic of {role} is moved and not put back"));
         }
     }
 }

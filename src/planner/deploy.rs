@@ -7,7 +7,8 @@ use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
 use crate::rollout::{Halt, History, Op, Phase, Purpose, Rollout};
 
-use super::{Deploy, Hold, World, check, draft, policy};
+use super::draft::Aim;
+use super::{Deploy, Hold, World, check, draft, policy, traffic};
 
 /// Decides about one target.
 pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
@@ -26,15 +27,20 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     let Some(survey) = world.seen.surveys.get(target) else {
         return Deploy::Hold(vec![Hold::NotSeen]);
     };
+    let (returning, unknown) = traffic::returning(target, &spec, survey, desired, world);
+    if !unknown.is_empty() {
+        return Deploy::Hold(vec![Hold::TrafficUnseen { nodes: unknown }]);
+    }
     let (purpose, nodes) = match survey.running() {
         Running::Unknown(nodes) => return Deploy::Hold(vec![Hold::Unseen { nodes }]),
         Running::Uniform(runs) if runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
             let proof = world.ledger.proof(target).filter(|proof| proof.reference == runs);
-            if proof.is_some() && !rebuilt {
-                return Deploy::InSync(runs);
+            match proof {
+                Some(_) if !rebuilt && returning.is_empty() => return Deploy::InSync(runs),
+                Some(_) if !rebuilt => (Purpose::Repair, BTreeSet::new()),
+                Some(_) | None => (Purpose::Verify, spec.nodes()),
             }
-            (Purpose::Verify, spec.nodes())
         }
         Running::Uniform(_) | Running::Mixed(_) => {
             let differing = differing(survey, desired);
@@ -44,12 +50,16 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     let mut holds = policy::standing_holds(target, world);
     holds.extend(policy::purpose_holds(target, purpose, world));
     holds.extend(ref_holds(target, &spec, purpose, desired, world));
+    if purpose != Purpose::Verify {
+        holds.extend(traffic::unseen(target, &spec, &nodes, survey, world));
+    }
     // Before the plan is written: those who wait for a node are many, and asked often.
     if let Some(hold) = busy(target, &nodes, world) {
         holds.push(hold);
         return Deploy::Hold(holds);
     }
-    let plan = draft::write(target, &spec, purpose, &nodes, survey, desired, world);
+    let aim = Aim { purpose, nodes: &nodes, returning: &returning, to: desired };
+    let plan = draft::write(target, &spec, aim, survey, world);
     holds.extend(busy(target, &plan.nodes, world));
     let objections = check::objections(&plan, &spec);
     if !objections.is_empty() {
@@ -179,7 +189,10 @@ fn artifacts(target: &Target, desired: &Ref, world: World<'_>) -> Option<Hold> {
 }
 
 fn migrates(spec: &Spec<'_>) -> bool {
-    spec.recipe.stages.iter().any(|stage| stage.kind != StageKind::Run)
+    spec.recipe.stages.iter().any(|stage| match stage.kind {
+        StageKind::Migrate { .. } | StageKind::PostMigrate { .. } => true,
+        StageKind::Run | StageKind::Weight => false,
+    })
 }
 
 /// Whether `desired` ran here before `floor` did; by age where it never ran.
@@ -213,7 +226,9 @@ pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec
     }
     let unseen = Survey::default();
     let survey = world.seen.surveys.get(target).unwrap_or(&unseen);
-    let plan = draft::write(target, &spec, Purpose::Deploy, &spec.nodes(), survey, to, world);
+    let (nodes, returning) = (spec.nodes(), BTreeSet::new());
+    let aim = Aim { purpose: Purpose::Deploy, nodes: &nodes, returning: &returning, to };
+    let plan = draft::write(target, &spec, aim, survey, world);
     let objections = check::objections(&plan, &spec);
     if !objections.is_empty() {
         return Err(objections.join("; "));
@@ -221,11 +236,11 @@ pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec
     let stages = plan.stages.iter().map(|stage| {
         let lanes = stage.lanes.iter().map(|lane| {
             let tasks: usize = lane.batches.iter().map(|batch| batch.tasks.len()).sum();
-            let batches = match lane.batches.len() {
-                1 => "1 batch".to_owned(),
-                more => format!("{more} batches"),
-            };
-            format!("{} ({tasks} in {batches})", lane.name)
+            match (lane.width, lane.batches.len()) {
+                (0, 1) => format!("{} ({tasks} in 1 batch)", lane.name),
+                (0, batches) => format!("{} ({tasks} in {batches} batches)", lane.name),
+                (width, _) => format!("{} ({tasks}, {} at a time)", lane.name, width.min(tasks)),
+            }
         });
         format!("{}: {}", stage.name, lanes.collect::<Vec<_>>().join(", "))
     });

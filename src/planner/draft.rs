@@ -11,33 +11,62 @@ use crate::model::{
 };
 use crate::observe::{Fact, Survey};
 use crate::rollout::{
-    Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When,
+    Batch, Lane, Ledger, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When,
 };
 
 use super::World;
+use super::traffic::seated;
 
 /// Digits of a plan's hash that make its id: 48 bits, for a few thousand rollouts of one store.
 const ID_DIGITS: usize = 12;
 
+/// What a plan is to do.
+#[derive(Clone, Copy)]
+pub(super) struct Aim<'a> {
+    /// What for.
+    pub(super) purpose: Purpose,
+    /// Which nodes are brought the ref.
+    pub(super) nodes: &'a BTreeSet<NodeName>,
+    /// Which nodes run it, and are let back into the load balancers.
+    pub(super) returning: &'a BTreeSet<NodeName>,
+    /// The ref.
+    pub(super) to: &'a Ref,
+}
+
 /// Everything that the parts of a plan are written from.
-struct Draft<'a> {
-    spec: &'a Spec<'a>,
-    purpose: Purpose,
+pub(super) struct Draft<'a> {
+    pub(super) target: &'a Target,
+    pub(super) spec: &'a Spec<'a>,
+    pub(super) purpose: Purpose,
     quick: bool,
-    nodes: &'a BTreeSet<NodeName>,
+    pub(super) nodes: &'a BTreeSet<NodeName>,
+    pub(super) returning: &'a BTreeSet<NodeName>,
+    pub(super) survey: &'a Survey,
+    pub(super) ledger: &'a Ledger,
     values: Values,
 }
 
-/// The plan that brings `to` to `nodes`.
+/// A plan as far as it is written.
+#[derive(Default)]
+pub(super) struct Way {
+    pub(super) stages: Vec<Stage>,
+    /// Tasks that have something to undo, by the stage of the recipe.
+    openers: Vec<(StageName, OpId)>,
+    /// The share of traffic that each role has at this point, where the plan has moved it.
+    pub(super) weights: BTreeMap<RoleName, u32>,
+    /// The first operation that moves the traffic of each role.
+    pub(super) moved: BTreeMap<RoleName, OpId>,
+}
+
+/// The plan that brings a ref to nodes.
 pub(super) fn write(
     target: &Target,
     spec: &Spec<'_>,
-    purpose: Purpose,
-    nodes: &BTreeSet<NodeName>,
+    aim: Aim<'_>,
     survey: &Survey,
-    to: &Ref,
     world: World<'_>,
 ) -> Plan {
+    let Aim { purpose, nodes, returning, to } = aim;
     let from = mostly_runs(survey, to);
     let values = Values {
         reference: to.clone(),
@@ -47,36 +76,39 @@ pub(super) fn write(
         environment: target.environment.clone(),
     };
     let quick = spec.service.hotfixes.contains(to);
-    let draft = Draft { spec, purpose, quick, nodes, values };
+    let ledger = world.ledger;
+    let draft = Draft { target, spec, purpose, quick, nodes, returning, survey, ledger, values };
     let history = world.ledger.history(target);
     // Once for each ref: an earlier rollout of it may have come so far.
     let done = |kind: Kind| match kind {
-        Kind::Run => false,
+        Kind::Run | Kind::Weight => false,
         Kind::Migrate { .. } => history.is_some_and(|it| it.migrated.as_ref() == Some(to)),
         Kind::PostMigrate { .. } => history.is_some_and(|it| it.post_migrated.as_ref() == Some(to)),
     };
-    let mut stages = vec![Stage::default()];
-    let mut openers = Vec::new();
+    let mut way = Way { stages: vec![Stage::default()], ..Way::default() };
     let recipe = recipe_stages(&draft);
     let mut tested = false;
     let mut verified = false;
-    for stage in &recipe {
+    for (at, stage) in recipe.iter().enumerate() {
         if matches!(stage.kind, Kind::PostMigrate { .. }) && !verified {
-            draft.prove(&mut stages, tested);
+            draft.prove(&mut way.stages, tested);
             verified = true;
         }
         if done(stage.kind) {
             continue;
         }
-        if draft.stage(stage, &mut stages, &mut openers) {
+        draft.close_before(&recipe, at, &mut way);
+        if draft.stage(stage, &mut way) {
             tested = stage.gates.contains(&StageGate::Smoke)
                 && spec.target.smoke.is_some()
                 && purpose != Purpose::Rollback;
         }
     }
     if !verified {
-        draft.prove(&mut stages, tested);
+        draft.prove(&mut way.stages, tested);
     }
+    let restore = draft.restore(&way);
+    let Way { mut stages, openers, .. } = way;
     let all: BTreeSet<NodeName> = stages
         .iter()
         .flat_map(|stage| &stage.lanes)
@@ -87,6 +119,7 @@ pub(super) fn write(
     stages[0] = fences("fence", StageKind::Forward, &all, When::Always);
     let mut closing = fences("finally", StageKind::Closing, &all, When::Stopped);
     closing.lanes[0].batches.extend(draft.finally(&recipe, &openers));
+    closing.lanes.extend(restore);
     stages.push(closing);
     let epoch = world.ledger.epoch.map_or_else(|| Epoch::first(world.now), Epoch::next);
     let mut plan = Plan {
@@ -99,7 +132,9 @@ pub(super) fn write(
         epoch,
         planned_at: world.now,
         connect: spec.environment.connect.clone(),
+        left_alone: draft.left_alone(&all),
         nodes: all,
+        pools: draft.pools(),
         stages,
     };
     plan.id = content_id(&plan);
@@ -139,6 +174,9 @@ fn recipe_stages<'a>(draft: &Draft<'a>) -> Vec<&'a StageSpec> {
         skip.is_some_and(|skip| stage.skip.contains(&skip))
             || (draft.quick && stage.skip.contains(&Skip::Fast))
     };
+    if draft.nodes.is_empty() {
+        return Vec::new();
+    }
     let kept = stages.iter().filter(|stage| !skipped(stage));
     match draft.purpose {
         Purpose::Deploy => kept.collect(),
@@ -160,37 +198,38 @@ fn backwards<'a>(kept: Vec<&'a StageSpec>, order: &[StageName]) -> Vec<&'a Stage
 
 impl Draft<'_> {
     /// One stage of the recipe: approval, its lanes, its gates. Whether it does anything here.
-    fn stage(
-        &self,
-        spec: &StageSpec,
-        stages: &mut Vec<Stage>,
-        openers: &mut Vec<(StageName, OpId)>,
-    ) -> bool {
+    fn stage(&self, spec: &StageSpec, way: &mut Way) -> bool {
+        if spec.kind == Kind::Weight {
+            return self.weigh(spec, way);
+        }
         let guards: Vec<Op> = self.guards(spec);
         let lanes: Vec<Lane> = self
             .places(spec)
             .into_iter()
             .filter(|(_, _, nodes)| !nodes.is_empty())
-            .map(|(name, role, nodes)| self.lane(spec, &name, role, &nodes, &guards))
+            .map(|(name, role, nodes)| self.lane(spec, (&name, role), nodes, &guards, way))
             .collect();
         if lanes.is_empty() {
             return false;
         }
-        if spec.manual {
-            stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
-        }
-        let at = stages.len();
+        approval(spec, way);
+        let at = way.stages.len();
         let stage = Stage { name: spec.name.to_string(), kind: StageKind::Forward, lanes };
         if spec.finally.is_some() {
-            openers.extend(task_ids(&stage, at).map(|id| (spec.name.clone(), id)));
+            way.openers.extend(task_ids(&stage, at).map(|id| (spec.name.clone(), id)));
         }
-        stages.push(stage);
+        way.stages.push(stage);
+        self.gates(spec, way);
+        true
+    }
+
+    /// What must hold behind a stage.
+    pub(super) fn gates(&self, spec: &StageSpec, way: &mut Way) {
         let gates: Vec<Vec<Op>> =
             spec.gates.iter().filter_map(|gate| self.gate(gate)).map(|op| vec![op]).collect();
         if !gates.is_empty() {
-            stages.push(control(&format!("{} gates", spec.name), gates));
+            way.stages.push(control(&format!("{} gates", spec.name), gates));
         }
-        true
     }
 
     /// Where a stage acts: name, role, and the nodes that this rollout touches.
@@ -239,37 +278,64 @@ impl Draft<'_> {
     fn lane(
         &self,
         spec: &StageSpec,
-        name: &str,
-        role: Option<&Role>,
-        nodes: &[NodeName],
+        (name, role): (&str, Option<&Role>),
+        mut nodes: Vec<NodeName>,
         guards: &[Op],
+        way: &Way,
     ) -> Lane {
+        if spec.drain {
+            // Who is out already goes first: the balancers know best whom they can spare.
+            nodes.sort_by_key(|node| self.readiness(node));
+        }
         let size = role.map_or(nodes.len(), |role| role.nodes.len());
         let keep = role.map_or(0, |role| role.min_healthy.ceil_of(size));
         let wanted = spec.batch.or(role.map(|role| role.batch)).map_or(1, |it| it.floor_of(size));
         let width = wanted.min(size.saturating_sub(keep)).max(1);
         let kind = match spec.kind {
-            Kind::Run => StepKind::Run,
+            // Of kind weight there are no lanes on nodes.
+            Kind::Run | Kind::Weight => StepKind::Run,
             Kind::Migrate { idempotent } => StepKind::Migrate { idempotent },
             Kind::PostMigrate { idempotent } => StepKind::PostMigrate { idempotent },
         };
         let task = |node: &NodeName| {
-            let mut ops = vec![Op::Step { kind, deed: self.deed(&spec.run, node) }];
-            if let Some(check) = &spec.check {
-                let question = self.ask(check, Some(node));
-                ops.push(Op::Healthy { patience: question.timeout(), question });
+            let step = spec.run.as_ref().map(|run| Op::Step { kind, deed: self.deed(run, node) });
+            let mut ops: Vec<Op> = step.into_iter().chain(self.healthy(spec, node)).collect();
+            if spec.drain && seated(self.spec, node).next().is_some() {
+                ops = self.drained(node, ops, way);
             }
             Task { node: Some(node.clone()), when: When::Always, ops }
         };
-        let mut batches = Vec::new();
-        for chunk in nodes.chunks(width) {
-            if !guards.is_empty() {
-                batches.push(Batch { tasks: vec![free(guards.to_vec())] });
-            }
-            batches.push(Batch { tasks: chunk.iter().map(task).collect() });
-        }
+        let tasks: Vec<Task> = nodes.iter().map(task).collect();
         let max_failures = role.map_or(0, |role| role.max_failures as usize);
-        Lane { name: name.to_owned(), size, keep, max_failures, batches }
+        let lane = |width, batches| Lane {
+            name: name.to_owned(),
+            size,
+            keep,
+            max_failures,
+            width,
+            batches,
+        };
+        if guards.is_empty() {
+            // Nothing stands between two batches: the next node begins when one ends, so that one
+            // that drains for long does not hold the others.
+            return lane(width, vec![Batch { tasks }]);
+        }
+        // A gate's answer is for a batch; it must be known where that begins and ends.
+        let mut batches = Vec::new();
+        for chunk in tasks.chunks(width) {
+            batches.push(Batch { tasks: vec![free(guards.to_vec())] });
+            batches.push(Batch { tasks: chunk.to_vec() });
+        }
+        lane(0, batches)
+    }
+
+    pub(super) fn healthy(&self, spec: &StageSpec, node: &NodeName) -> Option<Op> {
+        let question = self.ask(spec.check.as_ref()?, Some(node));
+        Some(Op::Healthy { patience: question.timeout(), question })
+    }
+
+    pub(super) fn runs(&self, node: &NodeName) -> Op {
+        Op::Runs { question: self.ask(&self.spec.environment.version, Some(node)) }
     }
 
     /// Gates of the user's own also stand before every batch of their stage.
@@ -306,10 +372,11 @@ impl Draft<'_> {
 
     /// Every node says what it runs; then the smoke test, if none was the last word of the way.
     fn prove(&self, stages: &mut Vec<Stage>, tested: bool) {
+        self.back_in_service(stages);
         let task = |node: &NodeName| Task {
             node: Some(node.clone()),
             when: When::Always,
-            ops: vec![Op::Runs { question: self.ask(&self.spec.environment.version, Some(node)) }],
+            ops: vec![self.runs(node)],
         };
         let tasks: Vec<Task> = self.spec.nodes().iter().map(task).collect();
         let name = "versions".to_owned();
@@ -318,6 +385,7 @@ impl Draft<'_> {
             size: tasks.len(),
             keep: 0,
             max_failures: 0,
+            width: 0,
             batches: vec![Batch { tasks }],
         };
         stages.push(Stage {
@@ -352,7 +420,13 @@ impl Draft<'_> {
 
     /// The nodes of a stage in the order of its tasks.
     fn nodes_in_order(&self, spec: &StageSpec) -> Vec<NodeName> {
-        self.places(spec).into_iter().flat_map(|(_, _, nodes)| nodes).collect()
+        let mut places = self.places(spec);
+        if spec.drain {
+            for (_, _, nodes) in &mut places {
+                nodes.sort_by_key(|node| self.readiness(node));
+            }
+        }
+        places.into_iter().flat_map(|(_, _, nodes)| nodes).collect()
     }
 
     fn deed(&self, action: &Action, node: &NodeName) -> Deed {
@@ -385,15 +459,27 @@ fn task_ids(stage: &Stage, at: usize) -> impl Iterator<Item = OpId> + '_ {
     })
 }
 
+/// A person's word in front of a stage, if it waits for one.
+pub(super) fn approval(spec: &StageSpec, way: &mut Way) {
+    if spec.manual {
+        way.stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
+    }
+}
+
 /// A task that is no node's.
-fn free(ops: Vec<Op>) -> Task {
+pub(super) fn free(ops: Vec<Op>) -> Task {
     Task { node: None, when: When::Always, ops }
+}
+
+/// A lane of tasks that are no node's.
+pub(super) fn control_lane(name: &str, batches: Vec<Batch>) -> Lane {
+    Lane { name: name.to_owned(), size: 0, keep: 0, max_failures: 0, width: 0, batches }
 }
 
 /// A stage of tasks that are no node's, one after the other.
 fn control(name: &str, steps: Vec<Vec<Op>>) -> Stage {
     let batches = steps.into_iter().map(|ops| Batch { tasks: vec![free(ops)] }).collect();
-    let lane = Lane { name: "control".to_owned(), size: 0, keep: 0, max_failures: 0, batches };
+    let lane = control_lane("control", batches);
     Stage { name: name.to_owned(), kind: StageKind::Forward, lanes: vec![lane] }
 }
 
@@ -407,6 +493,7 @@ fn fences(name: &str, kind: StageKind, nodes: &BTreeSet<NodeName>, when: When) -
         size,
         keep: 0,
         max_failures: 0,
+        width: 0,
         batches: vec![Batch { tasks }],
     };
     Stage { name: name.to_owned(), kind, lanes: vec![lane] }

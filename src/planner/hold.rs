@@ -31,6 +31,15 @@ pub enum Hold {
         /// Which, and why not.
         nodes: BTreeMap<NodeName, String>,
     },
+    /// The load balancers did not say what traffic some nodes get.
+    #[error(
+        "cannot see what the load balancer does with {}; lifts when it answers",
+        list_whys(nodes)
+    )]
+    TrafficUnseen {
+        /// Which, and why not.
+        nodes: BTreeMap<NodeName, String>,
+    },
     /// The config branch was rewritten.
     #[error("commit {} does not descend from the one in force; lifts with `towpath accept {}` or when the branch is put back", revision.short(), revision.short())]
     HeadRefused {
@@ -331,6 +340,7 @@ impl Hold {
             | Self::NoTarget
             | Self::NotSeen
             | Self::Unseen { .. }
+            | Self::TrafficUnseen { .. }
             | Self::HeadRefused { .. }
             | Self::MassChange { .. }
             | Self::Pinned { .. }

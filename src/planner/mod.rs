@@ -3,9 +3,15 @@
 mod check;
 mod deploy;
 mod draft;
+mod draining;
 mod hold;
 mod policy;
 mod promote;
+mod traffic;
+mod weights;
+
+#[cfg(test)]
+mod tests;
 
 use crate::config::Snapshot;
 use crate::model::{Ref, Target, Timestamp};
@@ -18,6 +24,8 @@ pub(crate) use policy::MASS_MIN;
 pub(crate) use policy::pin;
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
+pub use traffic::left_alone;
+pub(crate) use weights::usual as usual_weight;
 
 /// Everything that decisions are made of.
 #[derive(Clone, Copy, Debug)]

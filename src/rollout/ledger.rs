@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Command, EnvironmentName, Epoch, MigrationVerdict, NodeName, PersonName, Ref, Revision,
-    RolloutId, Scope, Target, Timestamp,
+    RoleName, RolloutId, Scope, Target, Timestamp,
 };
 
 use super::event::{Ending, Event, Outcome, What, Word};
 use super::machine::{Illegal, Rollout};
 use super::plan::{Op, OpId, Plan, Purpose, StepKind};
+use super::traffic::traffic_moved;
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;
@@ -255,6 +256,11 @@ pub struct Ledger {
     pub locks: BTreeMap<Target, Order>,
     /// Environments that people froze.
     pub freezes: BTreeMap<EnvironmentName, Order>,
+    /// Nodes of roles that we took out of the load balancers and have not let serve since, and by
+    /// which rollout of what. All others that are out, people have out.
+    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), (Target, RolloutId)>,
+    /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
+    pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// What still has to reach git, oldest first.
     pub unrecorded: Vec<Unrecorded>,
     /// Number of entries folded so far.
@@ -384,6 +390,13 @@ impl Ledger {
     fn happen(&mut self, target: &Target, event: &Event) -> Result<(), Illegal> {
         let Some(rollout) = self.rollouts.get_mut(target) else { return Ok(()) };
         rollout.apply(event)?;
+        if let Some((key, out)) = traffic_moved(rollout.plan(), &event.what) {
+            if out {
+                self.drained.insert(key, (target.clone(), rollout.plan().id.clone()));
+            } else {
+                self.drained.remove(&key);
+            }
+        }
         match &event.what {
             What::Started { op, .. } => {
                 let (op, plan) = (*op, rollout.plan());
@@ -509,6 +522,17 @@ impl Ledger {
             Command::AcceptHead { revision } => {
                 self.accepted.insert(*revision);
             }
+            Command::Weigh { environment, role, percent } => {
+                let key = (environment.clone(), role.clone());
+                match percent {
+                    Some(percent) => {
+                        self.weights.insert(key, (*percent, order(None)));
+                    }
+                    None => {
+                        self.weights.remove(&key);
+                    }
+                }
+            }
             Command::Rollback { .. }
             | Command::Abort { .. }
             | Command::Resume { .. }
@@ -543,6 +567,9 @@ fn migration_kind(plan: &Plan, op: OpId) -> Option<Migration> {
         Op::Step { kind: StepKind::PostMigrate { .. }, .. } => Some(Migration::After),
         Op::Step { kind: StepKind::Run | StepKind::Finally, .. }
         | Op::Fenced
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
         | Op::Healthy { .. }
         | Op::Runs { .. }
         | Op::Verified { .. }

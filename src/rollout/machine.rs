@@ -10,7 +10,7 @@ use crate::model::{Epoch, MigrationVerdict, NodeName, StepKey, Timestamp};
 
 use super::event::{Cause, Ending, Event, Outcome, Undo, What};
 use super::plan::{Op, OpId, Plan, Task};
-use super::state::{OpState, States, TaskId, task_id, task_of};
+use super::state::{OpState, States, TaskId, task_of};
 
 /// How often in a row an operation may be impossible to do or ask before a person must look.
 ///
@@ -149,12 +149,9 @@ impl Rollout {
 
 /// What the machine does with events. Private: the world speaks through `apply`.
 impl Rollout {
+    /// Nodes of a lane in hand.
     pub(super) fn open_in(&self, stage: usize, lane: usize) -> usize {
-        let from = task_id([stage, lane, 0, 0]);
-        let open = self.states.open.range(from..);
-        open.take_while(|id| id.stage as usize == stage && id.lane as usize == lane)
-            .filter(|id| self.node(**id).is_some())
-            .count()
+        self.states.stages[stage][lane].open
     }
 
     pub(super) fn node(&self, id: OpId) -> Option<NodeName> {
@@ -164,8 +161,7 @@ impl Rollout {
     fn legal(&self, event: &Event) -> bool {
         match &event.what {
             What::Started { op, attempt, epoch } => {
-                let wanted = self.wants(event.at).into_iter().find(|want| want.id == *op);
-                *epoch == self.epoch && wanted.is_some_and(|want| want.attempt == *attempt)
+                *epoch == self.epoch && self.may_start(*op, *attempt, event.at)
             }
             What::Finished { op, .. } | What::Waiting { op, .. } => {
                 let open = self.states.open.contains(&task_of(*op));
@@ -208,7 +204,7 @@ impl Rollout {
                 OpState::Running { attempt, errors: 0, since: at, waiting: None }
             }
         };
-        self.states.open.insert(task_of(id));
+        self.states.take_up(&self.plan, task_of(id), self.stopping.is_some());
         if was_done {
             self.states.recount(&self.plan, self.stopping.is_some());
         }
@@ -246,7 +242,7 @@ impl Rollout {
             self.states.stages[id.stage as usize][id.lane as usize].failed.insert(task);
         }
         if failed || self.states.next_op(task).is_none() {
-            self.states.open.remove(&task);
+            self.states.put_down(&self.plan, task, failed);
         }
         self.advance();
     }
@@ -373,9 +369,15 @@ impl Rollout {
                 Some(Op::Step { kind, .. }) => now && !kind.is_migration(),
                 // Waiting for a person, for time or for a gate is no work in hand.
                 Some(Op::Approved | Op::Baked { .. } | Op::Gate { .. }) => true,
-                Some(Op::Fenced | Op::Healthy { .. } | Op::Runs { .. } | Op::Verified { .. }) => {
-                    now
-                }
+                Some(
+                    Op::Fenced
+                    | Op::Drained { .. }
+                    | Op::Serving { .. }
+                    | Op::Weighted { .. }
+                    | Op::Healthy { .. }
+                    | Op::Runs { .. }
+                    | Op::Verified { .. },
+                ) => now,
                 None => false,
             };
             if let Some(state) = self.states.op_mut(id)

@@ -9,6 +9,7 @@ mod detail;
 mod pace;
 mod plan;
 mod state;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,9 @@ pub use ledger::{
 };
 pub use machine::{ERRORS_MAX, Illegal, Rollout};
 pub use pace::Pace;
-pub use plan::{Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};
+pub use plan::{
+    Batch, Lane, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task, When,
+};
 pub use report::{Halt, Phase, Progress};
 pub use state::OpState;
 pub use wants::Want;

@@ -73,6 +73,9 @@ impl Rollout {
                     Op::Approved => {}
                     Op::Fenced
                     | Op::Step { .. }
+                    | Op::Drained { .. }
+                    | Op::Serving { .. }
+                    | Op::Weighted { .. }
                     | Op::Healthy { .. }
                     | Op::Runs { .. }
                     | Op::Verified { .. }

@@ -1,10 +1,11 @@
 //! The program of one rollout, written down whole, so that running it leaves no choices to make.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Connect, Deed, Epoch, GateName, NodeName, Question, Ref, Revision, RolloutId, Target, Timestamp,
+    Connect, Deed, Epoch, GateName, NodeName, Question, Ref, Revision, RoleName, RolloutId, Seat,
+    Target, Timestamp,
 };
 
 /// One rollout, immutable. Its id is a hash of its content.
@@ -30,8 +31,24 @@ pub struct Plan {
     pub connect: Connect,
     /// Every node it may touch.
     pub nodes: BTreeSet<NodeName>,
+    /// Roles of which some nodes must stay in service. A node may be in several.
+    pub pools: Vec<Pool>,
+    /// Nodes that people have out of the load balancers, and how they stand there. They are
+    /// brought the ref, and stay out.
+    pub left_alone: BTreeMap<NodeName, String>,
     /// Strictly in order; the last one closes the rollout, however it ends.
     pub stages: Vec<Stage>,
+}
+
+/// Nodes of which some must stay in service, whichever lane takes them out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The role.
+    pub name: String,
+    /// How many must stay in service.
+    pub keep: usize,
+    /// All of them, also those that this rollout does not touch.
+    pub nodes: BTreeSet<NodeName>,
 }
 
 /// Why there is a rollout.
@@ -79,6 +96,9 @@ pub struct Lane {
     pub keep: usize,
     /// How many may fail before the rollout halts within the lane.
     pub max_failures: usize,
+    /// How many of its nodes may be in hand at once, the next one beginning when one ends; as many
+    /// as the batch has if 0.
+    pub width: usize,
     /// In order.
     pub batches: Vec<Batch>,
 }
@@ -110,6 +130,8 @@ pub enum When {
     Stopped,
     /// Only if this operation was ever started.
     Opened(OpId),
+    /// Only if the rollout was stopped on its way, and this operation had been started.
+    StoppedAfter(OpId),
 }
 
 /// A state to ensure. Safe to repeat, but for migrations, which are never repeated blindly.
@@ -123,6 +145,33 @@ pub enum Op {
         kind: StepKind,
         /// What to run.
         deed: Deed,
+    },
+    /// The node gets no new sessions from the load balancers, and its old ones have ended.
+    Drained {
+        /// As a node of this role.
+        role: RoleName,
+        /// Where it is.
+        seat: Seat,
+        /// How many others must be in service there, by what the balancers say.
+        keep: usize,
+    },
+    /// The node gets its share of sessions again, healthy; unless a person has it out.
+    Serving {
+        /// As a node of this role.
+        role: RoleName,
+        /// Where it is.
+        seat: Seat,
+        /// In percent of its usual share, unless a person set another.
+        weight: u32,
+    },
+    /// The nodes of a role get this share of their usual traffic.
+    Weighted {
+        /// Which role.
+        role: RoleName,
+        /// Where its nodes are.
+        seats: Vec<Seat>,
+        /// In percent, unless a person set another.
+        weight: u32,
     },
     /// The node answers that it is well, within the patience.
     Healthy {

@@ -140,6 +140,9 @@ impl Rollout {
                 && self.takes_node_out(at, lane_at)
             {
                 halts.push(Halt::TooFew { lane: lane.name.clone(), keep: lane.keep, out });
+            } else if blocked && let Some(pool) = self.drained_pool(at, lane_at) {
+                let (it, out) = (&self.plan.pools[pool], self.states.out[pool]);
+                halts.push(Halt::TooFew { lane: it.name.clone(), keep: it.keep, out });
             }
         }
         halts
@@ -189,6 +192,27 @@ impl Rollout {
             all.push(sum);
         }
         all
+    }
+
+    /// The pool that keeps a lane from going on for good: nothing in hand will give a node back.
+    fn drained_pool(&self, stage: usize, lane: usize) -> Option<usize> {
+        let from = task_id([stage, 0, 0, 0]);
+        let open = self.states.open.range(from..).next();
+        if self.plan.stages[stage].kind == StageKind::Closing
+            || open.is_some_and(|id| id.stage as usize == stage)
+        {
+            return None;
+        }
+        let state = &self.states.stages[stage][lane];
+        let batch = self.plan.stages[stage].lanes[lane].batches.get(state.cursor)?;
+        let mut found = None;
+        for (task, it) in batch.tasks.iter().enumerate().skip(state.next) {
+            let id = task_id([stage, lane, state.cursor, task]);
+            if self.states.standing(id, it, false) == Standing::Waiting {
+                found = Some(self.states.pool_in_the_way(&self.plan, id, &[])?);
+            }
+        }
+        found
     }
 
     fn takes_node_out(&self, stage: usize, lane: usize) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::Timestamp;
 
-use super::plan::{Lane, Op, OpId, Plan, StageKind, Task, When};
+use super::plan::{Lane, Op, OpId, Plan, StageKind, StepKind, Task, When};
 
 /// Where one operation stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,12 @@ pub(super) struct LaneState {
     pub(super) batches: Vec<Vec<TaskState>>,
     /// First batch with a task that is not over.
     pub(super) cursor: usize,
+    /// In that batch, all tasks before this one are over.
+    first: usize,
+    /// In that batch, all tasks before this one were begun, or will not be.
+    pub(super) next: usize,
+    /// Tasks on nodes that are begun and not over.
+    pub(super) open: usize,
     /// Tasks that failed.
     pub(super) failed: BTreeSet<TaskId>,
     /// Tasks on nodes that were left out.
@@ -119,6 +125,9 @@ pub(super) struct States {
     pub(super) stage: usize,
     /// Begun and not over.
     pub(super) open: BTreeSet<TaskId>,
+    /// Of each pool, nodes that the stage in hand has taken out: begun and not over, failed, or
+    /// left out by a person's word.
+    pub(super) out: Vec<usize>,
     /// Operations whose end nobody knows.
     pub(super) lost: BTreeSet<OpId>,
 }
@@ -133,12 +142,16 @@ impl States {
         let lane = |lane: &Lane| LaneState {
             batches: lane.batches.iter().map(|it| it.tasks.iter().map(task).collect()).collect(),
             cursor: 0,
+            first: 0,
+            next: 0,
+            open: 0,
             failed: BTreeSet::new(),
             skipped: 0,
         };
         let stages =
             plan.stages.iter().map(|stage| stage.lanes.iter().map(lane).collect()).collect();
-        Self { stages, stage: 0, open: BTreeSet::new(), lost: BTreeSet::new() }
+        let out = vec![0; plan.pools.len()];
+        Self { stages, stage: 0, open: BTreeSet::new(), out, lost: BTreeSet::new() }
     }
 
     pub(super) fn lane(&self, id: OpId) -> Option<&LaneState> {
@@ -185,18 +198,99 @@ impl States {
         }
         self.stage = 0;
         self.advance(plan, stopped);
+        self.recount_pools(plan, stopped);
+    }
+
+    /// A task is in hand from now on.
+    pub(super) fn take_up(&mut self, plan: &Plan, at: TaskId, stopped: bool) {
+        if !self.open.insert(at) {
+            return;
+        }
+        let Some(task) = plan.task(at) else { return };
+        let [stage, lane] = [at.stage as usize, at.lane as usize];
+        self.stages[stage][lane].open += usize::from(task.node.is_some());
+        if stage == self.stage {
+            for pool in pools_of(plan, at) {
+                self.out[pool] += 1;
+            }
+        }
+        let Some(batch) = plan.stages[stage].lanes[lane].batches.get(at.batch as usize) else {
+            return;
+        };
+        let mut next = self.stages[stage][lane].next;
+        while let Some(it) = batch.tasks.get(next)
+            && at.batch as usize == self.stages[stage][lane].cursor
+            && self.standing(task_id([stage, lane, at.batch as usize, next]), it, stopped)
+                != Standing::Waiting
+        {
+            next += 1;
+        }
+        self.stages[stage][lane].next = next;
+    }
+
+    /// A task is over; a node that failed stays out.
+    pub(super) fn put_down(&mut self, plan: &Plan, at: TaskId, failed: bool) {
+        if !self.open.remove(&at) {
+            return;
+        }
+        let on_node = plan.task(at).is_some_and(|task| task.node.is_some());
+        let lane = &mut self.stages[at.stage as usize][at.lane as usize];
+        lane.open = lane.open.saturating_sub(usize::from(on_node));
+        if !failed && at.stage as usize == self.stage {
+            for pool in pools_of(plan, at) {
+                self.out[pool] = self.out[pool].saturating_sub(1);
+            }
+        }
+    }
+
+    /// The first pool in which a task may not take another node out, if there is one.
+    pub(super) fn pool_in_the_way(&self, plan: &Plan, at: TaskId, more: &[usize]) -> Option<usize> {
+        pools_of(plan, at).into_iter().find(|pool| {
+            let (it, out) = (&plan.pools[*pool], self.out[*pool] + more.get(*pool).unwrap_or(&0));
+            it.nodes.len() < it.keep + out + 1
+        })
+    }
+
+    fn recount_pools(&mut self, plan: &Plan, stopped: bool) {
+        self.out = vec![0; plan.pools.len()];
+        if plan.pools.is_empty() {
+            return;
+        }
+        let Some(stage) = plan.stages.get(self.stage) else { return };
+        for (lane, it) in stage.lanes.iter().enumerate() {
+            for (batch, it) in it.batches.iter().enumerate() {
+                for (task, it) in it.tasks.iter().enumerate() {
+                    let at = task_id([self.stage, lane, batch, task]);
+                    let out = match self.standing(at, it, stopped) {
+                        Standing::Open | Standing::Failed => true,
+                        Standing::Out => self.task(at).is_some_and(|it| it.skipped),
+                        Standing::Waiting | Standing::Done => false,
+                    };
+                    if out {
+                        for pool in pools_of(plan, at) {
+                            self.out[pool] += 1;
+                        }
+                    }
+                }
+            }
+        }
     }
 
     fn recount_lane(&mut self, plan: &Plan, stage: usize, lane: usize, stopped: bool) {
         let mut failed = BTreeSet::new();
+        let mut open = 0;
         let mut skipped = 0;
         let mut cursor = None;
         for (batch, tasks) in plan.stages[stage].lanes[lane].batches.iter().enumerate() {
             for (task, it) in tasks.tasks.iter().enumerate() {
                 let at = task_id([stage, lane, batch, task]);
                 match self.standing(at, it, stopped) {
-                    Standing::Waiting | Standing::Open => {
+                    Standing::Waiting => {
                         cursor.get_or_insert(batch);
+                    }
+                    Standing::Open => {
+                        cursor.get_or_insert(batch);
+                        open += usize::from(it.node.is_some());
                     }
                     Standing::Failed => {
                         failed.insert(at);
@@ -211,7 +305,9 @@ impl States {
         }
         let state = &mut self.stages[stage][lane];
         state.cursor = cursor.unwrap_or(state.batches.len());
+        (state.first, state.next) = (0, 0);
         state.failed = failed;
+        state.open = open;
         state.skipped = skipped;
     }
 
@@ -221,18 +317,24 @@ impl States {
             for (lane, lane_plan) in stage.lanes.iter().enumerate() {
                 while let Some(batch) = lane_plan.batches.get(self.stages[self.stage][lane].cursor)
                 {
-                    let cursor = self.stages[self.stage][lane].cursor;
-                    let over = batch.tasks.iter().enumerate().all(|(task, it)| {
-                        let at = task_id([self.stage, lane, cursor, task]);
-                        match self.standing(at, it, stopped) {
-                            Standing::Waiting | Standing::Open => false,
-                            Standing::Done | Standing::Failed | Standing::Out => true,
-                        }
-                    });
-                    if !over {
+                    let LaneState { cursor, first, .. } = self.stages[self.stage][lane];
+                    // What is over stays over until all is counted anew.
+                    let over =
+                        batch.tasks.iter().enumerate().skip(first).take_while(|(task, it)| {
+                            let at = task_id([self.stage, lane, cursor, *task]);
+                            match self.standing(at, it, stopped) {
+                                Standing::Waiting | Standing::Open => false,
+                                Standing::Done | Standing::Failed | Standing::Out => true,
+                            }
+                        });
+                    let first = first + over.count();
+                    let state = &mut self.stages[self.stage][lane];
+                    state.first = first;
+                    if first < batch.tasks.len() {
                         break;
                     }
-                    self.stages[self.stage][lane].cursor += 1;
+                    state.cursor += 1;
+                    (state.first, state.next) = (0, 0);
                 }
             }
             let complete = self.stages[self.stage]
@@ -242,6 +344,7 @@ impl States {
                 return;
             }
             self.stage += 1;
+            self.recount_pools(plan, stopped);
             // Only now is it known which of its tasks have something to undo.
             if let Some(next) = plan.stages.get(self.stage)
                 && next.kind == StageKind::Closing
@@ -259,6 +362,7 @@ impl States {
             When::Always => true,
             When::Stopped => stopped,
             When::Opened(opener) => self.op(opener).is_some_and(OpState::was_tried),
+            When::StoppedAfter(op) => stopped && self.op(op).is_some_and(OpState::was_tried),
         };
         if state.skipped || !wanted {
             return Standing::Out;
@@ -303,6 +407,19 @@ impl States {
         };
         (0..).zip(&task.ops).filter_map(stale).collect()
     }
+}
+
+/// The pools that a task takes its node out of, by their place in the plan.
+pub(super) fn pools_of(plan: &Plan, at: TaskId) -> Vec<usize> {
+    let takes_out = |task: &&Task| {
+        let step = |op: &Op| matches!(op, Op::Step { kind: StepKind::Run, .. });
+        task.ops.iter().any(step)
+    };
+    let Some(node) = plan.task(at).filter(takes_out).and_then(|it| it.node.as_ref()) else {
+        return Vec::new();
+    };
+    let pools = plan.pools.iter().enumerate();
+    pools.filter(|(_, pool)| pool.nodes.contains(node)).map(|(at, _)| at).collect()
 }
 
 fn task_ids(plan: &Plan) -> impl Iterator<Item = (TaskId, &Task)> {

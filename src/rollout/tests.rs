@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    Connect, Deed, EnvironmentName, Epoch, GateName, NodeName, PersonName, Question, Ref, Revision,
-    RolloutId, ServiceName, Target, Timestamp,
+    Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, NodeName, PersonName,
+    Question, Ref, Revision, RoleName, RolloutId, Seat, ServiceName, Target, Timestamp,
 };
 
 fn question() -> Question {
@@ -37,7 +37,8 @@ fn stage(kind: StageKind, tasks: Vec<(Option<NodeName>, When, Op)>) -> Stage {
         .into_iter()
         .map(|(node, when, op)| Batch { tasks: vec![Task { node, when, ops: vec![op] }] });
     let batches = batches.collect();
-    let lane = Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, batches };
+    let lane =
+        Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, width: 0, batches };
     Stage { name: "stage".to_owned(), kind, lanes: vec![lane] }
 }
 
@@ -59,6 +60,8 @@ fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         planned_at: Timestamp(0),
         connect: Connect::Local { directory: None },
         nodes: [node("a"), node("b")].into_iter().flatten().collect(),
+        pools: Vec::new(),
+        left_alone: std::collections::BTreeMap::new(),
         stages,
     })
 }
@@ -205,4 +208,188 @@ fn a_test_whose_end_was_not_learnt_runs_anew_and_a_step_is_found_again() {
             rollout.wants(Timestamp(9000)).into_iter().map(|it| it.attempt).collect();
         assert_eq!(attempts, [attempt]);
     }
+}
+
+fn seat(name: &str) -> Seat {
+    Seat {
+        environment: EnvironmentName::parse("staging").unwrap(),
+        node: NodeName::parse(name).unwrap(),
+        server: name.to_owned(),
+        backends: vec!["web".to_owned()],
+        balancers: Vec::new(),
+        drain: Drain { timeout: Duration::from_mins(1), then: DrainEnd::Halt, maintenance: false },
+    }
+}
+
+fn role() -> RoleName {
+    RoleName::parse("web").unwrap()
+}
+
+/// A node is drained, worked on, asked, and serves again.
+fn drained(name: &str) -> Task {
+    let ops = vec![
+        Op::Drained { role: role(), seat: seat(name), keep: 0 },
+        step(StepKind::Run),
+        Op::Runs { question: question() },
+        Op::Serving { role: role(), seat: seat(name), weight: 100 },
+    ];
+    Task { node: node(name), when: When::Always, ops }
+}
+
+/// A stage of lanes with one batch each.
+fn lanes(kind: StageKind, width: usize, lanes: Vec<Vec<Task>>) -> Stage {
+    let lane = |tasks| Lane {
+        name: "lane".to_owned(),
+        size: 9,
+        keep: 0,
+        max_failures: 0,
+        width,
+        batches: vec![Batch { tasks }],
+    };
+    Stage { name: "stage".to_owned(), kind, lanes: lanes.into_iter().map(lane).collect() }
+}
+
+fn works(name: &str) -> Task {
+    Task { node: node(name), when: When::Always, ops: vec![step(StepKind::Run)] }
+}
+
+fn task(lane: u32, task: u32, op: u32) -> OpId {
+    OpId { stage: 0, lane, batch: 0, task, op }
+}
+
+#[test]
+fn in_a_window_the_next_node_begins_when_one_ends() {
+    let nodes = ["a", "b", "c", "d"].map(works).to_vec();
+    let mut rollout = rollout(
+        vec![lanes(StageKind::Forward, 2, vec![nodes])],
+        stage(StageKind::Closing, Vec::new()),
+    );
+    assert_eq!(wanted(&rollout, 0), [task(0, 0, 0), task(0, 1, 0)]);
+    start(&mut rollout, 0, task(0, 0, 0));
+    done(&mut rollout, 1, task(0, 1, 0));
+    assert_eq!(wanted(&rollout, 2), [task(0, 0, 0), task(0, 2, 0)]);
+    // What the window has no room for is not legal to start.
+    start(&mut rollout, 2, task(0, 2, 0));
+    let epoch = rollout.epoch();
+    let what = What::Started { op: task(0, 3, 0), attempt: 1, epoch };
+    assert!(rollout.apply(&Event { at: Timestamp(3000), what }).is_err());
+    let outcome = Outcome::Done { evidence: String::new() };
+    tell(&mut rollout, 3, What::Finished { op: task(0, 0, 0), outcome });
+    assert_eq!(wanted(&rollout, 3), [task(0, 2, 0), task(0, 3, 0)]);
+}
+
+#[test]
+fn a_node_of_two_roles_counts_in_both() {
+    let pool = |name: &str, nodes: &[&str]| Pool {
+        name: name.to_owned(),
+        keep: 1,
+        nodes: nodes.iter().filter_map(|it| node(it)).collect(),
+    };
+    let Rollout { mut plan, .. } = rollout(
+        vec![lanes(StageKind::Forward, 0, vec![vec![works("a")], vec![works("b"), works("c")]])],
+        stage(StageKind::Closing, Vec::new()),
+    );
+    plan.pools = vec![pool("web", &["a", "x"]), pool("api", &["a", "b"])];
+    let mut rollout = Rollout::new(plan);
+    // `a` is of both roles: while it is out, `b` must serve; `c` is free to go.
+    assert_eq!(wanted(&rollout, 0), [task(0, 0, 0), task(1, 1, 0)]);
+    start(&mut rollout, 0, task(0, 0, 0));
+    let epoch = rollout.epoch();
+    let what = What::Started { op: task(1, 0, 0), attempt: 1, epoch };
+    assert!(rollout.apply(&Event { at: Timestamp(1000), what }).is_err());
+    done(&mut rollout, 1, task(1, 1, 0));
+    assert_eq!(rollout.phase(), Phase::Running);
+    let outcome = Outcome::Done { evidence: String::new() };
+    tell(&mut rollout, 2, What::Finished { op: task(0, 0, 0), outcome });
+    assert_eq!(wanted(&rollout, 2), [task(1, 0, 0)]);
+}
+
+#[test]
+fn a_pool_that_a_failure_has_drained_halts_the_others() {
+    let Rollout { mut plan, .. } = rollout(
+        vec![lanes(StageKind::Forward, 0, vec![vec![works("a"), works("c")], vec![works("b")]])],
+        stage(StageKind::Closing, Vec::new()),
+    );
+    for lane in &mut plan.stages[0].lanes {
+        lane.max_failures = 2;
+    }
+    let nodes = [node("a"), node("b")].into_iter().flatten().collect();
+    plan.pools = vec![Pool { name: "api".to_owned(), keep: 1, nodes }];
+    let mut rollout = Rollout::new(plan);
+    start(&mut rollout, 0, task(0, 0, 0));
+    let outcome = Outcome::Failed { why: "no".to_owned() };
+    tell(&mut rollout, 1, What::Finished { op: task(0, 0, 0), outcome });
+    let too_few = Halt::TooFew { lane: "api".to_owned(), keep: 1, out: 1 };
+    assert_eq!(rollout.halts(), std::slice::from_ref(&too_few));
+}
+
+#[test]
+fn a_node_is_ours_to_let_back_until_it_serves() {
+    let rollout = rollout(
+        vec![lanes(StageKind::Forward, 0, vec![vec![drained("a"), drained("b")]])],
+        stage(StageKind::Closing, Vec::new()),
+    );
+    let plan = rollout.plan().clone();
+    let (target, id, epoch) = (plan.target.clone(), plan.id.clone(), plan.epoch);
+    let mut ledger = Ledger::default();
+    let mut note = |fact| ledger.apply(&Entry { at: Timestamp(0), fact }).unwrap();
+    note(Fact::Planned(Box::new(plan)));
+    let mut tell = |what| {
+        let event = Event { at: Timestamp(0), what };
+        note(Fact::Rollout { target: target.clone(), id: id.clone(), event });
+    };
+    let mut start = |op| tell(What::Started { op, attempt: 1, epoch });
+    start(task(0, 0, 0));
+    start(task(0, 1, 0));
+    let end = |op, outcome| What::Finished { op, outcome };
+    let fine = || Outcome::Done { evidence: String::new() };
+    for op in 0..4 {
+        if op > 0 {
+            tell(What::Started { op: task(0, 0, op), attempt: 1, epoch });
+        }
+        tell(end(task(0, 0, op), fine()));
+    }
+    tell(end(task(0, 1, 0), Outcome::Failed { why: "its sessions do not end".to_owned() }));
+    let out: Vec<&str> = ledger.drained.keys().map(|(_, _, node)| node.as_str()).collect();
+    assert_eq!(out, ["b"]);
+}
+
+#[test]
+fn a_stop_sees_a_drained_node_through_and_puts_the_traffic_back() {
+    let weighted = |weight| Op::Weighted { role: role(), seats: vec![seat("a")], weight };
+    let moved = at(0, 0);
+    let restore =
+        || stage(StageKind::Closing, vec![(None, When::StoppedAfter(moved), weighted(100))]);
+    let forward = || {
+        vec![
+            stage(StageKind::Forward, vec![(None, When::Always, weighted(0))]),
+            lanes(StageKind::Forward, 0, vec![vec![drained("a"), drained("b")]]),
+        ]
+    };
+    let word = || Word { by: PersonName::parse("alice").unwrap(), reason: "no".to_owned() };
+    let stop = |rollout: &Rollout| {
+        let cause = Cause::Aborted { word: word(), now: false };
+        What::Stopping { cause, epoch: rollout.epoch().next() }
+    };
+    let mut stopped = rollout(forward(), restore());
+    done(&mut stopped, 0, moved);
+    let op = |op| OpId { stage: 1, op, ..task(0, 0, 0) };
+    start(&mut stopped, 1, op(0));
+    let stopping = stop(&stopped);
+    tell(&mut stopped, 2, stopping);
+    assert_eq!(wanted(&stopped, 2), [op(0)]);
+    let outcome = Outcome::Done { evidence: String::new() };
+    tell(&mut stopped, 3, What::Finished { op: op(0), outcome });
+    for it in 1..4 {
+        done(&mut stopped, 3, op(it));
+    }
+    assert_eq!(wanted(&stopped, 4), [at(2, 0)]);
+    done(&mut stopped, 4, at(2, 0));
+    assert_eq!(stopped.ready_to_settle(), Some(Ending::Aborted));
+
+    // Nothing was moved: nothing is put back.
+    let mut early = rollout(forward(), restore());
+    let stopping = stop(&early);
+    tell(&mut early, 0, stopping);
+    assert_eq!(early.ready_to_settle(), Some(Ending::Aborted));
 }

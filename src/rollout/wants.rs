@@ -3,8 +3,8 @@
 use crate::model::Timestamp;
 
 use super::machine::Rollout;
-use super::plan::{OpId, Stage, StageKind};
-use super::state::{OpState, Standing, TaskId, task_id};
+use super::plan::{OpId, Stage, StageKind, Task};
+use super::state::{OpState, Standing, TaskId, pools_of, task_id, task_of};
 
 /// An operation that the world should be working on now, whether or not it already is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,26 +27,83 @@ impl Rollout {
         }
         let mut wants: Vec<Want> =
             self.states.open.iter().filter_map(|task| self.want(*task)).collect();
-        let closing = self.states.stage + 1 >= self.plan.stages.len();
-        let may_begin = match &self.stopping {
-            None => self.halts().is_empty(),
-            Some(_) => self.way_is_clear(),
-        };
-        let stage = match &self.stopping {
-            None => self.states.stage,
-            Some(_) => self.plan.stages.len().saturating_sub(1),
-        };
-        if may_begin || (closing && self.stopping.is_none()) {
-            self.begin(stage, now, &mut wants);
+        if self.may_begin() {
+            self.begin(self.stage_in_hand(), now, &mut wants);
         }
         wants
+    }
+
+    /// Whether the start of an operation is wanted: the answer of [`Self::wants`] for one of them,
+    /// at the cost of one. The journal of a large batch asks this for each of its nodes.
+    pub(super) fn may_start(&self, id: OpId, attempt: u32, now: Timestamp) -> bool {
+        let task_id = task_of(id);
+        let fits = |want: Want| want.id == id && want.attempt == attempt;
+        if self.ending.is_some() {
+            return false;
+        }
+        if self.states.open.contains(&task_id) {
+            return self.want(task_id).is_some_and(fits);
+        }
+        if matches!(self.states.op(id), Some(OpState::Done { .. })) {
+            // A gate to be asked again.
+            return self.wants(now).into_iter().any(fits);
+        }
+        let at = self.stage_in_hand();
+        let lane_at = id.lane as usize;
+        let (Some(stage), Some(task)) = (self.plan.stages.get(at), self.plan.task(id)) else {
+            return false;
+        };
+        let stopped = self.stopping.is_some();
+        id.stage as usize == at
+            && self.states.stages[at][lane_at].cursor == id.batch as usize
+            && self.states.standing(task_id, task, stopped) == Standing::Waiting
+            && self.want(task_id).is_some_and(fits)
+            && self.may_begin()
+            && self.gates_to_ask_again(at, now).is_empty()
+            && self.has_room(stage, [at, lane_at], 0)
+            && self.spares(stage, [at, lane_at], task, 0)
+            && (stage.kind == StageKind::Closing
+                || self.states.pool_in_the_way(&self.plan, task_id, &[]).is_none())
+    }
+
+    /// The stage that tasks may be begun of.
+    fn stage_in_hand(&self) -> usize {
+        match &self.stopping {
+            None => self.states.stage,
+            Some(_) => self.plan.stages.len().saturating_sub(1),
+        }
+    }
+
+    /// Whether anything may be begun.
+    fn may_begin(&self) -> bool {
+        let closing = self.states.stage + 1 >= self.plan.stages.len();
+        match &self.stopping {
+            None => closing || self.halts().is_empty(),
+            Some(_) => self.way_is_clear(),
+        }
+    }
+
+    /// Whether a lane may have another node in hand, beside those that it has and `more`.
+    fn has_room(&self, stage: &Stage, [at, lane]: [usize; 2], more: usize) -> bool {
+        let width = stage.lanes[lane].width;
+        width == 0 || self.open_in(at, lane) + more < width
+    }
+
+    /// Whether a lane can spare another node, beside those that are out and `more`.
+    fn spares(&self, stage: &Stage, [at, lane]: [usize; 2], task: &Task, more: usize) -> bool {
+        let state = &self.states.stages[at][lane];
+        let out = self.open_in(at, lane) + state.failed.len() + state.skipped + more;
+        let guarded = stage.kind == StageKind::Forward && task.node.is_some();
+        let lane = &stage.lanes[lane];
+        !guarded || lane.keep == 0 || lane.size > lane.keep + out
     }
 
     /// Whether all that was in hand when it was stopped has ended.
     fn way_is_clear(&self) -> bool {
         let last = self.plan.stages.len().saturating_sub(1);
-        let in_closing = |id: &TaskId| id.stage as usize == last;
-        self.states.lost.is_empty() && self.states.open.iter().all(in_closing)
+        // In order of stages.
+        let first = self.states.open.first();
+        self.states.lost.is_empty() && first.is_none_or(|id| id.stage as usize == last)
     }
 
     fn want(&self, task: TaskId) -> Option<Want> {
@@ -76,20 +133,29 @@ impl Rollout {
             }));
             return;
         }
+        let guarded = stage.kind == StageKind::Forward;
+        // What begins in one lane takes from the pools that another one shares.
+        let mut taken = vec![0; self.plan.pools.len()];
         for (lane_at, (lane, state)) in stage.lanes.iter().zip(&self.states.stages[at]).enumerate()
         {
             let Some(batch) = lane.batches.get(state.cursor) else { continue };
-            let mut out = self.open_in(at, lane_at) + state.failed.len() + state.skipped;
-            for (task_at, task) in batch.tasks.iter().enumerate() {
+            let mut more = 0;
+            for (task_at, task) in batch.tasks.iter().enumerate().skip(state.next) {
                 let id = task_id([at, lane_at, state.cursor, task_at]);
                 if self.states.standing(id, task, stopped) != Standing::Waiting {
                     continue;
                 }
-                let guarded = stage.kind == StageKind::Forward && task.node.is_some();
-                if guarded && lane.keep > 0 && lane.size < lane.keep + out + 1 {
+                let here = [at, lane_at];
+                if !self.has_room(stage, here, more) || !self.spares(stage, here, task, more) {
                     break;
                 }
-                out += usize::from(task.node.is_some());
+                if guarded && self.states.pool_in_the_way(&self.plan, id, &taken).is_some() {
+                    continue;
+                }
+                for pool in pools_of(&self.plan, id) {
+                    taken[pool] += 1;
+                }
+                more += usize::from(task.node.is_some());
                 wants.extend(self.want(id));
             }
         }

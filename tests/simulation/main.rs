@@ -7,6 +7,7 @@
 mod world;
 
 #[cfg(test)]
+mod balancer;
 mod forge;
 #[cfg(test)]
 mod examples;
@@ -33,7 +34,7 @@ use world::{Totals, World};
 const WORLDS: u64 = 1000;
 
 /// What must have happened, lest the worlds were too kind to prove anything.
-const UNKIND: [&str; 25] = [
+const UNKIND: [&str; 32] = [
     "environments changed",
     "freezes changed",
     "windows changed",
@@ -59,6 +60,13 @@ const UNKIND: [&str; 25] = [
     "heads refused",
     "mass changes held",
     "reverts",
+    "drains",
+    "drains refused",
+    "undrains",
+    "weights",
+    "left to people",
+    "reloads",
+    "people at the balancer",
 ];
 
 #[test]

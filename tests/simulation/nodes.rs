@@ -177,6 +177,9 @@ pub(crate) fn deed(perform: &Perform) -> &str {
             first => first,
         },
         Op::Fenced
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
         | Op::Healthy { .. }
         | Op::Runs { .. }
         | Op::Verified { .. }

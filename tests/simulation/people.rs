@@ -217,7 +217,13 @@ impl World {
         };
         let reference = self.any_ref();
         let soon = self.now.after(Duration::from_secs(self.seed.span(30, 300)));
-        let command = match self.seed.below(26) {
+        let command = match self.seed.below(28) {
+            26 | 27 => {
+                let role = towpath::model::RoleName::parse("web").unwrap();
+                let share = u32::try_from(self.seed.below(5) * 25).unwrap();
+                let percent = self.seed.chance(60).then_some(share);
+                Command::Weigh { environment, role, percent }
+            }
             0..=2 => Command::Abort { target, now: false },
             3 | 4 => Command::Abort { target, now: true },
             5..=7 => Command::Retry { target },
@@ -395,6 +401,9 @@ impl World {
             if let Some(hold) = spurious {
                 return Some(format!("{target}: {hold}"));
             }
+            if let Some(node) = self.forgotten(&target).filter(|_| holds.is_empty()) {
+                return Some(format!("{target}: {node} is out, and nobody lets it back"));
+            }
             if holds.is_empty() && !self.really_runs(&target) {
                 return Some(format!("{target} is said to be in sync, and is not"));
             }
@@ -436,6 +445,7 @@ impl World {
                 Scar::None | Scar::BrokenFile(_) => false,
             },
             Hold::NotSeen
+            | Hold::TrafficUnseen { .. }
             | Hold::HeadRefused { .. }
             | Hold::MassChange { .. }
             | Hold::Paused { .. }

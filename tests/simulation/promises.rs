@@ -54,6 +54,11 @@ impl World {
 
     /// What the controller is shown, it must heed.
     pub(crate) fn show(&mut self, wake: &Wake) {
+        if let Wake::Surveyed { target, .. } = wake
+            && let Some((_, seats)) = self.looks.remove(target)
+        {
+            self.show_traffic(&seats, self.now);
+        }
         let Wake::MergeRequests(Ok(list)) = wake else { return };
         for (target, request) in list {
             match &request.state {
@@ -136,10 +141,16 @@ impl World {
     fn nothing_is_repeated(&mut self, plan: &Plan) {
         let target = &plan.target;
         let since = self.settled.get(target).copied().unwrap_or(self.store.born);
-        let all_run = self.members(plan).into_iter().all(|place| {
-            let installed = self.nodes.get(&place).and_then(|it| it.installed.get(&target.service));
-            installed.is_some_and(|it| it.reference.as_ref() == Some(&plan.to) && it.since <= since)
-        });
+        // Nodes that are let back into the load balancers run it already; nothing is done on them.
+        let back = plan.ops().all(|(_, _, op)| !matches!(op, Op::Step { .. }))
+            && plan.ops().any(|(_, _, op)| matches!(op, Op::Serving { .. }));
+        let all_run = !back
+            && self.members(plan).into_iter().all(|place| {
+                let installed =
+                    self.nodes.get(&place).and_then(|it| it.installed.get(&target.service));
+                installed
+                    .is_some_and(|it| it.reference.as_ref() == Some(&plan.to) && it.since <= since)
+            });
         let what = format!("{:?} of {} at {target}", plan.purpose, plan.to);
         if plan.purpose != Purpose::Verify && all_run {
             self.broken("7 no rollout repeated where its ref runs already", &what);
@@ -212,12 +223,22 @@ impl World {
             What::Excluded { .. } => self.totals.count("nodes left out"),
             What::Resumed(_) => self.totals.count("resumes"),
             What::Retried(_) => self.totals.count("retries"),
+            What::Finished { op, outcome: Outcome::Done { .. } } => {
+                if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op) {
+                    let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+                    self.by_us.remove(&key);
+                }
+            }
             What::Finished { .. } | What::Waiting { .. } | What::TakenOver { .. } => {}
         }
     }
 
     fn check_started(&mut self, target: &Target, rollout: &Rollout, op: OpId, at: Timestamp) {
         let plan = rollout.plan();
+        if let Some(Op::Drained { role, seat, .. }) = plan.op(op) {
+            let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+            self.by_us.insert(key);
+        }
         let first = OpId { op: 0, ..op };
         let untouched = |id: OpId| rollout.state(id).is_some_and(|it| !it.was_tried());
         let forward =
@@ -283,8 +304,10 @@ impl World {
                 && id.batch + 1 == op.batch
                 && !batch_begun;
             // Everything between this stage and the nodes of an earlier one.
+            let moves = |it: OpId| matches!(plan.op(it), Some(Op::Weighted { .. }));
             let earlier = (id.stage..op.stage).all(|stage| {
-                plan.ops().filter(|(it, _, _)| it.stage == stage).all(|(it, _, _)| control(it))
+                let here = || plan.ops().filter(move |(it, _, _)| it.stage == stage);
+                here().all(|(it, _, _)| control(it) && !moves(it))
             });
             let above = id.stage < op.stage && earlier && !stage_begun;
             if before || above {
@@ -308,7 +331,7 @@ impl World {
     fn enough_stay_in_service(&mut self, rollout: &Rollout, op: OpId) {
         let plan = rollout.plan();
         let Some(node) = plan.task(op).and_then(|it| it.node.clone()) else { return };
-        if !matches!(plan.op(op), Some(Op::Step { .. })) {
+        if !plan.task(op).is_some_and(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. }))) {
             return;
         }
         let Some(spec) = self.repo.meaning(plan.revision).and_then(|it| it.spec(&plan.target))
@@ -480,6 +503,7 @@ impl World {
             effect,
             Effect::Perform(_)
                 | Effect::Kill { .. }
+                | Effect::Weigh { .. }
                 | Effect::Propose { .. }
                 | Effect::Report { .. }
                 | Effect::Merge { .. }

@@ -157,12 +157,13 @@ pub(crate) fn first_config(seed: &mut Seed) -> (Files, Vec<Site>) {
     let root = format!("version: 1\nenvironments: [{}]\n", places.join(", "));
     files.insert("towpath.yaml".to_owned(), root.into_bytes());
     let mut sites = Vec::new();
+    let build = Build { balanced: seed.chance(60), overlaps: seed.chance(40) };
     for name in places {
-        let (text, site) = environment(name, seed);
+        let (text, site) = environment(name, build, seed);
         files.insert(format!("environments/{name}.yaml"), text.into_bytes());
         sites.push(site);
     }
-    files.insert("recipes/fleet.yaml".to_owned(), recipe(seed).into_bytes());
+    files.insert("recipes/fleet.yaml".to_owned(), recipe(seed, build).into_bytes());
     let services = seed.span(1, 3);
     for name in SERVICES.iter().take(usize::try_from(services).unwrap_or(1)) {
         files.insert(format!("services/{name}.yaml"), service(name, places, seed).into_bytes());
@@ -170,19 +171,52 @@ pub(crate) fn first_config(seed: &mut Seed) -> (Files, Vec<Site>) {
     (files, sites)
 }
 
-fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
+/// What all environments of a world have in common.
+#[derive(Clone, Copy, Debug)]
+struct Build {
+    /// Roles are behind load balancers.
+    balanced: bool,
+    /// A second role has some nodes of the first.
+    overlaps: bool,
+}
+
+fn environment(name: &'static str, build: Build, seed: &mut Seed) -> (String, Site) {
     let count = seed.span(2, 4);
     let webs: Vec<String> = (1..=count).map(|at| format!("web-{at}")).collect();
     let deploy = if seed.chance(60) { "deploy-1" } else { "data-1" };
     let mut text = format!("environment: {name}\nconnect: local\ndeploy_node: {deploy}\nroles:\n");
     text += "  data: { nodes: [data-1], stateful: true }\n";
-    writeln!(text, "{}", webs_line(&webs, seed)).unwrap();
+    // Canary and production are behind the same balancers, in the same backend.
+    let behind = if name == "staging" { "test" } else { "front" };
+    let seat = match build.balanced {
+        true => format!(
+            ", backend: {behind}, server: \"{{environment}}-{{node}}\", drain: {{ timeout: 2m }}"
+        ),
+        false => String::new(),
+    };
+    writeln!(text, "{}", webs_line(&webs, &seat, seed)).unwrap();
+    let least = seed.below(2);
+    if build.overlaps {
+        let seat = seat.replace(behind, "api");
+        let failures = seed.below(2);
+        writeln!(
+            text,
+            "  api: {{ nodes: [web-1, api-1], batch: 2, min_healthy: {least}, max_failures: {failures}{seat} }}"
+        )
+        .unwrap();
+    }
+    if build.balanced {
+        text += "balancers: [{ haproxy: \"unix:/run/haproxy.sock\" }]\n";
+    }
     text += "version: { run: [version, '{service}'] }\n";
     text += "gates:\n  quiet: { run: [quiet], patience: 4m, max_age: 30s }\n";
     text += "  calm: { run: [calm], patience: 4m, max_age: 20s }\n";
     // Those that are not listed yet may be some day.
     let mut nodes: Vec<String> = (1..=WEBS_MAX).map(|at| format!("web-{at}")).collect();
     nodes.push("data-1".to_owned());
+    if build.overlaps {
+        nodes.push("api-1".to_owned());
+    }
     if deploy == "deploy-1" {
         nodes.push(deploy.to_owned());
     }
@@ -190,13 +224,13 @@ fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
 }
 
 /// The role that people change, on one line.
-fn webs_line(webs: &[String], seed: &mut Seed) -> String {
+fn webs_line(webs: &[String], seat: &str, seed: &mut Seed) -> String {
     let keep = seed.below(webs.len() as u64);
     let batch = seed.pick(&["1", "2", "50%", "100%"]).unwrap_or("1");
     let failures = seed.pick(&[0, 0, 1, 2]).unwrap_or(0);
     let list = webs.join(", ");
     format!(
-        "  web: {{ nodes: [{list}], batch: {batch}, min_healthy: {keep}, max_failures: {failures} }}"
+        "  web: {{ nodes: [{list}], batch: {batch}, min_healthy: {keep}, max_failures: {failures}{seat} }}"
     )
 }
 
@@ -215,7 +249,9 @@ pub(crate) fn with_other_webs(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>> 
             None => webs.push(web),
         }
     }
-    Some(text.replace(old, &webs_line(&webs, seed)).into_bytes())
+    let seat = old.find(", backend:").map_or("", |at| old[at..].trim_end_matches([' ', '}']));
+    let seat = if seat.is_empty() { String::new() } else { format!("{seat} }}") };
+    Some(text.replace(old, &webs_line(&webs, &seat, seed)).into_bytes())
 }
 
 /// The root with other freezes, each of which is soon over. Worlds begin at 10:00 UTC.
@@ -248,7 +284,7 @@ pub(crate) fn with_other_window(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>
     Some(text.replace(old, new).into_bytes())
 }
 
-fn recipe(seed: &mut Seed) -> String {
+fn recipe(seed: &mut Seed, build: Build) -> String {
     let mut text = "recipe: fleet\nstages:\n".to_owned();
     if seed.chance(60) {
         text +=
@@ -270,12 +306,23 @@ fn recipe(seed: &mut Seed) -> String {
     text +=
         "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 10m, gates: [smoke] }\n";
     let gates = seed.pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]"]).unwrap_or("[]");
+    let on = if build.overlaps { "[web, api]" } else { "[web]" };
+    let drain = if build.balanced && seed.chance(85) { ", drain: true" } else { "" };
     let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };
     writeln!(
         text,
-        "  - {{ name: fleet, on: [web], run: [install, '{{ref}}'], timeout: 10m{check}, gates: {gates} }}"
+        "  - {{ name: fleet, on: {on}, run: [install, '{{ref}}'], timeout: 10m{check}{drain}, gates: {gates} }}"
     )
     .unwrap();
+    if build.balanced && seed.chance(40) {
+        let gates = seed.pick(&["[]", "[calm]", "[quiet, { bake: 1m }]"]).unwrap_or("[]");
+        let steps = seed.pick(&["[0%, 50%, 100%]", "[25%, 100%]"]).unwrap_or("[100%]");
+        writeln!(
+            text,
+            "  - {{ name: open, kind: weight, on: [web], steps: {steps}, gates: {gates} }}"
+        )
+        .unwrap();
+    }
     if seed.chance(40) {
         let how = if seed.chance(40) { ", approval: manual" } else { ", approval: automatic" };
         writeln!(

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::controller::{Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake};
 use towpath::model::{
-    EnvironmentName, GateName, NodeName, Ref, RolloutId, ServiceName, StepKey, Target, Timestamp,
+    EnvironmentName, GateName, NodeName, Ref, RoleName, RolloutId, Seat, ServiceName, StepKey,
+    Target, Timestamp,
 };
 use towpath::observe::{Fact as Seen, Survey, Verdict};
 use towpath::rollout::{
     Ending, Entry, Fact, Floor, Ledger, Op, OpId, Past, Phase, Settled, StepKind, Unrecorded, What,
 };
 
+use super::balancer::{Balancers, is_balancers};
 use super::forge::Forge;
 use super::nodes::{Node, Place, Says, Step, deed, ended};
 use super::repo::{Files, Repo, Site, file_of, first_config, ref_in, with_listed, with_ref};
@@ -121,6 +123,9 @@ pub(crate) struct World {
     pub(crate) repo: Repo,
     pub(crate) forge: Forge,
     pub(crate) nodes: BTreeMap<Place, Node>,
+    pub(crate) balancers: Balancers,
+    /// Whether no role of this world must keep nodes in service.
+    pub(crate) spare_servers: bool,
     pub(crate) smokes: BTreeMap<StepKey, Smoke>,
     /// When gates within rollouts were asked, and whether they passed.
     pub(crate) asked: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool)>>,
@@ -132,6 +137,11 @@ pub(crate) struct World {
     pub(crate) began: Vec<(Place, StepKey, Timestamp)>,
     /// Rollouts of journals that were lost.
     pub(crate) orphans: BTreeSet<RolloutId>,
+    /// Nodes of roles that the controller has reason to think it took out: it asked for that, and
+    /// not for traffic since.
+    pub(crate) by_us: BTreeSet<(EnvironmentName, RoleName, NodeName)>,
+    /// The last look at the balancers of each target, and whom it was at.
+    pub(crate) looks: BTreeMap<Target, (Timestamp, Vec<(RoleName, Seat)>)>,
     /// When rollouts settled last at targets.
     pub(crate) settled: BTreeMap<Target, Timestamp>,
     /// Vetoes that the controller was shown: target, ref.
@@ -238,6 +248,16 @@ impl World {
             }
         }
         let repo = Repo::new(files);
+        let mut balancers = Balancers::default();
+        let mut spare_servers = true;
+        for environment in
+            repo.meaning(repo.head).into_iter().flat_map(|it| it.environments.values())
+        {
+            for role in environment.roles.values() {
+                environment.seats(role).iter().for_each(|seat| balancers.add(seat));
+                spare_servers &= role.min_healthy.ceil_of(role.nodes.len()) == 0;
+            }
+        }
         if seed.chance(50) {
             let first = Ref::parse("1.0.0").unwrap();
             let services: Vec<ServiceName> = repo
@@ -267,12 +287,16 @@ impl World {
             repo,
             forge: Forge::default(),
             nodes,
+            balancers,
+            spare_servers,
             smokes: BTreeMap::new(),
             asked: BTreeMap::new(),
             gates: BTreeMap::new(),
             shown: BTreeSet::new(),
             began: Vec::new(),
             orphans: BTreeSet::new(),
+            by_us: BTreeSet::new(),
+            looks: BTreeMap::new(),
             settled: BTreeMap::new(),
             vetoed: BTreeSet::new(),
             taken: BTreeSet::new(),
@@ -342,6 +366,9 @@ impl World {
             Event::Nature => {
                 if self.chaos {
                     self.nature_acts();
+                    if !self.balancers.servers.is_empty() && self.seed.chance(60) {
+                        self.balancers_act();
+                    }
                     let pause = self.seed.span(5, 120) * SECOND;
                     self.at(pause, Event::Nature);
                 }
@@ -386,6 +413,7 @@ impl World {
             let dead = self.scar == Scar::DeadNode(place.clone());
             node.away_until = if dead { Timestamp(u64::MAX) } else { Timestamp(0) };
         }
+        self.calm_balancers();
         self.mend_files();
         self.at(SECOND, Event::Operator);
         self.hint();
@@ -438,11 +466,21 @@ impl World {
     /// What a dying controller has sent may still be on its way long after.
     fn linger(&mut self) {
         let on_the_way = self.queue.iter().filter(|(_, event)| match event {
-            Event::Arrive { effect, .. } => matches!(**effect, Effect::Perform(_)),
+            Event::Arrive { effect, .. } => {
+                matches!(**effect, Effect::Perform(_) | Effect::Weigh { .. })
+            }
             _ => false,
         });
         let on_the_way: Vec<(Timestamp, u64)> = on_the_way.map(|(at, _)| *at).collect();
         for at in on_the_way {
+            if self.queue.get(&at).is_some_and(is_to_balancers) {
+                // What a dead process has said is heard at once or never.
+                let event = self.queue.remove(&at);
+                if let Some(event) = event.filter(|_| self.seed.chance(50)) {
+                    self.happen(event);
+                }
+                continue;
+            }
             if self.chaos
                 && self.seed.chance(60)
                 && let Some(event) = self.queue.remove(&at)
@@ -578,7 +616,12 @@ impl World {
         let from = self.incarnation;
         let arrive = |effect: Effect, from| Event::Arrive { effect: Box::new(effect), from };
         let fate = if self.chaos { self.seed.below(100) } else { 99 };
-        let deadline = self.seed.span(5, 40) * SECOND;
+        let mut deadline = self.seed.span(5, 40) * SECOND;
+        let to_balancers = is_balancing(&effect);
+        if to_balancers {
+            // Cut off when its time is over, and not answered before that.
+            deadline = self.seed.span(31, 40) * SECOND;
+        }
         let unanswered = unanswered(&effect, self.now);
         let lost = fate < 15 && unanswered.is_some();
         if lost && let Some(wake) = unanswered {
@@ -590,10 +633,11 @@ impl World {
             5..=9 if lost => self.at(lag, arrive(effect, NOBODY)),
             10..=14 if lost => {
                 self.totals.count("late requests");
-                let late = self.seed.span(20, 400) * SECOND;
+                let longest = if to_balancers { 30 } else { 400 };
+                let late = self.seed.span(20, longest) * SECOND;
                 self.at(late, arrive(effect, NOBODY));
             }
-            15..=17 => {
+            15..=17 if !to_balancers => {
                 self.totals.count("doubled requests");
                 self.at(lag, arrive(effect.clone(), from));
                 let late = self.seed.span(1, 300) * SECOND;
@@ -672,14 +716,35 @@ impl World {
                 let changes = Ok(self.repo.changes(old, to));
                 self.answer(from, Wake::ConfigRead { to, changes });
             }
-            Effect::Survey { target, questions, .. } => {
+            Effect::Survey { target, questions, seats, .. } => {
                 let mut survey = Survey::default();
+                for (role, seat) in &seats {
+                    let fact = self.balancers.traffic(seat, self.now);
+                    survey.traffic.insert((role.clone(), seat.node.clone()), fact);
+                }
+                if from == self.incarnation && self.now >= self.balancers.away_until {
+                    self.looks.insert(target.clone(), (self.now, seats));
+                }
                 for (name, _) in questions {
                     let place = (target.environment.clone(), name.clone());
                     let fact = self.version(&place, &target.service);
                     survey.nodes.insert(name, fact);
                 }
                 self.answer(from, Wake::Surveyed { target, survey });
+            }
+            Effect::Perform(perform) if is_balancers(&perform.op) => {
+                let report = self.balance(&perform);
+                self.answer(from, performed(&perform, report));
+            }
+            Effect::Weigh { environment, role, seats, weight, ticket, not_after } => {
+                let away = self.now < self.balancers.away_until || self.now > not_after;
+                let result = if away {
+                    Err("no answer".to_owned())
+                } else {
+                    self.give(&seats, weight);
+                    Ok("read back".to_owned())
+                };
+                self.answer(from, Wake::Weighed { environment, role, ticket, result });
             }
             Effect::Perform(perform) => self.perform(&perform, from),
             Effect::Kill { target, node, key, .. } => {
@@ -847,9 +912,14 @@ impl World {
                 }
             }
             (Op::Fenced | Op::Step { .. } | Op::Healthy { .. } | Op::Runs { .. }, None)
-            | (Op::Baked { .. } | Op::Approved, _) => {
-                Report::Failed { why: "that is nobody's to do".to_owned() }
-            }
+            | (
+                Op::Baked { .. }
+                | Op::Approved
+                | Op::Drained { .. }
+                | Op::Serving { .. }
+                | Op::Weighted { .. },
+                _,
+            ) => Report::Failed { why: "that is nobody's to do".to_owned() },
         };
         self.answer(from, performed(perform, report));
     }
@@ -985,6 +1055,18 @@ impl World {
     }
 }
 
+fn is_balancing(effect: &Effect) -> bool {
+    match effect {
+        Effect::Perform(perform) => is_balancers(&perform.op),
+        Effect::Weigh { .. } => true,
+        _ => false,
+    }
+}
+
+fn is_to_balancers(event: &Event) -> bool {
+    matches!(event, Event::Arrive { effect, .. } if is_balancing(effect))
+}
+
 /// The answer to an operation.
 fn performed(perform: &Perform, report: Report) -> Wake {
     Wake::Performed {
@@ -1002,14 +1084,24 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
     Some(match effect {
         Effect::LookAtHead { .. } => Wake::Head(Err(why())),
         Effect::ReadConfig { to, .. } => Wake::ConfigRead { to: *to, changes: Err(why()) },
-        Effect::Survey { target, questions, .. } => {
+        Effect::Survey { target, questions, seats, .. } => {
             let mut survey = Survey::default();
+            for (role, seat) in seats {
+                let fact = Seen::Unknown { why: why(), at: now };
+                survey.traffic.insert((role.clone(), seat.node.clone()), fact);
+            }
             for (node, _) in questions {
                 survey.nodes.insert(node.clone(), Seen::Unknown { why: why(), at: now });
             }
             Wake::Surveyed { target: target.clone(), survey }
         }
         Effect::Perform(it) => performed(it, Report::Errored { why: why(), retry: true }),
+        Effect::Weigh { environment, role, ticket, .. } => Wake::Weighed {
+            environment: environment.clone(),
+            role: role.clone(),
+            ticket: *ticket,
+            result: Err(why()),
+        },
         Effect::AskArtifacts { service, reference, .. } => Wake::Artifacts {
             service: service.clone(),
             reference: reference.clone(),

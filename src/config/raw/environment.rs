@@ -1,10 +1,11 @@
 //! `environments/NAME.yaml` as it is written.
 
-use crate::config::leaves::NodeRange;
+use crate::config::leaves::{NodeRange, ServerName};
 use crate::config::place::At;
 use crate::config::reader::{Keyed, record};
 use crate::model::{EnvironmentName, GateName, NodeName, PersonName, RoleName, Share};
 
+use super::balancer::{Backends, Balancer, Drain};
 use super::connect::Connect;
 use super::probe::{GateProbe, VersionProbe};
 
@@ -20,6 +21,8 @@ record! {
         "deploy_node" deploy_node: optional NodeName,
         /// The nodes by role. A node may have several roles.
         "roles" roles: required Keyed<RoleName, Role>,
+        /// The load balancers in front of it.
+        "balancers" balancers: optional Vec<At<Balancer>>,
         /// How to ask a node which ref it runs: the first line of the answer.
         "version" version: required VersionProbe,
         /// Gates of your own, for stages and promotions to name.
@@ -42,5 +45,11 @@ record! {
         "min_healthy" min_healthy: optional At<Share>,
         /// How many nodes may fail before the rollout halts. Default: 0.
         "max_failures" max_failures: optional u32,
+        /// In which backends of the load balancers its nodes are: one name, or a list.
+        "backend" backend: optional At<Backends>,
+        /// What the load balancers call a node, with `{node}` in it. Default: `"{node}"`.
+        "server" server: optional At<ServerName>,
+        /// How a node is emptied before a stage with `drain: true` touches it.
+        "drain" drain: optional At<Drain>,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::leaves::Weight;
 use crate::config::place::At;
 use crate::config::reader::{Leaf, Read, Reader, Shape, choice, record};
 use crate::config::snapshot::Skip;
@@ -28,23 +29,30 @@ record! {
         /// Its name, unique in the recipe.
         "name" name: required At<StageName>,
         /// `run` brings the ref to nodes; `migrate` and `post_migrate` change a schema, once, on
-        /// the deploy node, before or after the code. Default: run.
+        /// the deploy node, before or after the code; `weight` moves traffic. Default: run.
         "kind" kind: optional Kind,
         /// On which nodes: `all`, `deploy_node`, or a list of roles.
         "on" on: required At<On>,
         /// How many nodes at a time. Default: what the role says.
         "batch" batch: optional At<Share>,
         /// A program and its arguments; no shell. `{ref}`, `{from}`, `{node}`, `{service}` and
-        /// `{environment}` are replaced.
-        "run" run: required Argv,
+        /// `{environment}` are replaced. Every kind of stage has one, but for `weight`.
+        "run" run: optional At<Argv>,
+        /// Takes each node out of the load balancers first, and lets it serve again when it runs
+        /// the ref: for roles with a `backend`. Default: false.
+        "drain" drain: optional At<bool>,
+        /// Of kind weight: shares of the nodes' usual traffic, each followed by the stage's gates.
+        /// If the first is 0%, it is also taken before these roles are first touched. Default:
+        /// `[0%, 5%, 25%, 100%]`.
+        "steps" steps: optional At<Vec<At<Weight>>>,
         /// Until when; then it is killed with all it started. Default: 30m.
-        "timeout" timeout: optional Duration,
+        "timeout" timeout: optional At<Duration>,
         /// For migrations: an interrupted one may simply run again. Default: false.
         "idempotent" idempotent: optional At<bool>,
         /// What undoes the stage when the rollout ends, however it ends.
-        "finally" finally: optional Argv,
+        "finally" finally: optional At<Argv>,
         /// How to see that a node is well afterwards.
-        "check" check: optional Plain,
+        "check" check: optional At<Plain>,
         /// What must hold before the next stage: `smoke`, `{bake: 5m}`, or the name of a gate of
         /// the environment.
         "gates" gates: optional Vec<At<Gate>>,
@@ -65,6 +73,8 @@ choice! {
         "migrate" Migrate,
         /// Schema changes after the code.
         "post_migrate" PostMigrate,
+        /// Moves traffic.
+        "weight" Weight,
     }
 }
 

@@ -6,12 +6,21 @@ use crate::config::files::Notes;
 use crate::config::place::At;
 use crate::config::ranges::NODES_MAX;
 use crate::config::raw;
-use crate::config::snapshot::{Environment, Role};
-use crate::model::{RoleName, Share};
+use crate::config::snapshot::{Environment, Role, Seats};
+use crate::model::{Arg, BalancerAddress, Drain, DrainEnd, RoleName, Share};
 
 /// Resolves an environment.
 pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environment {
-    let raw::Environment { name, connect, deploy_node, roles, version, gates, approvers } = raw;
+    let raw::Environment {
+        name,
+        connect,
+        deploy_node,
+        roles,
+        balancers,
+        version,
+        gates,
+        approvers,
+    } = raw;
     let entries = roles.0.iter().flat_map(|(_, role)| &role.nodes);
     let count = entries.map(|it| it.value.0.count()).fold(0, usize::saturating_add);
     if count > NODES_MAX {
@@ -25,6 +34,11 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
             break; // nor are they written out
         }
         let role = role(&At { value, place: *place }, raw, notes);
+        if let (Some(backend), true) = (&raw.backend, balancers.iter().flatten().next().is_none()) {
+            let message = format!("role `{value}` has a backend, and `{}` no balancer", name.value);
+            let hint = "add `balancers: [{ haproxy: \"unix:/run/haproxy/admin.sock\" }]`";
+            notes.error(backend.place, "no-balancer", message, hint);
+        }
         known.insert(value.clone(), role);
     }
     if roles.0.is_empty() {
@@ -49,6 +63,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         connect: connect.0.clone(),
         deploy_node: deploy_node.clone(),
         roles: known,
+        balancers: self::balancers(balancers.as_deref().unwrap_or_default(), notes),
         version: version.0.clone(),
         gates: own,
         approvers: approvers.iter().flatten().cloned().collect(),
@@ -56,7 +71,16 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
 }
 
 fn role(name: &At<&RoleName>, raw: &raw::Role, notes: &mut Notes<'_>) -> Role {
-    let raw::Role { nodes, stateful, batch, min_healthy, max_failures } = raw;
+    let raw::Role {
+        nodes,
+        stateful,
+        batch,
+        min_healthy,
+        max_failures,
+        backend: _,
+        server: _,
+        drain: _,
+    } = raw;
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for At { value: range, place } in nodes {
@@ -82,7 +106,61 @@ fn role(name: &At<&RoleName>, raw: &raw::Role, notes: &mut Notes<'_>) -> Role {
         batch: batch.as_ref().map_or(usual, |it| it.value),
         min_healthy: min_healthy.as_ref().map_or(raw::MIN_HEALTHY, |it| it.value),
         max_failures: max_failures.unwrap_or(raw::MAX_FAILURES),
+        seats: seats(raw, notes),
     }
+}
+
+fn balancers(raw: &[At<raw::Balancer>], notes: &mut Notes<'_>) -> Vec<BalancerAddress> {
+    let mut all = Vec::new();
+    for At { value: raw::Balancer { haproxy, master }, place } in raw {
+        let (socket, master) = (haproxy.0.clone(), master.as_ref().map(|it| it.0.clone()));
+        let again = all.iter().any(|it| {
+            let BalancerAddress::Haproxy { socket: other, .. } = it;
+            *other == socket
+        });
+        if again {
+            notes.error(*place, "repeated", "the balancer is there twice", "remove one of them");
+        }
+        all.push(BalancerAddress::Haproxy { socket, master });
+    }
+    all
+}
+
+/// Where the nodes of a role are in the load balancers, if they are.
+fn seats(raw: &raw::Role, notes: &mut Notes<'_>) -> Option<Seats> {
+    let Some(At { value: backends, .. }) = &raw.backend else {
+        let places =
+            [raw.server.as_ref().map(|it| it.place), raw.drain.as_ref().map(|it| it.place)];
+        for place in places.into_iter().flatten() {
+            let message = "this is for roles in a load balancer";
+            notes.error(place, "bad-value", message, "add `backend`, or remove it");
+        }
+        return None;
+    };
+    let mut names: Vec<String> = Vec::new();
+    for At { value, place } in &backends.0 {
+        if names.contains(&value.0) {
+            let message = format!("backend `{}` is there twice", value.0);
+            notes.error(*place, "repeated", message, "remove one of them");
+        }
+        names.push(value.0.clone());
+    }
+    let raw::Drain { timeout, then, maintenance } =
+        raw.drain.as_ref().map_or(raw::Drain::NONE, |it| it.value.clone());
+    // The usual name is one, whatever the grammar of places becomes.
+    let usual = || Arg::parse("{node}").ok();
+    Some(Seats {
+        backends: names,
+        server: raw.server.as_ref().map(|it| it.value.0.clone()).or_else(usual)?,
+        drain: Drain {
+            timeout: timeout.unwrap_or(raw::DRAIN_TIMEOUT),
+            then: match then {
+                None | Some(raw::DrainThen::Halt) => DrainEnd::Halt,
+                Some(raw::DrainThen::Cut) => DrainEnd::Cut,
+            },
+            maintenance: maintenance.unwrap_or(false),
+        },
+    })
 }
 
 /// A role that can never be rolled out is a mistake; that is seen now and not at night.

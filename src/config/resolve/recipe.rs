@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::files::Notes;
-use crate::config::place::At;
+use crate::config::leaves::Weight;
+use crate::config::place::{At, Place};
 use crate::config::raw;
 use crate::config::snapshot::{On, Recipe, StageGate, StageKind, StageSpec};
-use crate::model::Action;
+use crate::model::{Action, Argv};
 
 use super::environment::check_batch;
 
@@ -22,8 +23,8 @@ pub(super) fn resolve(
     }
     let mut kinds = BTreeMap::new();
     let mut resolved = Vec::with_capacity(stages.len());
-    for At { value: stage, .. } in stages {
-        let spec = self::stage(stage, gates, notes);
+    for At { value: stage, place } in stages {
+        let spec = self::stage(stage, *place, gates, notes);
         if kinds.insert(spec.name.clone(), spec.kind).is_some() {
             let message = format!("stage `{}` is there twice", spec.name);
             notes.error(stage.name.place, "repeated", message, "give one of them another name");
@@ -42,6 +43,11 @@ pub(super) fn resolve(
                 let message = format!("stage `{name}` is a migration");
                 notes.error(*place, "bad-value", message, "migrations never run backwards");
             }
+            Some(StageKind::Weight) => {
+                let message = format!("stage `{name}` moves traffic");
+                let hint = "a rollback goes straight to its end; remove it";
+                notes.error(*place, "bad-value", message, hint);
+            }
             None => {
                 let known = kinds.keys().map(crate::model::StageName::as_str);
                 notes.unknown(*place, "stage", name.as_str(), known);
@@ -55,13 +61,20 @@ pub(super) fn resolve(
     }
 }
 
-fn stage(raw: &raw::Stage, gates: Option<&BTreeSet<&str>>, notes: &mut Notes<'_>) -> StageSpec {
+fn stage(
+    raw: &raw::Stage,
+    at: Place,
+    gates: Option<&BTreeSet<&str>>,
+    notes: &mut Notes<'_>,
+) -> StageSpec {
     let raw::Stage {
         name,
         kind,
         on,
         batch,
         run,
+        drain,
+        steps,
         timeout,
         idempotent,
         finally,
@@ -75,15 +88,21 @@ fn stage(raw: &raw::Stage, gates: Option<&BTreeSet<&str>>, notes: &mut Notes<'_>
         None | Some(raw::Kind::Run) => StageKind::Run,
         Some(raw::Kind::Migrate) => StageKind::Migrate { idempotent: repeatable },
         Some(raw::Kind::PostMigrate) => StageKind::PostMigrate { idempotent: repeatable },
+        Some(raw::Kind::Weight) => StageKind::Weight,
     };
+    if kind == StageKind::Weight {
+        check_weight(raw, notes);
+    } else {
+        check_work(raw, kind, at, notes);
+    }
     match (kind, idempotent, &on.value) {
-        (StageKind::Run, Some(At { place, .. }), _) => {
+        (StageKind::Run | StageKind::Weight, Some(At { place, .. }), _) => {
             let message = "`idempotent` is for migrations";
             notes.error(
                 *place,
                 "bad-value",
                 message,
-                "stages of kind run are always safe to repeat; remove it",
+                "other stages are always safe to repeat; remove it",
             );
         }
         (
@@ -94,7 +113,12 @@ fn stage(raw: &raw::Stage, gates: Option<&BTreeSet<&str>>, notes: &mut Notes<'_>
             let message = format!("stage `{}` is a migration, which runs once", name.value);
             notes.error(on.place, "bad-value", message, "write `on: deploy_node`");
         }
+        (StageKind::Weight, None, raw::On::DeployNode) => {
+            let message = format!("stage `{}` moves the traffic of roles", name.value);
+            notes.error(on.place, "bad-value", message, "name roles, such as `on: [web]`");
+        }
         (StageKind::Run, None, _)
+        | (StageKind::Weight, None, raw::On::All | raw::On::Roles(_))
         | (StageKind::Migrate { .. } | StageKind::PostMigrate { .. }, _, raw::On::DeployNode) => {}
     }
     if let Some(At { value, place }) = batch {
@@ -108,15 +132,27 @@ fn stage(raw: &raw::Stage, gates: Option<&BTreeSet<&str>>, notes: &mut Notes<'_>
             notes.unknown(*place, "gate", gate.as_str(), known);
         }
     }
-    let timeout = timeout.unwrap_or(raw::STAGE_TIMEOUT);
+    let timeout = timeout.as_ref().map_or(raw::STAGE_TIMEOUT, |it| it.value);
+    let action = |argv: &Option<At<Argv>>| {
+        argv.as_ref().map(|it| Action { argv: it.value.clone(), timeout })
+    };
+    let percents = |steps: &At<Vec<At<Weight>>>| steps.value.iter().map(|it| it.value.0).collect();
     StageSpec {
         name: name.value.clone(),
         kind,
         on: where_on(&on.value, notes),
         batch: batch.as_ref().map(|it| it.value),
-        run: Action { argv: run.clone(), timeout },
-        finally: finally.as_ref().map(|argv| Action { argv: argv.clone(), timeout }),
-        check: check.as_ref().map(|it| it.0.as_ref().clone()),
+        run: action(run),
+        drain: drain.as_ref().is_some_and(|it| it.value),
+        steps: match (kind, steps) {
+            (StageKind::Weight, Some(steps)) => percents(steps),
+            (StageKind::Weight, None) => raw::WEIGHT_STEPS.to_vec(),
+            (StageKind::Run | StageKind::Migrate { .. } | StageKind::PostMigrate { .. }, _) => {
+                Vec::new()
+            }
+        },
+        finally: action(finally),
+        check: check.as_ref().map(|it| it.value.0.as_ref().clone()),
         gates: own.iter().flatten().map(|it| gate(&it.value)).collect(),
         skip: skip.iter().flatten().copied().collect(),
         manual: match approval {
@@ -124,6 +160,57 @@ fn stage(raw: &raw::Stage, gates: Option<&BTreeSet<&str>>, notes: &mut Notes<'_>
             Some(raw::Approval::Automatic) => false,
             None => matches!(kind, StageKind::PostMigrate { .. }),
         },
+    }
+}
+
+/// Checks what only stages have that do something on nodes.
+fn check_work(raw: &raw::Stage, kind: StageKind, at: Place, notes: &mut Notes<'_>) {
+    if raw.run.is_none() {
+        let message = format!("stage `{}` has nothing to `run`", raw.name.value);
+        notes.error(at, "missing-key", message, "write `run: [program, …]`");
+    }
+    if let Some(At { place, .. }) = &raw.steps {
+        let hint = "write `kind: weight`, or remove it";
+        notes.error(*place, "bad-value", "`steps` is for stages of kind weight", hint);
+    }
+    if let Some(At { value: true, place }) = &raw.drain
+        && kind != StageKind::Run
+    {
+        let message = format!("stage `{}` is a migration, which takes no traffic", raw.name.value);
+        notes.error(*place, "bad-value", message, "`drain` is for stages of kind run; remove it");
+    }
+}
+
+/// Checks a stage that moves traffic.
+fn check_weight(raw: &raw::Stage, notes: &mut Notes<'_>) {
+    /// More steps than anybody waits for.
+    const STEPS_MAX: usize = 20;
+    let foreign = [
+        ("run", raw.run.as_ref().map(|it| it.place)),
+        ("drain", raw.drain.as_ref().map(|it| it.place)),
+        ("batch", raw.batch.as_ref().map(|it| it.place)),
+        ("timeout", raw.timeout.as_ref().map(|it| it.place)),
+        ("finally", raw.finally.as_ref().map(|it| it.place)),
+        ("check", raw.check.as_ref().map(|it| it.place)),
+    ];
+    for (key, place) in foreign {
+        if let Some(place) = place {
+            let message = format!("`{key}` is not for stages of kind weight");
+            notes.error(place, "bad-value", message, "they only move traffic; remove it");
+        }
+    }
+    let Some(At { value: steps, place }) = &raw.steps else { return };
+    if steps.is_empty() || steps.len() > STEPS_MAX {
+        let message = format!("{} steps are written, 1 to {STEPS_MAX} are possible", steps.len());
+        notes.error(*place, "bad-value", message, "write some, such as `[0%, 5%, 25%, 100%]`");
+    }
+    for pair in steps.windows(2) {
+        if let [before, after] = pair
+            && after.value.0 <= before.value.0
+        {
+            let message = format!("{}% follows {}%", after.value.0, before.value.0);
+            notes.error(after.place, "bad-value", message, "steps rise from one to the next");
+        }
     }
 }
 

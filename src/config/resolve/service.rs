@@ -279,7 +279,9 @@ fn check_stages(
             On::DeployNode | On::All => {}
             On::Roles(roles) => {
                 for role in roles {
-                    uncovered.remove(role);
+                    if stage.kind == StageKind::Run {
+                        uncovered.remove(role);
+                    }
                     if !environment.roles.contains_key(role) {
                         let message =
                             format!("{of} is for role `{role}`, which `{here}` does not have");

@@ -28,7 +28,7 @@ targets:
             services/shop.yaml:5:19: the ref `1.10` could be taken for a number [quote-it]
                 quote it: '1.10'
             services/shop.yaml:5:25: unknown key `drain` [unknown-key]
-                not in this version of Towpath: remove `drain`
+                known here: ref, smoke, promote, roles
             services/shop.yaml:5:52: expected a program and its arguments, found `./smoke` [wrong-type]
                 write it as a list: `[./deploy, --now]`; for a shell: `[sh, -c, '…']`
             services/shop.yaml:5:70: `20` is not a duration: write whole numbers with units, such as 90s, 20m, 1h30m or 2d [bad-value]
@@ -91,8 +91,6 @@ gates:
                 write a name such as web-1, or a range such as "web-[01..40]"
             environments/staging.yaml:5:36: `-x` is not a valid node name: use 1 to 253 of a-z, A-Z, 0-9, `-`, `_` and single dots, beginning with a letter or digit [bad-value]
                 write a name such as web-1, or a range such as "web-[01..40]"
-            environments/staging.yaml:5:41: unknown key `backend` [unknown-key]
-                not in this version of Towpath: remove `backend`
             environments/staging.yaml:6:10: both `run` and `http` are given [bad-value]
                 keep one of them
             environments/staging.yaml:8:14: `ftp://x/` is not an http or https URL [bad-value]
@@ -135,7 +133,6 @@ stages:
             recipes/simple.yaml:4:79: `fats` is not a kind of rollout [bad-value]
                 did you mean `fast`?
             recipes/simple.yaml:5:7: the key `name` is missing here [missing-key]
-            recipes/simple.yaml:5:7: the key `run` is missing here [missing-key]
         "#]],
     );
 }

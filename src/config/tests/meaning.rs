@@ -73,7 +73,7 @@ rollback: [deploy, post, deploi, deploy]
             recipes/simple.yaml:4:49: a batch of 0 moves no node [bad-value]
                 write 1 or more; a percentage is at least one node
             recipes/simple.yaml:4:64: `idempotent` is for migrations [bad-value]
-                stages of kind run are always safe to repeat; remove it
+                other stages are always safe to repeat; remove it
             recipes/simple.yaml:4:79: gate `smok` is not known [unknown-name]
                 did you mean `smoke`?
             recipes/simple.yaml:5:13: stage `deploy` is there twice [repeated]
@@ -345,4 +345,123 @@ fn findings_are_shown_with_their_lines() {
     "#]]
     .assert_eq(&render(&loaded.diagnostics(), source, false));
     assert_eq!(shown(&loaded.findings()).lines().count(), 2);
+}
+
+#[test]
+fn load_balancers_and_what_stands_behind_them() {
+    check(
+        "--- environments/staging.yaml
+environment: staging
+connect: local
+deploy_node: deploy-1
+roles:
+  web: { nodes: [web-1], backend: [web, web], server: 'srv-{nod}' }
+  jobs: { nodes: [job-1], server: '{node}', drain: { then: wait } }
+  api: { nodes: [api-1], drain: { timeout: 1m } }
+balancers: [{ haproxy: 'unix:admin.sock' }, { haproxy: 'tcp:::1:99' }, { haproxy: 'tcp:lb:99999' }]
+version: { run: [cat, version] }
+gates: { quiet: { run: [test, -e, quiet] } }
+--- environments/production.yaml
+environment: production
+connect: local
+deploy_node: deploy-1
+roles:
+  web: { nodes: ['web-[1..4]'], backend: web }
+version: { run: [cat, version] }
+gates: { quiet: { run: [test, -e, quiet] } }
+",
+        expect![[r#"
+            environments/production.yaml:5:42: role `web` has a backend, and `production` no balancer [no-balancer]
+                add `balancers: [{ haproxy: "unix:/run/haproxy/admin.sock" }]`
+            environments/staging.yaml:5:55: `srv-{nod}` is not the name of a server, with `{node}` in it [bad-value]
+                write a name such as "{node}" or "srv-{node}"
+            environments/staging.yaml:6:60: `wait` is not a way with sessions that do not end [bad-value]
+                possible: halt, cut
+            environments/staging.yaml:8:24: `unix:admin.sock` is not a socket [bad-value]
+                write `unix:/path/to/socket` or `tcp:host:port`
+            environments/staging.yaml:8:56: `tcp:::1:99` is not a socket [bad-value]
+                write `unix:/path/to/socket` or `tcp:host:port`
+            environments/staging.yaml:8:83: `tcp:lb:99999` is not a socket [bad-value]
+                write `unix:/path/to/socket` or `tcp:host:port`
+        "#]],
+    );
+    check(
+        "--- environments/production.yaml
+environment: production
+connect: local
+deploy_node: deploy-1
+roles:
+  web: { nodes: ['web-[1..4]'], backend: [web, web], server: 'srv-{node}' }
+  api: { nodes: [api-1], drain: { timeout: 1m } }
+balancers: [{ haproxy: 'tcp:[::1]:99' }, { haproxy: 'tcp:[::1]:99', master: 'unix:/m' }]
+version: { run: [cat, version] }
+gates: { quiet: { run: [test, -e, quiet] } }
+",
+        expect![[r#"
+            environments/production.yaml:5:48: backend `web` is there twice [repeated]
+                remove one of them
+            environments/production.yaml:6:33: this is for roles in a load balancer [bad-value]
+                add `backend`, or remove it
+            environments/production.yaml:7:42: the balancer is there twice [repeated]
+                remove one of them
+        "#]],
+    );
+}
+
+#[test]
+fn stages_that_drain_and_stages_that_move_traffic() {
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: migrate, kind: migrate, on: deploy_node, run: [m], drain: true, steps: [5%] }
+  - { name: deploy, on: all, run: [deploy, '{ref}'], drain: true }
+  - { name: nothing, on: all }
+  - { name: open, kind: weight, on: [web], steps: [0%, 25%, 25%], run: [x], batch: 1, check: { run: [x] } }
+  - { name: none, kind: weight, on: deploy_node, steps: [] }
+  - { name: odd, kind: weight, on: all, steps: [5, 101%], gates: [quiet] }
+rollback: [deploy, open]
+",
+        expect![[r#"
+            recipes/simple.yaml:8:49: `5` is not a percentage from 0% to 100% [bad-value]
+                write it as 25%
+            recipes/simple.yaml:8:52: `101%` is not a percentage from 0% to 100% [bad-value]
+                write it as 25%
+        "#]],
+    );
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: migrate, kind: migrate, on: deploy_node, run: [m], drain: true, steps: [5%] }
+  - { name: deploy, on: all, run: [deploy, '{ref}'], drain: true }
+  - { name: nothing, on: all }
+  - { name: open, kind: weight, on: [web], steps: [0%, 25%, 25%], run: [x], batch: 1, check: { run: [x] } }
+  - { name: none, kind: weight, on: deploy_node, steps: [] }
+  - { name: well, kind: weight, on: all, gates: [quiet] }
+rollback: [deploy, open]
+",
+        expect![[r#"
+            recipes/simple.yaml:3:71: stage `migrate` is a migration, which takes no traffic [bad-value]
+                `drain` is for stages of kind run; remove it
+            recipes/simple.yaml:3:84: `steps` is for stages of kind weight [bad-value]
+                write `kind: weight`, or remove it
+            recipes/simple.yaml:5:5: stage `nothing` has nothing to `run` [missing-key]
+                write `run: [program, …]`
+            recipes/simple.yaml:6:61: 25% follows 25% [bad-value]
+                steps rise from one to the next
+            recipes/simple.yaml:6:72: `run` is not for stages of kind weight [bad-value]
+                they only move traffic; remove it
+            recipes/simple.yaml:6:84: `batch` is not for stages of kind weight [bad-value]
+                they only move traffic; remove it
+            recipes/simple.yaml:6:94: `check` is not for stages of kind weight [bad-value]
+                they only move traffic; remove it
+            recipes/simple.yaml:7:37: stage `none` moves the traffic of roles [bad-value]
+                name roles, such as `on: [web]`
+            recipes/simple.yaml:7:57: 0 steps are written, 1 to 20 are possible [bad-value]
+                write some, such as `[0%, 5%, 25%, 100%]`
+            recipes/simple.yaml:9:20: stage `open` moves traffic [bad-value]
+                a rollback goes straight to its end; remove it
+        "#]],
+    );
 }

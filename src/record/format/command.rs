@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{self, EnvironmentName, NodeName, Ref, Revision, ServiceName, Target};
+use crate::model::{self, EnvironmentName, NodeName, Ref, Revision, RoleName, ServiceName, Target};
 
 use super::event::Verdict;
 use super::text::{At, Text, opt, unopt};
@@ -70,6 +70,12 @@ pub(super) enum Command {
     Thaw {
         environment: Text<EnvironmentName>,
     },
+    Weigh {
+        environment: Text<EnvironmentName>,
+        role: Text<RoleName>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        percent: Option<u32>,
+    },
     Approve {
         target: Text<Target>,
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -131,6 +137,11 @@ impl From<&model::Command> for Command {
                 Self::Freeze { environment: Text(environment.clone()), until: At(*until) }
             }
             From::Thaw { environment } => Self::Thaw { environment: Text(environment.clone()) },
+            From::Weigh { environment, role, percent } => Self::Weigh {
+                environment: Text(environment.clone()),
+                role: Text(role.clone()),
+                percent: *percent,
+            },
             From::Approve { target, reference } => {
                 Self::Approve { target: text(target), reference: opt(reference.as_ref()) }
             }
@@ -174,6 +185,9 @@ impl From<Command> for model::Command {
                 Self::Freeze { environment, until }
             }
             From::Thaw { environment: Text(environment) } => Self::Thaw { environment },
+            From::Weigh { environment: Text(environment), role: Text(role), percent } => {
+                Self::Weigh { environment, role, percent }
+            }
             From::Approve { target: Text(target), reference } => {
                 Self::Approve { target, reference: unopt(reference) }
             }

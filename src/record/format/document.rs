@@ -1,6 +1,6 @@
 //! The documents that are committed when something settles: JSON for people, the outcome first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
         planned_at,
         connect: _,
         nodes,
+        pools: _,
+        left_alone,
         stages,
     } = rollout.plan();
     pretty(&RolloutDocument {
@@ -47,6 +49,7 @@ pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
         words: rollout.events().iter().filter_map(said).collect(),
         evidence: evidence(rollout),
         left_out: rollout.left_out().cloned().map(Text).collect(),
+        left_alone: left_alone.iter().map(|(it, why)| (Text(it.clone()), why.clone())).collect(),
         nodes: set(nodes),
         stages: stages.iter().map(outline).collect(),
         events: rollout.events().iter().map(dated).collect(),
@@ -137,6 +140,8 @@ pub(super) struct RolloutDocument {
     pub(super) words: Vec<Said>,
     pub(super) evidence: Vec<String>,
     pub(super) left_out: BTreeSet<Text<NodeName>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) left_alone: BTreeMap<Text<NodeName>, String>,
     pub(super) nodes: BTreeSet<Text<NodeName>>,
     pub(super) stages: Vec<Outline>,
     pub(super) events: Vec<Dated>,

@@ -17,6 +17,7 @@ mod command;
 mod event;
 mod plan;
 mod probe;
+mod seat;
 mod text;
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn runs(lanes: &[Lane]) -> Vec<Vec<String>> {
 }
 
 fn lane_outline(lane: &Lane) -> LaneOutline {
-    let Lane { name: lane_name, size: _, keep: _, max_failures: _, batches } = lane;
+    let Lane { name: lane_name, size: _, keep: _, max_failures: _, width: _, batches } = lane;
     let nodes = |Batch { tasks }: &Batch| {
         tasks.iter().filter_map(|task| task.node.clone()).map(Text).collect()
     };
@@ -108,6 +108,9 @@ fn name(op: &Op) -> String {
             StepKind::Finally => "finally",
         }
         .to_owned(),
+        Op::Drained { role, .. } => format!("drained ({role})"),
+        Op::Serving { role, .. } => format!("serving ({role})"),
+        Op::Weighted { role, weight, .. } => format!("{role} gets {weight}%"),
         Op::Healthy { .. } => "healthy".to_owned(),
         Op::Runs { .. } => "runs".to_owned(),
         Op::Verified { .. } => "verified".to_owned(),

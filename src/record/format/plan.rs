@@ -1,14 +1,15 @@
 //! The written form of a plan, whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Epoch, GateName, NodeName, Ref, Revision, RolloutId, Target};
+use crate::model::{Epoch, GateName, NodeName, Ref, Revision, RoleName, RolloutId, Target};
 use crate::rollout::{self, OpId};
 
 use super::event::words;
 use super::probe::{Connect, Deed, Question};
+use super::seat::Seat;
 use super::text::{At, Ms, Text, opt, set, unopt, unset};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +26,10 @@ pub(super) struct Plan {
     planned_at: At,
     connect: Connect,
     nodes: BTreeSet<Text<NodeName>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pools: Vec<Pool>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    left_alone: BTreeMap<Text<NodeName>, String>,
     stages: Vec<Stage>,
 }
 
@@ -41,6 +46,8 @@ impl From<&rollout::Plan> for Plan {
             planned_at,
             connect,
             nodes,
+            pools,
+            left_alone,
             stages,
         } = plan;
         Self {
@@ -54,6 +61,11 @@ impl From<&rollout::Plan> for Plan {
             planned_at: At(*planned_at),
             connect: connect.into(),
             nodes: set(nodes),
+            pools: pools.iter().map(Pool::from).collect(),
+            left_alone: left_alone
+                .iter()
+                .map(|(it, why)| (Text(it.clone()), why.clone()))
+                .collect(),
             stages: stages.iter().map(Stage::from).collect(),
         }
     }
@@ -72,6 +84,8 @@ impl From<Plan> for rollout::Plan {
             planned_at: At(planned_at),
             connect,
             nodes,
+            pools,
+            left_alone,
             stages,
         } = plan;
         Self {
@@ -85,8 +99,30 @@ impl From<Plan> for rollout::Plan {
             planned_at,
             connect: connect.into(),
             nodes: unset(nodes),
+            pools: pools.into_iter().map(Into::into).collect(),
+            left_alone: left_alone.into_iter().map(|(Text(it), why)| (it, why)).collect(),
             stages: stages.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pool {
+    name: String,
+    keep: usize,
+    nodes: BTreeSet<Text<NodeName>>,
+}
+
+impl From<&rollout::Pool> for Pool {
+    fn from(rollout::Pool { name, keep, nodes }: &rollout::Pool) -> Self {
+        Self { name: name.clone(), keep: *keep, nodes: set(nodes) }
+    }
+}
+
+impl From<Pool> for rollout::Pool {
+    fn from(Pool { name, keep, nodes }: Pool) -> Self {
+        Self { name, keep, nodes: unset(nodes) }
     }
 }
 
@@ -122,12 +158,14 @@ struct Lane {
     size: usize,
     keep: usize,
     max_failures: usize,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    width: usize,
     batches: Vec<Vec<Task>>,
 }
 
 impl From<&rollout::Lane> for Lane {
     fn from(lane: &rollout::Lane) -> Self {
-        let rollout::Lane { name, size, keep, max_failures, batches } = lane;
+        let rollout::Lane { name, size, keep, max_failures, width, batches } = lane;
         let tasks =
             |rollout::Batch { tasks }: &rollout::Batch| tasks.iter().map(Task::from).collect();
         Self {
@@ -135,18 +173,26 @@ impl From<&rollout::Lane> for Lane {
             size: *size,
             keep: *keep,
             max_failures: *max_failures,
+            width: *width,
             batches: batches.iter().map(tasks).collect(),
         }
     }
 }
 
 impl From<Lane> for rollout::Lane {
-    fn from(Lane { name, size, keep, max_failures, batches }: Lane) -> Self {
+    fn from(lane: Lane) -> Self {
+        let Lane { name, size, keep, max_failures, width, batches } = lane;
         let batch = |tasks: Vec<Task>| rollout::Batch {
             tasks: tasks.into_iter().map(Into::into).collect(),
         };
-        Self { name, size, keep, max_failures, batches: batches.into_iter().map(batch).collect() }
+        let batches = batches.into_iter().map(batch).collect();
+        Self { name, size, keep, max_failures, width, batches }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -181,6 +227,7 @@ enum When {
     Always,
     Stopped,
     Opened(Text<OpId>),
+    StoppedAfter(Text<OpId>),
 }
 
 impl From<rollout::When> for When {
@@ -189,6 +236,7 @@ impl From<rollout::When> for When {
             rollout::When::Always => Self::Always,
             rollout::When::Stopped => Self::Stopped,
             rollout::When::Opened(op) => Self::Opened(Text(op)),
+            rollout::When::StoppedAfter(op) => Self::StoppedAfter(Text(op)),
         }
     }
 }
@@ -199,6 +247,7 @@ impl From<When> for rollout::When {
             When::Always => Self::Always,
             When::Stopped => Self::Stopped,
             When::Opened(Text(op)) => Self::Opened(op),
+            When::StoppedAfter(Text(op)) => Self::StoppedAfter(op),
         }
     }
 }
@@ -208,6 +257,9 @@ impl From<When> for rollout::When {
 enum Op {
     Fenced,
     Step { kind: StepKind, deed: Deed },
+    Drained { role: Text<RoleName>, seat: Seat, keep: usize },
+    Serving { role: Text<RoleName>, seat: Seat, weight: u32 },
+    Weighted { role: Text<RoleName>, seats: Vec<Seat>, weight: u32 },
     Healthy { question: Question, patience_ms: Ms },
     Runs { question: Question },
     Verified { question: Question },
@@ -222,6 +274,16 @@ impl From<&rollout::Op> for Op {
         match op {
             From::Fenced => Self::Fenced,
             From::Step { kind, deed } => Self::Step { kind: (*kind).into(), deed: deed.into() },
+            From::Drained { role, seat, keep } => {
+                Self::Drained { role: Text(role.clone()), seat: seat.into(), keep: *keep }
+            }
+            From::Serving { role, seat, weight } => {
+                Self::Serving { role: Text(role.clone()), seat: seat.into(), weight: *weight }
+            }
+            From::Weighted { role, seats, weight } => {
+                let seats = seats.iter().map(Into::into).collect();
+                Self::Weighted { role: Text(role.clone()), seats, weight: *weight }
+            }
             From::Healthy { question, patience } => {
                 Self::Healthy { question: question.into(), patience_ms: Ms(*patience) }
             }
@@ -244,6 +306,15 @@ impl From<Op> for rollout::Op {
         match op {
             Op::Fenced => Self::Fenced,
             Op::Step { kind, deed } => Self::Step { kind: kind.into(), deed: deed.into() },
+            Op::Drained { role: Text(role), seat, keep } => {
+                Self::Drained { role, seat: seat.into(), keep }
+            }
+            Op::Serving { role: Text(role), seat, weight } => {
+                Self::Serving { role, seat: seat.into(), weight }
+            }
+            Op::Weighted { role: Text(role), seats, weight } => {
+                Self::Weighted { role, seats: seats.into_iter().map(Into::into).collect(), weight }
+            }
             Op::Healthy { question, patience_ms: Ms(patience) } => {
                 Self::Healthy { question: question.into(), patience }
             }

@@ -131,6 +131,7 @@ fn of_rollout(document: RolloutDocument) -> RecordSummary {
         words,
         evidence,
         left_out: _,
+        left_alone: _,
         nodes: _,
         stages: _,
         events: _,
@@ -255,7 +256,9 @@ fn aim(command: &Command) -> (Option<Target>, Option<Ref>, Option<Revision>) {
         Command::Confirm { revision } | Command::AcceptHead { revision } => {
             (None, None, Some(*revision))
         }
-        Command::Freeze { .. } | Command::Thaw { .. } | Command::Nudge => (None, None, None),
+        Command::Freeze { .. } | Command::Thaw { .. } | Command::Weigh { .. } | Command::Nudge => {
+            (None, None, None)
+        }
     }
 }
 
@@ -269,6 +272,7 @@ fn verb(command: &Command) -> &'static str {
         Command::Unlock { .. } => "unlock",
         Command::Freeze { .. } => "freeze",
         Command::Thaw { .. } => "thaw",
+        Command::Weigh { .. } => "weight",
         Command::Approve { .. } => "approve",
         Command::Promote { .. } => "promote",
         Command::Rollback { .. } => "rollback",

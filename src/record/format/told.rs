@@ -59,6 +59,7 @@ impl Told {
             words: _,
             evidence: _,
             left_out: _,
+            left_alone: _,
             nodes: _,
             stages,
             events,

@@ -8,6 +8,7 @@ mod drains;
 mod guards;
 mod hostile;
 mod reloads;
+mod rollouts;
 mod weights;
 
 use std::time::{Duration, Instant};

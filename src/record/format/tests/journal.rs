@@ -54,6 +54,16 @@ fn the_first_version_is_still_written() {
     expect_file!["../../../../tests/golden/journal-v1.jsonl"].assert_eq(&(lines.join("\n") + "\n"));
 }
 
+/// What the first releases wrote, before plans knew of load balancers.
+#[test]
+fn what_was_written_before_is_still_read() {
+    for line in include_str!("../../../../tests/golden/journal-v1-first.jsonl").lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let at = Timestamp(value["at"].as_u64().unwrap());
+        decode(at, value["kind"].as_str().unwrap(), &value["body"].to_string()).unwrap();
+    }
+}
+
 #[test]
 fn the_first_version_is_still_read() {
     let mut read = Vec::new();

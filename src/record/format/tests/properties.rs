@@ -36,8 +36,12 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 fn tasks() -> impl Strategy<Value = Task> {
-    let when =
-        prop_oneof![Just(When::Always), Just(When::Stopped), op_ids().prop_map(When::Opened)];
+    let when = prop_oneof![
+        Just(When::Always),
+        Just(When::Stopped),
+        op_ids().prop_map(When::Opened),
+        op_ids().prop_map(When::StoppedAfter),
+    ];
     let nodes = prop::option::of("[a-zA-Z0-9][a-z0-9_-]{0,20}".prop_map(|name| node(&name)));
     (nodes, when, prop::collection::vec(any_op(), 0..4)).prop_map(|(node, when, ops)| Task {
         node,
@@ -48,10 +52,10 @@ fn tasks() -> impl Strategy<Value = Task> {
 
 fn lanes() -> impl Strategy<Value = Lane> {
     let batches = prop::collection::vec(prop::collection::vec(tasks(), 0..3), 0..3);
-    (any::<String>(), any::<[usize; 3]>(), batches).prop_map(
-        |(name, [size, keep, max_failures], batches)| {
+    (any::<String>(), any::<[usize; 4]>(), batches).prop_map(
+        |(name, [size, keep, max_failures, width], batches)| {
             let batches = batches.into_iter().map(|tasks| Batch { tasks }).collect();
-            Lane { name, size, keep, max_failures, batches }
+            Lane { name, size, keep, max_failures, width, batches }
         },
     )
 }

@@ -1,11 +1,12 @@
 //! One of everything. Each list is checked by a `match` without a catch-all: a new variant stops here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Command, Connect, Deed, EnvironmentName, Epoch, GateName, MigrationVerdict, NodeName,
-    PersonName, Question, Ref, Revision, RolloutId, Scope, ServiceName, Target, Timestamp,
+    BalancerAddress, Command, Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName,
+    MigrationVerdict, NodeName, PersonName, Question, Ref, Revision, RoleName, RolloutId, Scope,
+    Seat, ServiceName, Socket, Target, Timestamp,
 };
 use crate::rollout::{
     Batch, Cause, Ending, Entry, Event, Fact, Floor, Lane, Op, OpId, Outcome, Past, Plan, Purpose,
@@ -70,6 +71,28 @@ pub(super) fn get() -> Question {
     Question::Http { url: "http://web-01:8080/ready".to_owned(), timeout: Duration::from_secs(2) }
 }
 
+pub(super) fn role() -> RoleName {
+    RoleName::parse("web").unwrap()
+}
+
+pub(super) fn seat() -> Seat {
+    let haproxy = |socket, master| BalancerAddress::Haproxy { socket, master };
+    Seat {
+        environment: target().environment,
+        node: node("web-01"),
+        server: "srv-web-01".to_owned(),
+        backends: vec!["web".to_owned(), "api".to_owned()],
+        balancers: vec![
+            haproxy(
+                Socket::Unix("/run/haproxy/admin.sock".to_owned()),
+                Some(Socket::Unix("/run/haproxy/master.sock".to_owned())),
+            ),
+            haproxy(Socket::Tcp("192.0.2.7:9999".to_owned()), None),
+        ],
+        drain: Drain { timeout: Duration::from_mins(10), then: DrainEnd::Cut, maintenance: true },
+    }
+}
+
 pub(super) fn ops() -> Vec<Op> {
     let step = |kind, program: &str| Op::Step { kind, deed: deed(program) };
     let all = vec![
@@ -89,11 +112,17 @@ pub(super) fn ops() -> Vec<Op> {
         },
         Op::Baked { span: Duration::from_mins(5) },
         Op::Approved,
+        Op::Drained { role: role(), seat: seat(), keep: 3 },
+        Op::Serving { role: role(), seat: seat(), weight: 100 },
+        Op::Weighted { role: role(), seats: vec![seat(), seat()], weight: 5 },
     ];
     for op in &all {
         match op {
             Op::Fenced
             | Op::Step { .. }
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
             | Op::Healthy { .. }
             | Op::Runs { .. }
             | Op::Verified { .. }
@@ -113,6 +142,7 @@ pub(super) fn plan() -> Plan {
         size: 40,
         keep: 32,
         max_failures: 2,
+        width: 0,
         batches: batches.into_iter().map(|tasks| Batch { tasks }).collect(),
     };
     let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install") }];
@@ -141,6 +171,8 @@ pub(super) fn plan() -> Plan {
         planned_at: at(0),
         connect: Connect::Local { directory: Some("/srv/nodes".to_owned()) },
         nodes: ["web-01", "web-02", "web-03"].map(node).into(),
+        pools: Vec::new(),
+        left_alone: BTreeMap::new(),
         stages: vec![
             Stage {
                 name: "control".to_owned(),
@@ -234,7 +266,9 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Lock { target: it() },
         Command::Unlock { target: it() },
         Command::Freeze { environment: environment.clone(), until: at(1) },
-        Command::Thaw { environment },
+        Command::Thaw { environment: environment.clone() },
+        Command::Weigh { environment: environment.clone(), role: role(), percent: Some(10) },
+        Command::Weigh { environment, role: role(), percent: None },
         Command::Approve { target: it(), reference: Some(reference("v2")) },
         Command::Approve { target: it(), reference: None },
         Command::Promote { target: it(), reference: Some(reference("v2")) },

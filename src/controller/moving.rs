@@ -1,0 +1,121 @@
+//! Moves traffic, through a driver for load balancers, and says what came of it.
+//!
+//! A load balancer has no fence: what is asked of it is cut off when its time is over, and nothing is
+//! asked again before that. So a request that comes late cannot undo what came after it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use crate::drivers::balancer::{BalancerError, Settling};
+use crate::drivers::clock;
+use crate::model::{NodeName, RoleName, Seat, Timestamp, Traffic, format_duration};
+use crate::observe::Fact;
+
+use super::perform::Hands;
+use super::wake::{Perform, Report};
+
+/// Shortest pause between two looks at a balancer, whatever its driver says.
+const AGAIN_MIN: Duration = Duration::from_millis(200);
+
+/// Longest that a balancer may take to say what traffic one node gets.
+const LOOK_MAX: Duration = Duration::from_secs(15);
+
+impl Hands {
+    pub(super) async fn drained(&self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
+        let waited = clock::now().since(perform.since);
+        settle(perform.not_after, self.balancer.drained(seat, keep, waited)).await
+    }
+
+    pub(super) async fn serving(&self, seat: &Seat, weight: u32, perform: &Perform) -> Report {
+        settle(perform.not_after, self.balancer.serving(seat, weight)).await
+    }
+
+    /// All of them, in order; the first that fails ends it, and the next try begins anew.
+    pub(super) async fn weighted(
+        &self,
+        seats: &[Seat],
+        weight: u32,
+        not_after: Timestamp,
+    ) -> Report {
+        let mut waits = None;
+        let mut left = Vec::new();
+        for seat in seats {
+            match settle(not_after, self.balancer.weighted(seat, weight)).await {
+                Report::Done { evidence, .. } if evidence.starts_with(LEFT) => left.push(evidence),
+                Report::Done { .. } => {}
+                pending @ Report::Pending { .. } => waits = Some(pending),
+                no @ (Report::Failed { .. } | Report::Errored { .. } | Report::Lost { .. }) => {
+                    return no;
+                }
+            }
+        }
+        waits.unwrap_or_else(|| {
+            let mut evidence = format!("{} servers at {weight}%", seats.len());
+            if !left.is_empty() {
+                evidence = format!("{evidence}; {}", left.join("; "));
+            }
+            Report::Done { evidence, at: clock::now() }
+        })
+    }
+
+    /// What traffic each node gets.
+    pub(super) async fn traffic(
+        &self,
+        seats: Vec<(RoleName, Seat)>,
+    ) -> BTreeMap<(RoleName, NodeName), Fact<Traffic>> {
+        let mut asked = tokio::task::JoinSet::new();
+        for (role, seat) in seats {
+            let hands = self.clone();
+            asked.spawn(async move {
+                let _room = hands.room.acquire().await;
+                let answer = tokio::time::timeout(LOOK_MAX, hands.balancer.traffic(&seat)).await;
+                let fact = answer.unwrap_or_else(|_| Fact::Unknown {
+                    why: format!("no answer within {}", format_duration(LOOK_MAX)),
+                    at: clock::now(),
+                });
+                ((role, seat.node.clone()), fact)
+            });
+        }
+        let mut traffic = BTreeMap::new();
+        while let Some(answer) = asked.join_next().await {
+            // A task ends without an answer only when the process does.
+            if let Ok((key, fact)) = answer {
+                traffic.insert(key, fact);
+            }
+        }
+        traffic
+    }
+}
+
+/// How evidence begins of what a person wants otherwise.
+const LEFT: &str = "left to a person";
+
+/// Waits for a balancer until its time is over.
+async fn settle(
+    not_after: Timestamp,
+    asking: impl Future<Output = Result<Settling, BalancerError>>,
+) -> Report {
+    let room = not_after.since(clock::now());
+    if room.is_zero() {
+        let why = "it came too late to be asked of a balancer".to_owned();
+        return Report::Errored { why, retry: true };
+    }
+    match tokio::time::timeout(room, asking).await {
+        Err(_) => {
+            let why = format!("the balancer did not answer within {}", format_duration(room));
+            Report::Errored { why, retry: true }
+        }
+        Ok(Ok(Settling::Done { evidence })) => Report::Done { evidence, at: clock::now() },
+        Ok(Ok(Settling::LeftToPerson { why })) => {
+            Report::Done { evidence: format!("{LEFT}: {why}"), at: clock::now() }
+        }
+        Ok(Ok(Settling::Waiting { again_after, why })) => {
+            Report::Pending { again_after: again_after.max(AGAIN_MIN), why }
+        }
+        Ok(Err(error @ BalancerError::NotDrained { .. })) => {
+            Report::Failed { why: error.to_string() }
+        }
+        Ok(Err(error)) => Report::Errored { why: error.to_string(), retry: error.may_work_later() },
+    }
+}

@@ -1,0 +1,115 @@
+//! How a plan takes nodes out of the load balancers and lets them serve again: only with the ref that
+//! it brings, and only where no person has them out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Role;
+use crate::model::{NodeName, RoleName, Seat};
+use crate::rollout::{Batch, Lane, Op, Pool, Stage, StageKind, Task, When};
+
+use super::draft::{Draft, Way};
+use super::traffic::{Stand, seated, stand};
+
+impl Draft<'_> {
+    /// Work on a node between drain and undrain. It serves again only when it says that it runs the
+    /// ref; where a person has it out, it is left so.
+    pub(super) fn drained(&self, node: &NodeName, work: Vec<Op>, way: &Way) -> Vec<Op> {
+        let seats: Vec<(&RoleName, &Role, Seat)> = seated(self.spec, node)
+            .filter(|(role, _)| !matches!(self.stand(role, node), Stand::Theirs(_)))
+            .filter_map(|(name, role)| Some((name, role, self.spec.environment.seat(role, node)?)))
+            .collect();
+        let mut ops: Vec<Op> = Vec::new();
+        for (name, role, seat) in &seats {
+            let keep = role.min_healthy.ceil_of(role.nodes.len());
+            ops.push(Op::Drained { role: (*name).clone(), seat: seat.clone(), keep });
+        }
+        ops.extend(work);
+        ops.push(self.runs(node));
+        for (name, _, seat) in seats {
+            let weight = self.weight_of(name, node, way);
+            ops.push(Op::Serving { role: name.clone(), seat, weight });
+        }
+        ops
+    }
+
+    pub(super) fn stand(&self, role: &RoleName, node: &NodeName) -> Stand {
+        stand(self.target, (role, node), self.survey, self.ledger)
+    }
+
+    /// Whom to take first: those that are out already, then those that are not well.
+    pub(super) fn readiness(&self, node: &NodeName) -> u8 {
+        let stands = seated(self.spec, node).map(|(role, _)| match self.stand(role, node) {
+            Stand::Ours | Stand::Theirs(_) => 0,
+            Stand::Shaky => 1,
+            Stand::In(_) | Stand::Unknown(_) => 2,
+        });
+        stands.min().unwrap_or(2)
+    }
+
+    /// The nodes among these that people have out of the load balancers, and how.
+    pub(super) fn left_alone(&self, nodes: &BTreeSet<NodeName>) -> BTreeMap<NodeName, String> {
+        let mut found = BTreeMap::new();
+        for node in nodes {
+            for (role, _) in seated(self.spec, node) {
+                if let Stand::Theirs(how) = self.stand(role, node) {
+                    found.insert(node.clone(), how);
+                }
+            }
+        }
+        found
+    }
+
+    /// Roles that must keep nodes in service, whatever lane takes one out.
+    pub(super) fn pools(&self) -> Vec<Pool> {
+        let pools = self.spec.roles().map(|(name, role)| Pool {
+            name: name.to_string(),
+            keep: role.min_healthy.ceil_of(role.nodes.len()),
+            nodes: role.nodes.iter().cloned().collect(),
+        });
+        pools.filter(|pool| pool.keep > 0).collect()
+    }
+
+    /// Lets nodes serve again that an earlier rollout left out and that run the ref by now.
+    pub(super) fn back_in_service(&self, stages: &mut Vec<Stage>) {
+        let check = |node: &NodeName| {
+            let mut drains = self.spec.recipe.stages.iter().filter(|it| it.drain);
+            drains.find_map(|it| self.healthy(it, node))
+        };
+        let mut seen = BTreeSet::new();
+        let mut lanes = Vec::new();
+        for (name, role) in self.spec.roles() {
+            let mine = role.nodes.iter().filter(|it| self.returning.contains(*it));
+            let mut tasks = Vec::new();
+            for node in mine {
+                if !seen.insert(node.clone()) {
+                    continue;
+                }
+                let mut ops: Vec<Op> = check(node).into_iter().collect();
+                ops.push(self.runs(node));
+                for (name, role) in seated(self.spec, node) {
+                    if let (Stand::Ours, Some(seat)) =
+                        (self.stand(name, node), self.spec.environment.seat(role, node))
+                    {
+                        let weight = self.weight_of(name, node, &Way::default());
+                        ops.push(Op::Serving { role: name.clone(), seat, weight });
+                    }
+                }
+                tasks.push(Task { node: Some(node.clone()), when: When::Always, ops });
+            }
+            if !tasks.is_empty() {
+                lanes.push(Lane {
+                    name: name.to_string(),
+                    size: role.nodes.len(),
+                    keep: 0,
+                    max_failures: role.max_failures as usize,
+                    width: 0,
+                    batches: vec![Batch { tasks }],
+                });
+            }
+        }
+        if !lanes.is_empty() {
+            let name = "back in service".to_owned();
+            stages.push(Stage { name, kind: StageKind::Forward, lanes });
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Plans that move traffic, from config text and what the balancers were seen to do.
+
+#![expect(
+    clippy::needless_raw_string_hashes,
+    reason = "snapshots that update themselves are written so"
+)]
+
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::config::{Change, Content, Loaded};
+use crate::model::{
+    EnvironmentName, NodeName, Revision, RoleName, RolloutId, ServiceName, Traffic,
+};
+use crate::observe::{Fact as Seen, Observation, Survey};
+use crate::rollout::{Op, Past, When};
+
+const CONFIG: &str = "
+--- towpath.yaml
+version: 1
+environments: [canary]
+--- environments/canary.yaml
+environment: canary
+connect: local
+roles:
+  web: { nodes: ['web-[1..4]'], backend: web, server: 'srv-{node}', batch: 2, min_healthy: 1 }
+  api: { nodes: [web-4, api-1], backend: api, min_healthy: 1 }
+  jobs: { nodes: [job-1] }
+balancers: [{ haproxy: 'unix:/run/haproxy.sock' }]
+version: { run: [cat, version] }
+gates: { quiet: { run: [test, -e, quiet] } }
+--- recipes/fleet.yaml
+recipe: fleet
+stages:
+  - { name: warm, on: all, run: [warm, '{ref}'] }
+  - { name: fleet, on: [web, api, jobs], drain: true, run: [install, '{ref}'] }
+  - { name: open, kind: weight, on: [web], steps: [0%, 25%, 100%], gates: [quiet] }
+--- services/shop.yaml
+service: shop
+recipe: fleet
+targets:
+  canary: { ref: 1.0.1 }
+";
+
+fn target() -> Target {
+    Target::new(&ServiceName::parse("shop").unwrap(), &EnvironmentName::parse("canary").unwrap())
+}
+
+/// What is said of a world: `web-1 1.0.0`, `web/web-1 drained`, `ours web/web-1`.
+fn decision(text: &str) -> Deploy {
+    let files = CONFIG.split("--- ").skip(1).filter_map(|part| part.split_once('\n'));
+    let files = files.map(|(path, body)| Change {
+        path: path.to_owned(),
+        content: Content::Bytes(body.as_bytes().to_vec()),
+    });
+    let loaded = Loaded::load(Revision::new([7; 20]), files);
+    assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
+    let at = Timestamp(0);
+    let mut survey = Survey::default();
+    let mut ledger = Ledger::default();
+    let spec = loaded.snapshot().spec(&target()).unwrap();
+    for node in spec.nodes() {
+        let value = Ref::parse("1.0.0").ok();
+        survey.nodes.insert(node, Seen::Known { value, at });
+    }
+    for (role, seat) in spec.seats() {
+        let value = Traffic::Serving { weight: 100 };
+        survey.traffic.insert((role, seat.node), Seen::Known { value, at });
+    }
+    let seat = |text: &str| {
+        let (role, node) = text.split_once('/').unwrap();
+        (RoleName::parse(role).unwrap(), NodeName::parse(node).unwrap())
+    };
+    for line in text.lines().map(str::trim).filter(|it| !it.is_empty()) {
+        match line.split_once(' ').unwrap() {
+            ("ours", it) => {
+                let ((role, node), by) = (seat(it), (target(), RolloutId::unset()));
+                ledger.drained.insert((target().environment, role, node), by);
+            }
+            ("proven", reference) => {
+                let past = Past {
+                    reference: Ref::parse(reference).unwrap(),
+                    rollout: RolloutId::unset(),
+                    at,
+                    revision: Revision::new([6; 20]),
+                };
+                ledger.histories.entry(target()).or_default().past.push(past);
+            }
+            (it, "drained") => {
+                let value = Traffic::Draining { sessions: 0 };
+                survey.traffic.insert(seat(it), Seen::Known { value, at });
+            }
+            (it, "down") => {
+                survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Down, at });
+            }
+            (it, "silent") => {
+                let why = "no answer".to_owned();
+                survey.traffic.insert(seat(it), Seen::Unknown { why, at });
+            }
+            ("all", runs) => {
+                for fact in survey.nodes.values_mut() {
+                    *fact = Seen::Known { value: Ref::parse(runs).ok(), at };
+                }
+            }
+            (node, runs) => {
+                let value = Ref::parse(runs).ok();
+                let node = NodeName::parse(node).unwrap();
+                survey.nodes.insert(node, Seen::Known { value, at });
+            }
+        }
+    }
+    let mut seen = Observation::default();
+    seen.surveys.insert(target(), survey);
+    let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now: at };
+    decide(&target(), world).deploy
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
+fn check(text: &str, expected: Expect) {
+    let mut out = String::new();
+    match decision(text) {
+        Deploy::Start(plan) => {
+            writeln!(out, "{:?}", plan.purpose).unwrap();
+            for (node, how) in &plan.left_alone {
+                writeln!(out, "{node} left alone: {how}").unwrap();
+            }
+            for stage in plan.stages.iter().skip(1) {
+                writeln!(out, "{}", stage.name).unwrap();
+                for lane in &stage.lanes {
+                    for (batch, task) in (1..)
+                        .zip(&lane.batches)
+                        .flat_map(|(at, it)| it.tasks.iter().map(move |task| (at, task)))
+                    {
+                        let ops: Vec<String> = task.ops.iter().map(name).collect();
+                        if ops == ["Fenced"] || stage.name == "verify" {
+                            continue;
+                        }
+                        let node = task.node.as_ref().map_or("-", |it| it.as_str());
+                        let when = if task.when == When::Always { "" } else { " if stopped" };
+                        let (lane, width) = (&lane.name, lane.width);
+                        writeln!(out, "  {lane}/{width}.{batch} {node}: {}{when}", ops.join(", "))
+                            .unwrap();
+                    }
+                }
+            }
+        }
+        other => writeln!(out, "{other:?}").unwrap(),
+    }
+    expected.assert_eq(&out);
+}
+
+fn name(op: &Op) -> String {
+    match op {
+        Op::Drained { role, seat, keep } => format!("drain {}@{role} keep {keep}", seat.server),
+        Op::Serving { role, seat, weight } => format!("serve {}@{role} {weight}%", seat.server),
+        Op::Weighted { role, seats, weight } => format!("{} of {role} {weight}%", seats.len()),
+        Op::Step { deed, .. } => deed.argv[0].clone(),
+        other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[test]
+fn a_fleet_is_closed_drained_and_opened_step_by_step() {
+    check(
+        "",
+        expect![[r#"
+        Deploy
+        warm
+          api/1.1 web-4: warm
+          api/1.1 api-1: warm
+          jobs/1.1 job-1: warm
+          web/2.1 web-1: warm
+          web/2.1 web-2: warm
+          web/2.1 web-3: warm
+        open closed
+          web/0.1 -: 4 of web 0%
+        fleet
+          api/1.1 web-4: drain web-4@api keep 1, drain srv-web-4@web keep 1, install, Runs, serve web-4@api 100%, serve srv-web-4@web 0%
+          api/1.1 api-1: drain api-1@api keep 1, install, Runs, serve api-1@api 100%
+          jobs/1.1 job-1: install
+          web/2.1 web-1: drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 0%
+          web/2.1 web-2: drain srv-web-2@web keep 1, install, Runs, serve srv-web-2@web 0%
+          web/2.1 web-3: drain srv-web-3@web keep 1, install, Runs, serve srv-web-3@web 0%
+        open 0%
+          web/0.1 -: 4 of web 0%
+        open gates
+          control/0.1 -: Gate
+        open 25%
+          web/0.1 -: 4 of web 25%
+        open gates
+          control/0.1 -: Gate
+        open 100%
+          web/0.1 -: 4 of web 100%
+        open gates
+          control/0.1 -: Gate
+        verify
+        finally
+          traffic/0.1 -: 4 of web 100% if stopped
+    "#]],
+    );
+}
+
+#[test]
+fn who_is_out_goes_first_and_people_are_obeyed() {
+    check(
+        "web/web-3 drained
+         ours web/web-3
+         web/web-2 down
+         web/web-4 drained
+         all 1.0.0",
+        expect![[r#"
+            Deploy
+            web-4 left alone: drained in web by a person
+            warm
+              api/1.1 web-4: warm
+              api/1.1 api-1: warm
+              jobs/1.1 job-1: warm
+              web/2.1 web-1: warm
+              web/2.1 web-2: warm
+              web/2.1 web-3: warm
+            open closed
+              web/0.1 -: 4 of web 0%
+            fleet
+              api/1.1 web-4: drain web-4@api keep 1, install, Runs, serve web-4@api 100%
+              api/1.1 api-1: drain api-1@api keep 1, install, Runs, serve api-1@api 100%
+              jobs/1.1 job-1: install
+              web/2.1 web-3: drain srv-web-3@web keep 1, install, Runs, serve srv-web-3@web 0%
+              web/2.1 web-2: drain srv-web-2@web keep 1, install, Runs, serve srv-web-2@web 0%
+              web/2.1 web-1: drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 0%
+            open 0%
+              web/0.1 -: 4 of web 0%
+            open gates
+              control/0.1 -: Gate
+            open 25%
+              web/0.1 -: 4 of web 25%
+            open gates
+              control/0.1 -: Gate
+            open 100%
+              web/0.1 -: 4 of web 100%
+            open gates
+              control/0.1 -: Gate
+            verify
+            finally
+              traffic/0.1 -: 4 of web 100% if stopped
+        "#]],
+    );
+}
+
+#[test]
+fn what_cannot_be_seen_is_not_moved() {
+    check(
+        "web/web-2 silent",
+        expect![[r#"
+        Hold([TrafficUnseen { nodes: {NodeName("web-2"): "no answer"} }])
+    "#]],
+    );
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 silent",
+        expect![[r#"
+        InSync(Ref("1.0.1"))
+    "#]],
+    );
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 silent\nours web/web-2",
+        expect![[r#"
+        Hold([TrafficUnseen { nodes: {NodeName("web-2"): "no answer"} }])
+    "#]],
+    );
+}
+
+#[test]
+fn who_was_left_out_and_runs_the_ref_comes_back() {
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 drained\nours web/web-2",
+        expect![[r#"
+        Repair
+        back in service
+          web/0.1 web-2: Runs, serve srv-web-2@web 100%
+        verify
+        finally
+    "#]],
+    );
+    check(
+        "all 1.0.1\nproven 1.0.1\nweb/web-2 drained",
+        expect![[r#"
+        InSync(Ref("1.0.1"))
+    "#]],
+    );
+}
+
+#[test]
+fn the_second_opinion_objects_to_unsound_traffic() {
+    let Deploy::Start(plan) = decision("") else { panic!("it does not start") };
+    let loaded = {
+        let files = CONFIG.split("--- ").skip(1).filter_map(|part| part.split_once('\n'));
+        let files = files.map(|(path, body)| Change {
+            path: path.to_owned(),
+            content: Content::Bytes(body.as_bytes().to_vec()),
+        });
+        Loaded::load(Revision::new([7; 20]), files)
+    };
+    let spec = loaded.snapshot().spec(&target()).unwrap();
+    let object = |change: &dyn Fn(&mut Vec<Op>)| {
+        let mut plan = (*plan).clone();
+        for stage in &mut plan.stages {
+            for batch in stage.lanes.iter_mut().flat_map(|it| &mut it.batches) {
+                batch.tasks.iter_mut().for_each(|it| change(&mut it.ops));
+            }
+        }
+        objections(&plan, &spec).join("; ")
+    };
+    assert_eq!(object(&|_| {}), "");
+    let never_back = object(&|ops| ops.retain(|it| !matches!(it, Op::Serving { .. })));
+    assert!(never_back.contains("never serves again"), "{never_back}");
+    let unasked = object(&|ops| {
+        if ops.iter().any(|it| matches!(it, Op::Serving { .. })) {
+            ops.retain(|it| !matches!(it, Op::Runs { .. }));
+        }
+    });
+    assert!(unasked.contains("before it says what it runs"), "{unasked}");
+    let traffic = object(&|ops| {
+        ops.retain(|it| !matches!(it, Op::Drained { .. } | Op::Serving { .. }));
+    });
+    assert!(traffic.contains("under traffic"), "{traffic}");
+    let greedy = object(&|ops| {
+        for op in ops {
+            if let Op::Drained { keep, .. } = op {
+                *keep = 0;
+            }
+        }
+    });
+    assert!(greedy.contains("needs 1"), "{greedy}");
+    let mut kept = (*plan).clone();
+    if let Some(closing) = kept.stages.last_mut() {
+        closing.lanes.truncate(1);
+    }
+    let kept = objections(&kept, &spec).join("; ");
+    assert!(kept.contains("not put back"), "{kept}");
+}

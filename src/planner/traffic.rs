@@ -1,0 +1,138 @@
+//! Who is out of the load balancers, and by whose hand: what decides whom a rollout drains, lets
+//! serve again, or leaves to the person who took them out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{Role, Spec};
+use crate::model::{NodeName, Ref, RoleName, Target, Traffic};
+use crate::observe::{Fact, Survey};
+use crate::rollout::Ledger;
+
+use super::{Hold, World};
+
+/// How a node of a role stands with its load balancers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stand {
+    /// Out, by an earlier rollout of the same service.
+    Ours,
+    /// Out, by a person, or by what went wrong with another service; in words.
+    Theirs(String),
+    /// In service by its state, though its health check says no, or not everywhere.
+    Shaky,
+    /// In service, with this share of its usual traffic.
+    In(u32),
+    /// Nobody knows; why.
+    Unknown(String),
+}
+
+/// How a node of a role stands. What is out and not known to be our doing is a person's.
+pub(super) fn stand(
+    target: &Target,
+    (role, node): (&RoleName, &NodeName),
+    survey: &Survey,
+    ledger: &Ledger,
+) -> Stand {
+    let key = (target.environment.clone(), role.clone(), node.clone());
+    let by = ledger.drained.get(&key).map(|(by, _)| by);
+    let ours = || by == Some(target);
+    match survey.traffic.get(&(role.clone(), node.clone())) {
+        None => Stand::Unknown("not asked yet".to_owned()),
+        Some(Fact::Unknown { why, .. }) => Stand::Unknown(why.clone()),
+        Some(Fact::Known { value, .. }) => match value {
+            Traffic::Draining { .. } | Traffic::Maintenance if ours() => Stand::Ours,
+            Traffic::Draining { .. } | Traffic::Maintenance if by.is_some() => {
+                let service = by.map_or("", |by| by.service.as_str());
+                Stand::Theirs(format!("left out of {role} by a rollout of {service}"))
+            }
+            Traffic::Draining { .. } => Stand::Theirs(format!("drained in {role} by a person")),
+            Traffic::Maintenance => Stand::Theirs(format!("in maintenance in {role} by a person")),
+            Traffic::Down | Traffic::Mixed => Stand::Shaky,
+            Traffic::Serving { weight } => Stand::In(*weight),
+        },
+    }
+}
+
+/// The roles of a service of which a node is in the load balancers.
+pub(super) fn seated<'a>(
+    spec: &'a Spec<'_>,
+    node: &'a NodeName,
+) -> impl Iterator<Item = (&'a RoleName, &'a Role)> {
+    spec.roles().filter(move |(_, role)| role.seats.is_some() && role.nodes.contains(node))
+}
+
+/// Nodes that run what is wanted and are out by our own hand: they are to be let back. Also those
+/// of which nobody knows whether they are.
+pub(super) fn returning(
+    target: &Target,
+    spec: &Spec<'_>,
+    survey: &Survey,
+    desired: &Ref,
+    world: World<'_>,
+) -> (BTreeSet<NodeName>, BTreeMap<NodeName, String>) {
+    let (mut back, mut unknown) = (BTreeSet::new(), BTreeMap::new());
+    if world.ledger.drained.is_empty() {
+        return (back, unknown);
+    }
+    for (node, fact) in &survey.nodes {
+        let Fact::Known { value: Some(runs), .. } = fact else { continue };
+        if runs != desired {
+            continue;
+        }
+        for (role, _) in seated(spec, node) {
+            let key = (target.environment.clone(), role.clone(), node.clone());
+            if world.ledger.drained.get(&key).is_none_or(|(by, _)| by != target) {
+                continue;
+            }
+            match stand(target, (role, node), survey, world.ledger) {
+                Stand::Ours => {
+                    back.insert(node.clone());
+                }
+                Stand::Unknown(why) => {
+                    unknown.insert(node.clone(), why);
+                }
+                Stand::Theirs(_) | Stand::Shaky | Stand::In(_) => {}
+            }
+        }
+    }
+    (back, unknown)
+}
+
+/// Holds a rollout that would move traffic which nobody can see.
+pub(super) fn unseen(
+    target: &Target,
+    spec: &Spec<'_>,
+    nodes: &BTreeSet<NodeName>,
+    survey: &Survey,
+    world: World<'_>,
+) -> Option<Hold> {
+    let moves = |it: &crate::config::StageSpec| it.drain || !it.steps.is_empty();
+    if !spec.recipe.stages.iter().any(moves) {
+        return None;
+    }
+    let unknown: BTreeMap<NodeName, String> = nodes
+        .iter()
+        .flat_map(|node| seated(spec, node).map(move |(role, _)| (role, node)))
+        .filter_map(|(role, node)| match stand(target, (role, node), survey, world.ledger) {
+            Stand::Unknown(why) => Some((node.clone(), why)),
+            Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::In(_) => None,
+        })
+        .collect();
+    (!unknown.is_empty()).then_some(Hold::TrafficUnseen { nodes: unknown })
+}
+
+/// Nodes of a target that people have out of the load balancers, and how they stand there.
+pub fn left_alone(target: &Target, world: World<'_>) -> BTreeMap<NodeName, String> {
+    let mut found = BTreeMap::new();
+    let (Some(spec), Some(survey)) = (world.snapshot.spec(target), world.seen.surveys.get(target))
+    else {
+        return found;
+    };
+    for node in survey.nodes.keys() {
+        for (role, _) in seated(&spec, node) {
+            if let Stand::Theirs(how) = stand(target, (role, node), survey, world.ledger) {
+                found.insert(node.clone(), how);
+            }
+        }
+    }
+    found
+}

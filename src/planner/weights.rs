@@ -1,0 +1,141 @@
+//! How a plan moves traffic: step by step behind gates, closed before a fleet is touched, put back
+//! when the rollout is stopped on its way.
+
+use std::collections::BTreeMap;
+
+use crate::config::{On, Role, Spec, StageKind as Kind, StageSpec};
+use crate::model::{NodeName, RoleName, Seat};
+use crate::rollout::{Batch, Lane, Op, OpId, Stage, StageKind, Task, When};
+
+use super::draft::{Draft, Way, approval, control_lane, free};
+use super::traffic::Stand;
+
+/// All of the traffic that a load balancer's own configuration gives a node, in percent.
+const ALL: u32 = 100;
+
+/// The share of traffic that a role has when no rollout moves it: where its recipe ends.
+pub(crate) fn usual(spec: &Spec<'_>, role: &RoleName) -> u32 {
+    let mut stages = spec.recipe.stages.iter().rev();
+    let last = stages.find(|it| it.kind == Kind::Weight && covers(it, role));
+    last.and_then(|it| it.steps.last()).copied().unwrap_or(ALL)
+}
+
+fn covers(stage: &StageSpec, role: &RoleName) -> bool {
+    match &stage.on {
+        On::All => true,
+        On::Roles(roles) => roles.contains(role),
+        On::DeployNode => false,
+    }
+}
+
+impl Draft<'_> {
+    /// The share that a node gets when it serves again: what the plan gave its role, else what it
+    /// had; but of a role whose recipe moves traffic, what that ends with.
+    pub(super) fn weight_of(&self, role: &RoleName, node: &NodeName, way: &Way) -> u32 {
+        if let Some(weight) = way.weights.get(role) {
+            return *weight;
+        }
+        let stages = &self.spec.recipe.stages;
+        let managed = stages.iter().any(|it| it.kind == Kind::Weight && covers(it, role));
+        match self.stand(role, node) {
+            Stand::In(weight) if !managed => weight,
+            Stand::In(_) | Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::Unknown(_) => {
+                usual(self.spec, role)
+            }
+        }
+    }
+
+    /// The roles of a stage that moves traffic, if this rollout touches them.
+    fn weighed(&self, spec: &StageSpec) -> Vec<(&RoleName, &Role)> {
+        let roles = self.spec.roles().filter(|(name, role)| {
+            role.seats.is_some()
+                && covers(spec, name)
+                && role.nodes.iter().any(|node| self.nodes.contains(node))
+        });
+        roles.collect()
+    }
+
+    /// A stage of the recipe that moves traffic: its steps, each with its gates. Whether it does
+    /// anything here.
+    pub(super) fn weigh(&self, spec: &StageSpec, way: &mut Way) -> bool {
+        let roles = self.weighed(spec);
+        if roles.is_empty() {
+            return false;
+        }
+        approval(spec, way);
+        for step in &spec.steps {
+            self.step(&format!("{} {step}%", spec.name), &roles, *step, way);
+            self.gates(spec, way);
+        }
+        true
+    }
+
+    /// Closes roles before the stage at `at` touches them, if a later stage opens them from 0%:
+    /// before they are drained, or first touched where nothing is.
+    pub(super) fn close_before(&self, recipe: &[&StageSpec], at: usize, way: &mut Way) {
+        let opens = |it: &&StageSpec| it.kind == Kind::Weight && it.steps.first() == Some(&0);
+        let later: Vec<&StageSpec> = recipe[at + 1..].iter().copied().filter(opens).collect();
+        let touches =
+            |stage: &StageSpec, role: &RoleName| stage.kind == Kind::Run && covers(stage, role);
+        for spec in later {
+            let roles: Vec<(&RoleName, &Role)> = self
+                .weighed(spec)
+                .into_iter()
+                .filter(|(role, _)| !way.weights.contains_key(*role))
+                .filter(|(role, _)| {
+                    let before = recipe.iter().take_while(|it| it.name != spec.name);
+                    let mine: Vec<_> = before.filter(|it| touches(it, role)).collect();
+                    let first = mine.iter().find(|it| it.drain).or(mine.first());
+                    first.is_some_and(|it| it.name == recipe[at].name)
+                })
+                .collect();
+            if !roles.is_empty() {
+                self.step(&format!("{} closed", spec.name), &roles, 0, way);
+            }
+        }
+    }
+
+    fn step(&self, name: &str, roles: &[(&RoleName, &Role)], weight: u32, way: &mut Way) {
+        let at = way.stages.len();
+        let mut lanes = Vec::new();
+        for (role, it) in roles {
+            let seats = self.spec.environment.seats(it);
+            let op = Op::Weighted { role: (*role).clone(), seats, weight };
+            let id = OpId { stage: index(at), lane: index(lanes.len()), batch: 0, task: 0, op: 0 };
+            way.moved.entry((*role).clone()).or_insert(id);
+            way.weights.insert((*role).clone(), weight);
+            let batches = vec![Batch { tasks: vec![free(vec![op])] }];
+            lanes.push(control_lane(role.as_str(), batches));
+        }
+        way.stages.push(Stage { name: name.to_owned(), kind: StageKind::Forward, lanes });
+    }
+
+    /// What puts back the shares that were seen, if the rollout is stopped after it moved them.
+    pub(super) fn restore(&self, way: &Way) -> Option<Lane> {
+        let mut batches = Vec::new();
+        for (name, role) in self.spec.roles() {
+            let Some(moved) = way.moved.get(name) else { continue };
+            let mut by_weight: BTreeMap<u32, Vec<Seat>> = BTreeMap::new();
+            for seat in self.spec.environment.seats(role) {
+                let weight = match self.stand(name, &seat.node) {
+                    Stand::In(weight) => weight,
+                    Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::Unknown(_) => {
+                        usual(self.spec, name)
+                    }
+                };
+                by_weight.entry(weight).or_default().push(seat);
+            }
+            let task = |(weight, seats)| Task {
+                node: None,
+                when: When::StoppedAfter(*moved),
+                ops: vec![Op::Weighted { role: name.clone(), seats, weight }],
+            };
+            batches.push(Batch { tasks: by_weight.into_iter().map(task).collect() });
+        }
+        (!batches.is_empty()).then(|| control_lane("traffic", batches))
+    }
+}
+
+fn index(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,308 @@
+//! Load balancers as a driver shows them: servers in backends that drain, forget, and obey people.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use towpath::controller::{Perform, Report};
+use towpath::model::{NodeName, RoleName, Seat, Target, Timestamp, Traffic};
+use towpath::observe::Fact as Seen;
+use towpath::rollout::Op;
+
+use super::world::World;
+
+/// What keeps new sessions from a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Open,
+    /// Drained, by us or by a person's hand: a balancer cannot tell.
+    Drained {
+        by_person: bool,
+    },
+    /// In maintenance, by a person.
+    Maintenance,
+}
+
+/// A server of one backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) gate: Gate,
+    pub(crate) weight: u32,
+    /// When its last session ends, once it gets no new ones.
+    sessions_until: Timestamp,
+    /// For what it was drained last.
+    by: Option<Target>,
+    /// Since when a controller has been shown that a person drained it.
+    shown: Option<Timestamp>,
+}
+
+/// All balancers: they agree.
+#[derive(Debug, Default)]
+pub(crate) struct Balancers {
+    pub(crate) servers: BTreeMap<(String, String), Server>,
+    pub(crate) away_until: Timestamp,
+}
+
+/// The operations that a load balancer is asked for.
+pub(crate) fn is_balancers(op: &Op) -> bool {
+    matches!(op, Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. })
+}
+
+impl Balancers {
+    fn of(&self, seat: &Seat) -> Vec<(String, String)> {
+        seat.backends.iter().map(|it| (it.clone(), seat.server.clone())).collect()
+    }
+
+    pub(crate) fn add(&mut self, seat: &Seat) {
+        for key in self.of(seat) {
+            self.servers.entry(key).or_insert(Server {
+                gate: Gate::Open,
+                weight: 100,
+                sessions_until: Timestamp(0),
+                by: None,
+                shown: None,
+            });
+        }
+    }
+
+    pub(crate) fn traffic(&self, seat: &Seat, now: Timestamp) -> Seen<Traffic> {
+        if now < self.away_until {
+            return Seen::Unknown { why: "the balancer does not answer".to_owned(), at: now };
+        }
+        let server = self.of(seat).first().and_then(|it| self.servers.get(it));
+        let Some(server) = server else {
+            return Seen::Unknown { why: "no such server".to_owned(), at: now };
+        };
+        let value = match server.gate {
+            Gate::Open => Traffic::Serving { weight: server.weight },
+            Gate::Drained { .. } => {
+                Traffic::Draining { sessions: u64::from(now < server.sessions_until) }
+            }
+            Gate::Maintenance => Traffic::Maintenance,
+        };
+        Seen::Known { value, at: now }
+    }
+
+    /// A reload: what was said to the old process is forgotten; what people wrote down is not.
+    pub(crate) fn reload(&mut self) {
+        for server in self.servers.values_mut() {
+            server.weight = 100;
+            if matches!(server.gate, Gate::Drained { .. }) {
+                (server.gate, server.shown) = (Gate::Open, None);
+            }
+        }
+    }
+}
+
+impl World {
+    /// The controller was shown what people have out.
+    pub(crate) fn show_traffic(&mut self, seats: &[(RoleName, Seat)], at: Timestamp) {
+        for (_, seat) in seats {
+            for key in self.balancers.of(seat) {
+                if let Some(server) = self.balancers.servers.get_mut(&key)
+                    && server.gate == (Gate::Drained { by_person: true })
+                {
+                    server.shown.get_or_insert(at);
+                }
+            }
+        }
+    }
+
+    /// Does what a rollout asks of the balancers.
+    pub(crate) fn balance(&mut self, perform: &Perform) -> Report {
+        let errored = |why: &str| Report::Errored { why: why.to_owned(), retry: true };
+        if self.now > perform.not_after {
+            return errored("it came too late");
+        }
+        if self.now < self.balancers.away_until {
+            return errored("the balancer does not answer");
+        }
+        match &perform.op {
+            Op::Drained { seat, keep, .. } => self.drain(seat, *keep, perform),
+            Op::Serving { role, seat, weight } => self.serve(role, seat, *weight, perform),
+            Op::Weighted { seats, weight, .. } => {
+                self.give(seats, *weight);
+                Report::Done { evidence: "read back".to_owned(), at: self.now }
+            }
+            _ => errored("that is no balancer's to do"),
+        }
+    }
+
+    fn drain(&mut self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
+        let pending = |why: &str| Report::Pending {
+            again_after: Duration::from_secs(2),
+            why: why.to_owned(),
+        };
+        let now = self.now;
+        for key in self.balancers.of(seat) {
+            let others = self.balancers.servers.iter().filter(|((backend, name), it)| {
+                *backend == key.0 && *name != key.1 && it.gate == Gate::Open
+            });
+            let spared = others.count() >= keep;
+            let long = self.chaos && self.seed.chance(8);
+            let lasts = if long { self.seed.span(30, 150) } else { self.seed.span(0, 15) };
+            let Some(server) = self.balancers.servers.get_mut(&key) else {
+                return Report::Failed { why: "no such server".to_owned() };
+            };
+            if server.gate == Gate::Open {
+                if !spared {
+                    self.totals.count("drains refused");
+                    return pending("too few others serve");
+                }
+                server.gate = Gate::Drained { by_person: false };
+                server.by = Some(perform.target.clone());
+                server.sessions_until = now.after(Duration::from_secs(lasts));
+                self.totals.count("drains");
+                self.tell(|| format!("{key:?} is drained for {}", perform.key));
+            }
+            let server = self.balancers.servers.get(&key);
+            if server.is_some_and(|it| it.gate != Gate::Maintenance && now < it.sessions_until) {
+                if now.since(perform.since) > seat.drain.timeout {
+                    return Report::Failed { why: "its sessions do not end".to_owned() };
+                }
+                return pending("sessions are left");
+            }
+        }
+        Report::Done { evidence: "no sessions".to_owned(), at: now }
+    }
+
+    fn serve(&mut self, role: &RoleName, seat: &Seat, weight: u32, perform: &Perform) -> Report {
+        let now = self.now;
+        self.only_the_new_version_serves(seat, perform);
+        for key in self.balancers.of(seat) {
+            let planned = self.shadow.rollouts.get(&perform.target).map(|it| it.plan().planned_at);
+            let ours =
+                self.by_us.contains(&(seat.environment.clone(), role.clone(), seat.node.clone()));
+            let Some(server) = self.balancers.servers.get_mut(&key) else {
+                return Report::Failed { why: "no such server".to_owned() };
+            };
+            if server.gate == Gate::Maintenance {
+                self.totals.count("left to people");
+                continue;
+            }
+            let heeded = server.shown.is_none_or(|shown| planned.is_none_or(|it| it < shown));
+            let lifts = server.gate == (Gate::Drained { by_person: true }) && !ours;
+            (server.gate, server.weight, server.shown) = (Gate::Open, weight, None);
+            self.tell(|| format!("{key:?} serves for {}", perform.key));
+            self.totals.count("undrains");
+            if lifts && !heeded {
+                let what = format!("{key:?} by {}", perform.key);
+                self.broken("6 what a person took out stays out", &what);
+            }
+        }
+        Report::Done { evidence: "up".to_owned(), at: now }
+    }
+
+    /// Nobody is let back with another version than the rollout brings.
+    fn only_the_new_version_serves(&mut self, seat: &Seat, perform: &Perform) {
+        let place = (seat.environment.clone(), seat.node.clone());
+        let node = self.nodes.get(&place);
+        let at = perform.since;
+        // A person's hand between the look and the traffic is not ours.
+        let since = node.and_then(|it| it.installed.get(&perform.target.service));
+        let meddled = since.is_some_and(|it| it.since >= self.looked(perform, at));
+        let runs = node.and_then(|it| it.runs(&perform.target.service));
+        if runs.as_ref() != Some(&perform.to) && !meddled {
+            let what = format!("{} runs {runs:?}, for {}", place.1, perform.key);
+            self.broken("6 nobody serves with an old version", &what);
+        }
+    }
+
+    /// When the node last said what it runs, before its balancers were asked.
+    fn looked(&self, perform: &Perform, otherwise: Timestamp) -> Timestamp {
+        let rollout = self.shadow.rollouts.get(&perform.target);
+        let events = rollout.into_iter().flat_map(|it| it.events().iter().rev());
+        let runs = |id| {
+            rollout.and_then(|it| it.plan().op(id)).is_some_and(|it| matches!(it, Op::Runs { .. }))
+        };
+        let mut asked = events.filter_map(|event| match &event.what {
+            towpath::rollout::What::Started { op, .. }
+                if runs(*op)
+                    && (op.stage, op.lane, op.batch, op.task)
+                        == (
+                            perform.id.stage,
+                            perform.id.lane,
+                            perform.id.batch,
+                            perform.id.task,
+                        ) =>
+            {
+                Some(event.at)
+            }
+            _ => None,
+        });
+        asked.next().unwrap_or(otherwise)
+    }
+
+    pub(crate) fn give(&mut self, seats: &[Seat], weight: u32) {
+        self.totals.count("weights");
+        for seat in seats {
+            for key in self.balancers.of(seat) {
+                if let Some(server) = self.balancers.servers.get_mut(&key) {
+                    server.weight = weight;
+                }
+            }
+        }
+    }
+
+    /// What balancers and those who mind them do by themselves.
+    pub(crate) fn balancers_act(&mut self) {
+        let keys: Vec<(String, String)> = self.balancers.servers.keys().cloned().collect();
+        let Some(key) = self.seed.pick(&keys) else { return };
+        let act = self.seed.below(10);
+        let away = self.seed.span(2, 50);
+        match act {
+            0 | 1 => {
+                self.balancers.away_until = self.now.after(Duration::from_secs(away));
+                self.tell(|| format!("the balancers are away for {away} s"));
+            }
+            2 => {
+                self.totals.count("reloads");
+                self.balancers.reload();
+                self.tell(|| "the balancers are reloaded".to_owned());
+            }
+            _ => {
+                let Some(server) = self.balancers.servers.get_mut(&key) else { return };
+                let gate = match (server.gate, act) {
+                    (Gate::Open, 3..=5) => Gate::Maintenance,
+                    (Gate::Open, _) => Gate::Drained { by_person: true },
+                    (Gate::Maintenance | Gate::Drained { by_person: true }, 3..=8) => Gate::Open,
+                    // Rarely a person lets serve what we left out.
+                    (Gate::Drained { by_person: false }, 9) => Gate::Open,
+                    (gate, _) => gate,
+                };
+                if gate != server.gate {
+                    (server.gate, server.shown) = (gate, None);
+                    self.totals.count("people at the balancer");
+                    self.tell(|| format!("a person makes {key:?} {gate:?}"));
+                }
+            }
+        }
+    }
+
+    /// All is well with the balancers; what people have out where nobody need stay is left so.
+    pub(crate) fn calm_balancers(&mut self) {
+        self.balancers.away_until = Timestamp(0);
+        let keep = self.seed.chance(40) && self.spare_servers;
+        // A journal that was lost knew whom we had out: somebody has to look.
+        let lost = !self.orphans.is_empty();
+        for server in self.balancers.servers.values_mut() {
+            if !keep && (lost || !matches!(server.gate, Gate::Drained { by_person: false })) {
+                (server.gate, server.shown) = (Gate::Open, None);
+            }
+        }
+    }
+
+    /// A node of a target in sync that is out, and not by a person's hand.
+    pub(crate) fn forgotten(&self, target: &Target) -> Option<NodeName> {
+        let core = self.core.as_ref()?;
+        let spec = core.snapshot()?.spec(target)?;
+        let ours = |seat: &Seat| {
+            let servers = self.balancers.of(seat);
+            servers.iter().filter_map(|it| self.balancers.servers.get(it)).any(|it| {
+                it.gate == (Gate::Drained { by_person: false }) && it.by.as_ref() == Some(target)
+            })
+        };
+        // A journal that was lost knew whom it had out; nobody else does.
+        let seats = if self.orphans.is_empty() { spec.seats() } else { Vec::new() };
+        seats.into_iter().find(|(_, seat)| ours(seat)).map(|(_, seat)| seat.node)
+    }
+}
