@@ -163,6 +163,7 @@ fn begins(plan: &Plan) -> String {
         Purpose::Rollback => "would roll back to",
         Purpose::Repair => "would repair",
         Purpose::Verify => "would test",
+        Purpose::PostMigrate => "would run the post-deploy migrations of",
     };
     match &plan.from {
         Some(from) => format!("{verb} {} (from {from}) on {} nodes", plan.to, plan.nodes.len()),
@@ -201,6 +202,7 @@ pub(super) fn decision_json(target: &Target, decision: &Decision) -> serde_json:
         })),
         "promote": promote,
         "promote_holds": promote_holds,
+        "rolls_back_to": decision.retreat.as_ref().map(|it| it.to.to_string()),
     })
 }
 

@@ -8,6 +8,8 @@ mod looking;
 mod rolling;
 mod promoting;
 mod orders;
+mod patches;
+mod retreat;
 
 mod store;
 mod gitwork;

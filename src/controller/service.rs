@@ -239,6 +239,7 @@ impl Service {
             | Effect::Perform(_)
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
+            | Effect::AskContains { .. }
             | Effect::AskGate { .. } => {
                 let silent = matches!(effect, Effect::Kill { .. });
                 let (hands, doorbell) = (self.hands.clone(), self.doorbell.clone());
@@ -281,6 +282,7 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Surveyed { .. }
         | Wake::Performed { .. }
         | Wake::Artifacts { .. }
+        | Wake::Contains { .. }
         | Wake::Gate { .. }
         | Wake::MergeRequests(_)
         | Wake::ForgeDone { .. }

@@ -12,7 +12,9 @@ mod seat;
 mod share;
 mod time;
 
-pub use argv::{Arg, Argv, PLACEHOLDERS, UnknownPlaceholder, Values};
+pub use argv::{
+    Arg, Argv, BadVariable, PACKAGE, PATCH, PLACEHOLDERS, Values, VariableName, Variables,
+};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};
 pub use epoch::{Epoch, RolloutId, StepKey};

@@ -3,7 +3,7 @@
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Cause, Ending, Entry, Event, Fact, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind, What,
+    Cause, Ending, Entry, Event, Fact, Haste, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind, What,
 };
 
 use super::done_word;
@@ -74,13 +74,23 @@ fn begins(plan: &Plan) -> String {
     let from = plan.from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
     let count = nodes.len();
     match plan.purpose {
-        Purpose::Deploy => format!("{target}: rollout {id} begins, {from} → {to} on {count} nodes"),
+        Purpose::Deploy => {
+            let what = match plan.haste {
+                Some(Haste::HotPatch) => "hot patch, rollout",
+                Some(Haste::Hotfix) => "hotfix, rollout",
+                Some(Haste::Asked) | None => "rollout",
+            };
+            format!("{target}: {what} {id} begins, {from} → {to} on {count} nodes")
+        }
         Purpose::Rollback => {
             format!("{target}: rollback {id} begins, {from} → {to} on {count} nodes")
         }
         Purpose::Repair => format!("{target}: repair {id} begins, nodes that lost {to}"),
         Purpose::Verify => {
             format!("{target}: {to} runs there and is put to the test, rollout {id}")
+        }
+        Purpose::PostMigrate => {
+            format!("{target}: post-deploy migrations of {to}, left for later, begin in rollout {id}")
         }
     }
 }
@@ -143,10 +153,14 @@ fn place(plan: &Plan, id: OpId) -> String {
 /// What a beginning is worth saying.
 fn doing(plan: &Plan, id: OpId) -> Option<String> {
     Some(match plan.op(id)? {
-        Op::Step { kind: StepKind::Run | StepKind::Finally, deed } => {
+        Op::Step { kind: StepKind::Run | StepKind::Finally, deed, .. } => {
             let program = deed.argv.first().map_or("", String::as_str);
             let name = program.rsplit('/').next().unwrap_or(program);
             format!("runs {name}")
+        }
+        Op::Step { kind: StepKind::Owed { .. }, .. } => {
+            let left = plan.owed.as_ref().map_or("", |it| it.reference.as_str());
+            format!("post-deploy migrations of {left}, which were left for later, begin")
         }
         Op::Step { kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, .. } => {
             "migrations begin".to_owned()

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{On, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
+use crate::config::{Approval, On, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
 use crate::model::{
     Action, Deed, Epoch, NodeName, Probe, Question, Ref, RoleName, RolloutId, StageName, Target,
     Values,
 };
-use crate::observe::{Fact, Survey};
+use crate::observe::{Fact, Running, Survey};
 use crate::rollout::{
-    Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When,
+    Batch, Haste, History, Lane, Op, OpId, Owed, Plan, Purpose, Stage, StageKind, Status, StepKind,
+    Task, When,
 };
 
 use super::World;
@@ -24,6 +25,8 @@ struct Draft<'a> {
     spec: &'a Spec<'a>,
     purpose: Purpose,
     quick: bool,
+    /// These are migrations that an earlier rollout left.
+    owed: bool,
     nodes: &'a BTreeSet<NodeName>,
     values: Values,
 }
@@ -39,16 +42,13 @@ pub(super) fn write(
     world: World<'_>,
 ) -> Plan {
     let from = mostly_runs(survey, to);
-    let values = Values {
-        reference: to.clone(),
-        from: from.clone(),
-        node: None,
-        service: target.service.clone(),
-        environment: target.environment.clone(),
-    };
-    let quick = spec.service.hotfixes.contains(to);
-    let draft = Draft { spec, purpose, quick, nodes, values };
+    let values = Values { from: from.clone(), ..spec.values(to) };
     let history = world.ledger.history(target);
+    let haste = haste(spec, purpose, to, history);
+    let quick = haste.is_some();
+    let draft = Draft { spec, purpose, quick, owed: false, nodes, values };
+    let mut owed = history.and_then(|it| owed_first(it, spec, purpose, survey));
+    let mut defers = Vec::new();
     // Once for each ref: an earlier rollout of it may have come so far.
     let done = |kind: Kind| match kind {
         Kind::Run => false,
@@ -60,7 +60,19 @@ pub(super) fn write(
     let recipe = recipe_stages(&draft);
     let mut tested = false;
     let mut verified = false;
+    let mut settles = None;
     for stage in &recipe {
+        if stage.approval == Approval::Deferred && !done(stage.kind) {
+            defers.push(stage.name.to_string());
+            continue;
+        }
+        // Before anything of the new ref, but behind what only prepares.
+        if stage.finally.is_none()
+            && let Some(owed) = owed.take()
+        {
+            draft.owed(&owed, &mut stages);
+            settles = Some(owed);
+        }
         if matches!(stage.kind, Kind::PostMigrate { .. }) && !verified {
             draft.prove(&mut stages, tested);
             verified = true;
@@ -74,7 +86,13 @@ pub(super) fn write(
                 && purpose != Purpose::Rollback;
         }
     }
-    if !verified {
+    if let Some(left) = owed.filter(|_| purpose == Purpose::PostMigrate) {
+        // All nodes say that they run the code before its last migrations run.
+        draft.prove(&mut stages, true);
+        draft.owed(&left, &mut stages);
+        stages.extend(draft.smoke().map(|smoke| control("smoke", vec![vec![smoke]])));
+        settles = Some(left);
+    } else if !verified {
         draft.prove(&mut stages, tested);
     }
     let all: BTreeSet<NodeName> = stages
@@ -100,10 +118,59 @@ pub(super) fn write(
         planned_at: world.now,
         connect: spec.environment.connect.clone(),
         nodes: all,
+        haste,
+        defers,
+        owed: settles,
         stages,
     };
     plan.id = content_id(&plan);
     plan
+}
+
+/// Why the rollout does without warm-up and bakes.
+fn haste(
+    spec: &Spec<'_>,
+    purpose: Purpose,
+    to: &Ref,
+    history: Option<&History>,
+) -> Option<Haste> {
+    let asked = history.is_some_and(|it| it.hurry.as_ref() == Some(to));
+    if purpose == Purpose::Rollback && asked {
+        Some(Haste::Asked)
+    } else if spec.service.patches.contains_key(to) {
+        Some(Haste::HotPatch)
+    } else if spec.service.hotfixes.contains(to) {
+        Some(Haste::Hotfix)
+    } else {
+        None
+    }
+}
+
+/// Post-deploy migrations that an earlier rollout left and this one begins with: of the ref that
+/// all nodes run, and none that a person must agree to first.
+fn owed_first(
+    history: &History,
+    spec: &Spec<'_>,
+    purpose: Purpose,
+    survey: &Survey,
+) -> Option<Owed> {
+    let owed = history.owed.as_ref()?;
+    let stages = owed_stages(spec, owed);
+    let asks = stages.iter().any(|it| it.approval == Approval::Manual) && !history.owed_wanted;
+    let now = match purpose {
+        Purpose::PostMigrate => true,
+        Purpose::Deploy => {
+            !asks && survey.running() == Running::Uniform(owed.reference.clone())
+        }
+        Purpose::Rollback | Purpose::Repair | Purpose::Verify => false,
+    };
+    (now && !stages.is_empty()).then(|| owed.clone())
+}
+
+/// What the recipe says today of migrations that are owed.
+pub(super) fn owed_stages<'a>(spec: &Spec<'a>, owed: &Owed) -> Vec<&'a StageSpec> {
+    let post = spec.recipe.stages.iter().filter(|it| matches!(it.kind, Kind::PostMigrate { .. }));
+    post.filter(|it| owed.stages.iter().any(|name| *name == it.name.as_str())).collect()
 }
 
 /// A hash of all that a plan says: two plans that differ in anything have different ids.
@@ -134,7 +201,7 @@ fn recipe_stages<'a>(draft: &Draft<'a>) -> Vec<&'a StageSpec> {
             Purpose::Deploy => None,
             Purpose::Rollback => Some(Skip::Rollback),
             Purpose::Repair => Some(Skip::Repair),
-            Purpose::Verify => return true,
+            Purpose::Verify | Purpose::PostMigrate => return true,
         };
         skip.is_some_and(|skip| stage.skip.contains(&skip))
             || (draft.quick && stage.skip.contains(&Skip::Fast))
@@ -142,7 +209,9 @@ fn recipe_stages<'a>(draft: &Draft<'a>) -> Vec<&'a StageSpec> {
     let kept = stages.iter().filter(|stage| !skipped(stage));
     match draft.purpose {
         Purpose::Deploy => kept.collect(),
-        Purpose::Repair | Purpose::Verify => kept.filter(|it| it.kind == Kind::Run).collect(),
+        Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {
+            kept.filter(|it| it.kind == Kind::Run).collect()
+        }
         Purpose::Rollback => backwards(kept.collect(), &draft.spec.recipe.rollback),
     }
 }
@@ -159,6 +228,16 @@ fn backwards<'a>(kept: Vec<&'a StageSpec>, order: &[StageName]) -> Vec<&'a Stage
 }
 
 impl Draft<'_> {
+    /// Post-deploy migrations of an earlier rollout, with its ref's values.
+    fn owed(&self, owed: &Owed, stages: &mut Vec<Stage>) {
+        let values = Values { from: None, ..self.spec.values(&owed.reference) };
+        let draft = Draft { owed: true, values, ..*self };
+        for spec in owed_stages(self.spec, owed) {
+            let spec = StageSpec { approval: Approval::Automatic, finally: None, ..spec.clone() };
+            draft.stage(&spec, stages, &mut Vec::new());
+        }
+    }
+
     /// One stage of the recipe: approval, its lanes, its gates. Whether it does anything here.
     fn stage(
         &self,
@@ -176,7 +255,7 @@ impl Draft<'_> {
         if lanes.is_empty() {
             return false;
         }
-        if spec.manual {
+        if spec.approval == Approval::Manual {
             stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
         }
         let at = stages.len();
@@ -207,10 +286,10 @@ impl Draft<'_> {
             On::DeployNode => {
                 vec![("deploy node".to_owned(), None, deploy_node.into_iter().collect())]
             }
-            On::Roles(names) => self
+            On::Roles(_) | On::Stateful | On::Stateless => self
                 .spec
                 .roles()
-                .filter(|(name, _)| names.contains(name))
+                .filter(|(name, role)| spec.on.names(name, role))
                 .map(|(name, role)| {
                     let (name, nodes) = of_role(name, role);
                     (name, Some(role), nodes)
@@ -251,18 +330,26 @@ impl Draft<'_> {
         let kind = match spec.kind {
             Kind::Run => StepKind::Run,
             Kind::Migrate { idempotent } => StepKind::Migrate { idempotent },
+            Kind::PostMigrate { idempotent } if self.owed => StepKind::Owed { idempotent },
             Kind::PostMigrate { idempotent } => StepKind::PostMigrate { idempotent },
         };
         let task = |node: &NodeName| {
-            let mut ops = vec![Op::Step { kind, deed: self.deed(&spec.run, node) }];
+            let status = spec.status.as_ref().map(|it| Status {
+                question: self.ask(&it.probe, Some(node)),
+                patience: it.patience,
+            });
+            let mut ops = vec![Op::Step { kind, deed: self.deed(&spec.run, node), status }];
             if let Some(check) = &spec.check {
                 let question = self.ask(check, Some(node));
                 ops.push(Op::Healthy { patience: question.timeout(), question });
             }
             Task { node: Some(node.clone()), when: When::Always, ops }
         };
+        // In haste nothing bakes: the first node goes alone, and shows the others the way.
+        let alone = usize::from(self.quick && spec.kind == Kind::Run && width > 1);
+        let (first, rest) = nodes.split_at(alone.min(nodes.len()));
         let mut batches = Vec::new();
-        for chunk in nodes.chunks(width) {
+        for chunk in first.chunks(1).chain(rest.chunks(width)) {
             if !guards.is_empty() {
                 batches.push(Batch { tasks: vec![free(guards.to_vec())] });
             }
@@ -341,7 +428,11 @@ impl Draft<'_> {
                 .zip(node_of)
                 .map(|((_, opener), node)| Task {
                     when: When::Opened(*opener),
-                    ops: vec![Op::Step { kind: StepKind::Finally, deed: self.deed(action, &node) }],
+                    ops: vec![Op::Step {
+                        kind: StepKind::Finally,
+                        deed: self.deed(action, &node),
+                        status: None,
+                    }],
                     node: Some(node),
                 })
                 .collect();

@@ -4,8 +4,10 @@ mod check;
 mod deploy;
 mod draft;
 mod hold;
+mod patch;
 mod policy;
 mod promote;
+mod rollback;
 
 use crate::config::Snapshot;
 use crate::model::{Ref, Target, Timestamp};
@@ -17,6 +19,7 @@ pub use hold::{Hold, ending_word};
 pub(crate) use policy::MASS_MIN;
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
+pub use rollback::{Retreat, WayBack, destination, forbidden, way_back};
 
 /// Everything that decisions are made of.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,8 @@ pub struct Decision {
     pub deploy: Deploy,
     /// About the config repo.
     pub promote: Promote,
+    /// Whether the rollout under way goes back by itself.
+    pub retreat: Option<Retreat>,
 }
 
 /// What to do on the fleet.
@@ -58,7 +63,11 @@ pub enum Deploy {
 
 /// Decides about one target.
 pub fn decide(target: &Target, world: World<'_>) -> Decision {
-    Decision { deploy: deploy::decide(target, world), promote: promote::decide(target, world) }
+    Decision {
+        deploy: deploy::decide(target, world),
+        promote: promote::decide(target, world),
+        retreat: rollback::retreat(target, world),
+    }
 }
 
 /// What bringing `to` to a target would do, stage by stage, for a merge request; or why it must not.

@@ -3,6 +3,7 @@
 mod event;
 mod ledger;
 mod machine;
+mod migration;
 mod wants;
 mod report;
 mod plan;
@@ -17,7 +18,10 @@ pub use ledger::{
     Unrecorded,
 };
 pub use machine::{ERRORS_MAX, Illegal, Rollout};
-pub use plan::{Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};
+pub use migration::{Applied, Course, Inquiry, Owed, Status, Trace, course};
+pub use plan::{
+    Batch, Haste, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When,
+};
 pub use report::{Halt, Phase, Progress};
 pub use state::OpState;
 pub use wants::Want;

@@ -11,7 +11,16 @@ use crate::model::{RoleName, Share};
 
 /// Resolves an environment.
 pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environment {
-    let raw::Environment { name, connect, deploy_node, roles, version, gates, approvers } = raw;
+    let raw::Environment {
+        name,
+        connect,
+        deploy_node,
+        roles,
+        version,
+        gates,
+        approvers,
+        variables,
+    } = raw;
     let entries = roles.0.iter().flat_map(|(_, role)| &role.nodes);
     let count = entries.map(|it| it.value.0.count()).fold(0, usize::saturating_add);
     if count > NODES_MAX {
@@ -52,6 +61,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         version: version.0.clone(),
         gates: own,
         approvers: approvers.iter().flatten().cloned().collect(),
+        variables: super::variables(variables.as_ref(), notes),
     }
 }
 

@@ -25,6 +25,12 @@ pub(super) struct Plan {
     planned_at: At,
     connect: Connect,
     nodes: BTreeSet<Text<NodeName>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    haste: Option<Haste>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    defers: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owed: Option<Owed>,
     stages: Vec<Stage>,
 }
 
@@ -41,6 +47,9 @@ impl From<&rollout::Plan> for Plan {
             planned_at,
             connect,
             nodes,
+            haste,
+            defers,
+            owed,
             stages,
         } = plan;
         Self {
@@ -54,6 +63,9 @@ impl From<&rollout::Plan> for Plan {
             planned_at: At(*planned_at),
             connect: connect.into(),
             nodes: set(nodes),
+            haste: haste.map(Into::into),
+            defers: defers.clone(),
+            owed: owed.as_ref().map(Into::into),
             stages: stages.iter().map(Stage::from).collect(),
         }
     }
@@ -72,6 +84,9 @@ impl From<Plan> for rollout::Plan {
             planned_at: At(planned_at),
             connect,
             nodes,
+            haste,
+            defers,
+            owed,
             stages,
         } = plan;
         Self {
@@ -85,12 +100,16 @@ impl From<Plan> for rollout::Plan {
             planned_at,
             connect: connect.into(),
             nodes: unset(nodes),
+            haste: haste.map(Into::into),
+            defers,
+            owed: owed.map(Into::into),
             stages: stages.into_iter().map(Into::into).collect(),
         }
     }
 }
 
-words!(Purpose, rollout::Purpose, Deploy, Rollback, Repair, Verify);
+words!(Purpose, rollout::Purpose, Deploy, Rollback, Repair, Verify, PostMigrate);
+words!(Haste, rollout::Haste, Hotfix, HotPatch, Asked);
 words!(StageKind, rollout::StageKind, Forward, Closing);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -207,7 +226,12 @@ impl From<When> for rollout::When {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Op {
     Fenced,
-    Step { kind: StepKind, deed: Deed },
+    Step {
+        kind: StepKind,
+        deed: Deed,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<Status>,
+    },
     Healthy { question: Question, patience_ms: Ms },
     Runs { question: Question },
     Verified { question: Question },
@@ -221,7 +245,11 @@ impl From<&rollout::Op> for Op {
         use rollout::Op as From;
         match op {
             From::Fenced => Self::Fenced,
-            From::Step { kind, deed } => Self::Step { kind: (*kind).into(), deed: deed.into() },
+            From::Step { kind, deed, status } => Self::Step {
+                kind: (*kind).into(),
+                deed: deed.into(),
+                status: status.as_ref().map(Into::into),
+            },
             From::Healthy { question, patience } => {
                 Self::Healthy { question: question.into(), patience_ms: Ms(*patience) }
             }
@@ -243,7 +271,11 @@ impl From<Op> for rollout::Op {
     fn from(op: Op) -> Self {
         match op {
             Op::Fenced => Self::Fenced,
-            Op::Step { kind, deed } => Self::Step { kind: kind.into(), deed: deed.into() },
+            Op::Step { kind, deed, status } => Self::Step {
+                kind: kind.into(),
+                deed: deed.into(),
+                status: status.map(Into::into),
+            },
             Op::Healthy { question, patience_ms: Ms(patience) } => {
                 Self::Healthy { question: question.into(), patience }
             }
@@ -267,6 +299,7 @@ enum StepKind {
     Run,
     Migrate { idempotent: bool },
     PostMigrate { idempotent: bool },
+    Owed { idempotent: bool },
     Finally,
 }
 
@@ -276,6 +309,7 @@ impl From<rollout::StepKind> for StepKind {
             rollout::StepKind::Run => Self::Run,
             rollout::StepKind::Migrate { idempotent } => Self::Migrate { idempotent },
             rollout::StepKind::PostMigrate { idempotent } => Self::PostMigrate { idempotent },
+            rollout::StepKind::Owed { idempotent } => Self::Owed { idempotent },
             rollout::StepKind::Finally => Self::Finally,
         }
     }
@@ -287,7 +321,57 @@ impl From<StepKind> for rollout::StepKind {
             StepKind::Run => Self::Run,
             StepKind::Migrate { idempotent } => Self::Migrate { idempotent },
             StepKind::PostMigrate { idempotent } => Self::PostMigrate { idempotent },
+            StepKind::Owed { idempotent } => Self::Owed { idempotent },
             StepKind::Finally => Self::Finally,
         }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Status {
+    question: Question,
+    patience_ms: Ms,
+}
+
+impl From<&rollout::Status> for Status {
+    fn from(rollout::Status { question, patience }: &rollout::Status) -> Self {
+        Self { question: question.into(), patience_ms: Ms(*patience) }
+    }
+}
+
+impl From<Status> for rollout::Status {
+    fn from(Status { question, patience_ms: Ms(patience) }: Status) -> Self {
+        Self { question: question.into(), patience }
+    }
+}
+
+/// Post-deploy migrations left for later.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Owed {
+    #[serde(rename = "ref")]
+    reference: Text<Ref>,
+    revision: Text<Revision>,
+    at: At,
+    stages: Vec<String>,
+}
+
+impl From<&rollout::Owed> for Owed {
+    fn from(rollout::Owed { reference, revision, at, stages }: &rollout::Owed) -> Self {
+        Self {
+            reference: Text(reference.clone()),
+            revision: Text(*revision),
+            at: At(*at),
+            stages: stages.clone(),
+        }
+    }
+}
+
+impl From<Owed> for rollout::Owed {
+    fn from(owed: Owed) -> Self {
+        let Owed { reference: Text(reference), revision: Text(revision), at: At(at), stages } =
+            owed;
+        Self { reference, revision, at, stages }
     }
 }
