@@ -15,7 +15,7 @@ fn question() -> Question {
 
 fn step(kind: StepKind) -> Op {
     let (argv, variables) = (vec!["true".to_owned()], Vec::new());
-    Op::Step { kind, deed: Deed { argv, variables, timeout: Duration::from_secs(10) } }
+    Op::Step { kind, deed: Deed { argv, variables, timeout: Duration::from_secs(10) }, status: None }
 }
 
 fn gate() -> Op {
@@ -59,6 +59,9 @@ fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         planned_at: Timestamp(0),
         connect: Connect::Local { directory: None },
         nodes: [node("a"), node("b")].into_iter().flatten().collect(),
+        haste: None,
+        defers: Vec::new(),
+        owed: None,
         stages,
     })
 }

@@ -19,6 +19,8 @@ mod promises;
 #[cfg(test)]
 mod repo;
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod seeds;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +33,7 @@ use world::{Totals, World};
 const WORLDS: u64 = 1000;
 
 /// What must have happened, lest the worlds were too kind to prove anything.
-const UNKIND: [&str; 22] = [
+const UNKIND: [&str; 28] = [
     "crashes",
     "store losses",
     "answers lost",
@@ -54,6 +56,12 @@ const UNKIND: [&str; 22] = [
     "heads refused",
     "mass changes held",
     "reverts",
+    "owed",
+    "owed run",
+    "statuses asked",
+    "found applied",
+    "automatic rollbacks",
+    "patches held",
 ];
 
 #[test]

@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::rollout::{
     Batch, Cause, Ending, Entry, Event, Fact, Floor, Lane, Op, OpId, Outcome, Past, Plan, Purpose,
-    Stage, StageKind, StepKind, Task, What, When, Word,
+    Stage, StageKind, StepKind, Task, What, When, Word, Haste, Owed, Status,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -71,12 +71,17 @@ pub(super) fn get() -> Question {
 }
 
 pub(super) fn ops() -> Vec<Op> {
-    let step = |kind, program: &str| Op::Step { kind, deed: deed(program) };
+    let step = |kind, program: &str| Op::Step { kind, deed: deed(program), status: None };
     let all = vec![
         Op::Fenced,
         step(StepKind::Run, "install"),
         step(StepKind::Migrate { idempotent: true }, "migrate"),
         step(StepKind::PostMigrate { idempotent: false }, "post-migrate"),
+        Op::Step {
+            kind: StepKind::Owed { idempotent: true },
+            deed: deed("post-migrate"),
+            status: Some(Status { question: ask(), patience: Duration::from_mins(30) }),
+        },
         step(StepKind::Finally, "clean-up"),
         Op::Healthy { question: get(), patience: Duration::from_mins(1) },
         Op::Runs { question: ask() },
@@ -115,7 +120,7 @@ pub(super) fn plan() -> Plan {
         max_failures: 2,
         batches: batches.into_iter().map(|tasks| Batch { tasks }).collect(),
     };
-    let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install") }];
+    let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install"), status: None }];
     let fleet = lane(
         "web",
         vec![
@@ -141,6 +146,9 @@ pub(super) fn plan() -> Plan {
         planned_at: at(0),
         connect: Connect::Local { directory: Some("/srv/nodes".to_owned()) },
         nodes: ["web-01", "web-02", "web-03"].map(node).into(),
+        haste: None,
+        defers: Vec::new(),
+        owed: None,
         stages: vec![
             Stage {
                 name: "control".to_owned(),
@@ -157,11 +165,34 @@ pub(super) fn plan() -> Plan {
     }
 }
 
+fn owed() -> Owed {
+    Owed {
+        reference: reference("1.4.1"),
+        revision: revision(9),
+        at: at(9),
+        stages: vec!["contract".to_owned()],
+    }
+}
+
 pub(super) fn plans() -> Vec<Plan> {
-    [Purpose::Deploy, Purpose::Rollback, Purpose::Repair, Purpose::Verify]
+    let all = [
+        Purpose::Deploy,
+        Purpose::Rollback,
+        Purpose::Repair,
+        Purpose::Verify,
+        Purpose::PostMigrate,
+    ];
+    all
         .into_iter()
         .map(|purpose| match purpose {
             Purpose::Deploy | Purpose::Repair => Plan { purpose, ..plan() },
+            Purpose::PostMigrate => Plan {
+                purpose,
+                haste: Some(Haste::HotPatch),
+                defers: vec!["contract".to_owned()],
+                owed: Some(owed()),
+                ..plan()
+            },
             Purpose::Rollback | Purpose::Verify => {
                 let connect = Connect::Local { directory: None };
                 Plan { purpose, from: None, connect, stages: vec![], ..plan() }
@@ -239,8 +270,16 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Approve { target: it(), reference: None },
         Command::Promote { target: it(), reference: Some(reference("v2")) },
         Command::Promote { target: it(), reference: None },
-        Command::Rollback { target: it(), to: Some(reference("v1")) },
-        Command::Rollback { target: it(), to: None },
+        Command::Rollback {
+            target: it(),
+            to: Some(reference("v1")),
+            fast: true,
+            automatic: false,
+        },
+        Command::Rollback { target: it(), to: None, fast: false, automatic: true },
+        Command::PostMigrate { target: it(), settled: false },
+        Command::PostMigrate { target: it(), settled: true },
+        Command::DropPatch { target: it(), patch: reference("v1-p1") },
         Command::Abort { target: it(), now: false },
         Command::Retry { target: it() },
         Command::Resume { target: it() },
@@ -261,8 +300,13 @@ pub(super) fn facts() -> Vec<Fact> {
     let floor = Floor { reference: reference.clone(), revision: revision(4), at: at(2) };
     let mut all = vec![
         Fact::TookOver { epoch: Epoch::first(at(0)) },
-        Fact::Restored { target: it(), past: vec![past.clone(), past], floor: Some(floor) },
-        Fact::Restored { target: it(), past: vec![], floor: None },
+        Fact::Restored {
+            target: it(),
+            past: vec![past.clone(), past],
+            floor: Some(floor),
+            owed: Some(owed()),
+        },
+        Fact::Restored { target: it(), past: vec![], floor: None, owed: None },
         Fact::Applied { revision: revision(5), mass: Some(BTreeSet::from([it()])) },
         Fact::Applied { revision: revision(5), mass: None },
         Fact::Refused { revision: revision(6) },
