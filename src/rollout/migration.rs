@@ -157,6 +157,38 @@ mod tests {
                 }
             }
         }
-        expect_test::expect![[r#""#]].assert_eq(&table);
+        expect_test::expect![[r#"
+            Absent applied false: Done
+            Absent applied true: Done
+            Absent pending false: Run
+            Absent pending true: Run
+            Absent locked false: Wait
+            Absent locked true: Fail
+            Absent broken false: Fail
+            Absent broken true: Fail
+            Absent Applied false: Unknown
+            Absent Applied true: Unknown
+            Known applied false: Run
+            Known applied true: Run
+            Known pending false: Run
+            Known pending true: Run
+            Known locked false: Run
+            Known locked true: Run
+            Known broken false: Run
+            Known broken true: Run
+            Known Applied false: Run
+            Known Applied true: Run
+            Lost applied false: Done
+            Lost applied true: Done
+            Lost pending false: Lost
+            Lost pending true: RunAgain
+            Lost locked false: Wait
+            Lost locked true: Lost
+            Lost broken false: Lost
+            Lost broken true: Lost
+            Lost Applied false: Unknown
+            Lost Applied true: Lost
+        "#]]
+        .assert_eq(&table);
     }
 }

@@ -38,6 +38,8 @@ fn the_record_of_a_rollout_tells_it_all() {
     let json = rollout_record(&rollout, events.last().unwrap().at);
     expect_file!["../../../../tests/golden/record-rollout-v1.json"].assert_eq(&json);
     let summary = RecordSummary::parse(&json).unwrap();
+    let older = json.replace("  \"post_migrated\": true,\n", "");
+    assert!(older.len() < json.len() && RecordSummary::parse(&older).is_ok(), "before it was kept");
     let post = |event: &&Event| match event.what {
         What::Started { op, .. } => matches!(
             rollout.plan().op(op),

@@ -77,11 +77,6 @@ pub(super) fn ops() -> Vec<Op> {
         step(StepKind::Run, "install"),
         step(StepKind::Migrate { idempotent: true }, "migrate"),
         step(StepKind::PostMigrate { idempotent: false }, "post-migrate"),
-        Op::Step {
-            kind: StepKind::Owed { idempotent: true },
-            deed: deed("post-migrate"),
-            status: Some(Status { question: ask(), patience: Duration::from_mins(30) }),
-        },
         step(StepKind::Finally, "clean-up"),
         Op::Healthy { question: get(), patience: Duration::from_mins(1) },
         Op::Runs { question: ask() },
@@ -175,30 +170,33 @@ fn owed() -> Owed {
 }
 
 pub(super) fn plans() -> Vec<Plan> {
-    let all = [
-        Purpose::Deploy,
-        Purpose::Rollback,
-        Purpose::Repair,
-        Purpose::Verify,
-        Purpose::PostMigrate,
-    ];
-    all
+    [Purpose::Deploy, Purpose::Rollback, Purpose::Repair, Purpose::Verify]
         .into_iter()
         .map(|purpose| match purpose {
-            Purpose::Deploy | Purpose::Repair => Plan { purpose, ..plan() },
-            Purpose::PostMigrate => Plan {
-                purpose,
-                haste: Some(Haste::HotPatch),
-                defers: vec!["contract".to_owned()],
-                owed: Some(owed()),
-                ..plan()
-            },
+            Purpose::Deploy | Purpose::Repair | Purpose::PostMigrate => Plan { purpose, ..plan() },
             Purpose::Rollback | Purpose::Verify => {
                 let connect = Connect::Local { directory: None };
                 Plan { purpose, from: None, connect, stages: vec![], ..plan() }
             }
         })
         .collect()
+}
+
+/// A plan with all that the first version did not know.
+fn newer_plan() -> Plan {
+    let mut plan = Plan {
+        purpose: Purpose::PostMigrate,
+        haste: Some(Haste::HotPatch),
+        defers: vec!["contract".to_owned()],
+        owed: Some(owed()),
+        ..plan()
+    };
+    plan.stages[0].lanes[0].batches[0].tasks[0].ops.push(Op::Step {
+        kind: StepKind::Owed { idempotent: true },
+        deed: deed("post-migrate"),
+        status: Some(Status { question: ask(), patience: Duration::from_mins(30) }),
+    });
+    plan
 }
 
 pub(super) fn whats() -> Vec<What> {
@@ -273,13 +271,10 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Rollback {
             target: it(),
             to: Some(reference("v1")),
-            fast: true,
+            fast: false,
             automatic: false,
         },
-        Command::Rollback { target: it(), to: None, fast: false, automatic: true },
-        Command::PostMigrate { target: it(), settled: false },
-        Command::PostMigrate { target: it(), settled: true },
-        Command::DropPatch { target: it(), patch: reference("v1-p1") },
+        Command::Rollback { target: it(), to: None, fast: false, automatic: false },
         Command::Abort { target: it(), now: false },
         Command::Retry { target: it() },
         Command::Resume { target: it() },
@@ -288,6 +283,10 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Confirm { revision: revision(1) },
         Command::AcceptHead { revision: revision(2) },
         Command::Nudge,
+        Command::Rollback { target: it(), to: None, fast: true, automatic: true },
+        Command::PostMigrate { target: it(), settled: false },
+        Command::PostMigrate { target: it(), settled: true },
+        Command::DropPatch { target: it(), patch: reference("v1-p1") },
     ]);
     all
 }
@@ -304,7 +303,7 @@ pub(super) fn facts() -> Vec<Fact> {
             target: it(),
             past: vec![past.clone(), past],
             floor: Some(floor),
-            owed: Some(owed()),
+            owed: None,
         },
         Fact::Restored { target: it(), past: vec![], floor: None, owed: None },
         Fact::Applied { revision: revision(5), mass: Some(BTreeSet::from([it()])) },
@@ -335,6 +334,8 @@ pub(super) fn facts() -> Vec<Fact> {
         event: Event { at: at(3), what },
     }));
     all.extend(commands().into_iter().map(|command| Fact::Asked { word: word(), command }));
+    all.push(Fact::Restored { target: it(), past: vec![], floor: None, owed: Some(owed()) });
+    all.push(Fact::Planned(Box::new(newer_plan())));
     all
 }
 
