@@ -142,11 +142,9 @@ fn to_dto(command: &Command) -> Dto {
             Dto::Promote { target: target_dto(target), reference: reference.as_ref().map(text) }
         }
         // Nobody can ask for what the recipe asks for.
-        Command::Rollback { target, to, fast, automatic: _ } => Dto::Rollback {
-            target: target_dto(target),
-            to: to.as_ref().map(text),
-            fast: *fast,
-        },
+        Command::Rollback { target, to, fast, automatic: _ } => {
+            Dto::Rollback { target: target_dto(target), to: to.as_ref().map(text), fast: *fast }
+        }
         Command::PostMigrate { target, settled } => {
             Dto::PostMigrate { target: target_dto(target), settled: *settled }
         }

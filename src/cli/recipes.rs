@@ -42,7 +42,9 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
         return Err(Failure::new(Kind::Usage, error).hint(hint));
     };
     if ui.json {
-        ui.result_json(&serde_json::json!({ "name": found.name, "about": found.about, "yaml": found.text }));
+        ui.result_json(
+            &serde_json::json!({ "name": found.name, "about": found.about, "yaml": found.text }),
+        );
     } else {
         ui.result(found.text.trim_end());
     }

@@ -26,7 +26,9 @@ pub(super) fn check(
             .snapshot()
             .mistake(target)
             .map_or_else(|| format!("the config speaks of no target {target}"), ToOwned::to_owned);
-        return Err(Failure::new(Kind::BadInput, why).hint("`towpath validate` shows every mistake"));
+        return Err(
+            Failure::new(Kind::BadInput, why).hint("`towpath validate` shows every mistake")
+        );
     }
     let way = match way_back(target, to, seen.world()) {
         Ok(way) => way,
@@ -64,7 +66,9 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
         "floor",
         match floor {
             None => "none: no post-deploy migrations have begun".to_owned(),
-            Some(it) => format!("{}, set by commit {} at {}", it.reference, it.revision.short(), it.at),
+            Some(it) => {
+                format!("{}, set by commit {} at {}", it.reference, it.revision.short(), it.at)
+            }
         },
     );
     line(
@@ -75,10 +79,13 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
         },
     );
     let names: Vec<String> = differing.iter().map(ToString::to_string).collect();
-    line("nodes", match names.len() {
-        0 => format!("all run {to} already"),
-        count => format!("{count} differ: {}", names.join(", ")),
-    });
+    line(
+        "nodes",
+        match names.len() {
+            0 => format!("all run {to} already"),
+            count => format!("{count} differ: {}", names.join(", ")),
+        },
+    );
     for (node, why) in unseen {
         line("", ui.paint(Tone::Waiting, format!("{node}: {why}")));
     }
@@ -90,7 +97,8 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
     }
     if blocks.is_empty() {
         let Target { service, environment } = target;
-        let how = format!("possible: `towpath rollback {service} {environment} --to {to} --reason …`");
+        let how =
+            format!("possible: `towpath rollback {service} {environment} --to {to} --reason …`");
         line("", ui.paint(Tone::Good, how));
     }
 }

@@ -141,15 +141,13 @@ fn builtin_recipes(found: &mut Vec<Finding>) -> BTreeMap<RecipeName, Known<Recip
 }
 
 /// Variables by name.
-fn variables(
-    raw: Option<&Keyed<VariableName, VariableValue>>,
-    notes: &mut Notes<'_>,
-) -> Variables {
+fn variables(raw: Option<&Keyed<VariableName, VariableValue>>, notes: &mut Notes<'_>) -> Variables {
     /// More would be a config of their own.
     const VARIABLES_MAX: usize = 64;
     let all = raw.map(|it| it.0.as_slice()).unwrap_or_default();
     if let Some((At { place, .. }, _)) = all.get(VARIABLES_MAX) {
-        let message = format!("there are {} variables, at most {VARIABLES_MAX} are possible", all.len());
+        let message =
+            format!("there are {} variables, at most {VARIABLES_MAX} are possible", all.len());
         notes.error(*place, "bad-value", message, "keep those that commands use");
     }
     all.iter().map(|(name, VariableValue(value))| (name.value.clone(), value.clone())).collect()

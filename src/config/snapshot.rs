@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::model::{
     Action, Connect, EnvironmentName, GateName, NodeName, PersonName, Probe, RecipeName, Ref,
-    RepoPath, Revision, RoleName, ServiceName, Share, StageName, Target, Timestamp, Values, Variables,
+    RepoPath, Revision, RoleName, ServiceName, Share, StageName, Target, Timestamp, Values,
+    Variables,
 };
 
 use super::calendar::Window;

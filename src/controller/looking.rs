@@ -72,8 +72,7 @@ impl Core {
         let spec = self.snapshot()?.spec(target)?;
         let probe = &spec.environment.version;
         let question = |node: crate::model::NodeName| {
-            let values =
-                Values { node: Some(node.clone()), ..spec.values(&spec.target.reference) };
+            let values = Values { node: Some(node.clone()), ..spec.values(&spec.target.reference) };
             (node, probe.fill(&values))
         };
         Some(Effect::Survey {

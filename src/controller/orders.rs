@@ -430,7 +430,8 @@ impl Core {
             Ok(commit) => {
                 let word = Word { by: ask.by, reason: ask.reason };
                 let (target, way) = (target.clone(), Some(to.clone()));
-                let rollback = Command::Rollback { target: target.clone(), to: way, fast, automatic };
+                let rollback =
+                    Command::Rollback { target: target.clone(), to: way, fast, automatic };
                 self.write(rollback, word.clone(), turn)?;
                 if !self.ledger.locks.contains_key(&target) {
                     self.write(Command::Lock { target: target.clone() }, word, turn)?;

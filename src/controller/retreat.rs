@@ -26,9 +26,11 @@ impl Core {
             self.alarm(until, Alarm::Decide(target.clone()));
             return;
         }
-        let from = self.snapshot().and_then(|it| it.spec(target)).map(|it| it.target.reference.clone());
+        let from =
+            self.snapshot().and_then(|it| it.spec(target)).map(|it| it.target.reference.clone());
         // The commit in force must be the branch's head, or the edit would not fit it.
-        let base = self.seen.base.filter(|base| Some(*base) == self.snapshot().map(|it| it.revision));
+        let base =
+            self.seen.base.filter(|base| Some(*base) == self.snapshot().map(|it| it.revision));
         let file = spec_file(self, target);
         let (Some(from), Some(base), Some(file), Ok(by)) =
             (from, base, file, PersonName::parse(OURSELVES))
@@ -71,7 +73,8 @@ impl Core {
             ));
         }
         let stages = &spec.recipe.stages;
-        let known = stages.iter().any(|it| owed.stages.iter().any(|name| *name == it.name.as_str()));
+        let known =
+            stages.iter().any(|it| owed.stages.iter().any(|name| *name == it.name.as_str()));
         (!known).then(|| {
             format!(
                 "recipe `{}` has no stage {} any more; `--done` forgets what is owed",

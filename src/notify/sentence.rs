@@ -3,7 +3,8 @@
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Cause, Ending, Entry, Event, Fact, Haste, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind, What,
+    Cause, Ending, Entry, Event, Fact, Haste, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind,
+    What,
 };
 
 use super::done_word;
@@ -90,7 +91,9 @@ fn begins(plan: &Plan) -> String {
             format!("{target}: {to} runs there and is put to the test, rollout {id}")
         }
         Purpose::PostMigrate => {
-            format!("{target}: post-deploy migrations of {to}, left for later, begin in rollout {id}")
+            format!(
+                "{target}: post-deploy migrations of {to}, left for later, begin in rollout {id}"
+            )
         }
     }
 }

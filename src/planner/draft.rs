@@ -128,12 +128,7 @@ pub(super) fn write(
 }
 
 /// Why the rollout does without warm-up and bakes.
-fn haste(
-    spec: &Spec<'_>,
-    purpose: Purpose,
-    to: &Ref,
-    history: Option<&History>,
-) -> Option<Haste> {
+fn haste(spec: &Spec<'_>, purpose: Purpose, to: &Ref, history: Option<&History>) -> Option<Haste> {
     let asked = history.is_some_and(|it| it.hurry.as_ref() == Some(to));
     if purpose == Purpose::Rollback && asked {
         Some(Haste::Asked)
@@ -159,9 +154,7 @@ fn owed_first(
     let asks = stages.iter().any(|it| it.approval == Approval::Manual) && !history.owed_wanted;
     let now = match purpose {
         Purpose::PostMigrate => true,
-        Purpose::Deploy => {
-            !asks && survey.running() == Running::Uniform(owed.reference.clone())
-        }
+        Purpose::Deploy => !asks && survey.running() == Running::Uniform(owed.reference.clone()),
         Purpose::Rollback | Purpose::Repair | Purpose::Verify => false,
     };
     (now && !stages.is_empty()).then(|| owed.clone())

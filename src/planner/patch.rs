@@ -67,8 +67,7 @@ fn lacks(
     world: World<'_>,
 ) -> Option<String> {
     let declared = spec.service.patches.get(patch).is_some_and(|it| it.contains(reference));
-    let dropped =
-        world.ledger.history(target).is_some_and(|it| it.dropped_patches.contains(patch));
+    let dropped = world.ledger.history(target).is_some_and(|it| it.dropped_patches.contains(patch));
     if patch == reference || declared || dropped {
         return None;
     }

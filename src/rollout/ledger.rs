@@ -11,8 +11,8 @@ use crate::model::{
 
 use super::event::{Ending, Event, Outcome, What, Word};
 use super::machine::{Illegal, Rollout};
-use super::migration::Owed;
-use super::plan::{Op, OpId, Plan, Purpose, StepKind};
+use super::migration::{Migration, Owed, migration, migration_kind};
+use super::plan::{Plan, Purpose};
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;
@@ -405,7 +405,9 @@ impl Ledger {
                 let plan = rollout.plan();
                 let floor = match migration_kind(plan, *op) {
                     Some(Migration::After) => Some((&plan.to, plan.revision)),
-                    Some(Migration::Owed) => plan.owed.as_ref().map(|it| (&it.reference, it.revision)),
+                    Some(Migration::Owed) => {
+                        plan.owed.as_ref().map(|it| (&it.reference, it.revision))
+                    }
                     Some(Migration::Before) | None => None,
                 };
                 if let Some((reference, revision)) = floor {
@@ -588,35 +590,5 @@ fn proven_since(history: &History, plan: &Plan, at: Timestamp) -> Timestamp {
             last.at
         }
         _ => at,
-    }
-}
-
-/// Schema changes before the code, after it, or after the code of an earlier rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Migration {
-    Before,
-    After,
-    Owed,
-}
-
-fn migration(kind: StepKind) -> Option<Migration> {
-    match kind {
-        StepKind::Migrate { .. } => Some(Migration::Before),
-        StepKind::PostMigrate { .. } => Some(Migration::After),
-        StepKind::Owed { .. } => Some(Migration::Owed),
-        StepKind::Run | StepKind::Finally => None,
-    }
-}
-
-fn migration_kind(plan: &Plan, op: OpId) -> Option<Migration> {
-    match plan.op(op)? {
-        Op::Step { kind, .. } => migration(*kind),
-        Op::Fenced
-        | Op::Healthy { .. }
-        | Op::Runs { .. }
-        | Op::Verified { .. }
-        | Op::Gate { .. }
-        | Op::Baked { .. }
-        | Op::Approved => None,
     }
 }

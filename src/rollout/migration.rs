@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::model::{Question, Ref, Revision, Timestamp};
 
+use super::plan::{Op, OpId, Plan, StepKind};
+
 /// How to ask how far migrations are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -109,9 +111,9 @@ pub fn course(inquiry: &Inquiry) -> Course {
         (Trace::Absent, Ok(Applied::All)) => {
             Course::Done("its status says that all is applied; nothing was run".to_owned())
         }
-        (Trace::Lost, Ok(Applied::All)) => Course::Done(
-            "its end was not seen, and its status says that all is applied".to_owned(),
-        ),
+        (Trace::Lost, Ok(Applied::All)) => {
+            Course::Done("its end was not seen, and its status says that all is applied".to_owned())
+        }
         (Trace::Absent, Ok(Applied::Pending)) => Course::Run,
         (Trace::Lost, Ok(Applied::Pending)) if *may_repeat => Course::RunAgain,
         (Trace::Lost, Ok(Applied::Pending)) => lost("its status says that some are pending"),
@@ -126,10 +128,44 @@ pub fn course(inquiry: &Inquiry) -> Course {
             Course::Fail("its status says that the schema is broken; nothing was run".to_owned())
         }
         (Trace::Lost, Ok(Applied::Broken)) => lost("its status says that the schema is broken"),
-        (Trace::Lost, Err(why)) if *asked_before => lost(&format!("its status is not known: {why}")),
+        (Trace::Lost, Err(why)) if *asked_before => {
+            lost(&format!("its status is not known: {why}"))
+        }
         (Trace::Absent | Trace::Lost, Err(why)) => {
             Course::Unknown(format!("its status is not known: {why}"))
         }
+    }
+}
+
+/// Schema changes before the code, after it, or after the code of an earlier rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Migration {
+    Before,
+    After,
+    Owed,
+}
+
+/// What kind of schema change a step is, if it is one.
+pub(super) fn migration(kind: StepKind) -> Option<Migration> {
+    match kind {
+        StepKind::Migrate { .. } => Some(Migration::Before),
+        StepKind::PostMigrate { .. } => Some(Migration::After),
+        StepKind::Owed { .. } => Some(Migration::Owed),
+        StepKind::Run | StepKind::Finally => None,
+    }
+}
+
+/// The same of an operation of a plan.
+pub(super) fn migration_kind(plan: &Plan, op: OpId) -> Option<Migration> {
+    match plan.op(op)? {
+        Op::Step { kind, .. } => migration(*kind),
+        Op::Fenced
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Verified { .. }
+        | Op::Gate { .. }
+        | Op::Baked { .. }
+        | Op::Approved => None,
     }
 }
 
@@ -139,7 +175,8 @@ mod tests {
 
     #[test]
     fn the_table_of_what_to_do() {
-        let said = |word: &str| Applied::parse(word).ok_or_else(|| format!("`{word}` is no answer"));
+        let said =
+            |word: &str| Applied::parse(word).ok_or_else(|| format!("`{word}` is no answer"));
         let mut table = String::new();
         for trace in [Trace::Absent, Trace::Known, Trace::Lost] {
             for word in ["applied", "pending", "locked", "broken", "Applied"] {

@@ -15,7 +15,11 @@ fn question() -> Question {
 
 fn step(kind: StepKind) -> Op {
     let (argv, variables) = (vec!["true".to_owned()], Vec::new());
-    Op::Step { kind, deed: Deed { argv, variables, timeout: Duration::from_secs(10) }, status: None }
+    Op::Step {
+        kind,
+        deed: Deed { argv, variables, timeout: Duration::from_secs(10) },
+        status: None,
+    }
 }
 
 fn gate() -> Op {

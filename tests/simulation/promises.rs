@@ -154,7 +154,8 @@ impl World {
             installed.is_some_and(|it| it.reference.as_ref() == Some(&plan.to) && it.since <= since)
         });
         let what = format!("{:?} of {} at {target}", plan.purpose, plan.to);
-        if plan.purpose != Purpose::Verify && all_run {
+        let changes = !matches!(plan.purpose, Purpose::Verify | Purpose::PostMigrate);
+        if changes && all_run {
             self.broken("7 no rollout repeated where its ref runs already", &what);
         }
         let migrates = plan.ops().any(|(_, _, op)| {
@@ -524,7 +525,9 @@ impl World {
             Effect::Merge { target, number, head, .. } => {
                 self.check_merging(target, *number, *head);
             }
-            Effect::Revert { target, from, to, ask, .. } => self.check_retreat(target, from, to, ask),
+            Effect::Revert { target, from, to, ask, .. } => {
+                self.check_retreat(target, from, to, ask)
+            }
             _ => {}
         }
     }
@@ -532,7 +535,9 @@ impl World {
     /// A rollout goes back by itself only where its recipe says so, once for a ref, to what was
     /// proven, and never below the floor or past a person's word.
     fn check_retreat(&mut self, target: &Target, from: &Ref, to: &Ref, ask: &towpath::model::Ask) {
-        let towpath::model::Command::Rollback { automatic: true, .. } = &ask.command else { return };
+        let towpath::model::Command::Rollback { automatic: true, .. } = &ask.command else {
+            return;
+        };
         self.totals.count("automatic rollbacks");
         let history = self.shadow.history(target).cloned().unwrap_or_default();
         let position = |wanted: &Ref| history.past.iter().rposition(|it| it.reference == *wanted);

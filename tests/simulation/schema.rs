@@ -121,7 +121,8 @@ impl World {
             self.broken("2 what is applied, or broken, is not run", what);
         }
         let again = self.schema.last_post.get(target) == Some(&reference);
-        if kind == "post" && again && !step.may_repeat() && !self.orphans.contains(&perform.rollout) {
+        if kind == "post" && again && !step.may_repeat() && !self.orphans.contains(&perform.rollout)
+        {
             self.broken("2 post-deploy migrations run once", what);
         }
         if kind != "post" || self.orphans.contains(&perform.rollout) {

@@ -315,7 +315,8 @@ fn check_stages(
             On::All if stage.kind == StageKind::Run => uncovered.clear(),
             On::DeployNode | On::All => {}
             On::Stateful | On::Stateless => {
-                let named = environment.roles.iter().filter(|(name, role)| stage.on.names(name, role));
+                let named =
+                    environment.roles.iter().filter(|(name, role)| stage.on.names(name, role));
                 for (name, _) in named {
                     uncovered.remove(name);
                 }

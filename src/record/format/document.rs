@@ -128,9 +128,10 @@ fn post_migrated(rollout: &Rollout) -> bool {
     let own = rollout.all_done(|kind| matches!(kind, StepKind::PostMigrate { .. }));
     let others = rollout.plan().owed.is_some()
         && rollout.all_done(|kind| matches!(kind, StepKind::Owed { .. }));
-    let has_own = rollout.plan().ops().any(|(_, _, op)| {
-        matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. })
-    });
+    let has_own = rollout
+        .plan()
+        .ops()
+        .any(|(_, _, op)| matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. }));
     any && ((has_own && own) || others)
 }
 

@@ -232,11 +232,25 @@ enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<Status>,
     },
-    Healthy { question: Question, patience_ms: Ms },
-    Runs { question: Question },
-    Verified { question: Question },
-    Gate { name: Text<GateName>, question: Question, patience_ms: Ms, max_age_ms: Ms },
-    Baked { span_ms: Ms },
+    Healthy {
+        question: Question,
+        patience_ms: Ms,
+    },
+    Runs {
+        question: Question,
+    },
+    Verified {
+        question: Question,
+    },
+    Gate {
+        name: Text<GateName>,
+        question: Question,
+        patience_ms: Ms,
+        max_age_ms: Ms,
+    },
+    Baked {
+        span_ms: Ms,
+    },
     Approved,
 }
 
@@ -271,11 +285,9 @@ impl From<Op> for rollout::Op {
     fn from(op: Op) -> Self {
         match op {
             Op::Fenced => Self::Fenced,
-            Op::Step { kind, deed, status } => Self::Step {
-                kind: kind.into(),
-                deed: deed.into(),
-                status: status.map(Into::into),
-            },
+            Op::Step { kind, deed, status } => {
+                Self::Step { kind: kind.into(), deed: deed.into(), status: status.map(Into::into) }
+            }
             Op::Healthy { question, patience_ms: Ms(patience) } => {
                 Self::Healthy { question: question.into(), patience }
             }

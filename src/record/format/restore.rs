@@ -12,8 +12,7 @@ use super::summary::{RecordSummary, Recorded};
 pub fn restore(summaries: &[RecordSummary]) -> Vec<Fact> {
     let mut records: Vec<&RecordSummary> = summaries.iter().collect();
     records.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
-    let mut targets: BTreeMap<&Target, (Vec<Past>, Option<Floor>, Option<Owed>)> =
-        BTreeMap::new();
+    let mut targets: BTreeMap<&Target, (Vec<Past>, Option<Floor>, Option<Owed>)> = BTreeMap::new();
     for record in records {
         if let Recorded::Word { command: Command::PostMigrate { target, settled: true } } =
             &record.what

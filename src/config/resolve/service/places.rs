@@ -35,7 +35,8 @@ pub(super) fn check_service(raw: &raw::Service, known: &Variables, notes: &mut N
     let hint = "add it under `variables:` of this service";
     for artifact in raw.artifacts.iter().flatten() {
         for name in missing(&artifact.0, known, &[]) {
-            let message = format!("`artifacts` uses `{{{name}}}`, which this service does not define");
+            let message =
+                format!("`artifacts` uses `{{{name}}}`, which this service does not define");
             notes.error(raw.name.place, "unknown-placeholder", message, hint);
         }
     }
@@ -51,7 +52,12 @@ pub(super) fn check_service(raw: &raw::Service, known: &Variables, notes: &mut N
 }
 
 /// Checks all that is asked or done for a target.
-pub(super) fn check_target(used: &Used<'_>, place: Place, known: &Variables, notes: &mut Notes<'_>) {
+pub(super) fn check_target(
+    used: &Used<'_>,
+    place: Place,
+    known: &Variables,
+    notes: &mut Notes<'_>,
+) {
     let Used { file, recipe, environment, smoke } = used;
     let here = &environment.name;
     // Each place once, with the first that uses it: a recipe may name it in every stage.

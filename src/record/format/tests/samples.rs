@@ -8,8 +8,8 @@ use crate::model::{
     PersonName, Question, Ref, Revision, RolloutId, Scope, ServiceName, Target, Timestamp,
 };
 use crate::rollout::{
-    Batch, Cause, Ending, Entry, Event, Fact, Floor, Lane, Op, OpId, Outcome, Past, Plan, Purpose,
-    Stage, StageKind, StepKind, Task, What, When, Word, Haste, Owed, Status,
+    Batch, Cause, Ending, Entry, Event, Fact, Floor, Haste, Lane, Op, OpId, Outcome, Owed, Past,
+    Plan, Purpose, Stage, StageKind, Status, StepKind, Task, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
