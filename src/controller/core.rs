@@ -245,7 +245,7 @@ impl Core {
                 self.take_artifacts(service, reference, verdict, turn);
             }
             Wake::Contains { service, patch, reference, verdict } => {
-                self.take_contains(service, patch, reference, verdict, turn);
+                self.take_contains(&service, patch, reference, verdict, turn);
             }
             Wake::Gate { target, gate, reference, verdict } => {
                 self.take_gate(target, gate, reference, verdict, turn);

@@ -61,7 +61,7 @@ impl Core {
 
     pub(super) fn take_contains(
         &mut self,
-        service: ServiceName,
+        service: &ServiceName,
         patch: Ref,
         reference: Ref,
         verdict: Verdict,
@@ -69,14 +69,14 @@ impl Core {
     ) {
         let flight = Flight::Contains(service.clone(), patch.clone(), reference.clone());
         self.flights.remove(&flight);
-        let known = self.snapshot().and_then(|it| it.services.get(&service)).cloned();
+        let known = self.snapshot().and_then(|it| it.services.get(service)).cloned();
         let patches = known.as_ref().map(|it| &it.patches);
         let still = |patch: &Ref| patches.is_some_and(|it| it.contains_key(patch));
-        self.seen.contains.retain(|(of, patch, _), _| *of != service || still(patch));
+        self.seen.contains.retain(|(of, patch, _), _| of != service || still(patch));
         let answer = Answer { verdict, at: turn.now };
         self.seen.contains.insert((service.clone(), patch, reference), answer);
         let environments = known.iter().flat_map(|it| it.targets.keys());
-        let targets: Vec<Target> = environments.map(|it| Target::new(&service, it)).collect();
+        let targets: Vec<Target> = environments.map(|it| Target::new(service, it)).collect();
         for target in targets {
             self.touch(target);
         }

@@ -129,10 +129,9 @@ fn stage(raw: &raw::Stage, gates: Option<&BTreeSet<&str>>, notes: &mut Notes<'_>
         skip: skip.iter().flatten().copied().collect(),
         approval: match approval.as_ref().map(|it| it.value) {
             Some(raw::Approval::Manual) => Approval::Manual,
-            Some(raw::Approval::Automatic) => Approval::Automatic,
             Some(raw::Approval::Deferred) => Approval::Deferred,
             None if matches!(kind, StageKind::PostMigrate { .. }) => Approval::Manual,
-            None => Approval::Automatic,
+            Some(raw::Approval::Automatic) | None => Approval::Automatic,
         },
         status: status.as_ref().map(|it| self::status(&it.value)),
     }

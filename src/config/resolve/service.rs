@@ -71,6 +71,7 @@ fn fault<T>(known: Option<&Known<T>>) -> Option<String> {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one target after the other, each with all its parts")]
 fn join(
     raw: &raw::Service,
     file: &File<raw::Service>,

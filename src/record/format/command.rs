@@ -84,14 +84,14 @@ pub(super) enum Command {
         target: Text<Target>,
         #[serde(skip_serializing_if = "Option::is_none")]
         to: Option<Text<Ref>>,
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         fast: bool,
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         automatic: bool,
     },
     PostMigrate {
         target: Text<Target>,
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         settled: bool,
     },
     DropPatch {
@@ -225,8 +225,4 @@ impl From<Command> for model::Command {
             From::Nudge => Self::Nudge,
         }
     }
-}
-
-fn is_false(it: &bool) -> bool {
-    !it
 }

@@ -135,10 +135,6 @@ fn post_migrated(rollout: &Rollout) -> bool {
     any && ((has_own && own) || others)
 }
 
-fn is_false(it: &bool) -> bool {
-    !it
-}
-
 /// A document says its kind itself, in one word.
 macro_rules! kinds {
     ($($name:ident::$variant:ident),*) => {$(
@@ -174,7 +170,7 @@ pub(super) struct RolloutDocument {
     pub(super) haste: Option<Haste>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owed: Option<super::plan::Owed>,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) post_migrated: bool,
     pub(super) words: Vec<Said>,
     pub(super) evidence: Vec<String>,

@@ -7,12 +7,15 @@ use crate::rollout::{Ending, Fact, Floor, Owed, PAST_MAX, Past, Purpose};
 
 use super::summary::{RecordSummary, Recorded};
 
+/// What is kept of a target.
+type Kept = (Vec<Past>, Option<Floor>, Option<Owed>);
+
 /// One [`Fact::Restored`] for each target that has a record of a rollout, in order of targets.
 /// The records may come in any order, and more than once.
 pub fn restore(summaries: &[RecordSummary]) -> Vec<Fact> {
     let mut records: Vec<&RecordSummary> = summaries.iter().collect();
     records.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
-    let mut targets: BTreeMap<&Target, (Vec<Past>, Option<Floor>, Option<Owed>)> = BTreeMap::new();
+    let mut targets: BTreeMap<&Target, Kept> = BTreeMap::new();
     for record in records {
         if let Recorded::Word { command: Command::PostMigrate { target, settled: true } } =
             &record.what
