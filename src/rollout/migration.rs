@@ -174,6 +174,8 @@ pub(super) fn migration_kind(plan: &Plan, op: OpId) -> Option<Migration> {
     reason = "snapshots that update themselves are written so"
 )]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -193,7 +195,7 @@ mod tests {
                     };
                     let course = format!("{:?}", course(&inquiry));
                     let course = course.split('(').next().unwrap_or_default();
-                    table += &format!("{trace:?} {word} {may_repeat}: {course}\n");
+                    writeln!(table, "{trace:?} {word} {may_repeat}: {course}").unwrap();
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What operators of fleets do beside rolling out: migrations that can be asked about, debts,
 //! ways back, hot patches, built-in recipes.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::world::{NEW, NODES, OLD, World, environment_file, kill, stays};
@@ -20,10 +21,10 @@ fn shop(environments: &[&str], recipe: &str, service: &str) -> World {
             world.install(name, node, OLD);
         }
         let smoke = world.smoke();
-        targets += &format!("  {name}:\n    ref: {OLD}   # {name}\n    smoke: {smoke}\n");
+        write!(targets, "  {name}:\n    ref: {OLD}   # {name}\n    smoke: {smoke}\n").unwrap();
         if at > 0 {
             let before = environments[at - 1];
-            targets += &format!("    promote: {{ after: [{before}], auto: true }}\n");
+            writeln!(targets, "    promote: {{ after: [{before}], auto: true }}").unwrap();
         }
     }
     world.write("recipes/own.yaml", &recipe.replace("ROOT", world.root.to_str().unwrap()));
