@@ -526,7 +526,7 @@ impl World {
                 self.check_merging(target, *number, *head);
             }
             Effect::Revert { target, from, to, ask, .. } => {
-                self.check_retreat(target, from, to, ask)
+                self.check_retreat(target, from, to, ask);
             }
             _ => {}
         }

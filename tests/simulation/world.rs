@@ -604,6 +604,7 @@ impl World {
         self.deliver(Wake::Asked { ask, ticket });
     }
 
+    #[expect(clippy::too_many_lines, reason = "every effect has its few lines")]
     fn execute(&mut self, effect: Effect, from: u32) {
         let flaky = self.chaos && self.seed.chance(5);
         if flaky && let Some(wake) = unanswered(&effect, self.now) {
