@@ -171,7 +171,7 @@ fn formats_belong_to_boundaries() {
 fn every_file_says_what_it_is_and_holds_one_idea() {
     let mut errors = Vec::new();
     // Texts that are built in are no code; they say what they are in their own way.
-    for source in sources().into_iter().filter(|it| it.is_code()) {
+    for source in sources().into_iter().filter(Source::is_code) {
         if !source.text.starts_with("//! ") {
             errors.push(format!("{}: begin with a `//!` sentence", source.path));
         }
