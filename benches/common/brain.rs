@@ -50,7 +50,7 @@ impl Brain {
         let proof = Past { reference, rollout: RolloutId::unset(), at, revision };
         for target in fleet::targets(fleet) {
             let past = vec![proof.clone()];
-            let fact = Fact::Restored { target, past, floor: None };
+            let fact = Fact::Restored { target, past, floor: None, owed: None };
             ledger.apply(&Entry { at, fact }).expect("it is legal");
         }
         let mut brain = Self::new(fleet, ledger);
@@ -139,6 +139,10 @@ impl Brain {
             }
             Effect::AskArtifacts { service, reference, .. } => {
                 Some(Wake::Artifacts { service, reference, verdict: Verdict::Pass })
+            }
+            Effect::AskContains { service, patch, reference, .. } => {
+                let verdict = Verdict::Pass;
+                Some(Wake::Contains { service, patch, reference, verdict })
             }
             Effect::AskGate { target, gate, reference, .. } => {
                 Some(Wake::Gate { target, gate, reference, verdict: Verdict::Pass })

@@ -143,7 +143,7 @@ pub(crate) fn seed_store(state: &Path, fleet: &Fleet) {
     let entries: Vec<Entry> = targets(fleet)
         .map(|target| Entry {
             at: now,
-            fact: Fact::Restored { target, past: vec![proof.clone()], floor: None },
+            fact: Fact::Restored { target, past: vec![proof.clone()], floor: None, owed: None },
         })
         .collect();
     store.append(&entries).expect("the store is written");

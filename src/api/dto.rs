@@ -61,7 +61,9 @@ enum Dto {
     Weigh { environment: String, role: String, percent: Option<u32> },
     Approve { target: TargetDto, reference: Option<String> },
     Promote { target: TargetDto, reference: Option<String> },
-    Rollback { target: TargetDto, to: Option<String> },
+    Rollback { target: TargetDto, to: Option<String>, fast: bool },
+    PostMigrate { target: TargetDto, settled: bool },
+    DropPatch { target: TargetDto, patch: String },
     Abort { target: TargetDto, now: bool },
     Retry { target: TargetDto },
     Resume { target: TargetDto },
@@ -145,8 +147,15 @@ fn to_dto(command: &Command) -> Dto {
         Command::Promote { target, reference } => {
             Dto::Promote { target: target_dto(target), reference: reference.as_ref().map(text) }
         }
-        Command::Rollback { target, to } => {
-            Dto::Rollback { target: target_dto(target), to: to.as_ref().map(text) }
+        // Nobody can ask for what the recipe asks for.
+        Command::Rollback { target, to, fast, automatic: _ } => {
+            Dto::Rollback { target: target_dto(target), to: to.as_ref().map(text), fast: *fast }
+        }
+        Command::PostMigrate { target, settled } => {
+            Dto::PostMigrate { target: target_dto(target), settled: *settled }
+        }
+        Command::DropPatch { target, patch } => {
+            Dto::DropPatch { target: target_dto(target), patch: text(patch) }
         }
         Command::Abort { target, now } => Dto::Abort { target: target_dto(target), now: *now },
         Command::Retry { target } => Dto::Retry { target: target_dto(target) },
@@ -191,8 +200,17 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
             target: target_of(&target)?,
             reference: optional(reference.as_deref())?,
         },
-        Dto::Rollback { target, to } => {
-            Command::Rollback { target: target_of(&target)?, to: optional(to.as_deref())? }
+        Dto::Rollback { target, to, fast } => Command::Rollback {
+            target: target_of(&target)?,
+            to: optional(to.as_deref())?,
+            fast,
+            automatic: false,
+        },
+        Dto::PostMigrate { target, settled } => {
+            Command::PostMigrate { target: target_of(&target)?, settled }
+        }
+        Dto::DropPatch { target, patch } => {
+            Command::DropPatch { target: target_of(&target)?, patch: parsed(&patch)? }
         }
         Dto::Abort { target, now } => Command::Abort { target: target_of(&target)?, now },
         Dto::Retry { target } => Command::Retry { target: target_of(&target)? },
@@ -275,7 +293,14 @@ mod tests {
             },
             Command::Approve { target: target(), reference: None },
             Command::Promote { target: target(), reference: Some(reference.clone()) },
-            Command::Rollback { target: target(), to: Some(reference) },
+            Command::Rollback {
+                target: target(),
+                to: Some(reference.clone()),
+                fast: true,
+                automatic: false,
+            },
+            Command::PostMigrate { target: target(), settled: true },
+            Command::DropPatch { target: target(), patch: reference },
             Command::Abort { target: target(), now: true },
             Command::Retry { target: target() },
             Command::Resume { target: target() },

@@ -68,6 +68,15 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             }
         }
     }
+    if let Some(retreat) = &decision.retreat {
+        line(
+            "rollback",
+            format!("to {} by itself, as the recipe says: {}", retreat.to, retreat.cause),
+        );
+    }
+    if let Some(owed) = seen.ledger.history(&target).and_then(|it| it.owed.as_ref()) {
+        line("owed", super::rollback::owed(&target, owed));
+    }
     if let Some(Fact::Known { value, .. }) = &seen.seen.merge_requests
         && let Some(request) = value.get(&target).filter(|it| it.state == State::Open)
     {

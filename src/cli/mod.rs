@@ -8,11 +8,13 @@ mod explain;
 mod rollout;
 mod steplog;
 mod orders;
+mod rollback;
 
 mod init;
 mod validate;
 mod edit;
 mod schema;
+mod recipes;
 mod mr;
 mod log;
 mod audit;
@@ -75,6 +77,8 @@ pub enum Verb {
     Rollout(rollout::Args),
     Promote(orders::Promote),
     Rollback(orders::Rollback),
+    PostMigrate(orders::PostMigrate),
+    DropPatch(orders::DropPatch),
     Approve(orders::Approve),
     Abort(orders::Abort),
     Retry(orders::Retry),
@@ -90,6 +94,7 @@ pub enum Verb {
     Validate(validate::Args),
     Edit(edit::Args),
     Schema(schema::Args),
+    Recipes(recipes::Args),
     Mr(mr::Args),
     Log(log::Args),
     Audit(audit::Args),
@@ -108,6 +113,8 @@ pub fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Explain(args) => explain::run(&args, &common, ui),
         Verb::Promote(args) => orders::promote(args, &common, ui),
         Verb::Rollback(args) => orders::rollback(args, &common, ui),
+        Verb::PostMigrate(args) => orders::post_migrate(args, &common, ui),
+        Verb::DropPatch(args) => orders::drop_patch(args, &common, ui),
         Verb::Approve(args) => orders::approve(args, &common, ui),
         Verb::Abort(args) => orders::abort(args, &common, ui),
         Verb::Retry(args) => orders::retry(args, &common, ui),
@@ -124,6 +131,7 @@ pub fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Validate(args) => validate::run(&args, &common, ui),
         Verb::Edit(args) => edit::run(&args, &common, ui),
         Verb::Schema(args) => schema::run(&args, &common, ui),
+        Verb::Recipes(args) => recipes::run(&args, ui),
         Verb::Mr(args) => mr::run(&args, &common, ui),
         Verb::Log(args) => log::run(&args, &common, ui),
         Verb::Audit(args) => audit::run(&args, &common, ui),

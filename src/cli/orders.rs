@@ -54,6 +54,36 @@ pub struct Rollback {
     /// To what; the last ref proven there before if absent
     #[arg(long, value_name = "REF")]
     to: Option<Ref>,
+    /// Without warm-up; the first node of every role alone, then the rest
+    #[arg(long)]
+    fast: bool,
+    /// Only say whether it can be done, what it would do, and what blocks it: status 0 if it
+    /// can, 2 if not
+    #[arg(long, conflicts_with_all = ["fast", "reason", "by"])]
+    check: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Run the post-deploy migrations that a rollout left for later.
+#[derive(Debug, clap::Args)]
+pub struct PostMigrate {
+    #[command(flatten)]
+    on: On,
+    /// Forget them: they were run by hand, or are not needed
+    #[arg(long)]
+    done: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
+/// Let newer refs come that lack a hot patch.
+#[derive(Debug, clap::Args)]
+pub struct DropPatch {
+    #[command(flatten)]
+    on: On,
+    /// Which hot patch
+    patch: Ref,
     #[command(flatten)]
     word: Word,
 }
@@ -227,8 +257,24 @@ pub(super) fn promote(args: Promote, common: &Common, ui: &Ui) -> Result<u8, Fai
 
 /// `towpath rollback`.
 pub(super) fn rollback(args: Rollback, common: &Common, ui: &Ui) -> Result<u8, Failure> {
-    let Rollback { on, to, word } = args;
-    send(&Command::Rollback { target: on.target(), to }, &word, common, ui)
+    let Rollback { on, to, fast, check, word } = args;
+    if check {
+        return super::rollback::check(&on.target(), to.as_ref(), common, ui);
+    }
+    let command = Command::Rollback { target: on.target(), to, fast, automatic: false };
+    send(&command, &word, common, ui)
+}
+
+/// `towpath post-migrate`.
+pub(super) fn post_migrate(args: PostMigrate, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let PostMigrate { on, done, word } = args;
+    send(&Command::PostMigrate { target: on.target(), settled: done }, &word, common, ui)
+}
+
+/// `towpath drop-patch`.
+pub(super) fn drop_patch(args: DropPatch, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let DropPatch { on, patch, word } = args;
+    send(&Command::DropPatch { target: on.target(), patch }, &word, common, ui)
 }
 
 /// `towpath approve`.
@@ -243,7 +289,8 @@ pub(super) fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure
     let target = on.target();
     let done = send(&Command::Abort { target: target.clone(), now }, &word, common, ui)?;
     if rollback {
-        return send(&Command::Rollback { target, to: None }, &word, common, ui);
+        let command = Command::Rollback { target, to: None, fast: false, automatic: false };
+        return send(&command, &word, common, ui);
     }
     Ok(done)
 }

@@ -184,6 +184,7 @@ fn begins(plan: &Plan) -> String {
         Purpose::Rollback => "would roll back to",
         Purpose::Repair => "would repair",
         Purpose::Verify => "would test",
+        Purpose::PostMigrate => "would run the post-deploy migrations of",
     };
     match &plan.from {
         Some(from) => {
@@ -229,6 +230,7 @@ pub(super) fn decision_json(
         })),
         "promote": promote,
         "promote_holds": promote_holds,
+        "rolls_back_to": decision.retreat.as_ref().map(|it| it.to.to_string()),
     })
 }
 

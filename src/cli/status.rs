@@ -77,6 +77,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             (Deploy::Rolling(hold), None) => (Tone::Waiting, hold.to_string()),
             (Deploy::Supersede(by), None) => (Tone::Waiting, format!("gives way to {by}")),
         };
+        let owed = seen.ledger.history(&target).and_then(|it| it.owed.as_ref());
+        let state = match owed {
+            Some(owed) => format!("{state}; owes post-deploy migrations of {}", owed.reference),
+            None => state,
+        };
         let traffic = traffic(&target, &seen);
         let state = match traffic.as_slice() {
             [] => state,
@@ -92,6 +97,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "state": state,
                 "traffic": traffic,
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
+                "owes": owed.map(|it| it.reference.as_str()),
             }));
             continue;
         }

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::model::{
     Arg, Argv, EnvironmentName, GateName, NodeName, PLACEHOLDERS, PersonName, PipelineName,
-    RecipeName, Ref, RoleName, ServiceName, Share, Socket, StageName, parse_duration,
+    RecipeName, Ref, RoleName, ServiceName, Share, Socket, StageName, VariableName, parse_duration,
 };
 use crate::text::{self, Node, Scalar, Style, Value};
 
@@ -213,13 +213,64 @@ impl Leaf for Arg {
         if scalar.text.contains('\0') {
             return Err(Refused::value("an argument cannot contain a NUL byte", ""));
         }
-        Self::parse(&scalar.text).map_err(|bad| {
-            let hint = match text::closest(&bad.0, PLACEHOLDERS) {
-                Some(near) => format!("did you mean `{{{near}}}`?"),
-                None => format!("known: {}", PLACEHOLDERS.map(|it| format!("{{{it}}}")).join(", ")),
-            };
-            Refused { code: "unknown-placeholder", message: shortened(&bad.to_string()), hint }
-        })
+        let arg = Self::new(&scalar.text);
+        // What is a typing error is told where it stands; whether a variable is defined depends on
+        // who uses it. No variable may have such a name.
+        let slip = arg.asks_for().find_map(|it| Some((it, misspelled(it)?)));
+        if let Some((name, near)) = slip {
+            return Err(Refused {
+                code: "unknown-placeholder",
+                message: shortened(&format!("`{{{name}}}` is not a placeholder")),
+                hint: format!("did you mean `{{{near}}}`?"),
+            });
+        }
+        Ok(arg)
+    }
+}
+
+impl Leaf for VariableName {
+    const WHAT: &'static str = "the name of a variable";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[a-z][a-z0-9_]{0,62}$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let name = named(Self::parse(&scalar.text), &scalar.text)?;
+        match misspelled(name.as_str()) {
+            None => Ok(name),
+            Some(near) => Err(Refused::value(
+                format!("`{{{name}}}` could be taken for a misspelled `{{{near}}}`"),
+                "give the variable another name",
+            )),
+        }
+    }
+}
+
+/// The place of our own that a name is most likely a slip for.
+fn misspelled(name: &str) -> Option<&'static str> {
+    let near = text::closest(name, PLACEHOLDERS)?;
+    (near.as_bytes().first() == name.as_bytes().first()).then_some(near)
+}
+
+/// What a variable is: text, however it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VariableValue(pub(super) String);
+
+impl Leaf for VariableValue {
+    const WHAT: &'static str = "the value of a variable";
+    fn shape() -> Shape {
+        Shape::Text(None)
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        /// Longest value: a path, an URL, a list of some packages.
+        const LENGTH_MAX: usize = 4096;
+        let text = scalar.text.as_ref();
+        if text.len() > LENGTH_MAX || text.contains(char::is_control) {
+            return Err(Refused::value(
+                "the value is too long, or has control characters in it",
+                "write one line of at most 4096 bytes",
+            ));
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 

@@ -3,6 +3,7 @@
 //! A file is read as a tree, the tree as a record of [`raw`], the records together as the
 //! snapshot. [`Loaded`] does so from commit to commit, only for what changed.
 
+pub mod builtin;
 mod example;
 mod load;
 mod resolve;
@@ -26,6 +27,6 @@ pub use files::{Change, Content};
 pub use load::{Loaded, Preview, RefChange, Touched};
 pub use place::Finding;
 pub use snapshot::{
-    Broken, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, Root, Seats, Service, Skip,
-    Snapshot, Spec, StageGate, StageKind, StageSpec, TargetSpec,
+    Approval, Broken, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, RollbackOn, Root,
+    Seats, Service, Skip, Snapshot, Spec, StageGate, StageKind, StageSpec, StatusSpec, TargetSpec,
 };

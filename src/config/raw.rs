@@ -18,8 +18,8 @@ mod service;
 
 pub(in crate::config) use balancer::{Balancer, Drain, DrainThen};
 pub(in crate::config) use environment::{Environment, Role};
-pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, Stage};
-pub(in crate::config) use service::{Pipeline, Promote, Service};
+pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, RollbackOn, Stage, Status};
+pub(in crate::config) use service::{Patch, Pipeline, Promote, Service};
 
 /// `confirm_above`: a quarter of all targets in one commit is more often a slip than a wish.
 pub(in crate::config) const CONFIRM_ABOVE: Share = Share::Percent(25);
@@ -39,6 +39,8 @@ pub(in crate::config) const SMOKE_TIMEOUT_SECS: u64 = 20 * 60;
 pub(in crate::config) const STAGE_TIMEOUT: Duration = Duration::from_mins(30);
 /// `patience` of a gate: an alert that flaps has settled by then; beyond, a person should look.
 pub(in crate::config) const GATE_PATIENCE: Duration = Duration::from_mins(30);
+/// `patience` of a migration's `status`: long enough for somebody else's migration by day.
+pub(in crate::config) const STATUS_PATIENCE: Duration = Duration::from_mins(30);
 /// `max_age` of a gate's answer: what was seen a minute ago is the past.
 pub(in crate::config) const GATE_MAX_AGE: Duration = Duration::from_mins(1);
 /// `drain.timeout` of a role: web requests end in seconds; a long download or push may not.

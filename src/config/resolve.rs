@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{EnvironmentName, PipelineName, RecipeName};
+use crate::model::{EnvironmentName, PipelineName, RecipeName, VariableName, Variables};
 use crate::text::Diagnostic;
 
 use super::files::{Commons, File, Notes, ROOT};
-use super::place::Finding;
+use super::leaves::VariableValue;
+use super::place::{At, Finding};
 use super::raw;
-use super::reader::any_error;
+use super::reader::{Keyed, any_error};
 use super::snapshot::{Environment, Recipe, Root};
 
 mod environment;
@@ -112,7 +113,7 @@ pub(super) fn commons(files: &Commons) -> World {
         .map(|it| it.good().map(|it| it.gates.keys().map(crate::model::GateName::as_str)))
         .collect::<Option<Vec<_>>>()
         .map(|all| all.into_iter().flatten().collect());
-    let mut recipes = BTreeMap::new();
+    let mut recipes = builtin_recipes(&mut found);
     for (name, file) in &files.recipes {
         let known =
             settle(&mut found, file, |raw, notes| recipe::resolve(raw, gates.as_ref(), notes));
@@ -127,6 +128,29 @@ pub(super) fn commons(files: &Commons) -> World {
         pipelines.insert(name.clone(), known);
     }
     World { root, environments, unlisted, recipes, pipelines, found }
+}
+
+/// The recipes that every config repo has without a file; a file of the same name takes the place
+/// of one.
+fn builtin_recipes(found: &mut Vec<Finding>) -> BTreeMap<RecipeName, Known<Recipe>> {
+    let files = super::builtin::files();
+    let known = files.into_iter().map(|(name, file)| {
+        (name, settle(found, &file, |raw, notes| recipe::resolve(raw, None, notes)))
+    });
+    known.collect()
+}
+
+/// Variables by name.
+fn variables(raw: Option<&Keyed<VariableName, VariableValue>>, notes: &mut Notes<'_>) -> Variables {
+    /// More would be a config of their own.
+    const VARIABLES_MAX: usize = 64;
+    let all = raw.map(|it| it.0.as_slice()).unwrap_or_default();
+    if let Some((At { place, .. }, _)) = all.get(VARIABLES_MAX) {
+        let message =
+            format!("there are {} variables, at most {VARIABLES_MAX} are possible", all.len());
+        notes.error(*place, "bad-value", message, "keep those that commands use");
+    }
+    all.iter().map(|(name, VariableValue(value))| (name.value.clone(), value.clone())).collect()
 }
 
 /// Resolves one file, and collects what is wrong with it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::model::{
     Action, Arg, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName, PersonName,
     Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat, ServiceName, Share, StageName,
-    Target, Timestamp,
+    Target, Timestamp, Values, Variables,
 };
 
 use super::calendar::Window;
@@ -85,6 +85,12 @@ pub struct Service {
     pub blocked: BTreeSet<Ref>,
     /// Skip bakes and windows; never smoke tests.
     pub hotfixes: BTreeSet<Ref>,
+    /// Refs set by hand in an urgency, each with the refs that are known to contain its change.
+    pub patches: BTreeMap<Ref, BTreeSet<Ref>>,
+    /// How to ask whether a ref contains a patch.
+    pub contains: Option<Probe>,
+    /// What it and its recipe define, for questions that are asked of no environment.
+    pub variables: Arc<Variables>,
     /// Where it runs.
     pub targets: BTreeMap<EnvironmentName, TargetSpec>,
 }
@@ -100,6 +106,8 @@ pub struct TargetSpec {
     pub promote: Option<Arc<Promote>>,
     /// The roles of the environment that run this service; all of them if `None`.
     pub roles: Option<BTreeSet<RoleName>>,
+    /// What the recipe, the environment, the service and this target define; the last wins.
+    pub variables: Arc<Variables>,
 }
 
 /// Promotion rules of one target.
@@ -138,6 +146,8 @@ pub struct Environment {
     pub gates: BTreeMap<GateName, GateSpec>,
     /// Whose approvals count; anybody's if empty.
     pub approvers: BTreeSet<PersonName>,
+    /// What commands and URLs may name here.
+    pub variables: Variables,
 }
 
 /// The nodes of one role, and how carefully they are treated.
@@ -188,6 +198,21 @@ pub struct Recipe {
     pub stages: Vec<StageSpec>,
     /// The order of a rollback: names of stages of kind run. Empty: those stages in reverse order.
     pub rollback: Vec<StageName>,
+    /// What rolls a new ref back without asking anybody.
+    pub rollback_on: BTreeSet<RollbackOn>,
+    /// What `{name}` stands for where nobody else says it.
+    pub variables: Variables,
+}
+
+/// What may roll a new ref back without asking anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RollbackOn {
+    /// The smoke test failed.
+    Smoke,
+    /// The gate `alerts` stayed closed.
+    Alerts,
+    /// More nodes failed than may.
+    MaxFailures,
 }
 
 /// One stage of a recipe.
@@ -215,8 +240,30 @@ pub struct StageSpec {
     pub gates: Vec<StageGate>,
     /// Kinds of rollout that leave this stage out.
     pub skip: BTreeSet<Skip>,
-    /// Waits for a person's approval before it starts.
-    pub manual: bool,
+    /// Who lets it start.
+    pub approval: Approval,
+    /// For migrations: how to ask how far they are.
+    pub status: Option<StatusSpec>,
+}
+
+/// Who lets a stage start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// Nobody need.
+    Automatic,
+    /// A person.
+    Manual,
+    /// The next rollout, which begins with it. Only for post-deploy migrations.
+    Deferred,
+}
+
+/// How to ask how far migrations are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSpec {
+    /// Prints one word: applied, pending, locked or broken.
+    pub probe: Probe,
+    /// How long somebody else's lock is waited for.
+    pub patience: Duration,
 }
 
 /// Kinds of stages.
@@ -226,12 +273,13 @@ pub enum StageKind {
     Run,
     /// Schema changes that must precede the code: once per rollout, on the deploy node.
     Migrate {
-        /// The recipe says that an interrupted one may simply run again.
+        /// An interrupted one may run again: it is idempotent; or transactional, and its status
+        /// says that something is pending.
         idempotent: bool,
     },
     /// Schema changes that must follow the code; sets the floor when it starts.
     PostMigrate {
-        /// The recipe says that an interrupted one may simply run again.
+        /// An interrupted one may run again, as above.
         idempotent: bool,
     },
     /// Moves traffic to the nodes of roles, step by step.
@@ -245,6 +293,10 @@ pub enum On {
     All,
     /// The deploy node.
     DeployNode,
+    /// Every role that holds data, side by side.
+    Stateful,
+    /// Every other role, side by side.
+    Stateless,
     /// These roles, side by side.
     Roles(Vec<RoleName>),
 }
@@ -346,6 +398,26 @@ impl Environment {
     }
 }
 
+impl On {
+    /// Whether a role is among those that a stage names by itself or by its kind; stages on `all`
+    /// and on the deploy node name none.
+    pub fn names(&self, name: &RoleName, role: &Role) -> bool {
+        match self {
+            Self::All | Self::DeployNode => false,
+            Self::Stateful => role.stateful,
+            Self::Stateless => !role.stateful,
+            Self::Roles(names) => names.contains(name),
+        }
+    }
+}
+
+impl Service {
+    /// Whether a ref skips bakes and windows.
+    pub fn is_quick(&self, reference: &Ref) -> bool {
+        self.hotfixes.contains(reference) || self.patches.contains_key(reference)
+    }
+}
+
 impl Spec<'_> {
     /// Every seat of the service's nodes, with its role.
     pub fn seats(&self) -> Vec<(RoleName, Seat)> {
@@ -354,6 +426,18 @@ impl Spec<'_> {
             self.environment.seats(role).into_iter().map(move |seat| (name.clone(), seat))
         });
         seats.collect()
+    }
+
+    /// What fills the places of its commands and URLs, beside the controller.
+    pub fn values(&self, reference: &Ref) -> Values {
+        Values {
+            reference: reference.clone(),
+            from: None,
+            node: None,
+            service: self.service.name.clone(),
+            environment: self.environment.name.clone(),
+            extra: Arc::clone(&self.target.variables),
+        }
     }
 
     /// The roles of the environment that run this service, with their nodes.

@@ -66,6 +66,7 @@ pub(super) enum Flight {
     Survey(Target),
     Op(RolloutId, OpId),
     Artifacts(ServiceName, Ref),
+    Contains(ServiceName, Ref, Ref),
     Gate(Target, GateName, Ref),
     List,
     Forge(Target),
@@ -247,6 +248,9 @@ impl Core {
             Wake::Artifacts { service, reference, verdict } => {
                 self.take_artifacts(service, reference, verdict, turn);
             }
+            Wake::Contains { service, patch, reference, verdict } => {
+                self.take_contains(&service, patch, reference, verdict, turn);
+            }
             Wake::Gate { target, gate, reference, verdict } => {
                 self.take_gate(target, gate, reference, verdict, turn);
             }
@@ -372,7 +376,7 @@ impl Core {
             seen: &self.seen,
             now: turn.now,
         };
-        let Decision { deploy, promote } = planner::decide(target, world);
+        let Decision { deploy, promote, retreat } = planner::decide(target, world);
         let mut holds = Vec::new();
         match deploy {
             Deploy::InSync(_) => self.stay_fresh(target, turn.now),
@@ -384,6 +388,9 @@ impl Core {
             }
             Deploy::Supersede(by) => self.supersede(target, by, turn)?,
             Deploy::Hold(reasons) => holds.extend(reasons),
+        }
+        if let Some(retreat) = retreat {
+            self.retreat(target, retreat, turn);
         }
         self.look_into(target, &holds, turn);
         self.drive(target, turn)?;

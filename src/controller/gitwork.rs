@@ -8,7 +8,7 @@ use crate::config::{Change, Content};
 use crate::drivers::clock;
 use crate::drivers::forge::{self, Act, Direct, Forge, Merge, Proposal};
 use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
-use crate::model::{Ask, Ref, RepoPath, Revision, Target, Timestamp};
+use crate::model::{Ask, Command, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::notify::done_word;
 use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
@@ -85,6 +85,7 @@ impl GitWorker {
             | Effect::Perform(_)
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
+            | Effect::AskContains { .. }
             | Effect::AskGate { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
@@ -166,11 +167,17 @@ impl GitWorker {
         let blocked = Pointer::new(["blocked"]);
         let bytes = text::insert_into_list(&bytes, 0, &blocked, "targets", from.as_str())
             .map_err(|refusal| refused(file, &refusal))?;
+        let automatic = matches!(ask.command, Command::Rollback { automatic: true, .. });
+        let (by, who) = if automatic {
+            (Actor::Towpath, "Its recipe asks for it (`rollback_on`)".to_owned())
+        } else {
+            (Actor::Person(ask.by.clone()), format!("Asked for by {}", ask.by))
+        };
         let message = format!(
-            "Roll {} back to {to} in {}\n\n{}\n\n{from} is blocked. Asked for by {}.\n",
-            target.service, target.environment, ask.reason, ask.by
+            "Roll {} back to {to} in {}\n\n{}\n\n{from} is blocked. {who}.\n",
+            target.service, target.environment, ask.reason
         );
-        let act = Act { by: Actor::Person(ask.by.clone()), at: clock::now() };
+        let act = Act { by, at: clock::now() };
         let edits = vec![(file.clone(), Some(bytes))];
         let direct = Direct { edits, base, message, act };
         self.forge.commit_direct(&direct).map_err(|error| match error {

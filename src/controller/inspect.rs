@@ -15,11 +15,13 @@ use crate::drivers::ssh::SshFleet;
 use crate::git::{Identity, Program, Repository};
 use crate::model::{Ref, Revision, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
-use crate::planner::{self, Decision, Hold, Promote, World};
+use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::Ledger;
 use crate::telemetry::chain;
 
 use super::gitwork::{changes_between, edited};
+use super::looking::beside;
+use super::patches::contains_question;
 use super::perform::Hands;
 use super::service::{ServiceError, Setup, journal_path};
 use super::store::Store;
@@ -112,7 +114,7 @@ pub fn inspect(
         }
         Err(error) => Fact::Unknown { why: chain(&error), at: now },
     });
-    survey(setup, &loaded, &wanted, &mut seen)?;
+    survey(setup, &loaded, &ledger, &wanted, &mut seen)?;
     let unsafe_edits = BTreeMap::new();
     let mut found = Inspection { loaded, ledger, seen, now: clock::now(), unsafe_edits };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
@@ -155,6 +157,7 @@ fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectEr
 fn survey(
     setup: &Setup,
     loaded: &Loaded,
+    ledger: &Ledger,
     wanted: &impl Fn(&Target) -> bool,
     seen: &mut Observation,
 ) -> Result<(), InspectError> {
@@ -176,13 +179,8 @@ fn survey(
         for target in snapshot.targets().filter(|it| services.contains(&it.service)) {
             let Some(spec) = snapshot.spec(&target) else { continue };
             let question = |node: crate::model::NodeName| {
-                let values = Values {
-                    reference: spec.target.reference.clone(),
-                    from: None,
-                    node: Some(node.clone()),
-                    service: target.service.clone(),
-                    environment: target.environment.clone(),
-                };
+                let values =
+                    Values { node: Some(node.clone()), ..spec.values(&spec.target.reference) };
                 (node, spec.environment.version.fill(&values))
             };
             let questions = spec.nodes().into_iter().map(question).collect();
@@ -199,7 +197,9 @@ fn survey(
             }
         }
         let mut asked = tokio::task::JoinSet::new();
-        for question in questions(snapshot, wanted, seen) {
+        let mut all = questions(snapshot, wanted, seen);
+        all.extend(patch_questions(snapshot, ledger, wanted, seen));
+        for question in all {
             let hands = hands.clone();
             asked.spawn(async move { hands.perform(question).await });
         }
@@ -212,11 +212,45 @@ fn survey(
                 Ok(Some(Wake::Artifacts { service, reference, verdict })) => {
                     seen.artifacts.insert((service, reference), Answer { verdict, at });
                 }
+                Ok(Some(Wake::Contains { service, patch, reference, verdict })) => {
+                    seen.contains.insert((service, patch, reference), Answer { verdict, at });
+                }
                 Ok(_) | Err(_) => {}
             }
         }
     });
     Ok(())
+}
+
+/// Whether what would come contains the hot patches that are there: what the decisions say that
+/// they wait for.
+fn patch_questions(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    wanted: &impl Fn(&Target) -> bool,
+    seen: &Observation,
+) -> Vec<Effect> {
+    let world = World { snapshot, ledger, seen, now: clock::now() };
+    let mut questions = Vec::new();
+    for target in snapshot.targets().filter(|it| wanted(it)) {
+        let patched = snapshot.spec(&target).is_some_and(|it| !it.service.patches.is_empty());
+        if !patched {
+            continue;
+        }
+        let Decision { deploy, promote, retreat: _ } = planner::decide(&target, world);
+        let mut holds = Vec::new();
+        if let Deploy::Hold(it) = deploy {
+            holds.extend(it);
+        }
+        if let Promote::Hold(it) = promote {
+            holds.extend(it);
+        }
+        for hold in holds {
+            let Hold::HotPatched { reference, patch, .. } = hold else { continue };
+            questions.extend(contains_question(snapshot, &target, &patch, &reference));
+        }
+    }
+    questions
 }
 
 /// Gates of open merge requests, and artifacts of what is wanted: what the controller asks too.
@@ -233,15 +267,12 @@ fn questions(
     for target in snapshot.targets().filter(|it| wanted(it)) {
         let Some(spec) = snapshot.spec(&target) else { continue };
         let values = |reference: &Ref, from: Option<&Ref>| Values {
-            reference: reference.clone(),
             from: from.cloned(),
-            node: None,
-            service: target.service.clone(),
-            environment: target.environment.clone(),
+            ..spec.values(reference)
         };
         let wish = &spec.target.reference;
         if !spec.service.artifacts.is_empty() {
-            let values = values(wish, None);
+            let values = beside(spec.service, wish, &target);
             questions.push(Effect::AskArtifacts {
                 service: target.service.clone(),
                 reference: wish.clone(),

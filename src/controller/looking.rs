@@ -1,8 +1,10 @@
 //! Looks at the world: what runs, what was built, what gates say. Bounded in number and rate.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Service;
 use crate::model::{GateName, Ref, ServiceName, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Survey, Verdict};
 use crate::planner::Hold;
@@ -15,6 +17,18 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Nodes that did not answer are asked again after so long.
 const UNSEEN_AGAIN: Duration = Duration::from_secs(15);
+
+/// What fills the places of a question that is a service's own, and of no one environment.
+pub(super) fn beside(service: &Service, reference: &Ref, target: &Target) -> Values {
+    Values {
+        reference: reference.clone(),
+        from: None,
+        node: None,
+        service: target.service.clone(),
+        environment: target.environment.clone(),
+        extra: Arc::clone(&service.variables),
+    }
+}
 
 impl Core {
     /// Wants to know what every target runs.
@@ -58,13 +72,7 @@ impl Core {
         let spec = self.snapshot()?.spec(target)?;
         let probe = &spec.environment.version;
         let question = |node: crate::model::NodeName| {
-            let values = Values {
-                reference: spec.target.reference.clone(),
-                from: None,
-                node: Some(node.clone()),
-                service: target.service.clone(),
-                environment: target.environment.clone(),
-            };
+            let values = Values { node: Some(node.clone()), ..spec.values(&spec.target.reference) };
             (node, probe.fill(&values))
         };
         Some(Effect::Survey {
@@ -114,6 +122,9 @@ impl Core {
             match hold {
                 Hold::Artifacts { reference, .. } => self.ask_artifacts(target, reference, turn),
                 Hold::Gate { gate, .. } => self.ask_gate(target, gate, turn),
+                Hold::HotPatched { reference, patch, .. } => {
+                    self.ask_contains(target, patch, reference, turn);
+                }
                 Hold::NotSeen => self.want_survey(target.clone()),
                 Hold::Unseen { .. } | Hold::TrafficUnseen { .. } => {
                     let again = turn.now.after(UNSEEN_AGAIN);
@@ -167,13 +178,7 @@ impl Core {
         let Some(service) = self.snapshot().and_then(|it| it.services.get(&target.service)) else {
             return;
         };
-        let values = Values {
-            reference: reference.clone(),
-            from: None,
-            node: None,
-            service: target.service.clone(),
-            environment: target.environment.clone(),
-        };
+        let values = beside(service, reference, target);
         let questions = service.artifacts.iter().map(|it| it.fill(&values)).collect();
         if self.flights.insert(flight) {
             let (service, reference) = key;
@@ -223,13 +228,8 @@ impl Core {
         }
         let Some(spec) = self.snapshot().and_then(|it| it.spec(target)) else { return };
         let Some(probe) = spec.environment.gates.get(gate).map(|it| &it.probe) else { return };
-        let values = Values {
-            reference: reference.clone(),
-            from: Some(spec.target.reference.clone()),
-            node: None,
-            service: target.service.clone(),
-            environment: target.environment.clone(),
-        };
+        let from = Some(spec.target.reference.clone());
+        let values = Values { from, ..spec.values(&reference) };
         let question = probe.fill(&values);
         let (target, gate) = (target.clone(), gate.clone());
         if self.flights.insert(Flight::Gate(target.clone(), gate.clone(), reference.clone())) {

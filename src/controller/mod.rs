@@ -9,6 +9,8 @@ mod rolling;
 mod promoting;
 mod orders;
 mod weighing;
+mod patches;
+mod retreat;
 
 mod store;
 mod gitwork;

@@ -5,6 +5,7 @@ use crate::model::{
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
+use crate::planner::{self, World};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Op, Phase, Undo, What, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
@@ -52,8 +53,20 @@ impl Core {
                 self.survey_all();
                 return Ok(Ok(Answer::Now("looking".to_owned())));
             }
-            Command::Rollback { target, to } => {
-                return Ok(self.roll_back(&target, to, ask, ticket, turn));
+            Command::Rollback { target, to, .. } => {
+                return Ok(self.roll_back(&target, to.as_ref(), ask, ticket, turn));
+            }
+            Command::PostMigrate { target, settled } => {
+                if let Some(why) = self.no_post_migrations(&target, settled) {
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
+            }
+            Command::DropPatch { target, patch } => {
+                let known = self.snapshot().and_then(|it| it.services.get(&target.service));
+                if !known.is_some_and(|it| it.patches.contains_key(&patch)) {
+                    let why = format!("{patch} is not among the `patches` of {}", target.service);
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
             }
             Command::Approve { target, reference } => {
                 return self.approve(target, reference, word, turn);
@@ -167,7 +180,12 @@ impl Core {
         });
         let ruled = self.snapshot().and_then(|it| it.spec(target)).is_some_and(|spec| {
             let promotion = spec.target.promote.as_ref().is_some_and(|it| it.approvals > 0);
-            promotion || spec.recipe.stages.iter().any(|stage| stage.manual)
+            promotion
+                || spec
+                    .recipe
+                    .stages
+                    .iter()
+                    .any(|it| it.approval == crate::config::Approval::Manual)
         });
         rolling || ruled
     }
@@ -212,6 +230,8 @@ impl Core {
             | Command::Approve { .. }
             | Command::Promote { .. }
             | Command::Rollback { .. }
+            | Command::PostMigrate { .. }
+            | Command::DropPatch { .. }
             | Command::Abort { .. }
             | Command::Retry { .. }
             | Command::Resume { .. }
@@ -252,6 +272,8 @@ impl Core {
             | Command::Approve { .. }
             | Command::Promote { .. }
             | Command::Rollback { .. }
+            | Command::PostMigrate { .. }
+            | Command::DropPatch { .. }
             | Command::Abort { .. }
             | Command::Retry { .. }
             | Command::Resume { .. }
@@ -366,7 +388,9 @@ impl Core {
             return Ok(Err(Refusal::NotNow(why)));
         }
         let rolling = self.ledger.rollouts.get(&target).map(|it| it.plan().to.clone());
-        let Some(reference) = reference.or(rolling).or_else(|| self.proposed_ref(&target)) else {
+        let left = || self.ledger.history(&target)?.owed.as_ref().map(|it| it.reference.clone());
+        let waiting = rolling.or_else(|| self.proposed_ref(&target)).or_else(left);
+        let Some(reference) = reference.or(waiting) else {
             let why = format!("nothing at {target} waits for an approval; name a ref with --ref");
             return Ok(Err(Refusal::NotNow(why)));
         };
@@ -405,7 +429,7 @@ impl Core {
     fn roll_back(
         &mut self,
         target: &Target,
-        to: Option<Ref>,
+        to: Option<&Ref>,
         ask: Ask,
         ticket: Ticket,
         turn: &mut Turn,
@@ -415,28 +439,13 @@ impl Core {
             return Err(Refusal::NoTarget(target.clone()));
         };
         let from = spec.target.reference.clone();
-        let history = self.ledger.history(target);
-        let last_good = || {
-            let past = history?.past.iter().rev();
-            past.map(|it| &it.reference).find(|it| **it != from).cloned()
+        let Some(snapshot) = self.snapshot() else {
+            return Err(Refusal::NoTarget(target.clone()));
         };
-        let Some(to) = to.or_else(last_good) else {
-            return not_now(format!(
-                "no earlier ref is known to have run at {target}: name one with --to"
-            ));
-        };
-        if to == from {
-            return not_now(format!("{target} is set to {to} already"));
-        }
-        let floor = history.and_then(|it| it.floor.as_ref());
-        if let Some(floor) = floor
-            && crate::planner::is_below(&to, &floor.reference, history)
-        {
-            return not_now(format!(
-                "{to} is older than the floor {}, set by commit {}: its post-deploy migrations have begun",
-                floor.reference,
-                floor.revision.short()
-            ));
+        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now: turn.now };
+        let to = planner::destination(target, to, world).map_err(Refusal::NotNow)?;
+        if let Some(why) = planner::forbidden(target, &to, world) {
+            return not_now(why);
         }
         let Some(base) = self.seen.base else {
             return not_now("the config branch was not read yet".to_owned());
@@ -460,13 +469,25 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Forge(target.clone()));
+        let (fast, automatic) = if let Command::Rollback { fast, automatic, .. } = ask.command {
+            (fast, automatic)
+        } else {
+            (false, false)
+        };
         let answer = match result {
-            Err(why) => Err(Refusal::NotNow(why)),
+            Err(why) => {
+                if automatic {
+                    self.rest(target.clone(), why.clone(), turn);
+                }
+                Err(Refusal::NotNow(why))
+            }
             Ok(commit) => {
                 let word = Word { by: ask.by, reason: ask.reason };
-                let rollback = Command::Rollback { target: target.clone(), to: Some(to.clone()) };
+                let (target, way) = (target.clone(), Some(to.clone()));
+                let rollback =
+                    Command::Rollback { target: target.clone(), to: way, fast, automatic };
                 self.write(rollback, word.clone(), turn)?;
-                if !self.ledger.locks.contains_key(target) {
+                if !self.ledger.locks.contains_key(&target) {
                     self.write(Command::Lock { target: target.clone() }, word, turn)?;
                 }
                 Ok(format!(
@@ -481,7 +502,7 @@ impl Core {
     }
 }
 
-fn spec_file(core: &Core, target: &Target) -> Option<crate::model::RepoPath> {
+pub(super) fn spec_file(core: &Core, target: &Target) -> Option<crate::model::RepoPath> {
     core.snapshot()?.services.get(&target.service).map(|it| it.file.clone())
 }
 
@@ -495,6 +516,8 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::Approve { target, .. }
         | Command::Promote { target, .. }
         | Command::Rollback { target, .. }
+        | Command::PostMigrate { target, .. }
+        | Command::DropPatch { target, .. }
         | Command::Abort { target, .. }
         | Command::Retry { target }
         | Command::Resume { target }
@@ -520,6 +543,8 @@ fn needs_reason(command: &Command) -> bool {
         | Command::Freeze { .. }
         | Command::Weigh { percent: Some(_), .. }
         | Command::Rollback { .. }
+        | Command::PostMigrate { settled: true, .. }
+        | Command::DropPatch { .. }
         | Command::Abort { .. }
         | Command::Resume { .. }
         | Command::Exclude { .. }
@@ -533,6 +558,7 @@ fn needs_reason(command: &Command) -> bool {
         | Command::Weigh { percent: None, .. }
         | Command::Approve { .. }
         | Command::Promote { .. }
+        | Command::PostMigrate { settled: false, .. }
         | Command::Retry { .. }
         | Command::Nudge => false,
     }

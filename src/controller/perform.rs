@@ -8,10 +8,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::drivers::balancer::Balancer;
 use crate::drivers::clock;
-use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd};
+use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
 use crate::model::{Connect, Deed, EnvironmentName, NodeName, Question, format_duration};
 use crate::observe::{Fact, Survey, Verdict};
-use crate::rollout::Op;
+use crate::rollout::{Applied, Course, Inquiry, Op, Status, StepKind, Trace, course};
 
 use super::wake::{Effect, Perform, Report, Wake};
 
@@ -91,6 +91,10 @@ impl Hands {
                 let verdict = self.all(&service, &questions).await;
                 Some(Wake::Artifacts { service, reference, verdict })
             }
+            Effect::AskContains { service, patch, reference, question } => {
+                let verdict = self.all(&service, std::slice::from_ref(&question)).await;
+                Some(Wake::Contains { service, patch, reference, verdict })
+            }
             Effect::AskGate { target, gate, reference, question } => {
                 let place = place(&target.environment, &Connect::Local { directory: None }, None);
                 let verdict = self.ask(&place, &question).await;
@@ -162,7 +166,10 @@ impl Hands {
                 Ok(()) => done(format!("epoch {}", perform.epoch)),
                 Err(error) => trouble(&error),
             },
-            Op::Step { deed, .. } => self.step(&place, perform, deed).await,
+            Op::Step { kind, deed, status: Some(status) } => {
+                self.migrate(&place, perform, (*kind, deed), status).await
+            }
+            Op::Step { deed, status: None, .. } => self.step(&place, perform, deed).await,
             Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
             Op::Serving { seat, weight, .. } => self.serving(seat, *weight, perform).await,
             Op::Weighted { seats, weight, .. } => {
@@ -224,6 +231,61 @@ impl Hands {
                     Verdict::Error { why } => Report::Errored { why, retry: true },
                 }
             }
+        }
+    }
+
+    /// A migration that can be asked about: what its node knows of the step, and what its status
+    /// says, decide whether it runs.
+    async fn migrate(
+        &self,
+        place: &Place,
+        perform: &Perform,
+        (kind, deed): (StepKind, &Deed),
+        status: &Status,
+    ) -> Report {
+        let trace = match self.fleet.state(place, &perform.key).await {
+            Ok(StepState::Absent) => Trace::Absent,
+            Ok(StepState::Running | StepState::Done(_)) => Trace::Known,
+            Ok(StepState::Lost) => Trace::Lost,
+            Err(error) => return trouble(&error),
+        };
+        let said = match trace {
+            // Its own end says more.
+            Trace::Known => Err("not asked".to_owned()),
+            Trace::Absent | Trace::Lost => self.applied(place, &status.question).await,
+        };
+        let inquiry = Inquiry {
+            trace,
+            said,
+            may_repeat: kind.may_repeat(),
+            asked_before: perform.rerun_lost,
+            out_of_patience: clock::now() > perform.since.after(status.patience),
+        };
+        let rerun_lost = matches!(inquiry.trace, Trace::Lost);
+        let run = Perform { rerun_lost, ..perform.clone() };
+        match course(&inquiry) {
+            Course::Run => match self.step(place, &run, deed).await {
+                // What is known of it is asked before anybody else is.
+                Report::Lost { why } => Report::Errored { why, retry: true },
+                report => report,
+            },
+            Course::RunAgain => self.step(place, &run, deed).await,
+            Course::Done(evidence) => done(evidence),
+            Course::Wait(why) => Report::Pending { again_after: GATE_AGAIN, why },
+            Course::Unknown(why) => Report::Errored { why, retry: true },
+            Course::Fail(why) => Report::Failed { why },
+            Course::Lost(why) => Report::Lost { why },
+        }
+    }
+
+    /// How far migrations are, by the one word that their status command prints. Its grammar lies
+    /// within that of refs, so that it is asked like a version.
+    async fn applied(&self, place: &Place, question: &Question) -> Result<Applied, String> {
+        match self.fleet.version(place, question).await {
+            Fact::Known { value: Some(word), .. } => Applied::parse(word.as_str())
+                .ok_or_else(|| format!("`{word}` is not applied, pending, locked or broken")),
+            Fact::Known { value: None, .. } => Err("it printed nothing".to_owned()),
+            Fact::Unknown { why, .. } => Err(why),
         }
     }
 

@@ -50,7 +50,7 @@ impl Core {
     }
 
     /// Leaves a target's merge request alone for a moment, and remembers why.
-    fn rest(&mut self, target: Target, why: String, turn: &Turn) {
+    pub(super) fn rest(&mut self, target: Target, why: String, turn: &Turn) {
         let until = turn.now.after(FORGE_AGAIN);
         self.alarm(until, Alarm::Decide(target.clone()));
         self.touch(target.clone());

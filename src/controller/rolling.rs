@@ -135,7 +135,9 @@ impl Core {
                 }
                 patience
             }
-            Op::Step { deed, .. } => deed.timeout,
+            // Who waits for a lock may begin late.
+            Op::Step { deed, status: Some(status), .. } => deed.timeout + status.patience,
+            Op::Step { deed, status: None, .. } => deed.timeout,
             Op::Verified { question } | Op::Runs { question } => question.timeout(),
             Op::Fenced => Duration::ZERO,
         };
@@ -250,6 +252,8 @@ impl Core {
             Report::Failed { why } => Outcome::Failed { why },
             Report::Errored { why, retry } => Outcome::Errored { why, retry },
             Report::Lost { why } => match &plan_op {
+                // Its status was asked already.
+                Some(Op::Step { status: Some(_), .. }) => Outcome::Lost { why },
                 Some(Op::Step { kind, .. }) if !kind.may_repeat() => Outcome::Lost { why },
                 // Look, then again; a second loss asks a person.
                 _ if *errors == 0 => Outcome::Errored { why, retry: true },
@@ -362,7 +366,12 @@ fn waiting(rollout: &Rollout, id: OpId) -> String {
     format!("out of patience: {why}")
 }
 
-/// After a first loss a repeatable step runs anew under the same key.
+/// So often the status of an interrupted migration is asked for before a person must say: what has
+/// just booted may need a moment.
+const ASKED_OFTEN: u32 = 4;
+
+/// After a first loss a repeatable step runs anew under the same key; of a migration that can be
+/// asked about, whether it was asked often enough.
 fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
     let errors = match rollout.state(id) {
         Some(OpState::Running { errors, .. }) => *errors,
@@ -372,6 +381,7 @@ fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
         Op::Step { kind: StepKind::Run | StepKind::Finally, .. } | Op::Verified { .. } => {
             errors > 0
         }
+        Op::Step { status: Some(_), .. } => errors >= ASKED_OFTEN,
         Op::Step { kind, .. } => kind.may_repeat() && errors > 0,
         Op::Fenced
         | Op::Drained { .. }

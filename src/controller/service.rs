@@ -244,6 +244,7 @@ impl Service {
             | Effect::Weigh { .. }
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
+            | Effect::AskContains { .. }
             | Effect::AskGate { .. } => {
                 let silent = matches!(effect, Effect::Kill { .. });
                 let (hands, doorbell) = (self.hands.clone(), self.doorbell.clone());
@@ -287,6 +288,7 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Weighed { .. }
         | Wake::Performed { .. }
         | Wake::Artifacts { .. }
+        | Wake::Contains { .. }
         | Wake::Gate { .. }
         | Wake::MergeRequests(_)
         | Wake::ForgeDone { .. }

@@ -164,7 +164,7 @@ fn restored(
     }
     entries.extend(targets.into_iter().map(at_once));
     // Of these nothing had settled yet; whether a first rollout was under way is not known.
-    let unknown = |target| Fact::Restored { target, past: Vec::new(), floor: None };
+    let unknown = |target| Fact::Restored { target, past: Vec::new(), floor: None, owed: None };
     entries.extend(missing.into_iter().map(unknown).map(at_once));
     Ok(entries)
 }

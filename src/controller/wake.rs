@@ -69,6 +69,17 @@ pub enum Wake {
         /// All there?
         verdict: Verdict,
     },
+    /// The answer to [`Effect::AskContains`].
+    Contains {
+        /// Of what.
+        service: ServiceName,
+        /// Which hot patch.
+        patch: Ref,
+        /// Which ref.
+        reference: Ref,
+        /// Whether it is in there.
+        verdict: Verdict,
+    },
     /// The answer to [`Effect::AskGate`].
     Gate {
         /// In front of which promotion.
@@ -256,6 +267,17 @@ pub enum Effect {
         reference: Ref,
         /// All of these must say yes.
         questions: Vec<Question>,
+    },
+    /// Does a ref contain a hot patch?
+    AskContains {
+        /// Of what.
+        service: ServiceName,
+        /// Which hot patch.
+        patch: Ref,
+        /// Which ref.
+        reference: Ref,
+        /// What to ask.
+        question: Question,
     },
     /// Is a promotion's gate open?
     AskGate {

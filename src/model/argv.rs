@@ -1,9 +1,75 @@
 //! Commands as argument lists with places to fill in. Never a shell string.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
 use super::{EnvironmentName, NodeName, Ref, ServiceName};
 
-/// Names that may stand in braces.
+/// Names that may always stand in braces.
 pub const PLACEHOLDERS: [&str; 5] = ["ref", "node", "service", "environment", "from"];
+
+/// A place that is the service's name unless a variable of that name says else: most packages are
+/// called what the service is.
+pub const PACKAGE: &str = "package";
+
+/// The place in a question whether a ref contains a hot patch that is the patch; no variable.
+pub const PATCH: &str = "patch";
+
+/// The name of a variable of the config: what may stand in braces beside [`PLACEHOLDERS`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VariableName(Arc<str>);
+
+/// Why a text names no variable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadVariable {
+    /// It breaks the grammar.
+    #[error(
+        "`{0}` is not a valid variable name: use 1 to 63 of a-z, 0-9 and `_`, beginning with a letter"
+    )]
+    Grammar(String),
+    /// It means something already.
+    #[error("`{{{0}}}` has a meaning of its own")]
+    Reserved(String),
+}
+
+impl VariableName {
+    /// Checks a text from outside.
+    pub fn parse(text: &str) -> Result<Self, BadVariable> {
+        /// Longest name, as for all others.
+        const LENGTH_MAX: usize = 63;
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let good = text.len() <= LENGTH_MAX
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.bytes().all(fits);
+        if !good {
+            return Err(BadVariable::Grammar(text.escape_debug().to_string()));
+        }
+        if PLACEHOLDERS.contains(&text) || text == PATCH {
+            return Err(BadVariable::Reserved(text.to_owned()));
+        }
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// The place of the patch in a question about one; the config cannot define it.
+    pub fn patch() -> Self {
+        Self(Arc::from(PATCH))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VariableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What the config's variables are. The values are data: they never become a command.
+pub type Variables = BTreeMap<VariableName, String>;
 
 /// What fills the places of an [`Argv`] or a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +84,8 @@ pub struct Values {
     pub service: ServiceName,
     /// `{environment}`.
     pub environment: EnvironmentName,
+    /// What the config defines besides.
+    pub extra: Arc<Variables>,
 }
 
 impl Values {
@@ -28,14 +96,21 @@ impl Values {
             "node" => Some(self.node.as_ref().map_or("", NodeName::as_str)),
             "service" => Some(self.service.as_str()),
             "environment" => Some(self.environment.as_str()),
-            _ => None,
+            other => {
+                let own = self.extra.iter().find(|(it, _)| it.as_str() == other);
+                let own = own.map(|(_, value)| value.as_str());
+                own.or_else(|| (other == PACKAGE).then_some(self.service.as_str()))
+            }
         }
     }
 
     /// The same values as environment variables for the command: `TOWPATH_REF` and so on.
     pub fn variables(&self) -> Vec<(String, String)> {
+        let own = self.extra.keys().map(VariableName::as_str).filter(|it| *it != PACKAGE);
         PLACEHOLDERS
-            .iter()
+            .into_iter()
+            .chain([PACKAGE])
+            .chain(own)
             .filter_map(|name| {
                 let value = self.get(name)?;
                 Some((format!("TOWPATH_{}", name.to_ascii_uppercase()), value.to_owned()))
@@ -44,27 +119,22 @@ impl Values {
     }
 }
 
-/// A brace that names nothing we know.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{{{0}}}` is not a placeholder")]
-pub struct UnknownPlaceholder(pub String);
-
 /// One argument, perhaps with places to fill in.
 ///
-/// `{name}` is a place where `name` is one of [`PLACEHOLDERS`]; `${…}` and braces around anything
-/// but a lower-case word are ordinary text.
+/// `{name}` is a place where `name` is one of [`PLACEHOLDERS`] or a variable; `${…}` and braces
+/// around anything but a lower-case word are ordinary text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Arg(String);
 
 impl Arg {
-    /// Checks that every place has a name we know.
-    pub fn parse(text: &str) -> Result<Self, UnknownPlaceholder> {
-        for (_, name) in places(text) {
-            if !PLACEHOLDERS.contains(&name) {
-                return Err(UnknownPlaceholder(name.to_owned()));
-            }
-        }
-        Ok(Self(text.to_owned()))
+    /// An argument as it is written; whether its places are known is seen where it is used.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The names of its places that are not among [`PLACEHOLDERS`].
+    pub fn asks_for(&self) -> impl Iterator<Item = &str> {
+        places(&self.0).map(|(_, name)| name).filter(|name| !PLACEHOLDERS.contains(name))
     }
 
     /// The text as written.
@@ -98,7 +168,8 @@ fn places(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.match_indices('{').filter_map(|(at, _)| {
         let name = text[at + 1..].split('}').next()?;
         let closed = text[at + 1 + name.len()..].starts_with('}');
-        let word = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let word = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(fits);
         (closed && word && !text[..at].ends_with('$')).then_some((at, name))
     })
 }
@@ -116,6 +187,11 @@ impl Argv {
     /// The arguments as written, the program first.
     pub fn args(&self) -> &[Arg] {
         &self.0
+    }
+
+    /// The names of its places that are not among [`PLACEHOLDERS`].
+    pub fn asks_for(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(Arg::asks_for)
     }
 
     /// The arguments with every place filled.
@@ -136,12 +212,30 @@ mod tests {
             node: NodeName::parse("web-01").ok(),
             service: ServiceName::parse("shop").unwrap(),
             environment: EnvironmentName::parse("staging").unwrap(),
+            extra: Arc::new(Variables::from([(
+                VariableName::parse("suite").unwrap(),
+                "{ref}; rm -rf /".to_owned(),
+            )])),
         };
-        let fill = |text: &str| Arg::parse(text).map(|arg| arg.fill(&values));
-        assert_eq!(fill("{service}={ref}").unwrap(), "shop=1.4.2");
-        assert_eq!(fill("-f=${Version}").unwrap(), "-f=${Version}");
-        assert_eq!(fill("{\"a\": {node}}").unwrap(), "{\"a\": web-01}");
-        assert_eq!(fill("[{from}]").unwrap(), "[]");
-        assert_eq!(fill("{reff}").unwrap_err().to_string(), "`{reff}` is not a placeholder");
+        let fill = |text: &str| Arg::new(text).fill(&values);
+        assert_eq!(fill("{service}={ref}"), "shop=1.4.2");
+        assert_eq!(fill("-f=${Version}"), "-f=${Version}");
+        assert_eq!(fill("{\"a\": {node}}"), "{\"a\": web-01}");
+        assert_eq!(fill("[{from}]"), "[]");
+        assert_eq!(fill("{package}"), "shop");
+        assert_eq!(fill("{suite}"), "{ref}; rm -rf /", "a value is data, and no place itself");
+        let places = Arg::new("{reff} {node} {suite} {a1}");
+        assert_eq!(places.asks_for().collect::<Vec<_>>(), ["reff", "suite", "a1"]);
+        let variables = values.variables();
+        assert!(variables.contains(&("TOWPATH_PACKAGE".to_owned(), "shop".to_owned())));
+        assert!(variables.iter().any(|(name, _)| name == "TOWPATH_SUITE"));
+    }
+
+    #[test]
+    fn a_variable_cannot_take_the_place_of_a_built_in_one() {
+        for bad in ["", "ref", "node", "patch", "Ref", "1a", "a-b", "_a", "a b", &"a".repeat(64)] {
+            assert!(VariableName::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(VariableName::parse("apt_suite_2").is_ok());
     }
 }

@@ -138,6 +138,24 @@ pub enum Command {
         target: Target,
         /// To what, or to the last ref that was proven there.
         to: Option<Ref>,
+        /// Without warm-up, after a first node by itself.
+        fast: bool,
+        /// Not a person's wish: the recipe says so, and this is written down for the record.
+        automatic: bool,
+    },
+    /// Runs the post-deploy migrations that a rollout left, now.
+    PostMigrate {
+        /// Which.
+        target: Target,
+        /// A person ran them, or they are not needed: they are only forgotten.
+        settled: bool,
+    },
+    /// Lets refs come that lack a hot patch.
+    DropPatch {
+        /// Where.
+        target: Target,
+        /// Which patch.
+        patch: Ref,
     },
     /// Ends a rollout between tasks.
     Abort {

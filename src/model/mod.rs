@@ -13,7 +13,9 @@ mod seat;
 mod share;
 mod time;
 
-pub use argv::{Arg, Argv, PLACEHOLDERS, UnknownPlaceholder, Values};
+pub use argv::{
+    Arg, Argv, BadVariable, PACKAGE, PATCH, PLACEHOLDERS, Values, VariableName, Variables,
+};
 pub use branch::{BadBranch, Branch};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};

@@ -78,6 +78,14 @@ pub struct Deed {
 }
 
 impl Probe {
+    /// The names of its places that are not among [`super::PLACEHOLDERS`].
+    pub fn asks_for(&self) -> Vec<&str> {
+        match self {
+            Self::Run { argv, .. } => argv.asks_for().collect(),
+            Self::Http { url, .. } => url.asks_for().collect(),
+        }
+    }
+
     /// Fills every place.
     pub fn fill(&self, values: &Values) -> Question {
         match self {

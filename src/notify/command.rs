@@ -30,8 +30,22 @@ pub fn done_word(command: &Command) -> String {
         Command::Promote { target, reference } => {
             format!("promotion of {} to {target} asked for", named(reference.as_ref()))
         }
-        Command::Rollback { target, to } => {
-            format!("{target} rolled back to {}", named(to.as_ref()))
+        Command::Rollback { target, to, fast, automatic } => {
+            let how = match (automatic, fast) {
+                (true, _) => " automatically",
+                (false, true) => ", fast",
+                (false, false) => "",
+            };
+            format!("{target} rolled back to {}{how}", named(to.as_ref()))
+        }
+        Command::PostMigrate { target, settled: false } => {
+            format!("post-deploy migrations that are owed at {target} to be run")
+        }
+        Command::PostMigrate { target, settled: true } => {
+            format!("post-deploy migrations that were owed at {target} said to be done")
+        }
+        Command::DropPatch { target, patch } => {
+            format!("newer refs may come to {target} without the hot patch {patch}")
         }
         Command::Abort { target, .. } => format!("rollout at {target} aborted"),
         Command::Retry { target } => format!("rollout at {target} tried again"),

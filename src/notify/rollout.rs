@@ -16,12 +16,14 @@ pub fn op_word(plan: &Plan, id: OpId) -> String {
     match plan.op(id) {
         None => "nothing".to_owned(),
         Some(Op::Fenced) => "fence".to_owned(),
-        Some(Op::Step { kind, deed }) => match kind {
+        Some(Op::Step { kind, deed, status: _ }) => match kind {
             StepKind::Run | StepKind::Finally => {
                 let program = deed.argv.first().map_or("", String::as_str);
                 program.rsplit('/').next().unwrap_or(program).to_owned()
             }
-            StepKind::Migrate { .. } | StepKind::PostMigrate { .. } => "migrations".to_owned(),
+            StepKind::Migrate { .. } | StepKind::PostMigrate { .. } | StepKind::Owed { .. } => {
+                "migrations".to_owned()
+            }
         },
         Some(Op::Drained { .. }) => "drain".to_owned(),
         Some(Op::Serving { .. }) => "return to service".to_owned(),
@@ -42,6 +44,7 @@ pub fn purpose_word(purpose: Purpose) -> &'static str {
         Purpose::Rollback => "rollback",
         Purpose::Repair => "repair",
         Purpose::Verify => "test",
+        Purpose::PostMigrate => "post-deploy migrations",
     }
 }
 

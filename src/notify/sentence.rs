@@ -3,7 +3,8 @@
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Cause, Ending, Entry, Event, Fact, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind, What,
+    Cause, Ending, Entry, Event, Fact, Haste, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind,
+    What,
 };
 
 use super::done_word;
@@ -77,13 +78,25 @@ fn begins(plan: &Plan) -> String {
         more => format!("{more} nodes"),
     };
     let begins = match plan.purpose {
-        Purpose::Deploy => format!("{target}: rollout {id} begins, {from} → {to} on {count}"),
+        Purpose::Deploy => {
+            let what = match plan.haste {
+                Some(Haste::HotPatch) => "hot patch, rollout",
+                Some(Haste::Hotfix) => "hotfix, rollout",
+                Some(Haste::Asked) | None => "rollout",
+            };
+            format!("{target}: {what} {id} begins, {from} → {to} on {count}")
+        }
         Purpose::Rollback => {
             format!("{target}: rollback {id} begins, {from} → {to} on {count}")
         }
         Purpose::Repair => format!("{target}: repair {id} begins, nodes that lost {to}"),
         Purpose::Verify => {
             format!("{target}: {to} runs there and is put to the test, rollout {id}")
+        }
+        Purpose::PostMigrate => {
+            format!(
+                "{target}: post-deploy migrations of {to}, left for later, begin in rollout {id}"
+            )
         }
     };
     match plan.left_alone.len() {
@@ -151,10 +164,14 @@ fn place(plan: &Plan, id: OpId) -> String {
 /// What a beginning is worth saying.
 fn doing(plan: &Plan, id: OpId) -> Option<String> {
     Some(match plan.op(id)? {
-        Op::Step { kind: StepKind::Run | StepKind::Finally, deed } => {
+        Op::Step { kind: StepKind::Run | StepKind::Finally, deed, .. } => {
             let program = deed.argv.first().map_or("", String::as_str);
             let name = program.rsplit('/').next().unwrap_or(program);
             format!("runs {name}")
+        }
+        Op::Step { kind: StepKind::Owed { .. }, .. } => {
+            let left = plan.owed.as_ref().map_or("", |it| it.reference.as_str());
+            format!("post-deploy migrations of {left}, which were left for later, begin")
         }
         Op::Step { kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, .. } => {
             "migrations begin".to_owned()

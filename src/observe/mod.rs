@@ -121,6 +121,8 @@ pub struct Observation {
     pub surveys: BTreeMap<Target, Survey>,
     /// Whether everything that was built for a ref exists.
     pub artifacts: BTreeMap<(ServiceName, Ref), Answer>,
+    /// Whether a ref contains a hot patch: service, patch, ref.
+    pub contains: BTreeMap<(ServiceName, Ref, Ref), Answer>,
     /// Gates in front of promotions, as asked for one ref.
     pub gates: BTreeMap<(Target, GateName, Ref), Answer>,
     /// The newest merge request for each target; unknown while the forge cannot be read.

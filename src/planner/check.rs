@@ -13,6 +13,7 @@ pub fn objections(plan: &Plan, spec: &Spec<'_>) -> Vec<String> {
     fences(plan, &mut found);
     migrations(plan, spec, &mut found);
     batches(plan, &mut found);
+    canary(plan, &mut found);
     closing(plan, &mut found);
     proof(plan, spec, &mut found);
     traffic(plan, spec, &mut found);
@@ -73,8 +74,13 @@ fn migrations(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
     let mut install = None;
     let mut post = None;
     for (id, task, kind) in steps(plan) {
+        let owed = matches!(kind, StepKind::Owed { .. });
+        if owed {
+            owed_in_place(plan, id, found);
+        }
         if kind.is_migration() {
-            if plan.purpose != Purpose::Deploy {
+            let alone = owed && plan.purpose == Purpose::PostMigrate;
+            if plan.purpose != Purpose::Deploy && !alone {
                 found.push(format!("a {:?} runs migrations", plan.purpose));
             }
             if task.node != spec.environment.deploy_node {
@@ -84,13 +90,64 @@ fn migrations(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
         match kind {
             StepKind::Run => install = Some(id.stage),
             StepKind::PostMigrate { .. } => post = post.or(Some(id.stage)),
-            StepKind::Migrate { .. } | StepKind::Finally => {}
+            StepKind::Migrate { .. } | StepKind::Owed { .. } | StepKind::Finally => {}
         }
     }
     if let (Some(install), Some(post)) = (install, post)
         && post < install
     {
         found.push("post-deploy migrations come before the code".to_owned());
+    }
+}
+
+/// What an earlier rollout left runs under that rollout's ref: before anything of a new one but
+/// what is undone in the end, or alone after every node said that it runs that ref.
+fn owed_in_place(plan: &Plan, at: OpId, found: &mut Vec<String>) {
+    let Some(owed) = &plan.owed else {
+        found.push("it runs what no rollout left".to_owned());
+        return;
+    };
+    let undone = |stage: u32| {
+        plan.ops().any(|(_, task, _)| {
+            matches!(task.when, crate::rollout::When::Opened(opener) if opener.stage == stage)
+        })
+    };
+    match plan.purpose {
+        Purpose::Deploy => {
+            let before = steps(plan).filter(|(id, _, _)| id.stage < at.stage);
+            let early = before
+                .filter(|(_, _, kind)| !matches!(kind, StepKind::Owed { .. }))
+                .any(|(id, _, _)| !undone(id.stage));
+            if early || owed.reference == plan.to {
+                found.push("what is owed does not come first".to_owned());
+            }
+        }
+        Purpose::PostMigrate => {
+            let mut asked = plan.ops().filter(|(_, _, op)| matches!(op, Op::Runs { .. }));
+            if owed.reference != plan.to || asked.any(|(id, _, _)| id.stage > at.stage) {
+                found.push("what is owed runs before its code is seen".to_owned());
+            }
+        }
+        Purpose::Rollback | Purpose::Repair | Purpose::Verify => {
+            found.push(format!("a {:?} runs what is owed", plan.purpose));
+        }
+    }
+}
+
+/// In haste the first node of every role goes alone.
+fn canary(plan: &Plan, found: &mut Vec<String>) {
+    if plan.haste.is_none() {
+        return;
+    }
+    for lane in plan.stages.iter().flat_map(|stage| &stage.lanes) {
+        let acts = |task: &&Task| {
+            let steps = task.ops.iter();
+            steps.into_iter().any(|op| matches!(op, Op::Step { kind: StepKind::Run, .. }))
+        };
+        let first = lane.batches.iter().map(|batch| batch.tasks.iter().filter(acts).count());
+        if first.into_iter().find(|count| *count > 0).is_some_and(|count| count > 1) {
+            found.push(format!("the first node of {} does not go alone", lane.name));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::observe::{Fact, Running, Survey, Verdict};
 use crate::rollout::{Halt, History, Op, Phase, Purpose, Rollout};
 
 use super::draft::Aim;
-use super::{Deploy, Hold, World, check, draft, policy, traffic};
+use super::{Deploy, Hold, World, check, draft, patch, policy, traffic};
 
 /// Decides about one target.
 pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
@@ -36,10 +36,11 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         Running::Uniform(runs) if runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
             let proof = world.ledger.proof(target).filter(|proof| proof.reference == runs);
-            match proof {
-                Some(_) if !rebuilt && returning.is_empty() => return Deploy::InSync(runs),
-                Some(_) if !rebuilt => (Purpose::Repair, BTreeSet::new()),
-                Some(_) | None => (Purpose::Verify, spec.nodes()),
+            match (proof.is_some() && !rebuilt, owed_now(target, &spec, &runs, world)) {
+                (true, false) if returning.is_empty() => return Deploy::InSync(runs),
+                (true, false) => (Purpose::Repair, BTreeSet::new()),
+                (true, true) => (Purpose::PostMigrate, spec.nodes()),
+                (false, _) => (Purpose::Verify, spec.nodes()),
             }
         }
         Running::Uniform(_) | Running::Mixed(_) => {
@@ -99,12 +100,21 @@ fn waits_for_approval(rollout: &Rollout) -> bool {
     running.any(|op| matches!(op, Op::Approved))
 }
 
-fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
+pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
     let differs = |fact: &Fact<Option<Ref>>| match fact {
         Fact::Known { value, .. } => value.as_ref() != Some(desired),
         Fact::Unknown { .. } => true,
     };
     survey.nodes.iter().filter(|(_, fact)| differs(fact)).map(|(node, _)| node.clone()).collect()
+}
+
+/// Whether a person wants the post-deploy migrations now that are left of what runs.
+fn owed_now(target: &Target, spec: &Spec<'_>, runs: &Ref, world: World<'_>) -> bool {
+    world.ledger.history(target).is_some_and(|history| {
+        let owed = history.owed.as_ref().filter(|it| it.reference == *runs);
+        let possible = owed.is_some_and(|it| !draft::owed_stages(spec, it).is_empty());
+        possible && history.owed_wanted
+    })
 }
 
 /// New, back, or the same again?
@@ -146,13 +156,16 @@ fn ref_holds(
     let mut holds = Vec::new();
     let moves = match purpose {
         Purpose::Deploy | Purpose::Rollback | Purpose::Repair => true,
-        Purpose::Verify => false,
+        Purpose::Verify | Purpose::PostMigrate => false,
     };
     if spec.service.blocked.contains(desired) && moves {
         holds.push(Hold::Blocked { reference: desired.clone() });
     }
     if moves && !spec.service.artifacts.is_empty() {
         holds.extend(artifacts(target, desired, world));
+    }
+    if purpose == Purpose::Deploy {
+        holds.extend(patch::holds(target, spec, desired, patch::Where::OnNodes, world));
     }
     let Some(history) = world.ledger.history(target) else { return holds };
     if let Some(stopped) = history.stopped.as_ref().filter(|it| it.reference == *desired) {
@@ -233,6 +246,11 @@ pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec
     if !objections.is_empty() {
         return Err(objections.join("; "));
     }
+    Ok(stage_lines(&plan))
+}
+
+/// A plan stage by stage.
+pub(super) fn stage_lines(plan: &crate::rollout::Plan) -> Vec<String> {
     let stages = plan.stages.iter().map(|stage| {
         let lanes = stage.lanes.iter().map(|lane| {
             let tasks: usize = lane.batches.iter().map(|batch| batch.tasks.len()).sum();
@@ -244,5 +262,5 @@ pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec
         });
         format!("{}: {}", stage.name, lanes.collect::<Vec<_>>().join(", "))
     });
-    Ok(stages.collect())
+    stages.collect()
 }

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{On, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
+use crate::config::{Approval, On, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
 use crate::model::{
     Action, Deed, Epoch, NodeName, Probe, Question, Ref, RoleName, RolloutId, StageName, Target,
     Values,
 };
-use crate::observe::{Fact, Survey};
+use crate::observe::{Fact, Running, Survey};
 use crate::rollout::{
-    Batch, Lane, Ledger, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When,
+    Batch, Haste, History, Lane, Ledger, Op, OpId, Owed, Plan, Purpose, Stage, StageKind, Status,
+    StepKind, Task, When,
 };
 
 use super::World;
@@ -39,6 +40,8 @@ pub(super) struct Draft<'a> {
     pub(super) spec: &'a Spec<'a>,
     pub(super) purpose: Purpose,
     quick: bool,
+    /// These are migrations that an earlier rollout left.
+    owed: bool,
     pub(super) nodes: &'a BTreeSet<NodeName>,
     pub(super) returning: &'a BTreeSet<NodeName>,
     pub(super) survey: &'a Survey,
@@ -68,17 +71,25 @@ pub(super) fn write(
 ) -> Plan {
     let Aim { purpose, nodes, returning, to } = aim;
     let from = mostly_runs(survey, to);
-    let values = Values {
-        reference: to.clone(),
-        from: from.clone(),
-        node: None,
-        service: target.service.clone(),
-        environment: target.environment.clone(),
-    };
-    let quick = spec.service.hotfixes.contains(to);
+    let values = Values { from: from.clone(), ..spec.values(to) };
     let ledger = world.ledger;
-    let draft = Draft { target, spec, purpose, quick, nodes, returning, survey, ledger, values };
     let history = world.ledger.history(target);
+    let haste = haste(spec, purpose, to, history);
+    let quick = haste.is_some();
+    let draft = Draft {
+        target,
+        spec,
+        purpose,
+        quick,
+        owed: false,
+        nodes,
+        returning,
+        survey,
+        ledger,
+        values,
+    };
+    let mut owed = history.and_then(|it| owed_first(it, spec, purpose, survey));
+    let mut defers = Vec::new();
     // Once for each ref: an earlier rollout of it may have come so far.
     let done = |kind: Kind| match kind {
         Kind::Run | Kind::Weight => false,
@@ -89,7 +100,19 @@ pub(super) fn write(
     let recipe = recipe_stages(&draft);
     let mut tested = false;
     let mut verified = false;
+    let mut settles = None;
     for (at, stage) in recipe.iter().enumerate() {
+        if stage.approval == Approval::Deferred && !done(stage.kind) {
+            defers.push(stage.name.to_string());
+            continue;
+        }
+        // Before anything of the new ref, but behind what only prepares.
+        if stage.finally.is_none()
+            && let Some(owed) = owed.take()
+        {
+            draft.owed(&owed, &mut way);
+            settles = Some(owed);
+        }
         if matches!(stage.kind, Kind::PostMigrate { .. }) && !verified {
             draft.prove(&mut way.stages, tested);
             verified = true;
@@ -104,7 +127,13 @@ pub(super) fn write(
                 && purpose != Purpose::Rollback;
         }
     }
-    if !verified {
+    if let Some(left) = owed.filter(|_| purpose == Purpose::PostMigrate) {
+        // All nodes say that they run the code before its last migrations run.
+        draft.prove(&mut way.stages, true);
+        draft.owed(&left, &mut way);
+        way.stages.extend(draft.smoke().map(|smoke| control("smoke", vec![vec![smoke]])));
+        settles = Some(left);
+    } else if !verified {
         draft.prove(&mut way.stages, tested);
     }
     let restore = draft.restore(&way);
@@ -135,10 +164,52 @@ pub(super) fn write(
         left_alone: draft.left_alone(&all),
         nodes: all,
         pools: draft.pools(),
+        haste,
+        defers,
+        owed: settles,
         stages,
     };
     plan.id = content_id(&plan);
     plan
+}
+
+/// Why the rollout does without warm-up and bakes.
+fn haste(spec: &Spec<'_>, purpose: Purpose, to: &Ref, history: Option<&History>) -> Option<Haste> {
+    let asked = history.is_some_and(|it| it.hurry.as_ref() == Some(to));
+    if purpose == Purpose::Rollback && asked {
+        Some(Haste::Asked)
+    } else if spec.service.patches.contains_key(to) {
+        Some(Haste::HotPatch)
+    } else if spec.service.hotfixes.contains(to) {
+        Some(Haste::Hotfix)
+    } else {
+        None
+    }
+}
+
+/// Post-deploy migrations that an earlier rollout left and this one begins with: of the ref that
+/// all nodes run, and none that a person must agree to first.
+fn owed_first(
+    history: &History,
+    spec: &Spec<'_>,
+    purpose: Purpose,
+    survey: &Survey,
+) -> Option<Owed> {
+    let owed = history.owed.as_ref()?;
+    let stages = owed_stages(spec, owed);
+    let asks = stages.iter().any(|it| it.approval == Approval::Manual) && !history.owed_wanted;
+    let now = match purpose {
+        Purpose::PostMigrate => true,
+        Purpose::Deploy => !asks && survey.running() == Running::Uniform(owed.reference.clone()),
+        Purpose::Rollback | Purpose::Repair | Purpose::Verify => false,
+    };
+    (now && !stages.is_empty()).then(|| owed.clone())
+}
+
+/// What the recipe says today of migrations that are owed.
+pub(super) fn owed_stages<'a>(spec: &Spec<'a>, owed: &Owed) -> Vec<&'a StageSpec> {
+    let post = spec.recipe.stages.iter().filter(|it| matches!(it.kind, Kind::PostMigrate { .. }));
+    post.filter(|it| owed.stages.iter().any(|name| *name == it.name.as_str())).collect()
 }
 
 /// A hash of all that a plan says: two plans that differ in anything have different ids.
@@ -169,7 +240,7 @@ fn recipe_stages<'a>(draft: &Draft<'a>) -> Vec<&'a StageSpec> {
             Purpose::Deploy => None,
             Purpose::Rollback => Some(Skip::Rollback),
             Purpose::Repair => Some(Skip::Repair),
-            Purpose::Verify => return true,
+            Purpose::Verify | Purpose::PostMigrate => return true,
         };
         skip.is_some_and(|skip| stage.skip.contains(&skip))
             || (draft.quick && stage.skip.contains(&Skip::Fast))
@@ -180,7 +251,9 @@ fn recipe_stages<'a>(draft: &Draft<'a>) -> Vec<&'a StageSpec> {
     let kept = stages.iter().filter(|stage| !skipped(stage));
     match draft.purpose {
         Purpose::Deploy => kept.collect(),
-        Purpose::Repair | Purpose::Verify => kept.filter(|it| it.kind == Kind::Run).collect(),
+        Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {
+            kept.filter(|it| it.kind == Kind::Run).collect()
+        }
         Purpose::Rollback => backwards(kept.collect(), &draft.spec.recipe.rollback),
     }
 }
@@ -197,6 +270,16 @@ fn backwards<'a>(kept: Vec<&'a StageSpec>, order: &[StageName]) -> Vec<&'a Stage
 }
 
 impl Draft<'_> {
+    /// Post-deploy migrations of an earlier rollout, with its ref's values.
+    fn owed(&self, owed: &Owed, way: &mut Way) {
+        let values = Values { from: None, ..self.spec.values(&owed.reference) };
+        let draft = Draft { owed: true, values, ..*self };
+        for spec in owed_stages(self.spec, owed) {
+            let spec = StageSpec { approval: Approval::Automatic, finally: None, ..spec.clone() };
+            draft.stage(&spec, way);
+        }
+    }
+
     /// One stage of the recipe: approval, its lanes, its gates. Whether it does anything here.
     fn stage(&self, spec: &StageSpec, way: &mut Way) -> bool {
         if spec.kind == Kind::Weight {
@@ -246,10 +329,10 @@ impl Draft<'_> {
             On::DeployNode => {
                 vec![("deploy node".to_owned(), None, deploy_node.into_iter().collect())]
             }
-            On::Roles(names) => self
+            On::Roles(_) | On::Stateful | On::Stateless => self
                 .spec
                 .roles()
-                .filter(|(name, _)| names.contains(name))
+                .filter(|(name, role)| spec.on.names(name, role))
                 .map(|(name, role)| {
                     let (name, nodes) = of_role(name, role);
                     (name, Some(role), nodes)
@@ -295,10 +378,16 @@ impl Draft<'_> {
             // Of kind weight there are no lanes on nodes.
             Kind::Run | Kind::Weight => StepKind::Run,
             Kind::Migrate { idempotent } => StepKind::Migrate { idempotent },
+            Kind::PostMigrate { idempotent } if self.owed => StepKind::Owed { idempotent },
             Kind::PostMigrate { idempotent } => StepKind::PostMigrate { idempotent },
         };
         let task = |node: &NodeName| {
-            let step = spec.run.as_ref().map(|run| Op::Step { kind, deed: self.deed(run, node) });
+            let status = spec.status.as_ref().map(|it| Status {
+                question: self.ask(&it.probe, Some(node)),
+                patience: it.patience,
+            });
+            let step =
+                spec.run.as_ref().map(|run| Op::Step { kind, deed: self.deed(run, node), status });
             let mut ops: Vec<Op> = step.into_iter().chain(self.healthy(spec, node)).collect();
             if spec.drain && seated(self.spec, node).next().is_some() {
                 ops = self.drained(node, ops, way);
@@ -306,6 +395,9 @@ impl Draft<'_> {
             Task { node: Some(node.clone()), when: When::Always, ops }
         };
         let tasks: Vec<Task> = nodes.iter().map(task).collect();
+        // In haste nothing bakes: the first node goes alone, and shows the others the way.
+        let alone = usize::from(self.quick && spec.kind == Kind::Run && width > 1);
+        let (first, rest) = tasks.split_at(alone.min(tasks.len()));
         let max_failures = role.map_or(0, |role| role.max_failures as usize);
         let lane = |width, batches| Lane {
             name: name.to_owned(),
@@ -318,11 +410,12 @@ impl Draft<'_> {
         if guards.is_empty() {
             // Nothing stands between two batches: the next node begins when one ends, so that one
             // that drains for long does not hold the others.
-            return lane(width, vec![Batch { tasks }]);
+            let batches = [first, rest].into_iter().filter(|tasks| !tasks.is_empty());
+            return lane(width, batches.map(|tasks| Batch { tasks: tasks.to_vec() }).collect());
         }
         // A gate's answer is for a batch; it must be known where that begins and ends.
         let mut batches = Vec::new();
-        for chunk in tasks.chunks(width) {
+        for chunk in first.chunks(1).chain(rest.chunks(width)) {
             batches.push(Batch { tasks: vec![free(guards.to_vec())] });
             batches.push(Batch { tasks: chunk.to_vec() });
         }
@@ -409,7 +502,11 @@ impl Draft<'_> {
                 .zip(node_of)
                 .map(|((_, opener), node)| Task {
                     when: When::Opened(*opener),
-                    ops: vec![Op::Step { kind: StepKind::Finally, deed: self.deed(action, &node) }],
+                    ops: vec![Op::Step {
+                        kind: StepKind::Finally,
+                        deed: self.deed(action, &node),
+                        status: None,
+                    }],
                     node: Some(node),
                 })
                 .collect();
@@ -461,7 +558,7 @@ fn task_ids(stage: &Stage, at: usize) -> impl Iterator<Item = OpId> + '_ {
 
 /// A person's word in front of a stage, if it waits for one.
 pub(super) fn approval(spec: &StageSpec, way: &mut Way) {
-    if spec.manual {
+    if spec.approval == Approval::Manual {
         way.stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
     }
 }

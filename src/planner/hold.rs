@@ -259,6 +259,18 @@ pub enum Hold {
         /// Which branch.
         branch: String,
     },
+    /// A hot patch would be lost.
+    #[error(
+        "{reference} is not known to contain the hot patch {patch}: {why}; lifts when `contained_in` or `contains` says that it does, or with `towpath drop-patch`"
+    )]
+    HotPatched {
+        /// What would come.
+        reference: Ref,
+        /// What it may lack.
+        patch: Ref,
+        /// Why it is not known.
+        why: String,
+    },
     /// It has been there before.
     #[error(
         "{reference} was promoted here before and is not wanted now; lifts with `towpath promote` or a newer ref"
@@ -362,6 +374,7 @@ impl Hold {
             | Self::Manual { .. }
             | Self::Vetoed { .. }
             | Self::PersonPushed { .. }
+            | Self::HotPatched { .. }
             | Self::Promoted { .. }
             | Self::Older { .. }
             | Self::Checking { .. }

@@ -5,8 +5,10 @@ mod deploy;
 mod draft;
 mod draining;
 mod hold;
+mod patch;
 mod policy;
 mod promote;
+mod rollback;
 mod traffic;
 mod weights;
 
@@ -24,6 +26,7 @@ pub(crate) use policy::MASS_MIN;
 pub(crate) use policy::pin;
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
+pub use rollback::{Retreat, WayBack, destination, forbidden, way_back};
 pub use traffic::left_alone;
 pub(crate) use weights::usual as usual_weight;
 
@@ -48,6 +51,8 @@ pub struct Decision {
     pub deploy: Deploy,
     /// About the config repo.
     pub promote: Promote,
+    /// Whether the rollout under way goes back by itself.
+    pub retreat: Option<Retreat>,
 }
 
 /// What to do on the fleet.
@@ -67,7 +72,11 @@ pub enum Deploy {
 
 /// Decides about one target.
 pub fn decide(target: &Target, world: World<'_>) -> Decision {
-    Decision { deploy: deploy::decide(target, world), promote: promote::decide(target, world) }
+    Decision {
+        deploy: deploy::decide(target, world),
+        promote: promote::decide(target, world),
+        retreat: rollback::retreat(target, world),
+    }
 }
 
 /// What bringing `to` to a target would do, stage by stage, for a merge request; or why it must not.

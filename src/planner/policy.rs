@@ -38,7 +38,7 @@ pub(super) fn standing_holds(target: &Target, world: World<'_>) -> Vec<Hold> {
 /// A rollback or repair goes through freezes and locks: they guard against what is new.
 pub(super) fn purpose_holds(target: &Target, purpose: Purpose, world: World<'_>) -> Vec<Hold> {
     match purpose {
-        Purpose::Deploy => {
+        Purpose::Deploy | Purpose::PostMigrate => {
             let mut holds = freezes(target, world);
             holds.extend(lock(target, world));
             holds

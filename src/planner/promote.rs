@@ -7,7 +7,7 @@ use crate::model::{EnvironmentName, Ref, Revision, Target, Timestamp};
 use crate::observe::{Fact, MergeRequest, Running, State, Verdict};
 use crate::rollout::{History, Past};
 
-use super::{Hold, World, policy};
+use super::{Hold, World, patch, policy};
 
 /// What a target without a past looks like.
 const NO_HISTORY: &History = &History {
@@ -24,6 +24,11 @@ const NO_HISTORY: &History = &History {
     migrated: None,
     post_migrated: None,
     attempted: None,
+    owed: None,
+    owed_wanted: false,
+    hurry: None,
+    retreated: None,
+    dropped_patches: std::collections::BTreeSet::new(),
 };
 
 /// What to do about a target's promotion.
@@ -112,7 +117,8 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
     let wanted = history.wanted.as_ref() == Some(&to);
     let mut holds = policy::standing_holds(target, world);
     holds.extend(not_again(&to, &spec, history, wanted));
-    let quick = spec.service.hotfixes.contains(&to);
+    holds.extend(patch::holds(target, &spec, &to, patch::Where::Wanted, world));
+    let quick = spec.service.is_quick(&to);
     if !quick {
         holds.extend(baking(rule, &proofs, world.now));
     }

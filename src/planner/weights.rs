@@ -16,16 +16,13 @@ const ALL: u32 = 100;
 /// The share of traffic that a role has when no rollout moves it: where its recipe ends.
 pub(crate) fn usual(spec: &Spec<'_>, role: &RoleName) -> u32 {
     let mut stages = spec.recipe.stages.iter().rev();
-    let last = stages.find(|it| it.kind == Kind::Weight && covers(it, role));
+    let last = stages.find(|it| it.kind == Kind::Weight && covers(spec, it, role));
     last.and_then(|it| it.steps.last()).copied().unwrap_or(ALL)
 }
 
-fn covers(stage: &StageSpec, role: &RoleName) -> bool {
-    match &stage.on {
-        On::All => true,
-        On::Roles(roles) => roles.contains(role),
-        On::DeployNode => false,
-    }
+fn covers(spec: &Spec<'_>, stage: &StageSpec, role: &RoleName) -> bool {
+    let named = spec.environment.roles.get(role).is_some_and(|it| stage.on.names(role, it));
+    named || stage.on == On::All
 }
 
 impl Draft<'_> {
@@ -36,7 +33,8 @@ impl Draft<'_> {
             return *weight;
         }
         let stages = &self.spec.recipe.stages;
-        let managed = stages.iter().any(|it| it.kind == Kind::Weight && covers(it, role));
+        let managed =
+            stages.iter().any(|it| it.kind == Kind::Weight && covers(self.spec, it, role));
         match self.stand(role, node) {
             Stand::In(weight) if !managed => weight,
             Stand::In(_) | Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::Unknown(_) => {
@@ -49,7 +47,7 @@ impl Draft<'_> {
     fn weighed(&self, spec: &StageSpec) -> Vec<(&RoleName, &Role)> {
         let roles = self.spec.roles().filter(|(name, role)| {
             role.seats.is_some()
-                && covers(spec, name)
+                && covers(self.spec, spec, name)
                 && role.nodes.iter().any(|node| self.nodes.contains(node))
         });
         roles.collect()
@@ -75,8 +73,9 @@ impl Draft<'_> {
     pub(super) fn close_before(&self, recipe: &[&StageSpec], at: usize, way: &mut Way) {
         let opens = |it: &&StageSpec| it.kind == Kind::Weight && it.steps.first() == Some(&0);
         let later: Vec<&StageSpec> = recipe[at + 1..].iter().copied().filter(opens).collect();
-        let touches =
-            |stage: &StageSpec, role: &RoleName| stage.kind == Kind::Run && covers(stage, role);
+        let touches = |stage: &StageSpec, role: &RoleName| {
+            stage.kind == Kind::Run && covers(self.spec, stage, role)
+        };
         for spec in later {
             let roles: Vec<(&RoleName, &Role)> = self
                 .weighed(spec)

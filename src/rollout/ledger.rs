@@ -11,7 +11,8 @@ use crate::model::{
 
 use super::event::{Ending, Event, Outcome, What, Word};
 use super::machine::{Illegal, Rollout};
-use super::plan::{Op, OpId, Plan, Purpose, StepKind};
+use super::migration::{Migration, Owed, migration, migration_kind};
+use super::plan::{Plan, Purpose};
 use super::traffic::traffic_moved;
 
 /// Past refs kept per target: enough to roll back through a bad week.
@@ -42,6 +43,8 @@ pub enum Fact {
         past: Vec<Past>,
         /// The oldest ref that it may return to.
         floor: Option<Floor>,
+        /// Post-deploy migrations that were left for later.
+        owed: Option<Owed>,
     },
     /// A head of the config repo was taken as desired state.
     Applied {
@@ -194,6 +197,16 @@ pub struct History {
     pub post_migrated: Option<Ref>,
     /// What the last rollout was to bring, however it ended.
     pub attempted: Option<Ref>,
+    /// Post-deploy migrations that a rollout left for later.
+    pub owed: Option<Owed>,
+    /// A person asked to run them now.
+    pub owed_wanted: bool,
+    /// Where a person asked for a fast rollback to.
+    pub hurry: Option<Ref>,
+    /// The ref that was rolled back last without a person's word.
+    pub retreated: Option<Ref>,
+    /// Hot patches that a person lets newer refs come without.
+    pub dropped_patches: BTreeSet<Ref>,
 }
 
 /// A merge request of ours.
@@ -302,10 +315,12 @@ impl Ledger {
         self.entries += 1;
         match &entry.fact {
             Fact::TookOver { epoch } => self.epoch = self.epoch.max(Some(*epoch)),
-            Fact::Restored { target, past, floor } => {
+            Fact::Restored { target, past, floor, owed } => {
                 let history = self.histories.entry(target.clone()).or_default();
                 history.past.clone_from(past);
                 history.floor.clone_from(floor);
+                history.owed.clone_from(owed);
+                history.owed_wanted = false;
                 history.rebuilt = true;
             }
             Fact::Applied { revision, mass } => {
@@ -323,6 +338,7 @@ impl Ledger {
                 let history = self.histories.entry(plan.target.clone()).or_default();
                 history.stopped = None;
                 history.attempted = Some(plan.to.clone());
+                history.owed_wanted &= plan.owed.is_none();
                 self.rollouts.insert(plan.target.clone(), Rollout::new((**plan).clone()));
             }
             Fact::Rollout { target, event, .. } => self.happen(target, event)?,
@@ -399,10 +415,16 @@ impl Ledger {
         }
         match &event.what {
             What::Started { op, .. } => {
-                let (op, plan) = (*op, rollout.plan());
-                if starts_post_migration(plan, op) {
-                    let floor =
-                        Floor { reference: plan.to.clone(), revision: plan.revision, at: event.at };
+                let plan = rollout.plan();
+                let floor = match migration_kind(plan, *op) {
+                    Some(Migration::After) => Some((&plan.to, plan.revision)),
+                    Some(Migration::Owed) => {
+                        plan.owed.as_ref().map(|it| (&it.reference, it.revision))
+                    }
+                    Some(Migration::Before) | None => None,
+                };
+                if let Some((reference, revision)) = floor {
+                    let floor = Floor { reference: reference.clone(), revision, at: event.at };
                     self.histories.entry(target.clone()).or_default().floor = Some(floor);
                 }
             }
@@ -413,12 +435,22 @@ impl Ledger {
             What::Finished { op, outcome: Outcome::Done { .. } }
             | What::MigrationSettled { op, verdict: MigrationVerdict::Done, .. } => {
                 let plan = rollout.plan();
-                let kind = migration_kind(plan, *op);
+                let Some(kind) = migration_kind(plan, *op) else { return Ok(()) };
+                if !rollout.all_done(|it| migration(it) == Some(kind)) {
+                    return Ok(());
+                }
                 let history = self.histories.entry(target.clone()).or_default();
                 match kind {
-                    Some(Migration::Before) => history.migrated = Some(plan.to.clone()),
-                    Some(Migration::After) => history.post_migrated = Some(plan.to.clone()),
-                    None => {}
+                    Migration::Before => history.migrated = Some(plan.to.clone()),
+                    // They include those of the refs before.
+                    Migration::After => {
+                        history.post_migrated = Some(plan.to.clone());
+                        history.owed = None;
+                    }
+                    Migration::Owed => {
+                        history.post_migrated = plan.owed.as_ref().map(|it| it.reference.clone());
+                        history.owed = None;
+                    }
                 }
             }
             What::Finished { .. }
@@ -435,9 +467,19 @@ impl Ledger {
         let Some(rollout) = self.rollouts.remove(target) else { return };
         let history = self.histories.entry(target.clone()).or_default();
         let plan = rollout.plan();
+        let left = rollout.leaves_owed();
+        if !left.is_empty() {
+            let (reference, revision) = (plan.to.clone(), plan.revision);
+            history.owed = Some(Owed { reference, revision, at, stages: left });
+        }
         match ending {
             Ending::Succeeded => {
                 history.rebuilt = false;
+                history.hurry = None;
+                if plan.purpose == Purpose::Deploy {
+                    history.retreated = None;
+                    history.dropped_patches.clear();
+                }
                 let proof = Past {
                     reference: plan.to.clone(),
                     rollout: plan.id.clone(),
@@ -499,6 +541,9 @@ impl Ledger {
                     let history = self.histories.entry(target.clone()).or_default();
                     let people = history.approvals.entry(reference.clone()).or_default();
                     people.insert(word.by.clone());
+                    // Who agrees to a ref when only its post-deploy migrations are left means them.
+                    let left = history.owed.as_ref().is_some_and(|it| it.reference == *reference);
+                    history.owed_wanted |= left && !self.rollouts.contains_key(target);
                 }
             }
             Command::Promote { target, reference } => {
@@ -533,8 +578,25 @@ impl Ledger {
                     }
                 }
             }
-            Command::Rollback { .. }
-            | Command::Abort { .. }
+            Command::Rollback { target, to, fast, automatic } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.hurry = to.clone().filter(|_| *fast);
+                if *automatic {
+                    history.retreated.clone_from(&history.attempted);
+                }
+            }
+            Command::PostMigrate { target, settled } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.owed_wanted = !settled;
+                if *settled {
+                    history.owed = None;
+                }
+            }
+            Command::DropPatch { target, patch } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.dropped_patches.insert(patch.clone());
+            }
+            Command::Abort { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
             | Command::Migration { .. }
@@ -546,35 +608,11 @@ impl Ledger {
 /// A repair or another look at a ref that was proven already does not begin its bake anew.
 fn proven_since(history: &History, plan: &Plan, at: Timestamp) -> Timestamp {
     match (plan.purpose, history.past.last()) {
-        (Purpose::Repair | Purpose::Verify, Some(last)) if last.reference == plan.to => last.at,
+        (Purpose::Repair | Purpose::Verify | Purpose::PostMigrate, Some(last))
+            if last.reference == plan.to =>
+        {
+            last.at
+        }
         _ => at,
-    }
-}
-
-fn starts_post_migration(plan: &Plan, op: OpId) -> bool {
-    matches!(migration_kind(plan, op), Some(Migration::After))
-}
-
-/// Schema changes before the code, or after it.
-enum Migration {
-    Before,
-    After,
-}
-
-fn migration_kind(plan: &Plan, op: OpId) -> Option<Migration> {
-    match plan.op(op)? {
-        Op::Step { kind: StepKind::Migrate { .. }, .. } => Some(Migration::Before),
-        Op::Step { kind: StepKind::PostMigrate { .. }, .. } => Some(Migration::After),
-        Op::Step { kind: StepKind::Run | StepKind::Finally, .. }
-        | Op::Fenced
-        | Op::Drained { .. }
-        | Op::Serving { .. }
-        | Op::Weighted { .. }
-        | Op::Healthy { .. }
-        | Op::Runs { .. }
-        | Op::Verified { .. }
-        | Op::Gate { .. }
-        | Op::Baked { .. }
-        | Op::Approved => None,
     }
 }

@@ -3,6 +3,7 @@
 mod event;
 mod ledger;
 mod machine;
+mod migration;
 mod wants;
 mod report;
 mod detail;
@@ -21,9 +22,10 @@ pub use ledger::{
     Unrecorded,
 };
 pub use machine::{ERRORS_MAX, Illegal, Rollout};
+pub use migration::{Applied, Course, Inquiry, Owed, Status, Trace, course};
 pub use pace::Pace;
 pub use plan::{
-    Batch, Lane, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task, When,
+    Batch, Haste, Lane, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task, When,
 };
 pub use report::{Halt, Phase, Progress};
 pub use state::OpState;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::migration::{Owed, Status};
 use crate::model::{
     Connect, Deed, Epoch, GateName, NodeName, Question, Ref, Revision, RoleName, RolloutId, Seat,
     Target, Timestamp,
@@ -36,6 +37,12 @@ pub struct Plan {
     /// Nodes that people have out of the load balancers, and how they stand there. They are
     /// brought the ref, and stay out.
     pub left_alone: BTreeMap<NodeName, String>,
+    /// Why it does without warm-up and bakes, if it does.
+    pub haste: Option<Haste>,
+    /// Stages of post-deploy migrations that it leaves to the next rollout.
+    pub defers: Vec<String>,
+    /// What an earlier rollout left, and this one does.
+    pub owed: Option<Owed>,
     /// Strictly in order; the last one closes the rollout, however it ends.
     pub stages: Vec<Stage>,
 }
@@ -62,6 +69,19 @@ pub enum Purpose {
     Repair,
     /// Nothing changes; the proof that a ref is well was missing.
     Verify,
+    /// Post-deploy migrations that an earlier rollout left, and nothing else.
+    PostMigrate,
+}
+
+/// Why a rollout does without warm-up and bakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// The config calls its ref a hotfix.
+    Hotfix,
+    /// Its ref is a hot patch.
+    HotPatch,
+    /// A person asked for a fast rollback.
+    Asked,
 }
 
 /// A barrier: nothing of the next stage starts before all of this one is done.
@@ -145,6 +165,8 @@ pub enum Op {
         kind: StepKind,
         /// What to run.
         deed: Deed,
+        /// For migrations: how to ask how far they are, if the recipe says how.
+        status: Option<Status>,
     },
     /// The node gets no new sessions from the load balancers, and its old ones have ended.
     Drained {
@@ -225,6 +247,11 @@ pub enum StepKind {
         /// Safe to repeat, says the recipe.
         idempotent: bool,
     },
+    /// Schema changes after the code of an earlier rollout, which left them.
+    Owed {
+        /// Safe to repeat, says the recipe.
+        idempotent: bool,
+    },
     /// Undoes what a stage set up.
     Finally,
 }
@@ -234,7 +261,9 @@ impl StepKind {
     pub fn may_repeat(self) -> bool {
         match self {
             Self::Run | Self::Finally => true,
-            Self::Migrate { idempotent } | Self::PostMigrate { idempotent } => idempotent,
+            Self::Migrate { idempotent }
+            | Self::PostMigrate { idempotent }
+            | Self::Owed { idempotent } => idempotent,
         }
     }
 
@@ -242,7 +271,7 @@ impl StepKind {
     pub fn is_migration(self) -> bool {
         match self {
             Self::Run | Self::Finally => false,
-            Self::Migrate { .. } | Self::PostMigrate { .. } => true,
+            Self::Migrate { .. } | Self::PostMigrate { .. } | Self::Owed { .. } => true,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::model::NodeName;
 
 use super::event::{Cause, Ending};
 use super::machine::Rollout;
-use super::plan::{OpId, StageKind};
+use super::plan::{Op, OpId, StageKind, StepKind};
 use super::state::{OpState, Standing, TaskId, task_id};
 
 /// Where a rollout stands. Derived, never stored.
@@ -155,6 +155,57 @@ impl Rollout {
             let skipped = self.states.task(id).is_some_and(|it| it.skipped || it.dispensable);
             task.node.as_ref().filter(|_| skipped)
         })
+    }
+
+    /// The stages of post-deploy migrations that it leaves for later: those that the recipe puts
+    /// off, and those that were never begun when it ended although all nodes run the ref. What was
+    /// begun is in a person's hands.
+    pub fn leaves_owed(&self) -> Vec<String> {
+        let last = self.plan.stages.len().saturating_sub(1);
+        let came_to = |stage: usize| self.states.stage >= stage;
+        let mut left = Vec::new();
+        for (at, stage) in self.plan.stages.iter().enumerate() {
+            let ops = self.plan.ops().filter(|(id, _, _)| id.stage as usize == at);
+            let mut post = ops.filter(|(_, _, op)| {
+                matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. })
+            });
+            let Some((first, _, _)) = post.next() else { continue };
+            let tried = |id: OpId| self.states.op(id).is_some_and(OpState::was_tried);
+            let asks = at > 0 && self.asks_only(at - 1);
+            if !tried(first) && came_to(at - usize::from(asks)) {
+                left.push(stage.name.clone());
+            }
+        }
+        if came_to(last) {
+            left.extend(self.plan.defers.iter().cloned());
+        }
+        left
+    }
+
+    /// Whether every operation of a kind that the plan has is done.
+    pub fn all_done(&self, kind: impl Fn(StepKind) -> bool) -> bool {
+        self.plan.ops().all(|(id, _, op)| match op {
+            Op::Step { kind: it, .. } if kind(*it) => {
+                matches!(self.states.op(id), Some(OpState::Done { .. }))
+            }
+            Op::Step { .. }
+            | Op::Fenced
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => true,
+        })
+    }
+
+    /// Whether nothing but a person's word is waited for in a stage.
+    fn asks_only(&self, stage: usize) -> bool {
+        let mut ops = self.plan.ops().filter(|(id, _, _)| id.stage as usize == stage);
+        ops.all(|(_, _, op)| matches!(op, Op::Approved))
     }
 
     /// Operations under way.

@@ -15,7 +15,11 @@ fn question() -> Question {
 
 fn step(kind: StepKind) -> Op {
     let (argv, variables) = (vec!["true".to_owned()], Vec::new());
-    Op::Step { kind, deed: Deed { argv, variables, timeout: Duration::from_secs(10) } }
+    Op::Step {
+        kind,
+        deed: Deed { argv, variables, timeout: Duration::from_secs(10) },
+        status: None,
+    }
 }
 
 fn gate() -> Op {
@@ -62,6 +66,9 @@ fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         nodes: [node("a"), node("b")].into_iter().flatten().collect(),
         pools: Vec::new(),
         left_alone: std::collections::BTreeMap::new(),
+        haste: None,
+        defers: Vec::new(),
+        owed: None,
         stages,
     })
 }

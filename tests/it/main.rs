@@ -20,6 +20,7 @@ mod crashes;
 mod gates;
 mod haproxy;
 mod hostile;
+mod operations;
 mod people;
 mod tour;
 mod troubles;

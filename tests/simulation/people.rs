@@ -217,6 +217,11 @@ impl World {
         };
         let reference = self.any_ref();
         let soon = self.now.after(Duration::from_secs(self.seed.span(30, 300)));
+        let owes = self.shadow.history(&target).is_some_and(|it| it.owed.is_some());
+        if owes && self.seed.chance(40) {
+            let settled = self.seed.chance(10);
+            return self.ask(Command::PostMigrate { target, settled });
+        }
         let command = match self.seed.below(28) {
             26 | 27 => {
                 let role = towpath::model::RoleName::parse("web").unwrap();
@@ -245,7 +250,10 @@ impl World {
             18 => Command::Freeze { environment, until: soon },
             19 | 20 => Command::Approve { target, reference: None },
             21 | 22 => Command::Promote { target, reference: None },
-            23 => Command::Rollback { target, to: None },
+            23 => {
+                let fast = self.seed.chance(50);
+                Command::Rollback { target, to: None, fast, automatic: false }
+            }
             24 => match self.shadow.mass.keys().next().copied() {
                 Some(revision) => Command::Confirm { revision },
                 None => Command::Nudge,
@@ -345,6 +353,13 @@ impl World {
                 let tries = self.tries.entry(format!("{target} {reference}")).or_default();
                 *tries += 1;
                 (*tries <= TRIES).then_some(Command::Retry { target })
+            }
+            Hold::HotPatched { patch, .. } => {
+                self.totals.count("patches held");
+                let tries = self.tries.entry(format!("{target} lacks {patch}")).or_default();
+                *tries += 1;
+                let patch = patch.clone();
+                (*tries > TRIES).then_some(Command::DropPatch { target, patch })
             }
             Hold::Rebuilt { .. } => Some(Command::Retry { target }),
             Hold::Approvals { .. } => Some(Command::Approve { target, reference: None }),
@@ -446,6 +461,7 @@ impl World {
             },
             Hold::NotSeen
             | Hold::TrafficUnseen { .. }
+            | Hold::HotPatched { .. }
             | Hold::HeadRefused { .. }
             | Hold::MassChange { .. }
             | Hold::Paused { .. }

@@ -33,9 +33,11 @@ impl World {
             | Fact::Withdrawn { .. }
             | Fact::Recorded { .. } => {}
         }
+        self.follow_schema(entry);
         if let Err(error) = self.shadow.apply(entry) {
             self.broken("journal", &format!("{error}"));
         }
+        self.nothing_owed_is_forgotten();
     }
 
     fn take_word(&mut self, command: &towpath::model::Command) {
@@ -43,6 +45,10 @@ impl World {
         match command {
             Command::Promote { target, reference: Some(reference) } => {
                 self.vetoed.remove(&(target.clone(), reference.clone()));
+            }
+            Command::Rollback { target, automatic: true, .. } => {
+                let bad = self.shadow.rollouts.get(target).map(|it| it.plan().to.clone());
+                self.schema.retreated.extend(bad.map(|it| (target.clone(), it)));
             }
             Command::Confirm { revision } => {
                 self.masses.remove(revision);
@@ -81,9 +87,29 @@ impl World {
         if plan.purpose == Purpose::Rollback {
             self.totals.count("rollbacks");
         }
+        self.hot_patches_stay(plan);
         self.one_rollout_at_a_time(plan);
         self.only_what_is_asked_for(plan);
         self.nothing_is_repeated(plan);
+    }
+
+    /// What lacks a hot patch does not take its place, unless a person says that it may.
+    fn hot_patches_stay(&mut self, plan: &Plan) {
+        let Some(from) = plan.from.as_ref().filter(|_| plan.purpose == Purpose::Deploy) else {
+            return;
+        };
+        let spec = self.repo.meaning(plan.revision).and_then(|it| it.spec(&plan.target));
+        let Some(within) = spec.and_then(|it| it.service.patches.get(from).cloned()) else {
+            return;
+        };
+        let asked = spec.is_some_and(|it| it.service.contains.is_some());
+        let probed = asked && super::seeds::contains(self.number, from, &plan.to);
+        let history = self.shadow.history(&plan.target);
+        let dropped = history.is_some_and(|it| it.dropped_patches.contains(from));
+        if !within.contains(&plan.to) && !probed && !dropped {
+            let what = format!("{} replaces {from} at {}", plan.to, plan.target);
+            self.broken("10 a hot patch is not lost", &what);
+        }
     }
 
     /// Promise 1.
@@ -152,7 +178,8 @@ impl World {
                     .is_some_and(|it| it.reference.as_ref() == Some(&plan.to) && it.since <= since)
             });
         let what = format!("{:?} of {} at {target}", plan.purpose, plan.to);
-        if plan.purpose != Purpose::Verify && all_run {
+        let changes = !matches!(plan.purpose, Purpose::Verify | Purpose::PostMigrate);
+        if changes && all_run {
             self.broken("7 no rollout repeated where its ref runs already", &what);
         }
         let migrates = plan.ops().any(|(_, _, op)| {
@@ -164,6 +191,10 @@ impl World {
     }
 
     /// Nodes that run the service of a plan, by the config at its commit.
+    pub(crate) fn members_of(&self, plan: &Plan) -> BTreeSet<Place> {
+        self.members(plan)
+    }
+
     fn members(&self, plan: &Plan) -> BTreeSet<Place> {
         let spec = self.repo.meaning(plan.revision).and_then(|it| it.spec(&plan.target));
         let nodes = spec.map(|it| it.nodes()).unwrap_or_default();
@@ -432,6 +463,7 @@ impl World {
         if kind.is_migration() {
             self.totals.count("migrations");
             self.migrates_once(place, perform, &what);
+            self.check_migration(perform, &what);
         }
         let id = &perform.rollout;
         let active = self.shadow.rollouts.get(&perform.target).filter(|it| it.plan().id == *id);
@@ -531,8 +563,51 @@ impl World {
             Effect::Merge { target, number, head, .. } => {
                 self.check_merging(target, *number, *head);
             }
+            Effect::Revert { target, from, to, ask, .. } => {
+                self.check_retreat(target, from, to, ask);
+            }
             _ => {}
         }
+    }
+
+    /// A rollout goes back by itself only where its recipe says so, once for a ref, to what was
+    /// proven, and never below the floor or past a person's word.
+    fn check_retreat(&mut self, target: &Target, from: &Ref, to: &Ref, ask: &towpath::model::Ask) {
+        let towpath::model::Command::Rollback { automatic: true, .. } = &ask.command else {
+            return;
+        };
+        self.totals.count("automatic rollbacks");
+        let history = self.shadow.history(target).cloned().unwrap_or_default();
+        let position = |wanted: &Ref| history.past.iter().rposition(|it| it.reference == *wanted);
+        let below = history.floor.as_ref().is_some_and(|floor| {
+            floor.reference != *to && position(to) < position(&floor.reference)
+        });
+        let rollout = self.shadow.rollouts.get(target);
+        let spec = self.repo.meaning(self.shadow.head.unwrap_or(self.repo.head));
+        let allowed = spec.and_then(|it| it.spec(target)).is_some_and(|spec| {
+            !spec.recipe.rollback_on.is_empty() && !spec.service.blocked.contains(to)
+        });
+        let began = rollout.is_some_and(|it| {
+            it.plan().ops().any(|(id, _, op)| {
+                matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. })
+                    && it.state(id).is_some_and(OpState::was_tried)
+            })
+        });
+        let held = self.shadow.locks.contains_key(target) || self.shadow.pins.contains_key(target);
+        let why = match rollout {
+            None => "no rollout is under way",
+            Some(it) if it.plan().purpose != Purpose::Deploy => "it brings nothing new",
+            Some(it) if it.plan().to != *from => "another ref is on its way",
+            Some(_) if !allowed => "nothing says that it may",
+            Some(_) if began => "post-deploy migrations have begun",
+            Some(_) if held => "a person holds it",
+            Some(_) if below => "it is below the floor",
+            Some(_) if position(to).is_none() => "nothing proved it",
+            Some(_) if self.schema.retreated.get(target) == Some(from) => "it did so before",
+            Some(_) => return,
+        };
+        let what = format!("{target} from {from} to {to}: {why}");
+        self.broken("10 a rollout goes back by itself only when it may", &what);
     }
 
     /// Nothing is done before the journal says that it begins.
@@ -706,7 +781,9 @@ fn is_open(window: &str, now: Timestamp) -> bool {
 fn may_repeat(kind: StepKind) -> bool {
     match kind {
         StepKind::Run | StepKind::Finally => true,
-        StepKind::Migrate { idempotent } | StepKind::PostMigrate { idempotent } => idempotent,
+        StepKind::Migrate { idempotent }
+        | StepKind::PostMigrate { idempotent }
+        | StepKind::Owed { idempotent } => idempotent,
     }
 }
 

@@ -285,7 +285,11 @@ pub(crate) fn with_other_window(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>
 }
 
 fn recipe(seed: &mut Seed, build: Build) -> String {
-    let mut text = "recipe: fleet\nstages:\n".to_owned();
+    let mut text = "recipe: fleet\n".to_owned();
+    if seed.chance(50) {
+        text += "rollback_on: [smoke, max_failures]\n";
+    }
+    text += "stages:\n";
     if seed.chance(60) {
         text +=
             "  - { name: prepare, on: all, run: [prepare], timeout: 10m, finally: [restore] }\n";
@@ -294,7 +298,12 @@ fn recipe(seed: &mut Seed, build: Build) -> String {
         text += "  - { name: warm, on: all, run: [warm, '{ref}'], timeout: 2m, skip: [rollback, fast] }\n";
     }
     if seed.chance(75) {
-        let again = if seed.chance(20) { ", idempotent: true" } else { "" };
+        let again = match seed.below(10) {
+            0 | 1 => ", idempotent: true",
+            2..=4 => ", status: { run: [status, '{ref}'], patience: 3m }",
+            5..=7 => ", transactional: true, status: { run: [status, '{ref}'], patience: 3m }",
+            _ => "",
+        };
         let gates = seed.pick(&["[]", "[quiet]", "[quiet, { bake: 2m }]", "[{ bake: 1m }, calm]"]);
         writeln!(
             text,
@@ -323,11 +332,16 @@ fn recipe(seed: &mut Seed, build: Build) -> String {
         )
         .unwrap();
     }
-    if seed.chance(40) {
-        let how = if seed.chance(40) { ", approval: manual" } else { ", approval: automatic" };
+    if seed.chance(60) {
+        let how = seed.pick(&["manual", "automatic", "deferred", "deferred"]).unwrap_or("manual");
+        let asked = match seed.below(4) {
+            0 => ", status: { run: [status, '{ref}'], patience: 3m }",
+            1 => ", transactional: true, status: { run: [status, '{ref}'], patience: 3m }",
+            _ => "",
+        };
         writeln!(
             text,
-            "  - {{ name: post, kind: post_migrate, on: deploy_node, run: [post, '{{ref}}'], timeout: 2m{how} }}"
+            "  - {{ name: post, kind: post_migrate, on: deploy_node, run: [post, '{{ref}}'], timeout: 2m, approval: {how}{asked} }}"
         )
         .unwrap();
     }
@@ -338,6 +352,18 @@ fn service(name: &str, places: &[&str], seed: &mut Seed) -> String {
     let mut text = format!("service: {name}\nrecipe: fleet\n");
     if seed.chance(50) {
         text += "artifacts: [{ run: [built, '{ref}'] }]\n";
+    }
+    if seed.chance(40) {
+        let patch = seed.span(1, 6);
+        writeln!(
+            text,
+            "patches: [{{ ref: '1.0.{patch}', contained_in: ['1.0.{}'] }}]",
+            patch + seed.span(1, 4)
+        )
+        .unwrap();
+        if seed.chance(60) {
+            text += "contains: { run: [contains, '{patch}', '{ref}'] }\n";
+        }
     }
     text += "blocked: []\nhotfixes: []\ntargets:\n";
     let roles = seed.pick(&["", "", "    roles: [web]\n", "    roles: [data]\n"]).unwrap_or("");

@@ -88,3 +88,13 @@ pub(crate) fn truth(world: u64, reference: &Ref) -> Truth {
         _ => Truth::Good,
     }
 }
+
+/// Whether a ref really contains a hot patch.
+pub(crate) fn contains(world: u64, patch: &Ref, reference: &Ref) -> bool {
+    let id = commit_id(&[
+        &world.to_be_bytes(),
+        patch.as_str().as_bytes(),
+        reference.as_str().as_bytes(),
+    ]);
+    id.as_bytes()[0].is_multiple_of(2)
+}

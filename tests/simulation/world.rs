@@ -10,13 +10,15 @@ use towpath::model::{
 };
 use towpath::observe::{Fact as Seen, Survey, Verdict};
 use towpath::rollout::{
-    Ending, Entry, Fact, Floor, Ledger, Op, OpId, Past, Phase, Settled, StepKind, Unrecorded, What,
+    Ending, Entry, Fact, Floor, Ledger, Op, OpId, Owed, Past, Phase, Settled, StepKind, Unrecorded,
+    What,
 };
 
 use super::balancer::{Balancers, is_balancers};
 use super::forge::Forge;
 use super::nodes::{Node, Place, Says, Step, deed, ended};
 use super::repo::{Files, Repo, Site, file_of, first_config, ref_in, with_listed, with_ref};
+use super::schema::Schema;
 use super::seeds::{CALM, Seed, Truth, truth};
 
 const SECOND: u64 = 1000;
@@ -152,6 +154,8 @@ pub(crate) struct World {
     pub(crate) masses: BTreeMap<towpath::model::Revision, BTreeSet<Target>>,
     /// Refs that migrated in rollouts of a lost journal, until a person or a rollout settled it.
     pub(crate) half_migrated: BTreeSet<(Target, Ref)>,
+    /// What migrations did, and which are owed.
+    pub(crate) schema: Schema,
     pub(crate) records: Vec<Unrecorded>,
     pub(crate) chaos: bool,
     pub(crate) scar: Scar,
@@ -302,6 +306,7 @@ impl World {
             taken: BTreeSet::new(),
             masses: BTreeMap::new(),
             half_migrated: BTreeSet::new(),
+            schema: Schema::default(),
             records: Vec::new(),
             chaos: true,
             scar: Scar::None,
@@ -558,6 +563,15 @@ impl World {
         for entry in self.store.entries.clone() {
             self.shadow.apply(&entry).unwrap();
         }
+        // What was not in git yet, nobody remembers.
+        let known: Vec<Target> = self.schema.due.keys().cloned().collect();
+        for target in known {
+            let owed = self.shadow.history(&target).and_then(|it| it.owed.clone());
+            if owed.is_none_or(|it| Some(&it.reference) != self.schema.due.get(&target)) {
+                self.schema.due.remove(&target);
+            }
+        }
+        self.schema.retreated.clear();
         self.settled.clear();
         self.masses.clear();
         self.vetoed.clear();
@@ -566,33 +580,62 @@ impl World {
 
     /// What records in git tell a new journal.
     fn restored(&self) -> Vec<Entry> {
-        let mut known: BTreeMap<Target, (Vec<Past>, Option<Floor>)> = BTreeMap::new();
+        type Kept = (Vec<Past>, Option<Floor>, Option<Owed>);
+        let mut known: BTreeMap<Target, Kept> = BTreeMap::new();
         // Nodes with a fence tell of targets that nothing has settled at yet.
         for target in self.targets().into_iter().chain(self.shadow.histories.keys().cloned()) {
-            known.insert(target, (Vec::new(), None));
+            known.insert(target, (Vec::new(), None, None));
         }
         for record in &self.records {
+            if let Settled::Entry(entry) = &record.what
+                && let Fact::Asked { command, .. } = &entry.fact
+                && let towpath::model::Command::PostMigrate { target, settled: true } = command
+                && let Some((_, _, owed)) = known.get_mut(target)
+            {
+                *owed = None;
+            }
             let Settled::Rollout(rollout) = &record.what else { continue };
             let plan = rollout.plan();
-            let (past, floor) = known.entry(plan.target.clone()).or_default();
+            let (past, floor, owed) = known.entry(plan.target.clone()).or_default();
+            let left = rollout.leaves_owed();
+            let ran = plan.ops().any(|(id, _, op)| {
+                let post = matches!(
+                    op,
+                    Op::Step { kind: StepKind::PostMigrate { .. } | StepKind::Owed { .. }, .. }
+                );
+                post && matches!(rollout.state(id), Some(towpath::rollout::OpState::Done { .. }))
+            });
+            if !left.is_empty() {
+                let (reference, revision) = (plan.to.clone(), plan.revision);
+                *owed = Some(Owed { reference, revision, at: record.at, stages: left });
+            } else if ran {
+                *owed = None;
+            }
             if rollout.phase() == Phase::Settled(Ending::Succeeded) {
                 let (reference, revision) = (plan.to.clone(), plan.revision);
                 past.retain(|it: &Past| it.reference != reference);
                 past.push(Past { reference, rollout: plan.id.clone(), at: record.at, revision });
             }
             for event in rollout.events() {
-                if let What::Started { op, .. } = &event.what
-                    && let Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }) = plan.op(*op)
-                {
-                    let (reference, revision) = (plan.to.clone(), plan.revision);
+                let What::Started { op, .. } = &event.what else { continue };
+                let begun = match plan.op(*op) {
+                    Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }) => {
+                        Some((plan.to.clone(), plan.revision))
+                    }
+                    Some(Op::Step { kind: StepKind::Owed { .. }, .. }) => {
+                        plan.owed.as_ref().map(|it| (it.reference.clone(), it.revision))
+                    }
+                    _ => None,
+                };
+                if let Some((reference, revision)) = begun {
                     *floor = Some(Floor { reference, revision, at: event.at });
                 }
             }
         }
         let at = self.now;
-        let restored = known.into_iter().map(|(target, (past, floor))| Entry {
+        let restored = known.into_iter().map(|(target, (past, floor, owed))| Entry {
             at,
-            fact: Fact::Restored { target, past, floor },
+            fact: Fact::Restored { target, past, floor, owed },
         });
         restored.collect()
     }
@@ -700,6 +743,7 @@ impl World {
         self.deliver(Wake::Asked { ask, ticket });
     }
 
+    #[expect(clippy::too_many_lines, reason = "every effect has its few lines")]
     fn execute(&mut self, effect: Effect, from: u32) {
         let flaky = self.chaos && self.seed.chance(5);
         if flaky && let Some(wake) = unanswered(&effect, self.now) {
@@ -766,6 +810,14 @@ impl World {
                     | Truth::MigrationFails => Verdict::Pass,
                 };
                 self.answer(from, Wake::Artifacts { service, reference, verdict });
+            }
+            Effect::AskContains { service, patch, reference, .. } => {
+                let verdict = if super::seeds::contains(self.number, &patch, &reference) {
+                    Verdict::Pass
+                } else {
+                    Verdict::Fail { why: "no ancestor".to_owned() }
+                };
+                self.answer(from, Wake::Contains { service, patch, reference, verdict });
             }
             Effect::AskGate { target, gate, reference, .. } => {
                 let verdict = self.gate();
@@ -881,6 +933,15 @@ impl World {
             let report = errored("it did not answer");
             return self.answer(from, performed(perform, report));
         }
+        if let (Op::Step { status: Some(status), .. }, Some(at)) = (&perform.op, &place) {
+            let report = match self.migrate(at, perform, status, from) {
+                Err(report) | Ok(Says::At(report)) => report,
+                Ok(Says::Runs) if self.seed.chance(50) => pending(8, "it runs"),
+                Ok(Says::Runs) => return,
+                Ok(Says::Begins(run)) => return self.begin(place, perform, run),
+            };
+            return self.answer(from, performed(perform, report));
+        }
         let node = place.as_ref().and_then(|place| self.nodes.get_mut(place));
         let report = match (&perform.op, node) {
             (Op::Fenced, Some(node)) => node.fence(perform.epoch),
@@ -897,6 +958,9 @@ impl World {
             (Op::Runs { .. }, Some(node)) => match node.runs(&perform.target.service) {
                 Some(runs) if runs == perform.to => {
                     self.shown.extend(perform.node.clone().map(|it| (perform.rollout.clone(), it)));
+                    let (target, to) = (&perform.target, &perform.to);
+                    let seen = perform.node.clone().map(|it| (target.clone(), to.clone(), it));
+                    self.schema.seen.extend(seen);
                     done(now)
                 }
                 runs => Report::Failed { why: format!("it runs {runs:?}") },
@@ -944,7 +1008,8 @@ impl World {
     fn step_ends(&mut self, place: &Place, key: &StepKey, run: u32) {
         let step = self.nodes.get(place).and_then(|it| it.steps.get(key));
         let Some(perform) = step.map(|it| it.perform.clone()) else { return };
-        let so = truth(self.number, &perform.to);
+        let of = super::schema::migration(&perform).map_or(perform.to.clone(), |it| it.1);
+        let so = truth(self.number, &of);
         let well = match deed(&perform) {
             "install" => so != Truth::InstallFails,
             "migrate" | "post" => so != Truth::MigrationFails,
@@ -958,12 +1023,14 @@ impl World {
         let (now, spoilt) = (self.now, self.seed.chance(30));
         let Some(node) = self.nodes.get_mut(place) else { return };
         let Some(step) = node.end(key, run, well, now) else { return };
+        let perform = step.perform.clone();
         let service = &step.perform.target.service;
         match (deed(&step.perform), well) {
             ("install", true) => node.install(service, Some(step.perform.to.clone()), now),
             ("install", false) if spoilt => node.install(service, None, now),
             _ => {}
         }
+        self.migrated(&perform, well, false);
         self.tell(|| format!("{} ends {key}: {}", place.1, if well { "well" } else { "badly" }));
         let ended = self.nodes.get(place).and_then(|it| it.steps.get(key)).map(ended);
         self.tell_waiters(step, ended);
@@ -1037,8 +1104,15 @@ impl World {
                     }
                     self.totals.count("lost steps");
                     self.tell(|| format!("{} boots and loses {}", place.1, step.perform.key));
+                    // It may have come to its end before.
+                    let ended = self.seed.chance(30);
+                    self.migrated(&step.perform, ended, true);
                     let why = "the node booted meanwhile".to_owned();
-                    self.tell_waiters(step, Some(Report::Lost { why }));
+                    let report = match &step.perform.op {
+                        Op::Step { status: Some(_), .. } => Report::Errored { why, retry: true },
+                        _ => Report::Lost { why },
+                    };
+                    self.tell_waiters(step, Some(report));
                 }
             }
             4..=7 => node.away_until = now.after(std::time::Duration::from_millis(away)),
@@ -1104,6 +1178,12 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
         },
         Effect::AskArtifacts { service, reference, .. } => Wake::Artifacts {
             service: service.clone(),
+            reference: reference.clone(),
+            verdict: Verdict::Error { why: why() },
+        },
+        Effect::AskContains { service, patch, reference, .. } => Wake::Contains {
+            service: service.clone(),
+            patch: patch.clone(),
             reference: reference.clone(),
             verdict: Verdict::Error { why: why() },
         },

@@ -137,7 +137,7 @@ fn ssh(keys: SshKeys, (node, at): (&Node<'_>, &mut Reader<'_>)) -> Option<Connec
     };
     let host = match host {
         Some(SshHost(host)) => host,
-        None => Arg::parse("{node}").ok()?,
+        None => Arg::new("{node}"),
     };
     Some(Connect(crate::model::Connect::Ssh(Ssh {
         host,

@@ -1,9 +1,11 @@
 //! `environments/NAME.yaml` as it is written.
 
-use crate::config::leaves::{NodeRange, ServerName};
+use crate::config::leaves::{NodeRange, ServerName, VariableValue};
 use crate::config::place::At;
 use crate::config::reader::{Keyed, record};
-use crate::model::{EnvironmentName, GateName, NodeName, PersonName, RoleName, Share};
+use crate::model::{
+    EnvironmentName, GateName, NodeName, PersonName, RoleName, Share, VariableName,
+};
 
 use super::balancer::{Backends, Balancer, Drain};
 use super::connect::Connect;
@@ -29,6 +31,9 @@ record! {
         "gates" gates: optional Keyed<GateName, GateProbe>,
         /// Whose approvals count. Default: anybody's.
         "approvers" approvers: optional Vec<PersonName>,
+        /// What `{name}` stands for in commands and URLs here, e.g. `suite: bookworm`. A service's
+        /// own `variables` win over these, and these over a recipe's.
+        "variables" variables: optional Keyed<VariableName, VariableValue>,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::leaves::Weight;
+use crate::config::leaves::{VariableValue, Weight};
 use crate::config::place::At;
-use crate::config::reader::{Leaf, Read, Reader, Shape, choice, record};
+use crate::config::reader::{Keyed, Leaf, Read, Reader, Shape, choice, record};
 use crate::config::snapshot::Skip;
-use crate::model::{Argv, GateName, RecipeName, RoleName, Share, StageName};
+use crate::model::{Argv, GateName, RecipeName, RoleName, Share, StageName, VariableName};
 use crate::text::{Node, Scalar, Value};
 
 use super::probe::Plain;
@@ -20,6 +20,11 @@ record! {
         "stages" stages: required Vec<At<Stage>>,
         /// The order of a rollback: names of stages of kind run. Default: these in reverse order.
         "rollback" rollback: optional Vec<At<StageName>>,
+        /// When a new ref is rolled back without asking anybody: its smoke test failed, an alert
+        /// stayed, too many nodes failed. Default: never.
+        "rollback_on" rollback_on: optional Vec<At<RollbackOn>>,
+        /// What `{name}` stands for where neither the service nor the environment says it.
+        "variables" variables: optional Keyed<VariableName, VariableValue>,
     }
 }
 
@@ -31,12 +36,14 @@ record! {
         /// `run` brings the ref to nodes; `migrate` and `post_migrate` change a schema, once, on
         /// the deploy node, before or after the code; `weight` moves traffic. Default: run.
         "kind" kind: optional Kind,
-        /// On which nodes: `all`, `deploy_node`, or a list of roles.
+        /// On which nodes: `all`, `deploy_node`, a list of roles, or all roles that are `stateful`
+        /// or that are not (`stateless`).
         "on" on: required At<On>,
         /// How many nodes at a time. Default: what the role says.
         "batch" batch: optional At<Share>,
-        /// A program and its arguments; no shell. `{ref}`, `{from}`, `{node}`, `{service}` and
-        /// `{environment}` are replaced. Every kind of stage has one, but for `weight`.
+        /// A program and its arguments; no shell. `{ref}`, `{from}`, `{node}`, `{service}`,
+        /// `{environment}`, `{package}` and the names of `variables` are replaced. Every kind of
+        /// stage has one, but for `weight`.
         "run" run: optional At<Argv>,
         /// Takes each node out of the load balancers first, and lets it serve again when it runs
         /// the ref: for roles with a `backend`. Default: false.
@@ -49,6 +56,12 @@ record! {
         "timeout" timeout: optional At<Duration>,
         /// For migrations: an interrupted one may simply run again. Default: false.
         "idempotent" idempotent: optional At<bool>,
+        /// For migrations: an interrupted one left all or nothing of each step, so that it may run
+        /// again when `status` says `pending`. Default: false.
+        "transactional" transactional: optional At<bool>,
+        /// For migrations: how to ask how far they are, before they run and when one was
+        /// interrupted.
+        "status" status: optional At<Status>,
         /// What undoes the stage when the rollout ends, however it ends.
         "finally" finally: optional At<Argv>,
         /// How to see that a node is well afterwards.
@@ -58,9 +71,36 @@ record! {
         "gates" gates: optional Vec<At<Gate>>,
         /// Kinds of rollout that leave the stage out.
         "skip" skip: optional Vec<Skip>,
-        /// Whether a person must approve before it starts. Default: automatic, but manual for
+        /// Whether a person must approve before it starts; `deferred` leaves post-deploy migrations
+        /// for the beginning of the next rollout. Default: automatic, but manual for
         /// `post_migrate`.
-        "approval" approval: optional Approval,
+        "approval" approval: optional At<Approval>,
+    }
+}
+
+record! {
+    /// How far the migrations of a ref are. The command prints one word and ends with status 0:
+    /// `applied`, `pending`, `locked` (somebody runs them now) or `broken`. All else is no answer.
+    Status {
+        /// A program and its arguments; no shell. It runs on the deploy node, with the same places
+        /// as the stage's own `run`.
+        "run" run: required Argv,
+        /// Until when an answer counts. Default: 30s.
+        "timeout" timeout: optional Duration,
+        /// How long it waits for a lock that somebody else holds. Default: 30m.
+        "patience" patience: optional Duration,
+    }
+}
+
+choice! {
+    /// What may roll a new ref back without asking anybody.
+    RollbackOn("a reason to roll back") {
+        /// The smoke test failed.
+        "smoke" Smoke,
+        /// The gate `alerts` stayed closed.
+        "alerts" Alerts,
+        /// More nodes failed than may.
+        "max_failures" MaxFailures,
     }
 }
 
@@ -85,6 +125,8 @@ choice! {
         "manual" Manual,
         /// It starts.
         "automatic" Automatic,
+        /// The next rollout begins with it.
+        "deferred" Deferred,
     }
 }
 
@@ -115,13 +157,20 @@ pub(in crate::config) enum On {
     All,
     /// The deploy node.
     DeployNode,
+    /// Every role that holds data.
+    Stateful,
+    /// Every other role.
+    Stateless,
     /// These roles.
     Roles(Vec<At<RoleName>>),
 }
 
 impl Read for On {
     fn shape() -> Shape {
-        Shape::Any(vec![Shape::Words(&["all", "deploy_node"]), Vec::<RoleName>::shape()])
+        Shape::Any(vec![
+            Shape::Words(&["all", "deploy_node", "stateful", "stateless"]),
+            Vec::<RoleName>::shape(),
+        ])
     }
 
     fn read(node: &Node<'_>, at: &mut Reader<'_>) -> Option<Self> {
@@ -133,6 +182,8 @@ impl Read for On {
             Value::Seq(_) => Vec::read(node, at).map(Self::Roles),
             Value::Scalar(scalar) if scalar.text == "all" => Some(Self::All),
             Value::Scalar(scalar) if scalar.text == "deploy_node" => Some(Self::DeployNode),
+            Value::Scalar(scalar) if scalar.text == "stateful" => Some(Self::Stateful),
+            Value::Scalar(scalar) if scalar.text == "stateless" => Some(Self::Stateless),
             Value::Scalar(scalar) if RoleName::parse(&scalar.text).is_ok() => {
                 let hint = format!("for a role, write a list: `[{}]`", scalar.text);
                 at.expected(node, "`all`, `deploy_node` or a list of roles", &hint);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::calendar::Window;
+use crate::config::leaves::VariableValue;
 use crate::config::place::{At, Place};
 use crate::config::reader::{Keyed, Read, Reader, Shape, record};
 use crate::config::snapshot;
 use crate::model::{
-    EnvironmentName, GateName, PipelineName, RecipeName, Ref, RoleName, ServiceName,
+    EnvironmentName, GateName, PipelineName, RecipeName, Ref, RoleName, ServiceName, VariableName,
 };
 use crate::text::Node;
 
@@ -29,8 +30,26 @@ record! {
         "blocked" blocked: optional Vec<At<Ref>>,
         /// Refs that skip bakes and windows; never smoke tests.
         "hotfixes" hotfixes: optional Vec<At<Ref>>,
+        /// Hot patches: refs that are set for one environment by hand, past all promotions. They
+        /// skip bakes and windows, and nothing that lacks them takes their place.
+        "patches" patches: optional Vec<Patch>,
+        /// Whether a ref contains a hot patch: `{patch}` and `{ref}` are replaced. Exit status 0 or
+        /// HTTP 2xx is yes.
+        "contains" contains: optional At<Plain>,
+        /// What `{name}` stands for in commands and URLs, e.g. `package: gitlab-ee`.
+        "variables" variables: optional Keyed<VariableName, VariableValue>,
         /// Where it runs.
         "targets" targets: required Keyed<EnvironmentName, Target>,
+    }
+}
+
+record! {
+    /// A ref with an urgent change that the refs on their way here may lack.
+    Patch {
+        /// The ref.
+        "ref" reference: required At<Ref>,
+        /// Refs that contain its change too. Others are asked about with `contains`.
+        "contained_in" contained_in: optional Vec<At<Ref>>,
     }
 }
 
@@ -46,6 +65,8 @@ record! {
         "promote" promote: optional Promote,
         /// The roles of the environment that run this service. Default: all.
         "roles" roles: optional Vec<At<RoleName>>,
+        /// What `{name}` stands for here; these win over all other `variables`.
+        "variables" variables: optional Keyed<VariableName, VariableValue>,
     }
 }
 

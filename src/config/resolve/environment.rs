@@ -20,6 +20,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         version,
         gates,
         approvers,
+        variables,
     } = raw;
     let entries = roles.0.iter().flat_map(|(_, role)| &role.nodes);
     let count = entries.map(|it| it.value.0.count()).fold(0, usize::saturating_add);
@@ -67,6 +68,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         version: version.0.clone(),
         gates: own,
         approvers: approvers.iter().flatten().cloned().collect(),
+        variables: super::variables(variables.as_ref(), notes),
     }
 }
 
@@ -147,11 +149,10 @@ fn seats(raw: &raw::Role, notes: &mut Notes<'_>) -> Option<Seats> {
     }
     let raw::Drain { timeout, then, maintenance } =
         raw.drain.as_ref().map_or(raw::Drain::NONE, |it| it.value.clone());
-    // The usual name is one, whatever the grammar of places becomes.
-    let usual = || Arg::parse("{node}").ok();
+    let usual = || Arg::new("{node}");
     Some(Seats {
         backends: names,
-        server: raw.server.as_ref().map(|it| it.value.0.clone()).or_else(usual)?,
+        server: raw.server.as_ref().map(|it| it.value.0.clone()).unwrap_or_else(usual),
         drain: Drain {
             timeout: timeout.unwrap_or(raw::DRAIN_TIMEOUT),
             then: match then {

@@ -6,8 +6,10 @@ use crate::config::files::Notes;
 use crate::config::leaves::Weight;
 use crate::config::place::{At, Place};
 use crate::config::raw;
-use crate::config::snapshot::{On, Recipe, StageGate, StageKind, StageSpec};
-use crate::model::{Action, Argv};
+use crate::config::snapshot::{
+    Approval, On, Recipe, RollbackOn, StageGate, StageKind, StageSpec, StatusSpec,
+};
+use crate::model::{Action, Argv, Probe};
 
 use super::environment::check_batch;
 
@@ -17,7 +19,7 @@ pub(super) fn resolve(
     gates: Option<&BTreeSet<&str>>,
     notes: &mut Notes<'_>,
 ) -> Recipe {
-    let raw::Recipe { name, stages, rollback } = raw;
+    let raw::Recipe { name, stages, rollback, rollback_on, variables } = raw;
     if stages.is_empty() {
         notes.error(name.place, "bad-value", "the recipe has no stages", "write at least one");
     }
@@ -58,6 +60,8 @@ pub(super) fn resolve(
         name: name.value.clone(),
         stages: resolved,
         rollback: rollback.iter().flatten().map(|it| it.value.clone()).collect(),
+        rollback_on: rollback_on.iter().flatten().map(|it| rolls_back(it.value)).collect(),
+        variables: super::variables(variables.as_ref(), notes),
     }
 }
 
@@ -77,13 +81,16 @@ fn stage(
         steps,
         timeout,
         idempotent,
+        transactional,
+        status,
         finally,
         check,
         gates: own,
         skip,
         approval,
     } = raw;
-    let repeatable = idempotent.as_ref().is_some_and(|it| it.value);
+    let is = |it: &Option<At<bool>>| it.as_ref().is_some_and(|it| it.value);
+    let repeatable = is(idempotent) || is(transactional);
     let kind = match kind {
         None | Some(raw::Kind::Run) => StageKind::Run,
         Some(raw::Kind::Migrate) => StageKind::Migrate { idempotent: repeatable },
@@ -108,7 +115,7 @@ fn stage(
         (
             StageKind::Migrate { .. } | StageKind::PostMigrate { .. },
             _,
-            raw::On::All | raw::On::Roles(_),
+            raw::On::All | raw::On::Stateful | raw::On::Stateless | raw::On::Roles(_),
         ) => {
             let message = format!("stage `{}` is a migration, which runs once", name.value);
             notes.error(on.place, "bad-value", message, "write `on: deploy_node`");
@@ -118,9 +125,14 @@ fn stage(
             notes.error(on.place, "bad-value", message, "name roles, such as `on: [web]`");
         }
         (StageKind::Run, None, _)
-        | (StageKind::Weight, None, raw::On::All | raw::On::Roles(_))
+        | (
+            StageKind::Weight,
+            None,
+            raw::On::All | raw::On::Stateful | raw::On::Stateless | raw::On::Roles(_),
+        )
         | (StageKind::Migrate { .. } | StageKind::PostMigrate { .. }, _, raw::On::DeployNode) => {}
     }
+    check_migration(raw, kind, notes);
     if let Some(At { value, place }) = batch {
         check_batch(*value, *place, notes);
     }
@@ -155,11 +167,53 @@ fn stage(
         check: check.as_ref().map(|it| it.value.0.as_ref().clone()),
         gates: own.iter().flatten().map(|it| gate(&it.value)).collect(),
         skip: skip.iter().flatten().copied().collect(),
-        manual: match approval {
-            Some(raw::Approval::Manual) => true,
-            Some(raw::Approval::Automatic) => false,
-            None => matches!(kind, StageKind::PostMigrate { .. }),
+        approval: match approval.as_ref().map(|it| it.value) {
+            Some(raw::Approval::Manual) => Approval::Manual,
+            Some(raw::Approval::Deferred) => Approval::Deferred,
+            None if matches!(kind, StageKind::PostMigrate { .. }) => Approval::Manual,
+            Some(raw::Approval::Automatic) | None => Approval::Automatic,
         },
+        status: status.as_ref().map(|it| self::status(&it.value)),
+    }
+}
+
+/// Keys that only migrations have, and that go together.
+fn check_migration(raw: &raw::Stage, kind: StageKind, notes: &mut Notes<'_>) {
+    let only = |what: &str| format!("`{what}` is for migrations");
+    if kind == StageKind::Run {
+        let hint = "write `kind: migrate`, or remove it";
+        if let Some(At { place, .. }) = &raw.status {
+            notes.error(*place, "bad-value", only("status"), hint);
+        }
+        if let Some(At { place, .. }) = &raw.transactional {
+            notes.error(*place, "bad-value", only("transactional"), hint);
+        }
+    } else if let (Some(At { value: true, place }), None) = (&raw.transactional, &raw.status) {
+        let message = "nothing says how far an interrupted migration came";
+        notes.error(*place, "missing-key", message, "add `status: { run: [program, …] }`");
+    }
+    if let Some(At { value: raw::Approval::Deferred, place }) = &raw.approval
+        && !matches!(kind, StageKind::PostMigrate { .. })
+    {
+        let message = "only post-deploy migrations can be deferred to the next rollout";
+        notes.error(*place, "bad-value", message, "write `manual` or `automatic`");
+    }
+}
+
+fn status(raw: &raw::Status) -> StatusSpec {
+    let raw::Status { run, timeout, patience } = raw;
+    let timeout = timeout.unwrap_or(std::time::Duration::from_secs(raw::PROBE_TIMEOUT_SECS));
+    StatusSpec {
+        probe: Probe::Run { argv: run.clone(), timeout, absent: None },
+        patience: patience.unwrap_or(raw::STATUS_PATIENCE),
+    }
+}
+
+fn rolls_back(on: raw::RollbackOn) -> RollbackOn {
+    match on {
+        raw::RollbackOn::Smoke => RollbackOn::Smoke,
+        raw::RollbackOn::Alerts => RollbackOn::Alerts,
+        raw::RollbackOn::MaxFailures => RollbackOn::MaxFailures,
     }
 }
 
@@ -218,6 +272,8 @@ fn where_on(on: &raw::On, notes: &mut Notes<'_>) -> On {
     match on {
         raw::On::All => On::All,
         raw::On::DeployNode => On::DeployNode,
+        raw::On::Stateful => On::Stateful,
+        raw::On::Stateless => On::Stateless,
         raw::On::Roles(roles) => {
             let mut seen = BTreeSet::new();
             for At { value, place } in roles {

@@ -13,6 +13,9 @@ use crate::text::Diagnostic;
 
 use super::{Known, World, first_line};
 
+mod patches;
+mod places;
+
 /// What became of a service.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Resolved {
@@ -68,13 +71,25 @@ fn fault<T>(known: Option<&Known<T>>) -> Option<String> {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one target after the other, each with all its parts")]
 fn join(
     raw: &raw::Service,
     file: &File<raw::Service>,
     world: &World,
     notes: &mut Notes<'_>,
 ) -> Service {
-    let raw::Service { name, recipe, pipeline, artifacts, blocked, hotfixes, targets } = raw;
+    let raw::Service {
+        name,
+        recipe,
+        pipeline,
+        artifacts,
+        blocked,
+        hotfixes,
+        patches,
+        contains,
+        variables,
+        targets,
+    } = raw;
     let known_recipe = world.recipes.get(&recipe.value);
     if known_recipe.is_none() {
         let known = world.recipes.keys().map(crate::model::RecipeName::as_str);
@@ -98,6 +113,16 @@ fn join(
             let message = format!("the hotfix `{value}` is also blocked");
             notes.warning(*place, "blocked", message, "a blocked ref is never deployed");
         }
+    }
+
+    let patches = patches::resolve(patches.as_deref().unwrap_or_default(), &blocked, notes);
+    let defaults = known_recipe.and_then(Known::good);
+    let own_variables = super::variables(variables.as_ref(), notes);
+    let mut for_all = defaults.map(|it| it.variables.clone()).unwrap_or_default();
+    for_all.extend(own_variables.clone());
+    let for_all = Arc::new(for_all);
+    if defaults.is_some() {
+        places::check_service(raw, &for_all, notes);
     }
 
     let mut resolved = BTreeMap::new();
@@ -128,8 +153,17 @@ fn join(
             smoke: smoke.is_some(),
         };
         check_promote(&target, &names, notes);
-        if let Some(known) = known_environment(environment, *place, world, notes) {
-            check_target(&target, known, known_recipe.and_then(Known::good), notes);
+        let here = known_environment(environment, *place, world, notes);
+        let at_target = super::variables(own.variables.as_ref(), notes);
+        let layers = [here.map(|it| &it.variables), Some(&own_variables), Some(&at_target)];
+        let filled = places::layered(&for_all, &layers);
+        if let Some(known) = here {
+            check_target(&target, known, defaults, notes);
+            if let Some(recipe) = defaults {
+                let smoke = smoke.map(|it| it.0.as_ref());
+                let used = places::Used { file: &file.path, recipe, environment: known, smoke };
+                places::check_target(&used, *place, &filled, notes);
+            }
         }
         if let Some(promote) = promote {
             edges.insert(environment, (promote.rules.after.as_slice(), target.promote_place()));
@@ -141,6 +175,7 @@ fn join(
                 smoke: smoke.map(|it| it.0.clone()),
                 promote: promote.map(|it| it.rules.clone()),
                 roles: roles.map(|it| it.iter().map(|it| it.value.clone()).collect()),
+                variables: filled,
             },
         );
     }
@@ -152,6 +187,9 @@ fn join(
         artifacts: artifacts.iter().flatten().map(|it| it.0.as_ref().clone()).collect(),
         blocked,
         hotfixes: hotfixes.iter().flatten().map(|it| it.value.clone()).collect(),
+        patches,
+        contains: contains.as_ref().map(|it| it.value.0.as_ref().clone()),
+        variables: for_all,
         targets: resolved,
     }
 }
@@ -277,6 +315,13 @@ fn check_stages(
             }
             On::All if stage.kind == StageKind::Run => uncovered.clear(),
             On::DeployNode | On::All => {}
+            On::Stateful | On::Stateless => {
+                let named =
+                    environment.roles.iter().filter(|(name, role)| stage.on.names(name, role));
+                for (name, _) in named {
+                    uncovered.remove(name);
+                }
+            }
             On::Roles(roles) => {
                 for role in roles {
                     if stage.kind == StageKind::Run {

@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 
 use expect_test::Expect;
 
-use super::{Change, Content, Finding, Loaded, On, Snapshot};
+use super::{Approval, Change, Content, Finding, Loaded, On, Snapshot};
 use crate::model::{Probe, Revision, format_duration};
 
 /// A commit.
@@ -133,17 +133,24 @@ fn dump(snapshot: &Snapshot) -> String {
             writeln!(out, "  gate {name}: {}", probe(&gate.probe)).unwrap();
         }
     }
-    for it in snapshot.recipes.values() {
+    let builtin = super::builtin::ALL.map(|it| it.name);
+    for it in snapshot.recipes.values().filter(|it| !builtin.contains(&it.name.as_str())) {
         writeln!(out, "recipe {}", it.name).unwrap();
         for stage in &it.stages {
             let on = match &stage.on {
                 On::All => "all".to_owned(),
                 On::DeployNode => "deploy node".to_owned(),
+                On::Stateful => "stateful roles".to_owned(),
+                On::Stateless => "stateless roles".to_owned(),
                 On::Roles(roles) => {
                     roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
                 }
             };
-            let manual = if stage.manual { " manual" } else { "" };
+            let manual = match stage.approval {
+                Approval::Automatic => "",
+                Approval::Manual => " manual",
+                Approval::Deferred => " deferred",
+            };
             writeln!(out, "  {} {:?} on {on}{manual} {:?}", stage.name, stage.kind, stage.gates)
                 .unwrap();
         }

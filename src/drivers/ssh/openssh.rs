@@ -278,7 +278,7 @@ mod tests {
     fn a_host_is_never_an_option() {
         use crate::model::{Arg, Ssh, Transport};
         let settings = Ssh {
-            host: Arg::parse("{node}").unwrap(),
+            host: Arg::new("{node}"),
             user: Some("deploy".to_owned()),
             port: Some(2222),
             config: None,

@@ -15,7 +15,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_mins(1);
 /// A host that is called as the node is, with nothing else said.
 pub(super) fn settings() -> Ssh {
     Ssh {
-        host: Arg::parse("{node}").unwrap(),
+        host: Arg::new("{node}"),
         user: None,
         port: None,
         config: None,

@@ -90,6 +90,19 @@ pub(super) enum Command {
         target: Text<Target>,
         #[serde(skip_serializing_if = "Option::is_none")]
         to: Option<Text<Ref>>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fast: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        automatic: bool,
+    },
+    PostMigrate {
+        target: Text<Target>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        settled: bool,
+    },
+    DropPatch {
+        target: Text<Target>,
+        patch: Text<Ref>,
     },
     Abort {
         target: Text<Target>,
@@ -148,8 +161,17 @@ impl From<&model::Command> for Command {
             From::Promote { target, reference } => {
                 Self::Promote { target: text(target), reference: opt(reference.as_ref()) }
             }
-            From::Rollback { target, to } => {
-                Self::Rollback { target: text(target), to: opt(to.as_ref()) }
+            From::Rollback { target, to, fast, automatic } => Self::Rollback {
+                target: text(target),
+                to: opt(to.as_ref()),
+                fast: *fast,
+                automatic: *automatic,
+            },
+            From::PostMigrate { target, settled } => {
+                Self::PostMigrate { target: text(target), settled: *settled }
+            }
+            From::DropPatch { target, patch } => {
+                Self::DropPatch { target: text(target), patch: Text(patch.clone()) }
             }
             From::Abort { target, now } => Self::Abort { target: text(target), now: *now },
             From::Retry { target } => Self::Retry { target: text(target) },
@@ -194,7 +216,15 @@ impl From<Command> for model::Command {
             From::Promote { target: Text(target), reference } => {
                 Self::Promote { target, reference: unopt(reference) }
             }
-            From::Rollback { target: Text(target), to } => Self::Rollback { target, to: unopt(to) },
+            From::Rollback { target: Text(target), to, fast, automatic } => {
+                Self::Rollback { target, to: unopt(to), fast, automatic }
+            }
+            From::PostMigrate { target: Text(target), settled } => {
+                Self::PostMigrate { target, settled }
+            }
+            From::DropPatch { target: Text(target), patch: Text(patch) } => {
+                Self::DropPatch { target, patch }
+            }
             From::Abort { target: Text(target), now } => Self::Abort { target, now },
             From::Retry { target: Text(target) } => Self::Retry { target },
             From::Resume { target: Text(target) } => Self::Resume { target },

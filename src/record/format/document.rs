@@ -11,7 +11,7 @@ use crate::rollout::{self, Entry, Fact, Op, Plan, Rollout, StepKind, What};
 use super::command::Command;
 use super::event::{self, Ending, Word};
 use super::outline::{dated, evidence, outline, said};
-use super::plan::{Purpose, StageKind};
+use super::plan::{Haste, Purpose, StageKind};
 use super::pretty;
 use super::text::{Text, V1, opt, set};
 
@@ -30,6 +30,9 @@ pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
         nodes,
         pools: _,
         left_alone,
+        haste,
+        defers: _,
+        owed: _,
         stages,
     } = rollout.plan();
     pretty(&RolloutDocument {
@@ -46,6 +49,9 @@ pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
         planned_at: Text(*planned_at),
         settled_at: Text(at),
         floor: floor(rollout),
+        haste: haste.map(Into::into),
+        owed: owed(rollout, at).as_ref().map(Into::into),
+        post_migrated: post_migrated(rollout),
         words: rollout.events().iter().filter_map(said).collect(),
         evidence: evidence(rollout),
         left_out: rollout.left_out().cloned().map(Text).collect(),
@@ -95,7 +101,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
             how: how.clone(),
         })),
         Fact::TookOver { epoch: _ }
-        | Fact::Restored { target: _, past: _, floor: _ }
+        | Fact::Restored { target: _, past: _, floor: _, owed: _ }
         | Fact::Applied { revision: _, mass: _ }
         | Fact::Refused { revision: _ }
         | Fact::Planned(_)
@@ -104,6 +110,32 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::Withdrawn { target: _, number: _, why: _ }
         | Fact::Recorded { record: _ } => None,
     }
+}
+
+/// Post-deploy migrations that it leaves for later.
+fn owed(rollout: &Rollout, at: Timestamp) -> Option<rollout::Owed> {
+    let stages = rollout.leaves_owed();
+    let plan = rollout.plan();
+    let (reference, revision) = (plan.to.clone(), plan.revision);
+    (!stages.is_empty()).then_some(rollout::Owed { reference, revision, at, stages })
+}
+
+/// Whether it ran all the post-deploy migrations that were owed when it began, its own or others'.
+fn post_migrated(rollout: &Rollout) -> bool {
+    let post = |kind: StepKind| match kind {
+        StepKind::PostMigrate { .. } | StepKind::Owed { .. } => true,
+        StepKind::Run | StepKind::Migrate { .. } | StepKind::Finally => false,
+    };
+    let ops = rollout.plan().ops();
+    let any = ops.into_iter().any(|(_, _, op)| matches!(op, Op::Step { kind, .. } if post(*kind)));
+    let own = rollout.all_done(|kind| matches!(kind, StepKind::PostMigrate { .. }));
+    let others = rollout.plan().owed.is_some()
+        && rollout.all_done(|kind| matches!(kind, StepKind::Owed { .. }));
+    let has_own = rollout
+        .plan()
+        .ops()
+        .any(|(_, _, op)| matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. }));
+    any && ((has_own && own) || others)
 }
 
 /// A document says its kind itself, in one word.
@@ -137,6 +169,12 @@ pub(super) struct RolloutDocument {
     pub(super) settled_at: Text<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) floor: Option<DatedFloor>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) haste: Option<Haste>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owed: Option<super::plan::Owed>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) post_migrated: bool,
     pub(super) words: Vec<Said>,
     pub(super) evidence: Vec<String>,
     pub(super) left_out: BTreeSet<Text<NodeName>>,
@@ -244,13 +282,15 @@ fn ending(events: &[rollout::Event]) -> Option<rollout::Ending> {
 /// As the ledger does: the floor moves each time that such a migration is started.
 fn floor(rollout: &Rollout) -> Option<DatedFloor> {
     let plan = rollout.plan();
-    let at = rollout.events().iter().rev().find_map(|event| match event.what {
-        What::Started { op, .. } => match plan.op(op) {
-            Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }) => Some(event.at),
-            _ => None,
-        },
-        _ => None,
-    })?;
-    let reference = Text(plan.to.clone());
-    Some(DatedFloor { reference, revision: Text(plan.revision), at: Text(at) })
+    rollout.events().iter().rev().find_map(|event| {
+        let What::Started { op, .. } = event.what else { return None };
+        let Some(Op::Step { kind, .. }) = plan.op(op) else { return None };
+        let (reference, revision) = match kind {
+            StepKind::PostMigrate { .. } => (&plan.to, plan.revision),
+            StepKind::Owed { .. } => plan.owed.as_ref().map(|it| (&it.reference, it.revision))?,
+            StepKind::Run | StepKind::Migrate { .. } | StepKind::Finally => return None,
+        };
+        let reference = Text(reference.clone());
+        Some(DatedFloor { reference, revision: Text(revision), at: Text(event.at) })
+    })
 }

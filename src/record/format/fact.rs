@@ -9,7 +9,7 @@ use crate::rollout::{self, Entry, Fact};
 
 use super::command::Command;
 use super::event::{Event, Word};
-use super::plan::Plan;
+use super::plan::{Owed, Plan};
 use super::text::{At, Text, V1, set, unset};
 use super::{FormatError, compact, read};
 
@@ -23,7 +23,7 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         Fact::Planned(plan) => format!("rollout/{}", plan.id),
         Fact::Rollout { id, target: _, event: _ } => format!("rollout/{id}"),
         Fact::TookOver { epoch: _ }
-        | Fact::Restored { target: _, past: _, floor: _ }
+        | Fact::Restored { target: _, past: _, floor: _, owed: _ }
         | Fact::Applied { revision: _, mass: _ }
         | Fact::Refused { revision: _ }
         | Fact::Asked { word: _, command: _ }
@@ -63,10 +63,11 @@ fn body(fact: &Fact) -> (&'static str, String) {
         Fact::TookOver { epoch: Epoch(epoch) } => {
             ("took_over", compact(&TookOver { v: V1, epoch: *epoch }))
         }
-        Fact::Restored { target, past, floor } => {
+        Fact::Restored { target, past, floor, owed } => {
             let past = past.iter().map(Past::from).collect();
             let floor = floor.as_ref().map(Floor::from);
-            ("restored", compact(&Restored { v: V1, target: Text(target.clone()), past, floor }))
+            let (target, owed) = (Text(target.clone()), owed.as_ref().map(Owed::from));
+            ("restored", compact(&Restored { v: V1, target, past, floor, owed }))
         }
         Fact::Applied { revision, mass } => {
             let mass = mass.as_ref().map(set);
@@ -143,11 +144,13 @@ bodies! {
     Restored {
         target: Text<Target>,
         past: Vec<Past>,
-        #[serde(skip_serializing_if = "Option::is_none")] floor: Option<Floor>
+        #[serde(skip_serializing_if = "Option::is_none")] floor: Option<Floor>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] owed: Option<Owed>
     } => Self::Restored {
         target: target.0,
         past: past.into_iter().map(Into::into).collect(),
         floor: floor.map(Into::into),
+        owed: owed.map(Into::into),
     };
     Applied {
         revision: Text<Revision>,

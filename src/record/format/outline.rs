@@ -70,7 +70,7 @@ fn runs(lanes: &[Lane]) -> Vec<Vec<String>> {
     let mut runs = Vec::new();
     for task in lanes.iter().flat_map(tasks) {
         for op in &task.ops {
-            let Op::Step { kind: _, deed } = op else { continue };
+            let Op::Step { kind: _, deed, status: _ } = op else { continue };
             let without_node = |arg: &String| match &task.node {
                 Some(node) => arg.replace(node.as_str(), "{node}"),
                 None => arg.clone(),
@@ -101,10 +101,11 @@ fn tasks(lane: &Lane) -> impl Iterator<Item = &Task> {
 fn name(op: &Op) -> String {
     match op {
         Op::Fenced => "fenced".to_owned(),
-        Op::Step { kind, deed: _ } => match kind {
+        Op::Step { kind, deed: _, status: _ } => match kind {
             StepKind::Run => "run",
             StepKind::Migrate { .. } => "migrate",
             StepKind::PostMigrate { .. } => "post-migrate",
+            StepKind::Owed { .. } => "owed post-migrate",
             StepKind::Finally => "finally",
         }
         .to_owned(),

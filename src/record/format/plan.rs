@@ -30,6 +30,12 @@ pub(super) struct Plan {
     pools: Vec<Pool>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     left_alone: BTreeMap<Text<NodeName>, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    haste: Option<Haste>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    defers: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owed: Option<Owed>,
     stages: Vec<Stage>,
 }
 
@@ -48,6 +54,9 @@ impl From<&rollout::Plan> for Plan {
             nodes,
             pools,
             left_alone,
+            haste,
+            defers,
+            owed,
             stages,
         } = plan;
         Self {
@@ -66,6 +75,9 @@ impl From<&rollout::Plan> for Plan {
                 .iter()
                 .map(|(it, why)| (Text(it.clone()), why.clone()))
                 .collect(),
+            haste: haste.map(Into::into),
+            defers: defers.clone(),
+            owed: owed.as_ref().map(Into::into),
             stages: stages.iter().map(Stage::from).collect(),
         }
     }
@@ -86,6 +98,9 @@ impl From<Plan> for rollout::Plan {
             nodes,
             pools,
             left_alone,
+            haste,
+            defers,
+            owed,
             stages,
         } = plan;
         Self {
@@ -101,6 +116,9 @@ impl From<Plan> for rollout::Plan {
             nodes: unset(nodes),
             pools: pools.into_iter().map(Into::into).collect(),
             left_alone: left_alone.into_iter().map(|(Text(it), why)| (it, why)).collect(),
+            haste: haste.map(Into::into),
+            defers,
+            owed: owed.map(Into::into),
             stages: stages.into_iter().map(Into::into).collect(),
         }
     }
@@ -126,7 +144,8 @@ impl From<Pool> for rollout::Pool {
     }
 }
 
-words!(Purpose, rollout::Purpose, Deploy, Rollback, Repair, Verify);
+words!(Purpose, rollout::Purpose, Deploy, Rollback, Repair, Verify, PostMigrate);
+words!(Haste, rollout::Haste, Hotfix, HotPatch, Asked);
 words!(StageKind, rollout::StageKind, Forward, Closing);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -256,15 +275,46 @@ impl From<When> for rollout::When {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Op {
     Fenced,
-    Step { kind: StepKind, deed: Deed },
-    Drained { role: Text<RoleName>, seat: Seat, keep: usize },
-    Serving { role: Text<RoleName>, seat: Seat, weight: u32 },
-    Weighted { role: Text<RoleName>, seats: Vec<Seat>, weight: u32 },
-    Healthy { question: Question, patience_ms: Ms },
-    Runs { question: Question },
-    Verified { question: Question },
-    Gate { name: Text<GateName>, question: Question, patience_ms: Ms, max_age_ms: Ms },
-    Baked { span_ms: Ms },
+    Step {
+        kind: StepKind,
+        deed: Deed,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<Status>,
+    },
+    Drained {
+        role: Text<RoleName>,
+        seat: Seat,
+        keep: usize,
+    },
+    Serving {
+        role: Text<RoleName>,
+        seat: Seat,
+        weight: u32,
+    },
+    Weighted {
+        role: Text<RoleName>,
+        seats: Vec<Seat>,
+        weight: u32,
+    },
+    Healthy {
+        question: Question,
+        patience_ms: Ms,
+    },
+    Runs {
+        question: Question,
+    },
+    Verified {
+        question: Question,
+    },
+    Gate {
+        name: Text<GateName>,
+        question: Question,
+        patience_ms: Ms,
+        max_age_ms: Ms,
+    },
+    Baked {
+        span_ms: Ms,
+    },
     Approved,
 }
 
@@ -273,7 +323,11 @@ impl From<&rollout::Op> for Op {
         use rollout::Op as From;
         match op {
             From::Fenced => Self::Fenced,
-            From::Step { kind, deed } => Self::Step { kind: (*kind).into(), deed: deed.into() },
+            From::Step { kind, deed, status } => Self::Step {
+                kind: (*kind).into(),
+                deed: deed.into(),
+                status: status.as_ref().map(Into::into),
+            },
             From::Drained { role, seat, keep } => {
                 Self::Drained { role: Text(role.clone()), seat: seat.into(), keep: *keep }
             }
@@ -305,7 +359,6 @@ impl From<Op> for rollout::Op {
     fn from(op: Op) -> Self {
         match op {
             Op::Fenced => Self::Fenced,
-            Op::Step { kind, deed } => Self::Step { kind: kind.into(), deed: deed.into() },
             Op::Drained { role: Text(role), seat, keep } => {
                 Self::Drained { role, seat: seat.into(), keep }
             }
@@ -314,6 +367,9 @@ impl From<Op> for rollout::Op {
             }
             Op::Weighted { role: Text(role), seats, weight } => {
                 Self::Weighted { role, seats: seats.into_iter().map(Into::into).collect(), weight }
+            }
+            Op::Step { kind, deed, status } => {
+                Self::Step { kind: kind.into(), deed: deed.into(), status: status.map(Into::into) }
             }
             Op::Healthy { question, patience_ms: Ms(patience) } => {
                 Self::Healthy { question: question.into(), patience }
@@ -338,6 +394,7 @@ enum StepKind {
     Run,
     Migrate { idempotent: bool },
     PostMigrate { idempotent: bool },
+    Owed { idempotent: bool },
     Finally,
 }
 
@@ -347,6 +404,7 @@ impl From<rollout::StepKind> for StepKind {
             rollout::StepKind::Run => Self::Run,
             rollout::StepKind::Migrate { idempotent } => Self::Migrate { idempotent },
             rollout::StepKind::PostMigrate { idempotent } => Self::PostMigrate { idempotent },
+            rollout::StepKind::Owed { idempotent } => Self::Owed { idempotent },
             rollout::StepKind::Finally => Self::Finally,
         }
     }
@@ -358,7 +416,57 @@ impl From<StepKind> for rollout::StepKind {
             StepKind::Run => Self::Run,
             StepKind::Migrate { idempotent } => Self::Migrate { idempotent },
             StepKind::PostMigrate { idempotent } => Self::PostMigrate { idempotent },
+            StepKind::Owed { idempotent } => Self::Owed { idempotent },
             StepKind::Finally => Self::Finally,
         }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Status {
+    question: Question,
+    patience_ms: Ms,
+}
+
+impl From<&rollout::Status> for Status {
+    fn from(rollout::Status { question, patience }: &rollout::Status) -> Self {
+        Self { question: question.into(), patience_ms: Ms(*patience) }
+    }
+}
+
+impl From<Status> for rollout::Status {
+    fn from(Status { question, patience_ms: Ms(patience) }: Status) -> Self {
+        Self { question: question.into(), patience }
+    }
+}
+
+/// Post-deploy migrations left for later.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Owed {
+    #[serde(rename = "ref")]
+    reference: Text<Ref>,
+    revision: Text<Revision>,
+    at: At,
+    stages: Vec<String>,
+}
+
+impl From<&rollout::Owed> for Owed {
+    fn from(rollout::Owed { reference, revision, at, stages }: &rollout::Owed) -> Self {
+        Self {
+            reference: Text(reference.clone()),
+            revision: Text(*revision),
+            at: At(*at),
+            stages: stages.clone(),
+        }
+    }
+}
+
+impl From<Owed> for rollout::Owed {
+    fn from(owed: Owed) -> Self {
+        let Owed { reference: Text(reference), revision: Text(revision), at: At(at), stages } =
+            owed;
+        Self { reference, revision, at, stages }
     }
 }

@@ -2,24 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{RolloutId, Target};
-use crate::rollout::{Ending, Fact, Floor, PAST_MAX, Past, Purpose};
+use crate::model::{Command, RolloutId, Target};
+use crate::rollout::{Ending, Fact, Floor, Owed, PAST_MAX, Past, Purpose};
 
 use super::summary::{RecordSummary, Recorded};
+
+/// What is kept of a target.
+type Kept = (Vec<Past>, Option<Floor>, Option<Owed>);
 
 /// One [`Fact::Restored`] for each target that has a record of a rollout, in order of targets.
 /// The records may come in any order, and more than once.
 pub fn restore(summaries: &[RecordSummary]) -> Vec<Fact> {
     let mut records: Vec<&RecordSummary> = summaries.iter().collect();
     records.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
-    let mut targets: BTreeMap<&Target, (Vec<Past>, Option<Floor>)> = BTreeMap::new();
+    let mut targets: BTreeMap<&Target, Kept> = BTreeMap::new();
     for record in records {
-        let (Some(target), Recorded::Rollout { purpose, ending, floor }) =
+        if let Recorded::Word { command: Command::PostMigrate { target, settled: true } } =
+            &record.what
+            && let Some((_, _, left)) = targets.get_mut(target)
+        {
+            *left = None;
+        }
+        let (Some(target), Recorded::Rollout { purpose, ending, floor, owed, post_migrated }) =
             (&record.target, &record.what)
         else {
             continue;
         };
-        let (past, lowest) = targets.entry(target).or_default();
+        let (past, lowest, left) = targets.entry(target).or_default();
+        match owed {
+            Some(owed) => *left = Some(owed.clone()),
+            None if *post_migrated => *left = None,
+            None => {}
+        }
         if let Some(floor) = floor {
             // The one that was set last, which is not always that of the rollout that ended last.
             if lowest.as_ref().is_none_or(|it| it.at <= floor.at) {
@@ -31,10 +45,11 @@ pub fn restore(summaries: &[RecordSummary]) -> Vec<Fact> {
             Some(Ending::Partial | Ending::Aborted | Ending::Superseded) | None => {}
         }
     }
-    let restored = |(target, (past, floor)): (&Target, _)| Fact::Restored {
+    let restored = |(target, (past, floor, owed)): (&Target, _)| Fact::Restored {
         target: target.clone(),
         past,
         floor,
+        owed,
     };
     targets.into_iter().map(restored).collect()
 }
@@ -50,7 +65,7 @@ fn prove(past: &mut Vec<Past>, record: &RecordSummary, purpose: Purpose) {
     let mut at = record.at;
     if let Some(last) = past.pop_if(|last| last.reference == *to) {
         match purpose {
-            Purpose::Repair | Purpose::Verify => at = last.at,
+            Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => at = last.at,
             Purpose::Deploy | Purpose::Rollback => {}
         }
     }

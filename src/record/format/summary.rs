@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::model::{Command, PersonName, Ref, Revision, Scope, Target, Timestamp};
-use crate::rollout::{Ending, Floor, Purpose, Word};
+use crate::rollout::{Ending, Floor, Owed, Purpose, Word};
 
 use super::document::{
     DatedFloor, PromotionDocument, RolloutDocument, Said, VetoDocument, WordDocument,
@@ -47,6 +47,10 @@ pub enum Recorded {
         ending: Option<Ending>,
         /// Set if it started post-deploy migrations.
         floor: Option<Floor>,
+        /// Post-deploy migrations that it left for later.
+        owed: Option<Owed>,
+        /// Whether it ran those that were left before.
+        post_migrated: bool,
     },
     /// A promotion reached the base branch.
     Promotion {
@@ -128,6 +132,9 @@ fn of_rollout(document: RolloutDocument) -> RecordSummary {
         planned_at: _,
         settled_at: Text(at),
         floor,
+        haste: _,
+        owed,
+        post_migrated,
         words,
         evidence,
         left_out: _,
@@ -149,7 +156,13 @@ fn of_rollout(document: RolloutDocument) -> RecordSummary {
         );
     let ending = result.map(Into::into);
     RecordSummary {
-        what: Recorded::Rollout { purpose: purpose.into(), ending, floor },
+        what: Recorded::Rollout {
+            purpose: purpose.into(),
+            ending,
+            floor,
+            owed: owed.map(Into::into),
+            post_migrated,
+        },
         id: id.to_string(),
         target: Some(Target { service, environment }),
         from: unopt(from),
@@ -244,10 +257,12 @@ fn aim(command: &Command) -> (Option<Target>, Option<Ref>, Option<Revision>) {
         Command::Pin { target, reference } => (Some(target.clone()), Some(reference.clone()), None),
         Command::Approve { target, reference: to }
         | Command::Promote { target, reference: to }
-        | Command::Rollback { target, to } => (Some(target.clone()), to.clone(), None),
+        | Command::Rollback { target, to, .. } => (Some(target.clone()), to.clone(), None),
+        Command::DropPatch { target, patch } => (Some(target.clone()), Some(patch.clone()), None),
         Command::Unpin { target }
         | Command::Lock { target }
         | Command::Unlock { target }
+        | Command::PostMigrate { target, .. }
         | Command::Abort { target, .. }
         | Command::Retry { target }
         | Command::Resume { target }
@@ -276,6 +291,8 @@ fn verb(command: &Command) -> &'static str {
         Command::Approve { .. } => "approve",
         Command::Promote { .. } => "promote",
         Command::Rollback { .. } => "rollback",
+        Command::PostMigrate { .. } => "post-migrate",
+        Command::DropPatch { .. } => "drop-patch",
         Command::Abort { .. } => "abort",
         Command::Retry { .. } => "retry",
         Command::Resume { .. } => "resume",

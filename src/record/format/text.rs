@@ -71,7 +71,7 @@ impl Spelled for Arg {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        Self::parse(text).map_err(|error| error.to_string())
+        Ok(Self::new(text))
     }
 }
 

@@ -83,7 +83,7 @@ impl Net {
 
     pub(crate) fn settings(&self) -> Ssh {
         Ssh {
-            host: Arg::parse("{node}").unwrap(),
+            host: Arg::new("{node}"),
             user: None,
             port: None,
             config: Some(self.config().display().to_string()),

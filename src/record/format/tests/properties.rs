@@ -30,6 +30,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         Op::Step {
             kind: StepKind::Run,
             deed: Deed { argv, variables, timeout: Duration::from_millis(ms) },
+            status: None,
         }
     });
     prop_oneof![prop::sample::select(ops()), step]

@@ -38,6 +38,8 @@ fn the_record_of_a_rollout_tells_it_all() {
     let json = rollout_record(&rollout, events.last().unwrap().at);
     expect_file!["../../../../tests/golden/record-rollout-v1.json"].assert_eq(&json);
     let summary = RecordSummary::parse(&json).unwrap();
+    let older = json.replace("  \"post_migrated\": true,\n", "");
+    assert!(older.len() < json.len() && RecordSummary::parse(&older).is_ok(), "before it was kept");
     let post = |event: &&Event| match event.what {
         What::Started { op, .. } => matches!(
             rollout.plan().op(op),
@@ -56,6 +58,8 @@ fn the_record_of_a_rollout_tells_it_all() {
             purpose: Purpose::Deploy,
             ending: Some(Ending::Succeeded),
             floor: Some(floor),
+            owed: None,
+            post_migrated: true,
         }
     );
     assert_eq!((summary.kind(), summary.result()), ("rollout", "succeeded"));
@@ -141,6 +145,7 @@ fn what_git_restores_is_what_the_ledger_knew() {
         target: target(),
         past: history.past.clone(),
         floor: history.floor.clone(),
+        owed: history.owed.clone(),
     };
     assert_eq!(restore(&summaries), std::slice::from_ref(&wanted));
     summaries.reverse();
@@ -158,6 +163,8 @@ fn the_past_that_is_restored_has_an_end() {
                 purpose: Purpose::Deploy,
                 ending: Some(Ending::Succeeded),
                 floor: None,
+                owed: None,
+                post_migrated: false,
             },
             id: format!("aaaaaaaa{it:04}"),
             target: Some(target()),

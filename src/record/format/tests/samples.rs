@@ -9,8 +9,8 @@ use crate::model::{
     Seat, ServiceName, Socket, Target, Timestamp,
 };
 use crate::rollout::{
-    Batch, Cause, Ending, Entry, Event, Fact, Floor, Lane, Op, OpId, Outcome, Past, Plan, Purpose,
-    Stage, StageKind, StepKind, Task, Undo, What, When, Word,
+    Batch, Cause, Ending, Entry, Event, Fact, Floor, Haste, Lane, Op, OpId, Outcome, Owed, Past,
+    Plan, Purpose, Stage, StageKind, Status, StepKind, Task, Undo, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -94,7 +94,7 @@ pub(super) fn seat() -> Seat {
 }
 
 pub(super) fn ops() -> Vec<Op> {
-    let step = |kind, program: &str| Op::Step { kind, deed: deed(program) };
+    let step = |kind, program: &str| Op::Step { kind, deed: deed(program), status: None };
     let all = vec![
         Op::Fenced,
         step(StepKind::Run, "install"),
@@ -145,7 +145,7 @@ pub(super) fn plan() -> Plan {
         width: 0,
         batches: batches.into_iter().map(|tasks| Batch { tasks }).collect(),
     };
-    let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install") }];
+    let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install"), status: None }];
     let fleet = lane(
         "web",
         vec![
@@ -173,6 +173,9 @@ pub(super) fn plan() -> Plan {
         nodes: ["web-01", "web-02", "web-03"].map(node).into(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
+        haste: None,
+        defers: Vec::new(),
+        owed: None,
         stages: vec![
             Stage {
                 name: "control".to_owned(),
@@ -189,17 +192,43 @@ pub(super) fn plan() -> Plan {
     }
 }
 
+fn owed() -> Owed {
+    Owed {
+        reference: reference("1.4.1"),
+        revision: revision(9),
+        at: at(9),
+        stages: vec!["contract".to_owned()],
+    }
+}
+
 pub(super) fn plans() -> Vec<Plan> {
     [Purpose::Deploy, Purpose::Rollback, Purpose::Repair, Purpose::Verify]
         .into_iter()
         .map(|purpose| match purpose {
-            Purpose::Deploy | Purpose::Repair => Plan { purpose, ..plan() },
+            Purpose::Deploy | Purpose::Repair | Purpose::PostMigrate => Plan { purpose, ..plan() },
             Purpose::Rollback | Purpose::Verify => {
                 let connect = Connect::Local { directory: None };
                 Plan { purpose, from: None, connect, stages: vec![], ..plan() }
             }
         })
         .collect()
+}
+
+/// A plan with all that the first version did not know.
+fn newer_plan() -> Plan {
+    let mut plan = Plan {
+        purpose: Purpose::PostMigrate,
+        haste: Some(Haste::HotPatch),
+        defers: vec!["contract".to_owned()],
+        owed: Some(owed()),
+        ..plan()
+    };
+    plan.stages[0].lanes[0].batches[0].tasks[0].ops.push(Op::Step {
+        kind: StepKind::Owed { idempotent: true },
+        deed: deed("post-migrate"),
+        status: Some(Status { question: ask(), patience: Duration::from_mins(30) }),
+    });
+    plan
 }
 
 pub(super) fn whats() -> Vec<What> {
@@ -273,8 +302,13 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Approve { target: it(), reference: None },
         Command::Promote { target: it(), reference: Some(reference("v2")) },
         Command::Promote { target: it(), reference: None },
-        Command::Rollback { target: it(), to: Some(reference("v1")) },
-        Command::Rollback { target: it(), to: None },
+        Command::Rollback {
+            target: it(),
+            to: Some(reference("v1")),
+            fast: false,
+            automatic: false,
+        },
+        Command::Rollback { target: it(), to: None, fast: false, automatic: false },
         Command::Abort { target: it(), now: false },
         Command::Retry { target: it() },
         Command::Resume { target: it() },
@@ -283,6 +317,10 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Confirm { revision: revision(1) },
         Command::AcceptHead { revision: revision(2) },
         Command::Nudge,
+        Command::Rollback { target: it(), to: None, fast: true, automatic: true },
+        Command::PostMigrate { target: it(), settled: false },
+        Command::PostMigrate { target: it(), settled: true },
+        Command::DropPatch { target: it(), patch: reference("v1-p1") },
     ]);
     all
 }
@@ -295,8 +333,13 @@ pub(super) fn facts() -> Vec<Fact> {
     let floor = Floor { reference: reference.clone(), revision: revision(4), at: at(2) };
     let mut all = vec![
         Fact::TookOver { epoch: Epoch::first(at(0)) },
-        Fact::Restored { target: it(), past: vec![past.clone(), past], floor: Some(floor) },
-        Fact::Restored { target: it(), past: vec![], floor: None },
+        Fact::Restored {
+            target: it(),
+            past: vec![past.clone(), past],
+            floor: Some(floor),
+            owed: None,
+        },
+        Fact::Restored { target: it(), past: vec![], floor: None, owed: None },
         Fact::Applied { revision: revision(5), mass: Some(BTreeSet::from([it()])) },
         Fact::Applied { revision: revision(5), mass: None },
         Fact::Refused { revision: revision(6) },
@@ -325,6 +368,8 @@ pub(super) fn facts() -> Vec<Fact> {
         event: Event { at: at(3), what },
     }));
     all.extend(commands().into_iter().map(|command| Fact::Asked { word: word(), command }));
+    all.push(Fact::Restored { target: it(), past: vec![], floor: None, owed: Some(owed()) });
+    all.push(Fact::Planned(Box::new(newer_plan())));
     all
 }
 

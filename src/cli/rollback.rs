@@ -1,0 +1,136 @@
+//! `towpath rollback --check`: may it go back, to what, and what would that do?
+
+use crate::model::{Ref, Target};
+use crate::planner::{WayBack, way_back};
+use crate::rollout::Owed;
+
+use super::plan::look;
+use super::run::setup;
+use super::ui::Tone;
+use super::{Common, Failure, Kind, Ui};
+
+/// Exit status when it cannot go back now.
+const BLOCKED: u8 = 2;
+
+/// Says what a rollback would do, without doing it: 0 if it can be done, 2 if not.
+pub(super) fn check(
+    target: &Target,
+    to: Option<&Ref>,
+    common: &Common,
+    ui: &Ui,
+) -> Result<u8, Failure> {
+    let setup = setup(common)?;
+    let seen = look(&setup, |it| it == target)?;
+    if seen.snapshot().spec(target).is_none() {
+        let why = seen
+            .snapshot()
+            .mistake(target)
+            .map_or_else(|| format!("the config speaks of no target {target}"), ToOwned::to_owned);
+        return Err(
+            Failure::new(Kind::BadInput, why).hint("`towpath validate` shows every mistake")
+        );
+    }
+    let way = match way_back(target, to, seen.world()) {
+        Ok(way) => way,
+        Err(why) => {
+            if ui.json {
+                ui.result_json(&serde_json::json!({
+                    "service": target.service.as_str(),
+                    "environment": target.environment.as_str(),
+                    "possible": false,
+                    "blocks": [why],
+                }));
+            } else {
+                ui.result(format_args!("{target}  {}", ui.paint(Tone::Bad, why)));
+            }
+            return Ok(BLOCKED);
+        }
+    };
+    let possible = way.blocks.is_empty();
+    if ui.json {
+        ui.result_json(&json(target, &way));
+    } else {
+        print(target, &way, ui);
+    }
+    Ok(if possible { 0 } else { BLOCKED })
+}
+
+fn print(target: &Target, way: &WayBack, ui: &Ui) {
+    let WayBack { from, to, floor, migrated, differing, unseen, stages, blocks } = way;
+    let line = |label: &str, text: String| {
+        ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<10}"))));
+    };
+    ui.result(ui.paint(Tone::Strong, target));
+    line("rollback", format!("{from} → {to}"));
+    line(
+        "floor",
+        match floor {
+            None => "none: no post-deploy migrations have begun".to_owned(),
+            Some(it) => {
+                format!("{}, set by commit {} at {}", it.reference, it.revision.short(), it.at)
+            }
+        },
+    );
+    line(
+        "migrations",
+        match migrated {
+            None => "none are known to have run since".to_owned(),
+            Some(it) => format!("those of {it} ran since, and stay: {to} must work with them"),
+        },
+    );
+    let names: Vec<String> = differing.iter().map(ToString::to_string).collect();
+    line(
+        "nodes",
+        match names.len() {
+            0 => format!("all run {to} already"),
+            count => format!("{count} differ: {}", names.join(", ")),
+        },
+    );
+    for (node, why) in unseen {
+        line("", ui.paint(Tone::Waiting, format!("{node}: {why}")));
+    }
+    for (at, stage) in stages.iter().enumerate() {
+        line(if at == 0 { "stages" } else { "" }, stage.clone());
+    }
+    for (at, block) in blocks.iter().enumerate() {
+        line(if at == 0 { "blocked" } else { "" }, ui.paint(Tone::Bad, block));
+    }
+    if blocks.is_empty() {
+        let Target { service, environment } = target;
+        let how =
+            format!("possible: `towpath rollback {service} {environment} --to {to} --reason …`");
+        line("", ui.paint(Tone::Good, how));
+    }
+}
+
+fn json(target: &Target, way: &WayBack) -> serde_json::Value {
+    let WayBack { from, to, floor, migrated, differing, unseen, stages, blocks } = way;
+    serde_json::json!({
+        "service": target.service.as_str(),
+        "environment": target.environment.as_str(),
+        "possible": blocks.is_empty(),
+        "from": from.as_str(),
+        "to": to.as_str(),
+        "floor": floor.as_ref().map(|it| serde_json::json!({
+            "ref": it.reference.as_str(),
+            "commit": it.revision.to_string(),
+            "at": it.at.to_string(),
+        })),
+        "migrated_since": migrated.as_ref().map(Ref::as_str),
+        "nodes": differing.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "unseen": unseen.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        "stages": stages,
+        "blocks": blocks,
+    })
+}
+
+/// What is owed, and how to have it run.
+pub(super) fn owed(target: &Target, owed: &Owed) -> String {
+    let Target { service, environment } = target;
+    format!(
+        "post-deploy migrations of {} since {} ({}): the next rollout begins with them, if their approval is not manual; `towpath post-migrate {service} {environment}` runs them now",
+        owed.reference,
+        owed.at,
+        owed.stages.join(", ")
+    )
+}

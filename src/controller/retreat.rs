@@ -1,0 +1,86 @@
+//! Rollouts that go back by themselves, and post-deploy migrations that were left for later.
+
+use crate::model::{Ask, Command, PersonName, Target};
+use crate::planner::Retreat;
+
+use super::core::{Alarm, Core, Flight, Turn};
+use super::orders::spec_file;
+use super::wake::{Effect, Ticket};
+
+/// Nobody waits for the answer: tickets of people are numbered from one.
+const NOBODY: Ticket = Ticket(0);
+
+/// In whose name the controller does what the recipe asks for.
+const OURSELVES: &str = "towpath";
+
+impl Core {
+    /// Puts the earlier ref back, as a person's command does; the record says whose wish it was.
+    pub(super) fn retreat(&mut self, target: &Target, retreat: Retreat, turn: &mut Turn) {
+        let Retreat { rollout, to, cause } = retreat;
+        if self.limits.check_only {
+            return;
+        }
+        if let Some(until) = self.rests.get(target).map(|(until, _)| *until)
+            && turn.now < until
+        {
+            self.alarm(until, Alarm::Decide(target.clone()));
+            return;
+        }
+        let from =
+            self.snapshot().and_then(|it| it.spec(target)).map(|it| it.target.reference.clone());
+        // The commit in force must be the branch's head, or the edit would not fit it.
+        let base =
+            self.seen.base.filter(|base| Some(*base) == self.snapshot().map(|it| it.revision));
+        let file = spec_file(self, target);
+        let (Some(from), Some(base), Some(file), Ok(by)) =
+            (from, base, file, PersonName::parse(OURSELVES))
+        else {
+            return;
+        };
+        if !self.flights.insert(Flight::Forge(target.clone())) {
+            return; // What is in hand there ends first, and touches the target.
+        }
+        let command = Command::Rollback {
+            target: target.clone(),
+            to: Some(to.clone()),
+            fast: false,
+            automatic: true,
+        };
+        let reason = format!("automatic rollback of rollout {rollout}: {cause}");
+        let ask = Ask { by, reason, command };
+        let (target, ticket) = (target.clone(), NOBODY);
+        turn.ask(Effect::Revert { target, file, from, to, base, ticket, ask });
+    }
+
+    /// Why there is nothing to run, or to forget, of post-deploy migrations left for later.
+    pub(super) fn no_post_migrations(&self, target: &Target, settled: bool) -> Option<String> {
+        if let Some(rollout) = self.ledger.rollouts.get(target) {
+            let id = &rollout.plan().id;
+            return Some(format!("rollout {id} is under way at {target}: wait for its end"));
+        }
+        let Some(owed) = self.ledger.history(target).and_then(|it| it.owed.as_ref()) else {
+            return Some(format!("no post-deploy migrations are owed at {target}"));
+        };
+        if settled {
+            return None;
+        }
+        let spec = self.snapshot().and_then(|it| it.spec(target))?;
+        let wanted = &spec.target.reference;
+        if *wanted != owed.reference {
+            return Some(format!(
+                "post-deploy migrations of {} are owed, and {target} is set to {wanted}: they are run with their own ref only; `--done` forgets them",
+                owed.reference
+            ));
+        }
+        let stages = &spec.recipe.stages;
+        let known =
+            stages.iter().any(|it| owed.stages.iter().any(|name| *name == it.name.as_str()));
+        (!known).then(|| {
+            format!(
+                "recipe `{}` has no stage {} any more; `--done` forgets what is owed",
+                spec.recipe.name,
+                owed.stages.join(", ")
+            )
+        })
+    }
+}

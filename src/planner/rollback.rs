@@ -1,0 +1,198 @@
+//! Whether a target may go back to an earlier ref, and what that would do: the same rule for a
+//! person's command, for `--check`, and for a rollout that goes back by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::RollbackOn;
+use crate::model::{NodeName, Ref, RolloutId, Target};
+use crate::observe::{Fact, Survey};
+use crate::rollout::{Floor, Halt, History, Op, Phase, Purpose, Rollout, StepKind};
+
+use super::{Hold, World, check, deploy, draft, policy};
+
+/// What going back would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayBack {
+    /// What the config asks for now.
+    pub from: Ref,
+    /// What it would ask for.
+    pub to: Ref,
+    /// How far back it may go.
+    pub floor: Option<Floor>,
+    /// The ref whose regular migrations ran last, if it is not `to`: they stay.
+    pub migrated: Option<Ref>,
+    /// Nodes that would change.
+    pub differing: BTreeSet<NodeName>,
+    /// Nodes that do not say what they run.
+    pub unseen: BTreeMap<NodeName, String>,
+    /// What would be done, stage by stage.
+    pub stages: Vec<String>,
+    /// Every reason why not, or not yet.
+    pub blocks: Vec<String>,
+}
+
+/// Where a target would go back to; or why it is not known.
+pub fn destination(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<Ref, String> {
+    let spec = world.snapshot.spec(target).ok_or("the config does not speak of it")?;
+    let from = &spec.target.reference;
+    let last_good = || {
+        let past = world.ledger.history(target)?.past.iter().rev();
+        past.map(|it| &it.reference).find(|it| *it != from)
+    };
+    let to = to.or_else(last_good).ok_or_else(|| {
+        format!("no earlier ref is known to have run at {target}: name one with --to")
+    })?;
+    if to == from {
+        return Err(format!("{target} is set to {to} already"));
+    }
+    Ok(to.clone())
+}
+
+/// Why a target must not go back to a ref, whatever the moment.
+pub fn forbidden(target: &Target, to: &Ref, world: World<'_>) -> Option<String> {
+    let history = world.ledger.history(target);
+    let floor = history.and_then(|it| it.floor.as_ref())?;
+    super::is_below(to, &floor.reference, history).then(|| {
+        format!(
+            "{to} is older than the floor {}, set by commit {}: its post-deploy migrations have begun",
+            floor.reference,
+            floor.revision.short()
+        )
+    })
+}
+
+/// What going back would do and what stands in its way; or why nobody can tell.
+pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<WayBack, String> {
+    let spec = world.snapshot.spec(target).ok_or("the config does not speak of it")?;
+    let to = destination(target, to, world)?;
+    let history = world.ledger.history(target);
+    let unasked = Survey::default();
+    let survey = world.seen.surveys.get(target).unwrap_or(&unasked);
+    let differing = deploy::differing(survey, &to);
+    let unseen = survey.nodes.iter().filter_map(|(node, fact)| match fact {
+        Fact::Known { .. } => None,
+        Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),
+    });
+    let unseen: BTreeMap<_, _> = unseen.collect();
+    let (returning, _) = super::traffic::returning(target, &spec, survey, &to, world);
+    let aim = draft::Aim {
+        purpose: Purpose::Rollback,
+        nodes: &differing,
+        returning: &returning,
+        to: &to,
+    };
+    let plan = draft::write(target, &spec, aim, survey, world);
+    let mut blocks = Vec::new();
+    blocks.extend(forbidden(target, &to, world));
+    if spec.service.blocked.contains(&to) {
+        blocks.push(Hold::Blocked { reference: to.clone() }.to_string());
+    }
+    blocks.extend(policy::standing_holds(target, world).iter().map(ToString::to_string));
+    blocks.extend(policy::pin(target, world).map(|it| it.to_string()));
+    if survey.nodes.is_empty() {
+        blocks.push("nobody has looked at its nodes yet".to_owned());
+    }
+    if !unseen.is_empty() {
+        blocks.push(Hold::Unseen { nodes: unseen.clone() }.to_string());
+    }
+    if let Some(rollout) = world.ledger.rollouts.get(target)
+        && rollout.halts().iter().any(|it| matches!(it, Halt::Lost { .. }))
+    {
+        let why = rollout.halts().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        blocks.push(why);
+    }
+    let objections = check::objections(&plan, &spec);
+    if !objections.is_empty() {
+        blocks.push(Hold::Unsound { why: objections.join("; ") }.to_string());
+    }
+    Ok(WayBack {
+        from: spec.target.reference.clone(),
+        floor: history.and_then(|it| it.floor.clone()),
+        migrated: history.and_then(|it| it.migrated.clone()).filter(|it| *it != to),
+        differing,
+        unseen,
+        stages: deploy::stage_lines(&plan),
+        blocks,
+        to,
+    })
+}
+
+/// A rollout that goes back by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retreat {
+    /// Which rollout failed.
+    pub rollout: RolloutId,
+    /// To what.
+    pub to: Ref,
+    /// Why, in words.
+    pub cause: String,
+}
+
+/// Whether a halted rollout of a new ref goes back without asking anybody: its recipe says so for
+/// every reason why it halted, and nothing speaks against it. Never twice in a row for a ref, and
+/// never once its post-deploy migrations have begun.
+pub(super) fn retreat(target: &Target, world: World<'_>) -> Option<Retreat> {
+    let rollout = world.ledger.rollouts.get(target)?;
+    let spec = world.snapshot.spec(target)?;
+    let plan = rollout.plan();
+    let Phase::Halted(halts) = rollout.phase() else { return None };
+    let allowed = &spec.recipe.rollback_on;
+    let meant = halts.iter().all(|it| cause(rollout, it).is_some_and(|it| allowed.contains(&it)));
+    let history = world.ledger.history(target)?;
+    let again = history.retreated.as_ref() == Some(&plan.to);
+    let held = world.ledger.locks.contains_key(target)
+        || world.ledger.pins.contains_key(target)
+        || !policy::standing_holds(target, world).is_empty();
+    let possible = plan.purpose == Purpose::Deploy
+        && rollout.stopping().is_none()
+        && spec.target.reference == plan.to
+        && meant
+        && !again
+        && !held
+        && !post_migrations_began(rollout);
+    if !possible {
+        return None;
+    }
+    let to = previous(history, &plan.to)?;
+    if spec.service.blocked.contains(to) || forbidden(target, to, world).is_some() {
+        return None;
+    }
+    let cause = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    Some(Retreat { rollout: plan.id.clone(), to: to.clone(), cause })
+}
+
+/// The newest proof of another ref.
+fn previous<'a>(history: &'a History, than: &Ref) -> Option<&'a Ref> {
+    history.past.iter().rev().map(|it| &it.reference).find(|it| *it != than)
+}
+
+fn post_migrations_began(rollout: &Rollout) -> bool {
+    rollout.plan().ops().any(|(id, _, op)| {
+        let post = matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. });
+        post && rollout.state(id).is_some_and(crate::rollout::OpState::was_tried)
+    })
+}
+
+/// What kind of reason a halt is. A migration that failed is a person's matter.
+fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
+    let op = match halt {
+        Halt::Failed { op, .. } => *op,
+        Halt::TooFew { .. } => return Some(RollbackOn::MaxFailures),
+        Halt::Lost { .. } => return None,
+    };
+    match rollout.plan().op(op)? {
+        Op::Verified { .. } => Some(RollbackOn::Smoke),
+        Op::Gate { name, .. } => (name.as_str() == "alerts").then_some(RollbackOn::Alerts),
+        Op::Step { kind: StepKind::Run, .. }
+        | Op::Serving { .. }
+        | Op::Healthy { .. }
+        | Op::Runs { .. } => Some(RollbackOn::MaxFailures),
+        // That a node does not drain says nothing of the ref.
+        Op::Step { .. }
+        | Op::Fenced
+        | Op::Drained { .. }
+        | Op::Weighted { .. }
+        | Op::Baked { .. }
+        | Op::Approved => None,
+    }
+}

@@ -1,0 +1,237 @@
+//! What operators of fleets do beside rolling out: migrations that can be asked about, debts,
+//! ways back, hot patches, built-in recipes.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::world::{NEW, NODES, OLD, World, environment_file, kill, stays};
+
+/// A shop in the named environments, promoted from one to the next, with a recipe of its own.
+fn shop(environments: &[&str], recipe: &str, service: &str) -> World {
+    let world = World::bare();
+    let names = environments.join(", ");
+    world.write(
+        "towpath.yaml",
+        &format!("version: 1\nenvironments: [{names}]\nconfirm_above: 100%\n"),
+    );
+    let mut targets = String::new();
+    for (at, name) in environments.iter().enumerate() {
+        world.write(&format!("environments/{name}.yaml"), &environment_file(name));
+        for node in NODES {
+            world.install(name, node, OLD);
+        }
+        let smoke = world.smoke();
+        write!(targets, "  {name}:\n    ref: {OLD}   # {name}\n    smoke: {smoke}\n").unwrap();
+        if at > 0 {
+            let before = environments[at - 1];
+            writeln!(targets, "    promote: {{ after: [{before}], auto: true }}").unwrap();
+        }
+    }
+    world.write("recipes/own.yaml", &recipe.replace("ROOT", world.root.to_str().unwrap()));
+    world.write(
+        "services/shop.yaml",
+        &format!("service: shop\nrecipe: own\n{service}targets:\n{targets}"),
+    );
+    world.commit("a shop");
+    world
+}
+
+const WITH_STATUS: &str = "recipe: own
+stages:
+  - name: migrate
+    kind: migrate
+    on: deploy_node
+    run: [sh, ROOT/migrate.sh, '{ref}']
+    timeout: 90s
+    transactional: true
+    status: { run: [sh, ROOT/status.sh], timeout: 10s, patience: 2m }
+  - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }
+";
+
+#[test]
+fn a_migration_is_asked_about_before_it_runs_and_after_it_was_interrupted() {
+    let world = shop(&["staging"], WITH_STATUS, "");
+    world.script("status", &format!("cat {}/status", world.root.display()));
+    world.script(
+        "migrate",
+        "echo \"$1\" >> begun; [ -e slow ] && sleep 61; echo \"$1\" >> migrated",
+    );
+    let says = |word: &str| std::fs::write(world.root.join("status"), format!("{word}\n")).unwrap();
+    let ran = |file: &str, reference: &str| world.count("staging", "web-1", file, reference);
+    says("applied");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", "1.1.0");
+    world.until_runs("staging", "1.1.0");
+    assert_eq!(ran("begun", "1.1.0"), 0, "nothing was left to do");
+    says("locked");
+    world.want("staging", "1.2.0");
+    world.until("it waits", || {
+        let log = world.order(&["explain", "shop", "staging", "--json"]);
+        log.contains("rolling")
+    });
+    assert!(stays(Duration::from_secs(2), || ran("begun", "1.2.0") == 0));
+    says("pending");
+    world.until_runs("staging", "1.2.0");
+    assert_eq!(ran("migrated", "1.2.0"), 1);
+    says("broken");
+    world.want("staging", "1.3.0");
+    world.until_explained("staging", "schema is broken");
+    assert_eq!(ran("begun", "1.3.0"), 0);
+    says("rubbish or worse");
+    world.order(&["retry", "shop", "staging"]);
+    assert!(stays(Duration::from_secs(2), || ran("begun", "1.3.0") == 0), "no answer is no yes");
+    says("pending");
+    world.until("it runs", || {
+        let _ = world.towpath(&["retry", "shop", "staging"]);
+        world.runs("staging", "1.3.0")
+    });
+    assert_eq!(ran("migrated", "1.3.0"), 1);
+    // Interrupted; its status says that nothing was left half done.
+    let slow = world.node("staging", "web-1").join("slow");
+    std::fs::write(&slow, "").unwrap();
+    world.want("staging", "1.4.0");
+    world.until("it hangs", || world.processes().iter().any(|(_, it)| it.starts_with("sleep 61")));
+    std::fs::remove_file(&slow).unwrap();
+    for (id, words) in world.processes() {
+        if !words.contains("run --json") {
+            kill(id);
+        }
+    }
+    world.until_runs("staging", "1.4.0");
+    assert_eq!((ran("begun", "1.4.0"), ran("migrated", "1.4.0")), (2, 1));
+}
+
+const DEFERRED: &str = "recipe: own
+stages:
+  - { name: migrate, kind: migrate, on: deploy_node, run: [sh, ROOT/log.sh, regular, '{ref}'], timeout: 30s }
+  - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }
+  - { name: contract, kind: post_migrate, on: deploy_node, approval: deferred, run: [sh, ROOT/log.sh, post, '{ref}'], timeout: 30s }
+";
+
+#[test]
+fn what_is_deferred_is_owed_and_comes_first_next_time() {
+    let world = shop(&["staging"], DEFERRED, "");
+    world.script("log", "echo \"$1 $2\" >> schema");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", "1.1.0");
+    world.until_runs("staging", "1.1.0");
+    let said = world.until_explained("staging", "post-deploy migrations of 1.1.0 since");
+    assert!(said.contains("towpath post-migrate shop staging"), "{said}");
+    let status = world.json(&["status"]);
+    assert_eq!(status[0]["owes"], "1.1.0", "{status:?}");
+    let schema = || world.read("staging", "web-1", "schema");
+    assert_eq!(schema(), "regular 1.1.0\n");
+    let check = world.towpath(&["rollback", "shop", "staging", "--check"]);
+    assert_eq!(check.status, 0, "{check:?}");
+    assert!(check.stdout.contains("1.1.0 → 1.0.0"), "{check:?}");
+    assert!(check.stdout.contains("those of 1.1.0 ran since"), "{check:?}");
+    world.want("staging", "1.2.0");
+    world.until_runs("staging", "1.2.0");
+    world.until_explained("staging", "post-deploy migrations of 1.2.0 since");
+    assert_eq!(schema(), "regular 1.1.0\npost 1.1.0\nregular 1.2.0\n");
+    // By hand, alone; then there is no way back below it.
+    world.order(&["post-migrate", "shop", "staging"]);
+    world.until("they ran", || schema().ends_with("post 1.2.0\n"));
+    world.until_in_sync();
+    assert!(!world.explain("staging").contains("post-deploy migrations of"));
+    let check = world.towpath(&["rollback", "shop", "staging", "--check", "--json"]);
+    assert_eq!(check.status, 2, "{check:?}");
+    let value: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
+    assert_eq!((&value["possible"], &value["to"]), (&false.into(), &"1.1.0".into()));
+    assert_eq!(value["floor"]["ref"], "1.2.0", "{value}");
+    let refused = world.towpath(&["post-migrate", "shop", "staging"]);
+    assert_eq!(refused.status, 1, "nothing is owed: {refused:?}");
+}
+
+const BACK: &str = "recipe: own
+rollback_on: [smoke]
+stages:
+  - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }
+";
+
+#[test]
+fn a_failing_smoke_test_rolls_back_once_where_the_recipe_says_so() {
+    let world = shop(&["staging"], BACK, "");
+    let _controller = world.start();
+    world.until_in_sync();
+    std::fs::write(world.root.join(format!("bad-{NEW}")), "").unwrap();
+    world.want("staging", NEW);
+    world.until("it goes back", || world.wanted("shop", "staging") == OLD);
+    world.until_runs("staging", OLD);
+    let text = world.show("main", "services/shop.yaml");
+    assert!(text.contains("blocked:") && text.contains(NEW), "{text}");
+    let log = world.git_bare(&["log", "-1", "--format=%an %B", "main"]);
+    assert!(log.contains("automatic rollback") && log.contains("rollback_on"), "{log}");
+    world.until("it is recorded", || {
+        world.records().iter().any(|it| it.contains("rolled back") && it.contains("automatic"))
+    });
+    // Set again by hand, it fails again, and this time a person must say.
+    world.order(&["lock", "shop", "staging", "--lift"]);
+    world.edit("services/shop.yaml", &format!("blocked: [{NEW}]\n"), "blocked: []\n");
+    world.want("staging", NEW);
+    world.until_explained("staging", "halted");
+    assert!(stays(Duration::from_secs(2), || world.wanted("shop", "staging") == NEW));
+}
+
+const PLAIN: &str = "recipe: own
+stages:
+  - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }
+";
+
+#[test]
+fn a_hot_patch_holds_what_lacks_it() {
+    let patch = "1.0.0-p1";
+    let service = format!("patches:\n  - {{ ref: {patch}, contained_in: [] }}\n");
+    let world = shop(&["staging", "production"], PLAIN, &service);
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", patch);
+    world.until_runs("production", patch);
+    world.want("staging", NEW);
+    world.until_runs("staging", NEW);
+    let said = world.until_explained("production", "hot patch");
+    assert!(said.contains("contained_in") && said.contains("drop-patch"), "{said}");
+    assert!(stays(Duration::from_secs(2), || world.wanted("shop", "production") == patch));
+    // Nor by hand: only the way back is open.
+    world.want("production", "1.0.9");
+    world.until_explained("production", "1.0.9 is not known to contain the hot patch");
+    assert!(world.runs("production", patch));
+    world.want("production", patch);
+    world.edit("services/shop.yaml", "contained_in: []", &format!("contained_in: [{NEW}]"));
+    world.until_runs("production", NEW);
+}
+
+#[test]
+fn built_in_recipes_are_there_and_their_places_must_be_known() {
+    let world = World::bare();
+    let list = world.order(&["recipes"]);
+    assert!(list.contains("omnibus-fleet") && list.contains("plain-fleet"), "{list}");
+    let yaml = world.order(&["recipes", "omnibus-fleet"]);
+    assert!(yaml.contains("recipe: omnibus-fleet") && yaml.contains("post-deploy-migrations"));
+    assert_eq!(world.towpath(&["recipes", "omnibus"]).status, 64);
+    world.write("towpath.yaml", "version: 1\nenvironments: [staging]\n");
+    world.write("environments/staging.yaml", &environment_file("staging"));
+    let service = "service: shop\nrecipe: omnibus-fleet\ntargets:\n  staging: { ref: 1.0.0 }\n";
+    world.write("services/shop.yaml", service);
+    let config = world.root.join("config");
+    let validate = || world.towpath(&["validate", config.to_str().unwrap()]);
+    let said = validate();
+    assert_eq!(said.status, 0, "{said:?}");
+    // One's own file takes the place of the built-in one.
+    world.write(
+        "recipes/omnibus-fleet.yaml",
+        "recipe: omnibus-fleet\nstages:\n  - { name: web, on: all, run: [install, '{package}={ref}', '{suite}'] }\n",
+    );
+    let said = validate();
+    assert_eq!(said.status, 65, "{said:?}");
+    let text = format!("{}{}", said.stdout, said.stderr);
+    assert!(text.contains("`{suite}`") && text.contains("services/shop.yaml:4"), "{text}");
+    assert!(text.contains("add it under `variables:` of services/shop.yaml"), "{text}");
+    world.write(
+        "services/shop.yaml",
+        &service.replace("targets:", "variables: { suite: bookworm }\ntargets:"),
+    );
+    assert_eq!(validate().status, 0);
+}
