@@ -4,6 +4,7 @@
 //! snapshot. [`Loaded`] does so from commit to commit, only for what changed.
 
 mod example;
+mod inventory;
 mod load;
 mod resolve;
 pub mod schema;
@@ -26,6 +27,6 @@ pub use files::{Change, Content};
 pub use load::{Loaded, Preview, RefChange, Touched};
 pub use place::Finding;
 pub use snapshot::{
-    Broken, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, Root, Service, Skip,
-    Snapshot, Spec, StageGate, StageKind, StageSpec, TargetSpec,
+    Broken, Environment, Freeze, GateSpec, InventorySpec, On, Promote, Recipe, Role, Root, Service,
+    Skip, Snapshot, Spec, StageGate, StageKind, StageSpec, TargetSpec,
 };

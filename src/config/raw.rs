@@ -15,7 +15,7 @@ mod probe;
 mod recipe;
 mod service;
 
-pub(in crate::config) use environment::{Environment, Role};
+pub(in crate::config) use environment::{AddressKeys, Environment, InventoryKeys, Role};
 pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, Stage};
 pub(in crate::config) use service::{Pipeline, Promote, Service};
 
@@ -39,6 +39,14 @@ pub(in crate::config) const STAGE_TIMEOUT: Duration = Duration::from_mins(30);
 pub(in crate::config) const GATE_PATIENCE: Duration = Duration::from_mins(30);
 /// `max_age` of a gate's answer: what was seen a minute ago is the past.
 pub(in crate::config) const GATE_MAX_AGE: Duration = Duration::from_mins(1);
+/// `timeout` of an inventory: a cloud with thousands of machines is listed page by page.
+pub(in crate::config) const INVENTORY_TIMEOUT: Duration = Duration::from_mins(1);
+/// `every` of an inventory: machines come and go in minutes.
+pub(in crate::config) const INVENTORY_EVERY: Duration = Duration::from_mins(5);
+/// Shortest `every`: the clouds behind it count requests.
+pub(in crate::config) const INVENTORY_EVERY_MIN: Duration = Duration::from_secs(5);
+/// `shrink` of an inventory: who takes out more at once says so.
+pub(in crate::config) const INVENTORY_SHRINK: Share = Share::Percent(25);
 /// `absent` of a version probe: what `cat` and `dpkg-query` say of what is not there.
 pub(in crate::config) const ABSENT_STATUS: u8 = 1;
 

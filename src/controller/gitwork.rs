@@ -85,6 +85,7 @@ impl GitWorker {
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskGate { .. }
+            | Effect::AskInventory { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
             | Effect::TellHolds { .. } => None,

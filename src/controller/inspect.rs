@@ -90,7 +90,7 @@ pub fn inspect(
         (Some(applied), Some(refused)) if refused == head => applied,
         (_, _) => head,
     };
-    let loaded = load(&repository, applied)?;
+    let mut loaded = load(&repository, applied)?;
     let mut seen = Observation { base: Some(head), ..Observation::default() };
     let forge = LocalForge::new(open()?, setup.branch.clone(), Identity::towpath());
     let now = clock::now();
@@ -102,7 +102,7 @@ pub fn inspect(
         }
         Err(error) => Fact::Unknown { why: chain(&error), at: now },
     });
-    survey(setup, &loaded, &wanted, &mut seen)?;
+    survey(setup, &mut loaded, &wanted, &mut seen)?;
     Ok(Inspection { loaded, ledger, seen, now: clock::now() })
 }
 
@@ -123,21 +123,22 @@ fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectEr
 /// Asks the nodes of all wanted targets and of those that they follow.
 fn survey(
     setup: &Setup,
-    loaded: &Loaded,
+    loaded: &mut Loaded,
     wanted: &impl Fn(&Target) -> bool,
     seen: &mut Observation,
 ) -> Result<(), InspectError> {
     let state = |source| ServiceError::State { path: setup.state.clone(), source };
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
-    let hands = Hands::new(Arc::new(local));
+    let hands = Hands::new(Arc::new(local)).beside(&setup.nodes);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(ServiceError::Threads)?;
-    let snapshot = loaded.snapshot();
     runtime.block_on(async {
+        ask_inventories(loaded, &hands, seen).await;
+        let snapshot = loaded.snapshot();
         let mut asked = tokio::task::JoinSet::new();
         let services: std::collections::BTreeSet<_> =
             snapshot.targets().filter(|it| wanted(it)).map(|it| it.service).collect();
@@ -184,6 +185,28 @@ fn survey(
         }
     });
     Ok(())
+}
+
+/// Fills every environment that has an inventory.
+async fn ask_inventories(loaded: &mut Loaded, hands: &Hands, seen: &mut Observation) {
+    let mut asked = tokio::task::JoinSet::new();
+    for environment in loaded.snapshot().environments.values() {
+        if let Some(spec) = &environment.inventory {
+            let hands = hands.clone();
+            let effect = Effect::AskInventory {
+                environment: environment.name.clone(),
+                argv: spec.argv.clone(),
+                timeout: spec.timeout,
+            };
+            asked.spawn(async move { hands.perform(effect).await });
+        }
+    }
+    while let Some(answer) = asked.join_next().await {
+        if let Ok(Some(Wake::Inventory { environment, answer })) = answer {
+            let filled = answer.and_then(|it| loaded.fill(&environment, &it, false));
+            seen.inventories.insert(environment, filled.err());
+        }
+    }
 }
 
 /// Gates of open merge requests, and artifacts of what is wanted: what the controller asks too.

@@ -160,7 +160,7 @@ impl Service {
             doorbell,
             config,
             forge,
-            hands: Hands::new(Arc::new(local)),
+            hands: Hands::new(Arc::new(local)).beside(nodes),
             runtime,
             _watch: watch,
         })
@@ -239,6 +239,7 @@ impl Service {
             | Effect::Perform(_)
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
+            | Effect::AskInventory { .. }
             | Effect::AskGate { .. } => {
                 let silent = matches!(effect, Effect::Kill { .. });
                 let (hands, doorbell) = (self.hands.clone(), self.doorbell.clone());
@@ -282,6 +283,7 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Performed { .. }
         | Wake::Artifacts { .. }
         | Wake::Gate { .. }
+        | Wake::Inventory { .. }
         | Wake::MergeRequests(_)
         | Wake::ForgeDone { .. }
         | Wake::ProposalRead { .. }

@@ -7,5 +7,6 @@ pub mod fleet;
 pub mod forge;
 
 pub mod http;
+pub mod inventory;
 pub mod local;
 pub mod local_forge;

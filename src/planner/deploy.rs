@@ -24,7 +24,8 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         return rolling(rollout, desired, world);
     }
     let Some(survey) = world.seen.surveys.get(target) else {
-        return Deploy::Hold(vec![Hold::NotSeen]);
+        let hold = policy::inventory(target, world).unwrap_or(Hold::NotSeen);
+        return Deploy::Hold(vec![hold]);
     };
     let (purpose, nodes) = match survey.running() {
         Running::Unknown(nodes) => return Deploy::Hold(vec![Hold::Unseen { nodes }]),

@@ -18,6 +18,7 @@ mod world;
 mod crashes;
 mod gates;
 mod hostile;
+mod inventory;
 mod people;
 mod tour;
 mod troubles;

@@ -406,6 +406,7 @@ impl World {
                 Scar::None | Scar::BrokenFile(_) => false,
             },
             Hold::NotSeen
+            | Hold::Inventory { .. }
             | Hold::HeadRefused { .. }
             | Hold::MassChange { .. }
             | Hold::Paused { .. }
