@@ -31,10 +31,14 @@ impl Core {
             match self.inventories.get(name) {
                 Some(inventory) => {
                     // The file may say anything: a role that shrinks by a commit shrinks on purpose.
-                    let trouble = loaded.fill(name, inventory, false).err();
-                    self.seen.inventories.insert(name.clone(), trouble);
+                    if let Err(why) = loaded.fill(name, inventory, false) {
+                        self.seen.inventories.insert(name.clone(), Some(why));
+                    }
+                    // What the last answer lacked, this commit may have mended.
+                    if self.seen.inventories.get(name) != Some(&None) {
+                        unasked.push(name.clone());
+                    }
                 }
-                None if self.seen.inventories.contains_key(name) => {}
                 None => unasked.push(name.clone()),
             }
         }

@@ -6,7 +6,8 @@ use crate::world::{Controller, NEW, OLD, World};
 fn world(nodes: &[&str]) -> (World, Controller) {
     let world = World::new();
     let file = crate::world::environment_file("staging");
-    let list = format!("[cat, {}/nodes.json]", world.root.display());
+    world.script("list", &format!("cd {}; echo x >> asked; cat nodes.json", world.root.display()));
+    let list = format!("[sh, {}/list.sh]", world.root.display());
     let file = file.replace("nodes: [\"web-[1..3]\"]", "group: web");
     assert!(file.contains("group: web"), "{file}");
     world.write(
@@ -64,6 +65,11 @@ fn a_node_that_joins_late_gets_the_ref_and_one_that_goes_is_not_missed() {
 fn an_inventory_that_fails_or_loses_the_fleet_holds_and_changes_nothing() {
     let (world, controller) = world(&["web-1", "web-2", "web-3"]);
     say(&world, "{\"web\": {\"hosts\": [\"web-1\"]}}");
+    let asked = || std::fs::read_to_string(world.root.join("asked")).unwrap().len();
+    let before = asked();
+    world.until("it is asked again", || asked() > before);
+    let asked_then = asked();
+    world.until("and its answer was taken", || asked() > asked_then);
     world.want("staging", NEW);
     let lost = "would lose 2 of its 3 nodes";
     world
