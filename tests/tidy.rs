@@ -101,6 +101,8 @@ const SERDE: &[&str] = &[
     "settings.rs",
     "drivers/local_forge/format",
     "drivers/local_forge",
+    // What inventory commands print is JSON.
+    "drivers/inventory.rs",
     "cli/",
 ];
 

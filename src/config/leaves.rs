@@ -353,6 +353,49 @@ impl Leaf for SshHost {
     }
 }
 
+/// A host name or address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PlainHost(pub(super) String);
+
+impl Leaf for PlainHost {
+    const WHAT: &'static str = "a host name or address";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z0-9:][A-Za-z0-9._:-]{0,252}$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        /// Longest name in DNS, in bytes.
+        const HOST_MAX: usize = 253;
+        let text = scalar.text.as_ref();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+        let good = (1..=HOST_MAX).contains(&text.len())
+            && !text.starts_with(['-', '.'])
+            && text.bytes().all(plain);
+        if good {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = shortened(&text::visible(text));
+        Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), ""))
+    }
+}
+
+/// A port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Port(pub(super) u16);
+
+impl Leaf for Port {
+    const WHAT: &'static str = "a port from 1 to 65535";
+    fn shape() -> Shape {
+        Shape::Number(1, u32::from(u16::MAX))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let number = whole(scalar, Self::WHAT, u32::from(u16::MAX))?;
+        match u16::try_from(number) {
+            Ok(port @ 1..) => Ok(Self(port)),
+            Ok(0) | Err(_) => Err(Refused::value(format!("{number} is no port"), "")),
+        }
+    }
+}
+
 /// The name of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnixName(pub(super) String);

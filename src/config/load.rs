@@ -12,14 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    EnvironmentName, PipelineName, RecipeName, Ref, RepoPath, Revision, ServiceName, Target,
+    EnvironmentName, Inventory, PipelineName, RecipeName, Ref, RepoPath, Revision, ServiceName,
+    Target,
 };
 use crate::text::Diagnostic;
 
 use super::files::{Change, Commons, Content, File, Seat, read, refuse, seat};
 use super::place::Finding;
 use super::raw;
-use super::resolve::{Resolved, World, commons, service};
+use super::resolve::{Known, Resolved, World, commons, service};
 use super::snapshot::{Broken, Root, Service, Snapshot};
 
 mod settle;
@@ -171,6 +172,26 @@ impl Loaded {
     /// What the config says.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// Fills an environment with the nodes that its inventory names; `guarded` against an answer
+    /// that would make a role shrink too much.
+    pub fn fill(
+        &mut self,
+        name: &EnvironmentName,
+        inventory: &Inventory,
+        guarded: bool,
+    ) -> Result<(), String> {
+        let written = match self.world.environments.get(name) {
+            Some(Known::Good(it)) => Arc::clone(it),
+            Some(Known::Broken(_)) | None => return Err("its file is broken".to_owned()),
+        };
+        let before = self.snapshot.environments.get(name).filter(|_| guarded);
+        let filled = written.filled(inventory, before.map(Arc::as_ref))?;
+        if self.snapshot.environments.get(name).is_none_or(|it| **it != filled) {
+            self.snapshot.environments.insert(name.clone(), Arc::new(filled));
+        }
+        Ok(())
     }
 
     /// How many targets there are.

@@ -5,6 +5,7 @@
 
 pub mod builtin;
 mod example;
+mod inventory;
 mod load;
 mod resolve;
 pub mod schema;
@@ -27,6 +28,7 @@ pub use files::{Change, Content};
 pub use load::{Loaded, Preview, RefChange, Touched};
 pub use place::Finding;
 pub use snapshot::{
-    Approval, Broken, Environment, Freeze, GateSpec, On, Promote, Recipe, Role, RollbackOn, Root,
-    Seats, Service, Skip, Snapshot, Spec, StageGate, StageKind, StageSpec, StatusSpec, TargetSpec,
+    Approval, Broken, Environment, Freeze, GateSpec, InventorySpec, On, Promote, Recipe, Role,
+    RollbackOn, Root, Seats, Service, Skip, Snapshot, Spec, StageGate, StageKind, StageSpec,
+    StatusSpec, TargetSpec,
 };

@@ -17,7 +17,7 @@ mod recipe;
 mod service;
 
 pub(in crate::config) use balancer::{Balancer, Drain, DrainThen};
-pub(in crate::config) use environment::{Environment, Role};
+pub(in crate::config) use environment::{AddressKeys, Environment, InventoryKeys, Role};
 pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, RollbackOn, Stage, Status};
 pub(in crate::config) use service::{Patch, Pipeline, Promote, Service};
 
@@ -47,6 +47,14 @@ pub(in crate::config) const GATE_MAX_AGE: Duration = Duration::from_mins(1);
 pub(in crate::config) const DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
 /// `steps` of a weight stage: a first look, a fair share, all of it.
 pub(in crate::config) const WEIGHT_STEPS: [u32; 4] = [0, 5, 25, 100];
+/// `timeout` of an inventory: a cloud with thousands of machines is listed page by page.
+pub(in crate::config) const INVENTORY_TIMEOUT: Duration = Duration::from_mins(1);
+/// `every` of an inventory: machines come and go in minutes.
+pub(in crate::config) const INVENTORY_EVERY: Duration = Duration::from_mins(5);
+/// Shortest `every`: the clouds behind it count requests.
+pub(in crate::config) const INVENTORY_EVERY_MIN: Duration = Duration::from_secs(5);
+/// `shrink` of an inventory: who takes out more at once says so.
+pub(in crate::config) const INVENTORY_SHRINK: Share = Share::Percent(25);
 /// `absent` of a version probe: what `cat` and `dpkg-query` say of what is not there.
 pub(in crate::config) const ABSENT_STATUS: u8 = 1;
 

@@ -134,6 +134,8 @@ pub struct Environment {
     pub name: EnvironmentName,
     /// How its nodes are reached.
     pub connect: Connect,
+    /// Who knows the nodes of groups.
+    pub inventory: Option<InventorySpec>,
     /// Where migrations run.
     pub deploy_node: Option<NodeName>,
     /// Its nodes by role; a node may have several.
@@ -150,11 +152,30 @@ pub struct Environment {
     pub variables: Variables,
 }
 
+/// A command that prints the nodes of groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventorySpec {
+    /// What to run beside the controller.
+    pub argv: Vec<String>,
+    /// Until when its answer counts.
+    pub timeout: Duration,
+    /// How often it is asked.
+    pub every: Duration,
+    /// A role that would lose more nodes than this keeps them.
+    pub shrink: Share,
+}
+
 /// The nodes of one role, and how carefully they are treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// In order, without repetition.
+    /// In order, without repetition; those of the group among them, as far as they are known.
     pub nodes: Vec<NodeName>,
+    /// Those that the file names.
+    pub named: Vec<NodeName>,
+    /// A group of the inventory whose nodes have this role, too.
+    pub group: Option<String>,
+    /// Nodes that are left out.
+    pub except: BTreeSet<NodeName>,
     /// Holds data: rolled out one node at a time unless `batch` says else.
     pub stateful: bool,
     /// How many at a time.

@@ -99,6 +99,7 @@ impl Core {
         self.trouble = None;
         let Some(loaded) = &mut self.loaded else {
             self.loaded = Some(Loaded::load(to, changes));
+            self.refill(turn);
             if self.ledger.head != Some(to) {
                 self.note(turn, Fact::Applied { revision: to, mass: None })?;
             }
@@ -110,6 +111,8 @@ impl Core {
             return Ok(());
         };
         let touched = loaded.apply(to, changes);
+        self.refill(turn);
+        let Some(loaded) = &self.loaded else { return Ok(()) };
         let total = loaded.target_count();
         let share = loaded.snapshot().root.confirm_above.floor_of(total);
         let changed: BTreeSet<Target> = touched
@@ -155,7 +158,7 @@ impl Core {
     }
 
     /// What was seen of other nodes than the config speaks of now says nothing.
-    fn forget_old_nodes(&mut self, target: &Target) {
+    pub(super) fn forget_old_nodes(&mut self, target: &Target) {
         let nodes = self.snapshot().and_then(|it| it.spec(target)).map(|it| it.nodes());
         let seen = self.seen.surveys.get(target);
         let same = seen.is_some_and(|it| nodes.is_some_and(|nodes| it.nodes.keys().eq(&nodes)));

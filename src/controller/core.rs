@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::{Loaded, Snapshot};
 use crate::model::{
-    EnvironmentName, Epoch, GateName, Ref, RoleName, RolloutId, ServiceName, Target, Timestamp,
+    EnvironmentName, Epoch, GateName, Inventory, Ref, RoleName, RolloutId, ServiceName, Target,
+    Timestamp,
 };
 use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
@@ -68,6 +69,7 @@ pub(super) enum Flight {
     Artifacts(ServiceName, Ref),
     Contains(ServiceName, Ref, Ref),
     Gate(Target, GateName, Ref),
+    Inventory(EnvironmentName),
     List,
     Forge(Target),
     Record,
@@ -80,6 +82,7 @@ pub(super) enum Alarm {
     Poll,
     Decide(Target),
     Survey(Target),
+    Inventory(EnvironmentName),
     Record,
 }
 
@@ -99,6 +102,8 @@ pub struct Core {
     pub(super) ledger: Ledger,
     pub(super) loaded: Option<Loaded>,
     pub(super) seen: Observation,
+    /// The last answer of each inventory that was believed.
+    pub(super) inventories: BTreeMap<EnvironmentName, Inventory>,
     pub(super) flights: BTreeSet<Flight>,
     /// When each gate under way was asked: its answer is as old as the question.
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
@@ -151,6 +156,7 @@ impl Core {
             ledger,
             loaded: None,
             seen: Observation::default(),
+            inventories: BTreeMap::new(),
             flights: BTreeSet::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
@@ -201,7 +207,7 @@ impl Core {
         let soon = now.after(Duration::from_secs(1));
         let acts = |(at, alarm): &(Timestamp, Alarm)| match alarm {
             Alarm::Decide(_) | Alarm::Record => *at <= soon,
-            Alarm::Poll | Alarm::Survey(_) => *at <= now,
+            Alarm::Poll | Alarm::Survey(_) | Alarm::Inventory(_) => *at <= now,
         };
         self.loaded.is_some() && self.flights.is_empty() && !self.alarms.iter().any(acts)
     }
@@ -253,6 +259,9 @@ impl Core {
             }
             Wake::Gate { target, gate, reference, verdict } => {
                 self.take_gate(target, gate, reference, verdict, turn);
+            }
+            Wake::Inventory { environment, answer } => {
+                self.take_inventory(&environment, answer, turn);
             }
             Wake::MergeRequests(list) => self.take_merge_requests(list, turn)?,
             Wake::ForgeDone { target, result } => self.forge_done(target, result, turn),
@@ -351,6 +360,7 @@ impl Core {
                 }
                 Alarm::Decide(target) => self.touch(target),
                 Alarm::Survey(target) => self.want_survey(target),
+                Alarm::Inventory(name) => self.ask_inventory(&name, turn),
                 Alarm::Record => self.record(turn),
             }
         }

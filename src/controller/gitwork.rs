@@ -87,6 +87,7 @@ impl GitWorker {
             | Effect::AskArtifacts { .. }
             | Effect::AskContains { .. }
             | Effect::AskGate { .. }
+            | Effect::AskInventory { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
             | Effect::TellHolds { .. } => None,

@@ -102,7 +102,7 @@ pub fn inspect(
         (Some(applied), Some(refused)) if refused == head => applied,
         (_, _) => head,
     };
-    let loaded = load(&repository, applied)?;
+    let mut loaded = load(&repository, applied)?;
     let mut seen = Observation { base: Some(head), ..Observation::default() };
     let forge = LocalForge::new(open()?, setup.branch.clone(), Identity::towpath());
     let now = clock::now();
@@ -114,7 +114,7 @@ pub fn inspect(
         }
         Err(error) => Fact::Unknown { why: chain(&error), at: now },
     });
-    survey(setup, &loaded, &ledger, &wanted, &mut seen)?;
+    survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
     let unsafe_edits = BTreeMap::new();
     let mut found = Inspection { loaded, ledger, seen, now: clock::now(), unsafe_edits };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
@@ -156,7 +156,7 @@ fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectEr
 /// Asks the nodes of all wanted targets and of those that they follow.
 fn survey(
     setup: &Setup,
-    loaded: &Loaded,
+    loaded: &mut Loaded,
     ledger: &Ledger,
     wanted: &impl Fn(&Target) -> bool,
     seen: &mut Observation,
@@ -165,14 +165,15 @@ fn survey(
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
     let fleet = Fleets { local, ssh: SshFleet::new("inspection") };
-    let hands = Hands::new(Arc::new(fleet), Arc::new(Haproxy::new()));
+    let hands = Hands::new(Arc::new(fleet), Arc::new(Haproxy::new())).beside(&setup.nodes);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(ServiceError::Threads)?;
-    let snapshot = loaded.snapshot();
     runtime.block_on(async {
+        ask_inventories(loaded, &hands, seen).await;
+        let snapshot = loaded.snapshot();
         let mut asked = tokio::task::JoinSet::new();
         let services: std::collections::BTreeSet<_> =
             snapshot.targets().filter(|it| wanted(it)).map(|it| it.service).collect();
@@ -251,6 +252,28 @@ fn patch_questions(
         }
     }
     questions
+}
+
+/// Fills every environment that has an inventory.
+async fn ask_inventories(loaded: &mut Loaded, hands: &Hands, seen: &mut Observation) {
+    let mut asked = tokio::task::JoinSet::new();
+    for environment in loaded.snapshot().environments.values() {
+        if let Some(spec) = &environment.inventory {
+            let hands = hands.clone();
+            let effect = Effect::AskInventory {
+                environment: environment.name.clone(),
+                argv: spec.argv.clone(),
+                timeout: spec.timeout,
+            };
+            asked.spawn(async move { hands.perform(effect).await });
+        }
+    }
+    while let Some(answer) = asked.join_next().await {
+        if let Ok(Some(Wake::Inventory { environment, answer })) = answer {
+            let filled = answer.and_then(|it| loaded.fill(&environment, &it, false));
+            seen.inventories.insert(environment, filled.err());
+        }
+    }
 }
 
 /// Gates of open merge requests, and artifacts of what is wanted: what the controller asks too.

@@ -47,7 +47,7 @@ impl Logs {
         let place = Place {
             environment: target.environment.clone(),
             node: node.cloned(),
-            connect: connect.clone(),
+            connect: node.map_or_else(|| connect.clone(), |node| connect.for_node(node)),
         };
         self.runtime.block_on(async {
             // The state first: what is printed between the two looks is then shown next time.

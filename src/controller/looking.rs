@@ -69,6 +69,9 @@ impl Core {
     }
 
     fn survey(&self, target: &Target) -> Option<Effect> {
+        if !self.has_nodes(&target.environment) {
+            return None;
+        }
         let spec = self.snapshot()?.spec(target)?;
         let probe = &spec.environment.version;
         let question = |node: crate::model::NodeName| {
@@ -133,6 +136,7 @@ impl Core {
                 // What changes these wakes the controller by itself.
                 Hold::Broken { .. }
                 | Hold::NoTarget
+                | Hold::Inventory { .. }
                 | Hold::HeadRefused { .. }
                 | Hold::MassChange { .. }
                 | Hold::Paused { .. }

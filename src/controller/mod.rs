@@ -4,6 +4,7 @@
 mod wake;
 mod core;
 mod configuring;
+mod inventories;
 mod looking;
 mod rolling;
 mod promoting;

@@ -1,15 +1,18 @@
 //! Does on nodes what the core asks for, and says what came of it. The only place that calls a
 //! fleet's driver.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::drivers::balancer::Balancer;
-use crate::drivers::clock;
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
-use crate::model::{Connect, Deed, EnvironmentName, NodeName, Question, format_duration};
+use crate::drivers::{clock, inventory};
+use crate::model::{
+    Connect, Deed, EnvironmentName, Inventory, NodeName, Question, format_duration,
+};
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::{Applied, Course, Inquiry, Op, Status, StepKind, Trace, course};
 
@@ -36,13 +39,23 @@ pub struct Hands {
     pub(super) balancer: Arc<dyn Balancer>,
     pub(super) room: Arc<Semaphore>,
     elsewhere: Arc<Semaphore>,
+    /// Where commands run that are no node's.
+    beside: Option<PathBuf>,
 }
 
 impl Hands {
     /// Hands that reach nodes and load balancers through these drivers.
     pub fn new(fleet: Arc<dyn Fleet>, balancer: Arc<dyn Balancer>) -> Self {
         let room = |size| Arc::new(Semaphore::new(size));
-        Self { fleet, balancer, room: room(AT_ONCE), elsewhere: room(ELSEWHERE_AT_ONCE) }
+        let (room, elsewhere) = (room(AT_ONCE), room(ELSEWHERE_AT_ONCE));
+        Self { fleet, balancer, room, elsewhere, beside: None }
+    }
+
+    /// The same hands, which also run the commands of inventories, below this directory.
+    #[must_use]
+    pub fn beside(mut self, directory: &Path) -> Self {
+        self.beside = Some(directory.to_owned());
+        self
     }
 
     /// Waits until there is room for a command there.
@@ -100,6 +113,10 @@ impl Hands {
                 let verdict = self.ask(&place, &question).await;
                 Some(Wake::Gate { target, gate, reference, verdict })
             }
+            Effect::AskInventory { environment, argv, timeout } => {
+                let answer = self.ask_inventory(&environment, &argv, timeout).await;
+                Some(Wake::Inventory { environment, answer })
+            }
             Effect::LookAtHead { .. }
             | Effect::ReadConfig { .. }
             | Effect::ListMergeRequests
@@ -114,6 +131,24 @@ impl Hands {
             | Effect::Tell(_)
             | Effect::TellHolds { .. } => None,
         }
+    }
+
+    /// Runs an inventory's command in the place beside the controller that is the environment's.
+    async fn ask_inventory(
+        &self,
+        environment: &EnvironmentName,
+        argv: &[String],
+        timeout: Duration,
+    ) -> Result<Inventory, String> {
+        let Some(root) = &self.beside else {
+            return Err("there is no place to run it in".to_owned());
+        };
+        let directory = root.join(environment.as_str());
+        let made = tokio::fs::create_dir_all(&directory).await;
+        made.map_err(|error| format!("making {}: {error}", directory.display()))?;
+        let variables = [("TOWPATH_ENVIRONMENT".to_owned(), environment.to_string())];
+        let _room = self.room.acquire().await;
+        inventory::ask(argv, &variables, &directory, timeout).await
     }
 
     async fn survey(
@@ -361,5 +396,6 @@ fn at_most(question: &Question, longest: Duration) -> Question {
 }
 
 fn place(environment: &EnvironmentName, connect: &Connect, node: Option<NodeName>) -> Place {
-    Place { environment: environment.clone(), node, connect: connect.clone() }
+    let connect = node.as_ref().map_or_else(|| connect.clone(), |node| connect.for_node(node));
+    Place { environment: environment.clone(), node, connect }
 }

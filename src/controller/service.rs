@@ -164,7 +164,7 @@ impl Service {
             doorbell,
             config,
             forge,
-            hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new())),
+            hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new())).beside(nodes),
             runtime,
             _watch: watch,
         })
@@ -245,6 +245,7 @@ impl Service {
             | Effect::Kill { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskContains { .. }
+            | Effect::AskInventory { .. }
             | Effect::AskGate { .. } => {
                 let silent = matches!(effect, Effect::Kill { .. });
                 let (hands, doorbell) = (self.hands.clone(), self.doorbell.clone());
@@ -290,6 +291,7 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Artifacts { .. }
         | Wake::Contains { .. }
         | Wake::Gate { .. }
+        | Wake::Inventory { .. }
         | Wake::MergeRequests(_)
         | Wake::ForgeDone { .. }
         | Wake::ProposalRead { .. }

@@ -91,6 +91,13 @@ pub enum Wake {
         /// Open?
         verdict: Verdict,
     },
+    /// The answer to [`Effect::AskInventory`].
+    Inventory {
+        /// Of where.
+        environment: crate::model::EnvironmentName,
+        /// What it said, or why that is no answer.
+        answer: Result<crate::model::Inventory, String>,
+    },
     /// The answer to [`Effect::ListMergeRequests`]: the newest for each target.
     MergeRequests(Result<BTreeMap<Target, MergeRequest>, String>),
     /// The answer to [`Effect::Propose`], [`Effect::Report`] or [`Effect::Withdraw`].
@@ -289,6 +296,15 @@ pub enum Effect {
         reference: Ref,
         /// What to ask.
         question: Question,
+    },
+    /// Which nodes are there?
+    AskInventory {
+        /// Where.
+        environment: crate::model::EnvironmentName,
+        /// What to run.
+        argv: Vec<String>,
+        /// Until when the answer counts.
+        timeout: std::time::Duration,
     },
     /// The newest merge request for each target.
     ListMergeRequests,

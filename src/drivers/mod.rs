@@ -10,6 +10,7 @@ pub mod forge;
 pub mod haproxy;
 pub mod http;
 mod answers;
+pub mod inventory;
 pub mod local;
 pub mod local_forge;
 pub mod ssh;

@@ -142,6 +142,11 @@ impl Arg {
         &self.0
     }
 
+    /// The names of its places, in order.
+    pub fn places(&self) -> impl Iterator<Item = &str> {
+        places(&self.0).map(|(_, name)| name)
+    }
+
     /// The text with every place filled.
     pub fn fill(&self, values: &Values) -> String {
         self.fill_with(|name| values.get(name))

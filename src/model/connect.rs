@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Arg, NodeName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Address, Arg, NodeName};
 
 /// How nodes are reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +39,8 @@ pub struct Ssh {
     pub directory: Option<String>,
     /// For connecting and logging in.
     pub timeout: Duration,
+    /// Nodes that are reached otherwise than the others.
+    pub addresses: Arc<BTreeMap<NodeName, Address>>,
 }
 
 /// What to do about a host key that nobody has vouched for. A changed one is always refused.
@@ -58,7 +63,44 @@ pub enum Transport {
     BuiltIn,
 }
 
+impl Connect {
+    /// The same for one node alone: what is said of it in particular takes its place.
+    #[must_use]
+    pub fn for_node(&self, node: &NodeName) -> Self {
+        match self {
+            Self::Local { .. } => self.clone(),
+            Self::Ssh(ssh) => Self::Ssh(ssh.for_node(node)),
+        }
+    }
+
+    /// The same, with what an inventory says of nodes; what the config says of one goes before it.
+    #[must_use]
+    pub fn with_addresses(&self, more: &BTreeMap<NodeName, Address>) -> Self {
+        match self {
+            Self::Local { .. } => self.clone(),
+            Self::Ssh(ssh) => {
+                let mut addresses = more.clone();
+                addresses.extend(ssh.addresses.iter().map(|(node, it)| (node.clone(), it.clone())));
+                Self::Ssh(Ssh { addresses: Arc::new(addresses), ..ssh.clone() })
+            }
+        }
+    }
+}
+
 impl Ssh {
+    /// The same for one node alone.
+    fn for_node(&self, node: &NodeName) -> Self {
+        let mut ssh = Self { addresses: Arc::default(), ..self.clone() };
+        if let Some(Address { host, port, user }) = self.addresses.get(node) {
+            if let Some(host) = host {
+                ssh.host = Arg::new(host);
+            }
+            ssh.port = port.or(ssh.port);
+            ssh.user = user.clone().or(ssh.user);
+        }
+        ssh
+    }
+
     /// The name that `ssh` is given for a node.
     pub fn host_of(&self, environment: &super::EnvironmentName, node: &NodeName) -> String {
         self.host.fill_with(|name| match name {

@@ -5,6 +5,7 @@ pub(crate) mod branch;
 mod command;
 mod connect;
 mod epoch;
+mod inventory;
 mod name;
 mod probe;
 mod reference;
@@ -20,6 +21,7 @@ pub use branch::{BadBranch, Branch};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};
 pub use epoch::{Epoch, RolloutId, StepKey};
+pub use inventory::{Address, Inventory};
 pub use name::{
     BadName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName, RoleName,
     ServiceName, StageName, Target,

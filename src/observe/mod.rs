@@ -5,7 +5,8 @@ mod merge_request;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    GateName, NodeName, Ref, Revision, RoleName, ServiceName, Target, Timestamp, Traffic,
+    EnvironmentName, GateName, NodeName, Ref, Revision, RoleName, ServiceName, Target, Timestamp,
+    Traffic,
 };
 
 pub use merge_request::{Actor, Authorship, Checks, MergeRequest, Merging, State};
@@ -125,6 +126,8 @@ pub struct Observation {
     pub contains: BTreeMap<(ServiceName, Ref, Ref), Answer>,
     /// Gates in front of promotions, as asked for one ref.
     pub gates: BTreeMap<(Target, GateName, Ref), Answer>,
+    /// What is wrong with the last answer of each environment's inventory, if anything is.
+    pub inventories: BTreeMap<EnvironmentName, Option<String>>,
     /// The newest merge request for each target; unknown while the forge cannot be read.
     pub merge_requests: Option<Fact<BTreeMap<Target, MergeRequest>>>,
     /// The head of the base branch, as the forge last showed it.

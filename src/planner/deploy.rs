@@ -25,14 +25,19 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         return rolling(rollout, desired, world);
     }
     let Some(survey) = world.seen.surveys.get(target) else {
-        return Deploy::Hold(vec![Hold::NotSeen]);
+        let hold = policy::inventory(target, world).unwrap_or(Hold::NotSeen);
+        return Deploy::Hold(vec![hold]);
     };
     let (returning, unknown) = traffic::returning(target, &spec, survey, desired, world);
     if !unknown.is_empty() {
         return Deploy::Hold(vec![Hold::TrafficUnseen { nodes: unknown }]);
     }
     let (purpose, nodes) = match survey.running() {
-        Running::Unknown(nodes) => return Deploy::Hold(vec![Hold::Unseen { nodes }]),
+        Running::Unknown(nodes) => {
+            // None at all: then it is the inventory that has something to say.
+            let none = nodes.is_empty().then(|| policy::inventory(target, world)).flatten();
+            return Deploy::Hold(vec![none.unwrap_or(Hold::Unseen { nodes })]);
+        }
         Running::Uniform(runs) if runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
             let proof = world.ledger.proof(target).filter(|proof| proof.reference == runs);

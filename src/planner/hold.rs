@@ -22,6 +22,16 @@ pub enum Hold {
     /// The config does not speak of this target.
     #[error("the config names no such target; lifts when `targets:` of its service does")]
     NoTarget,
+    /// The inventory does not say which nodes there are.
+    #[error(
+        "the inventory of {environment} cannot be used: {why}; lifts when it answers as it should"
+    )]
+    Inventory {
+        /// Whose.
+        environment: EnvironmentName,
+        /// Why not.
+        why: String,
+    },
     /// Nobody looked yet.
     #[error("not looked at yet; lifts after the first survey")]
     NotSeen,
@@ -350,6 +360,7 @@ impl Hold {
             Self::OutsideWindow { opens, .. } => *opens,
             Self::Broken { .. }
             | Self::NoTarget
+            | Self::Inventory { .. }
             | Self::NotSeen
             | Self::Unseen { .. }
             | Self::TrafficUnseen { .. }

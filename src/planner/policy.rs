@@ -29,8 +29,20 @@ pub(super) fn standing_holds(target: &Target, world: World<'_>) -> Vec<Hold> {
             holds.push(Hold::MassChange { revision: *revision, changed });
         }
     }
+    holds.extend(inventory(target, world));
     holds.extend(pauses(target, world));
     holds
+}
+
+/// Whether nobody can say which nodes there are: the last answer of the inventory is none.
+pub(super) fn inventory(target: &Target, world: World<'_>) -> Option<Hold> {
+    let name = &target.environment;
+    world.snapshot.environments.get(name)?.inventory.as_ref()?;
+    let why = match world.seen.inventories.get(name) {
+        None => "it was not asked yet".to_owned(),
+        Some(trouble) => trouble.clone()?,
+    };
+    Some(Hold::Inventory { environment: name.clone(), why })
 }
 
 /// What holds a change for this purpose beside [`standing_holds`].

@@ -21,6 +21,7 @@ mod gates;
 mod haproxy;
 mod hostile;
 mod operations;
+mod inventory;
 mod people;
 mod tour;
 mod troubles;

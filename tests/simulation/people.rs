@@ -462,6 +462,7 @@ impl World {
             Hold::NotSeen
             | Hold::TrafficUnseen { .. }
             | Hold::HotPatched { .. }
+            | Hold::Inventory { .. }
             | Hold::HeadRefused { .. }
             | Hold::MassChange { .. }
             | Hold::Paused { .. }

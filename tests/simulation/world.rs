@@ -819,6 +819,11 @@ impl World {
                 };
                 self.answer(from, Wake::Contains { service, patch, reference, verdict });
             }
+            // No world has one.
+            Effect::AskInventory { environment, .. } => {
+                let answer = Err("there is no inventory".to_owned());
+                self.answer(from, Wake::Inventory { environment, answer });
+            }
             Effect::AskGate { target, gate, reference, .. } => {
                 let verdict = self.gate();
                 let log = self.gates.entry((target.clone(), gate.clone(), reference.clone()));
@@ -1187,6 +1192,9 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             reference: reference.clone(),
             verdict: Verdict::Error { why: why() },
         },
+        Effect::AskInventory { environment, .. } => {
+            Wake::Inventory { environment: environment.clone(), answer: Err(why()) }
+        }
         Effect::AskGate { target, gate, reference, .. } => Wake::Gate {
             target: target.clone(),
             gate: gate.clone(),

@@ -1,8 +1,9 @@
 //! `connect:` as it is written: how nodes are reached.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::leaves::{SshHost, UnixName, WholePath};
+use crate::config::leaves::{Port, SshHost, UnixName, WholePath};
 use crate::config::reader::{Read, Reader, Shape, choice, record};
 use crate::model::{Arg, HostKeys, Ssh, Transport};
 use crate::text::{Node, Value};
@@ -42,7 +43,7 @@ record! {
         /// The account on the nodes.
         "user" user: optional UnixName,
         /// The port.
-        "port" port: optional u32,
+        "port" port: optional Port,
         /// Another `ssh_config`, an absolute path.
         "config" config: optional WholePath,
         /// What to do about host keys that nobody has vouched for. Default: refuse them.
@@ -89,14 +90,14 @@ impl Read for Connect {
         match &node.value {
             Value::Map(_) => match ConnectMap::read(node, at)? {
                 ConnectMap { local: Some(it), ssh: None } => local(it.directory),
-                ConnectMap { local: None, ssh: Some(it) } => ssh(it, (node, at)),
+                ConnectMap { local: None, ssh: Some(it) } => ssh(it),
                 ConnectMap { .. } => {
                     at.expected(node, "`local` or `ssh`", "write one of them");
                     None
                 }
             },
             Value::Scalar(scalar) if scalar.text == "local" => local(None),
-            Value::Scalar(scalar) if scalar.text == "ssh" => ssh(SshKeys::none(), (node, at)),
+            Value::Scalar(scalar) if scalar.text == "ssh" => ssh(SshKeys::none()),
             Value::Scalar(scalar) if scalar.text == "kubernetes" => {
                 let message = "nodes cannot be reached by `kubernetes` yet";
                 at.error(&node.span, "bad-value", message, "write `local` or `ssh`");
@@ -125,16 +126,8 @@ impl SshKeys {
     }
 }
 
-fn ssh(keys: SshKeys, (node, at): (&Node<'_>, &mut Reader<'_>)) -> Option<Connect> {
+fn ssh(keys: SshKeys) -> Option<Connect> {
     let SshKeys { host, user, port, config, host_keys, transport, directory, timeout } = keys;
-    let port = match port.map(u16::try_from) {
-        None => None,
-        Some(Ok(port @ 1..)) => Some(port),
-        Some(Ok(0) | Err(_)) => {
-            at.error(&node.span, "bad-value", "`port` is not from 1 to 65535", "");
-            return None;
-        }
-    };
     let host = match host {
         Some(SshHost(host)) => host,
         None => Arg::new("{node}"),
@@ -142,7 +135,7 @@ fn ssh(keys: SshKeys, (node, at): (&Node<'_>, &mut Reader<'_>)) -> Option<Connec
     Some(Connect(crate::model::Connect::Ssh(Ssh {
         host,
         user: user.map(|it| it.0),
-        port,
+        port: port.map(|it| it.0),
         config: config.map(|it| it.0),
         host_keys: match host_keys {
             Some(HostKeyPolicy::Known) | None => HostKeys::Known,
@@ -155,5 +148,6 @@ fn ssh(keys: SshKeys, (node, at): (&Node<'_>, &mut Reader<'_>)) -> Option<Connec
         },
         directory: directory.map(|it| it.0),
         timeout: timeout.unwrap_or(LOGIN_TIMEOUT),
+        addresses: Arc::default(),
     })))
 }

@@ -1,10 +1,12 @@
 //! `environments/NAME.yaml` as it is written.
 
-use crate::config::leaves::{NodeRange, ServerName, VariableValue};
+use std::time::Duration;
+
+use crate::config::leaves::{NodeRange, PlainHost, Port, ServerName, UnixName, VariableValue};
 use crate::config::place::At;
 use crate::config::reader::{Keyed, record};
 use crate::model::{
-    EnvironmentName, GateName, NodeName, PersonName, RoleName, Share, VariableName,
+    Argv, EnvironmentName, GateName, NodeName, PersonName, RoleName, Share, VariableName,
 };
 
 use super::balancer::{Backends, Balancer, Drain};
@@ -21,6 +23,10 @@ record! {
         "connect" connect: required Connect,
         /// The node on which migrations run.
         "deploy_node" deploy_node: optional NodeName,
+        /// Nodes that are reached by SSH otherwise than the others.
+        "addresses" addresses: optional Keyed<NodeName, AddressKeys>,
+        /// A command that prints the nodes of groups, for roles to name.
+        "inventory" inventory: optional At<InventoryKeys>,
         /// The nodes by role. A node may have several roles.
         "roles" roles: required Keyed<RoleName, Role>,
         /// The load balancers in front of it.
@@ -41,7 +47,11 @@ record! {
     /// The nodes of one role, and how carefully they are treated.
     Role {
         /// Names and ranges, e.g. `[deploy-1, "web-[01..40]"]`.
-        "nodes" nodes: required Vec<At<NodeRange>>,
+        "nodes" nodes: optional Vec<At<NodeRange>>,
+        /// A group of the environment's `inventory`, beside `nodes` or instead.
+        "group" group: optional At<String>,
+        /// Names and ranges of nodes that are left out.
+        "except" except: optional Vec<At<NodeRange>>,
         /// Holds data: one node at a time unless `batch` says else. Default: false.
         "stateful" stateful: optional bool,
         /// How many nodes at a time, at least one. Default: 10%, or 1 if stateful.
@@ -56,5 +66,33 @@ record! {
         "server" server: optional At<ServerName>,
         /// How a node is emptied before a stage with `drain: true` touches it.
         "drain" drain: optional At<Drain>,
+    }
+}
+
+record! {
+    /// How one node is reached by SSH. What is not said is as for the others.
+    AddressKeys {
+        /// Its host name or address.
+        "host" host: optional PlainHost,
+        /// Its port.
+        "port" port: optional Port,
+        /// The account there.
+        "user" user: optional UnixName,
+    }
+}
+
+record! {
+    /// A command that prints the nodes of a fleet as `ansible-inventory --list` does.
+    InventoryKeys {
+        /// A program and its arguments; no shell. `{environment}` is replaced. It runs beside the
+        /// controller.
+        "run" run: required Argv,
+        /// Until when its answer counts. Default: 1m.
+        "timeout" timeout: optional Duration,
+        /// How often it is asked. Default: 5m.
+        "every" every: optional Duration,
+        /// A role that would lose more nodes than this in one answer keeps them, and is held.
+        /// Default: 25%.
+        "shrink" shrink: optional Share,
     }
 }

@@ -6,14 +6,19 @@ use crate::config::files::Notes;
 use crate::config::place::At;
 use crate::config::ranges::NODES_MAX;
 use crate::config::raw;
-use crate::config::snapshot::{Environment, Role, Seats};
-use crate::model::{Arg, BalancerAddress, Drain, DrainEnd, RoleName, Share};
+use crate::config::snapshot::{Environment, InventorySpec, Role, Seats};
+use crate::model::{
+    Address, Arg, BalancerAddress, Connect, Drain, DrainEnd, EnvironmentName, NodeName, RoleName,
+    Share,
+};
 
 /// Resolves an environment.
 pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environment {
     let raw::Environment {
         name,
         connect,
+        addresses,
+        inventory,
         deploy_node,
         roles,
         balancers,
@@ -22,7 +27,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         approvers,
         variables,
     } = raw;
-    let entries = roles.0.iter().flat_map(|(_, role)| &role.nodes);
+    let entries = roles.0.iter().flat_map(|(_, role)| role.nodes.iter().flatten());
     let count = entries.map(|it| it.value.0.count()).fold(0, usize::saturating_add);
     if count > NODES_MAX {
         let message =
@@ -34,7 +39,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         if count > NODES_MAX {
             break; // nor are they written out
         }
-        let role = role(&At { value, place: *place }, raw, notes);
+        let role = role(&At { value, place: *place }, raw, inventory.is_some(), notes);
         if let (Some(backend), true) = (&raw.backend, balancers.iter().flatten().next().is_none()) {
             let message = format!("role `{value}` has a backend, and `{}` no balancer", name.value);
             let hint = "add `balancers: [{ haproxy: \"unix:/run/haproxy/admin.sock\" }]`";
@@ -59,9 +64,37 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         }
         own.insert(value.clone(), gate.0.clone());
     }
+    let mut own_addresses = BTreeMap::new();
+    for (At { value, place }, keys) in addresses.iter().flat_map(|it| &it.0) {
+        let raw::AddressKeys { host, port, user } = keys;
+        let known = known.values().any(|role| role.nodes.contains(value));
+        if !known && inventory.is_none() && deploy_node.as_ref() != Some(value) {
+            let message = format!("no role has a node `{value}`");
+            notes.error(
+                *place,
+                "unknown-node",
+                message,
+                "name it in a role, or remove its address",
+            );
+        }
+        let host = host.as_ref().map(|it| it.0.clone());
+        let user = user.as_ref().map(|it| it.0.clone());
+        own_addresses.insert(value.clone(), Address { host, port: port.map(|it| it.0), user });
+    }
+    if let (Some(At { place, .. }), Connect::Local { .. }) =
+        (addresses.as_ref().and_then(|it| it.0.first()).map(|it| &it.0), &connect.0)
+    {
+        notes.error(
+            *place,
+            "bad-value",
+            "local nodes have no addresses",
+            "remove `addresses`, or write `connect: ssh`",
+        );
+    }
     Environment {
         name: name.value.clone(),
-        connect: connect.0.clone(),
+        connect: connect.0.with_addresses(&own_addresses),
+        inventory: inventory.as_ref().and_then(|it| self::inventory(it, &name.value, notes)),
         deploy_node: deploy_node.clone(),
         roles: known,
         balancers: self::balancers(balancers.as_deref().unwrap_or_default(), notes),
@@ -72,9 +105,34 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
     }
 }
 
-fn role(name: &At<&RoleName>, raw: &raw::Role, notes: &mut Notes<'_>) -> Role {
+/// The inventory's command, with its one place filled.
+fn inventory(
+    at: &At<raw::InventoryKeys>,
+    name: &EnvironmentName,
+    notes: &mut Notes<'_>,
+) -> Option<InventorySpec> {
+    let raw::InventoryKeys { run, timeout, every, shrink } = &at.value;
+    let value = |place: &str| (place == "environment").then_some(name.as_str());
+    let argv: Vec<String> = run.args().iter().map(|arg| arg.fill_with(value)).collect();
+    if run.args().iter().any(|arg| arg.asks_for().any(|place| value(place).is_none())) {
+        let message =
+            "an inventory is asked for a whole environment: it knows only `{environment}`";
+        notes.error(at.place, "bad-value", message, "remove the other places");
+        return None;
+    }
+    Some(InventorySpec {
+        argv,
+        timeout: timeout.unwrap_or(raw::INVENTORY_TIMEOUT),
+        every: every.unwrap_or(raw::INVENTORY_EVERY).max(raw::INVENTORY_EVERY_MIN),
+        shrink: shrink.unwrap_or(raw::INVENTORY_SHRINK),
+    })
+}
+
+fn role(name: &At<&RoleName>, raw: &raw::Role, has_inventory: bool, notes: &mut Notes<'_>) -> Role {
     let raw::Role {
         nodes,
+        group,
+        except,
         stateful,
         batch,
         min_healthy,
@@ -83,27 +141,43 @@ fn role(name: &At<&RoleName>, raw: &raw::Role, notes: &mut Notes<'_>) -> Role {
         server: _,
         drain: _,
     } = raw;
+    let except: BTreeSet<NodeName> =
+        except.iter().flatten().flat_map(|it| it.value.0.names()).collect();
+    if let Some(At { value, place }) = group
+        && !has_inventory
+    {
+        let message = format!("group `{}` is of no inventory", crate::text::visible(value));
+        let hint = "write `inventory: { run: [ansible-inventory, --list] }`, or `nodes`";
+        notes.error(*place, "missing-key", message, hint);
+    }
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for At { value: range, place } in nodes {
+    for At { value: range, place } in nodes.iter().flatten() {
         for node in range.0.names() {
             if seen.insert(node.clone()) {
-                all.push(node);
+                if !except.contains(&node) {
+                    all.push(node);
+                }
             } else {
                 let message = format!("node `{node}` is twice in role `{}`", name.value);
                 notes.error(*place, "repeated", message, "remove one of them");
             }
         }
     }
-    if all.is_empty() {
+    if all.is_empty() && group.is_none() {
         let message = format!("role `{}` has no nodes", name.value);
         notes.error(name.place, "bad-value", message, "name some, or remove the role");
     }
-    check_shares(name.value, raw, all.len(), notes);
+    if group.is_none() {
+        check_shares(name.value, raw, all.len(), notes);
+    }
     let stateful = stateful.unwrap_or(false);
     let usual = if stateful { raw::BATCH_STATEFUL } else { raw::BATCH };
     Role {
-        nodes: all,
+        nodes: all.clone(),
+        named: all,
+        group: group.as_ref().map(|it| it.value.clone()),
+        except,
         stateful,
         batch: batch.as_ref().map_or(usual, |it| it.value),
         min_healthy: min_healthy.as_ref().map_or(raw::MIN_HEALTHY, |it| it.value),

@@ -48,7 +48,7 @@ const REPORT_MAX: u64 = 4096;
 /// What every command finds in its environment; `TOWPATH_*` and what the caller names come on top.
 /// Nothing of the controller's own environment, where its secrets are.
 /// `HOME` is the place's own directory.
-const VARIABLES: [(&str, &str); 2] =
+pub(super) const VARIABLES: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
 
 /// All local nodes under one root.

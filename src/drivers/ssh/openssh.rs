@@ -286,6 +286,7 @@ mod tests {
             transport: Transport::OpenSsh,
             directory: None,
             timeout: Duration::from_secs(3),
+            addresses: std::sync::Arc::default(),
         };
         let host = Host { name: "-oProxyCommand=x".to_owned(), settings };
         let arguments = arguments(&host, "command");

@@ -23,6 +23,7 @@ pub(super) fn settings() -> Ssh {
         transport: Transport::Auto,
         directory: None,
         timeout: Duration::from_secs(20),
+        addresses: std::sync::Arc::default(),
     }
 }
 

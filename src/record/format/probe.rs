@@ -1,5 +1,8 @@
 //! The written form of commands and questions that a plan carries.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model;
@@ -26,7 +29,32 @@ pub(super) enum Connect {
         #[serde(skip_serializing_if = "Option::is_none")]
         directory: Option<String>,
         timeout_ms: Ms,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        addresses: BTreeMap<Text<model::NodeName>, Address>,
     },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Address {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+}
+
+impl From<&model::Address> for Address {
+    fn from(model::Address { host, port, user }: &model::Address) -> Self {
+        Self { host: host.clone(), port: *port, user: user.clone() }
+    }
+}
+
+impl From<Address> for model::Address {
+    fn from(Address { host, port, user }: Address) -> Self {
+        Self { host, port, user }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -57,6 +85,7 @@ impl From<&model::Connect> for Connect {
                 transport,
                 directory,
                 timeout,
+                addresses,
             }) => Self::Ssh {
                 host: Text(host.clone()),
                 user: user.clone(),
@@ -73,6 +102,10 @@ impl From<&model::Connect> for Connect {
                 },
                 directory: directory.clone(),
                 timeout_ms: Ms(*timeout),
+                addresses: addresses
+                    .iter()
+                    .map(|(node, it)| (Text(node.clone()), it.into()))
+                    .collect(),
             },
         }
     }
@@ -91,6 +124,7 @@ impl From<Connect> for model::Connect {
                 transport,
                 directory,
                 timeout_ms: Ms(timeout),
+                addresses,
             } => Self::Ssh(model::Ssh {
                 host,
                 user,
@@ -107,6 +141,9 @@ impl From<Connect> for model::Connect {
                 },
                 directory,
                 timeout,
+                addresses: Arc::new(
+                    addresses.into_iter().map(|(Text(node), it)| (node, it.into())).collect(),
+                ),
             }),
         }
     }

@@ -91,6 +91,7 @@ impl Net {
             transport: transport(),
             directory: None,
             timeout: Duration::from_secs(20),
+            addresses: std::sync::Arc::default(),
         }
     }
 

@@ -1,0 +1,119 @@
+//! Asks the inventories of environments for the nodes of their groups, and fills the roles with
+//! them. What was believed last stays in force until a better answer comes; meanwhile nothing new
+//! begins there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Environment;
+use crate::model::{EnvironmentName, Inventory, Target};
+
+use super::core::{Alarm, Core, Flight, Turn};
+use super::wake::Effect;
+
+/// An inventory that did not answer, or whose answer was not believed, is asked again after so
+/// long, if not sooner.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+impl Core {
+    /// Fills the environments of a commit that was just taken over, and asks those inventories that
+    /// nobody asked yet.
+    pub(super) fn refill(&mut self, turn: &mut Turn) {
+        let Some(loaded) = &mut self.loaded else { return };
+        let spoken_of = loaded.snapshot().environments.values();
+        let with: Vec<Arc<Environment>> =
+            spoken_of.filter(|it| it.inventory.is_some()).map(Arc::clone).collect();
+        self.inventories.retain(|name, _| with.iter().any(|it| it.name == *name));
+        self.seen.inventories.retain(|name, _| with.iter().any(|it| it.name == *name));
+        let mut unasked = Vec::new();
+        for environment in with {
+            let name = &environment.name;
+            match self.inventories.get(name) {
+                Some(inventory) => {
+                    // The file may say anything: a role that shrinks by a commit shrinks on purpose.
+                    if let Err(why) = loaded.fill(name, inventory, false) {
+                        self.seen.inventories.insert(name.clone(), Some(why));
+                    }
+                    // What the last answer lacked, this commit may have mended.
+                    if self.seen.inventories.get(name) != Some(&None) {
+                        unasked.push(name.clone());
+                    }
+                }
+                None => unasked.push(name.clone()),
+            }
+        }
+        for name in unasked {
+            self.ask_inventory(&name, turn);
+        }
+    }
+
+    /// Asks an environment's inventory.
+    pub(super) fn ask_inventory(&mut self, name: &EnvironmentName, turn: &mut Turn) {
+        let spec = self.snapshot().and_then(|it| it.environments.get(name)?.inventory.clone());
+        let Some(spec) = spec else { return };
+        if self.flights.insert(Flight::Inventory(name.clone())) {
+            turn.ask(Effect::AskInventory {
+                environment: name.clone(),
+                argv: spec.argv,
+                timeout: spec.timeout,
+            });
+        }
+    }
+
+    pub(super) fn take_inventory(
+        &mut self,
+        name: &EnvironmentName,
+        answer: Result<Inventory, String>,
+        turn: &mut Turn,
+    ) {
+        self.flights.remove(&Flight::Inventory(name.clone()));
+        let Some(loaded) = &mut self.loaded else { return };
+        let Some(before) = loaded.snapshot().environments.get(name).map(Arc::clone) else { return };
+        let Some(every) = before.inventory.as_ref().map(|it| it.every) else { return };
+        let believed = self.inventories.contains_key(name);
+        let taken = answer.and_then(|inventory| {
+            loaded.fill(name, &inventory, believed)?;
+            Ok(inventory)
+        });
+        let trouble = match taken {
+            Ok(inventory) => {
+                self.inventories.insert(name.clone(), inventory);
+                self.alarm(turn.now.after(every), Alarm::Inventory(name.clone()));
+                None
+            }
+            Err(why) => {
+                let again = turn.now.after(every.min(ASK_AGAIN));
+                self.alarm(again, Alarm::Inventory(name.clone()));
+                Some(why)
+            }
+        };
+        let told = self.seen.inventories.insert(name.clone(), trouble.clone());
+        let now = self.snapshot().and_then(|it| it.environments.get(name)).map(Arc::clone);
+        let same = now.is_some_and(|now| now == before);
+        if same && told == Some(trouble) {
+            return;
+        }
+        let here: Vec<Target> = self
+            .snapshot()
+            .into_iter()
+            .flat_map(crate::config::Snapshot::targets)
+            .filter(|target| target.environment == *name)
+            .collect();
+        for target in here {
+            self.forget_old_nodes(&target);
+            self.touch_with_followers(&target);
+            if !self.seen.surveys.contains_key(&target) {
+                self.want_survey(target);
+            }
+        }
+    }
+
+    /// Whether the nodes of an environment are known.
+    pub(super) fn has_nodes(&self, name: &EnvironmentName) -> bool {
+        let asks = self
+            .snapshot()
+            .and_then(|it| it.environments.get(name))
+            .is_some_and(|it| it.inventory.is_some());
+        !asks || self.inventories.contains_key(name)
+    }
+}
