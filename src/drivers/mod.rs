@@ -6,6 +6,7 @@ pub mod clock;
 pub mod fleet;
 pub mod forge;
 
+pub mod hosted;
 pub mod http;
 pub mod local;
 pub mod local_forge;
