@@ -6,13 +6,11 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use crate::config::{Change, Content};
 use crate::drivers::clock;
-use crate::drivers::forge::{
-    self, Act, Actor, Authorship, Direct, Forge, Merge, Merging, Proposal,
-};
+use crate::drivers::forge::{self, Act, Direct, Forge, Merge, Proposal};
 use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
 use crate::model::{Ask, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::notify::done_word;
-use crate::observe::{Checks, MergeRequest, State};
+use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
@@ -63,7 +61,7 @@ impl GitWorker {
                 Some(Wake::ProposalRead { target, number, head, base, changes })
             }
             Effect::Report { target, number, checks } => {
-                let result = self.forge.report(number, &to_forge(checks));
+                let result = self.forge.report(number, &checks);
                 Some(Wake::ForgeDone { target, result: said(result.map(|_| ())) })
             }
             Effect::Merge { target, number, head, evidence } => {
@@ -108,7 +106,7 @@ impl GitWorker {
 
     fn list(&self) -> Result<BTreeMap<Target, MergeRequest>, String> {
         let list = self.forge.list(clock::now()).map_err(|error| chain(&error))?;
-        Ok(list.into_iter().map(|it| (it.target.clone(), from_forge(it))).collect())
+        Ok(list.into_iter().map(|it| (it.target.clone(), it)).collect())
     }
 
     fn propose(&self, promotion: &Promotion, file: &RepoPath, at: Timestamp) -> Result<(), String> {
@@ -254,63 +252,6 @@ fn ours() -> Act {
 
 fn said<T>(result: Result<T, forge::Error>) -> Result<T, String> {
     result.map_err(|error| chain(&error))
-}
-
-fn to_forge(checks: Checks) -> forge::Checks {
-    let Checks { sha, base, verdict, lines, at } = checks;
-    forge::Checks { sha, base, verdict, lines, at }
-}
-
-pub(super) fn from_forge(it: forge::MergeRequest) -> MergeRequest {
-    let forge::MergeRequest {
-        number,
-        target,
-        branch,
-        path: _,
-        head,
-        base,
-        from,
-        to,
-        title,
-        body,
-        state,
-        authorship,
-        checks,
-        approvals,
-        merging: _,
-        opened_at,
-        updated_at,
-    } = it;
-    let state = match state {
-        forge::State::Open => State::Open,
-        forge::State::Merged { sha, by, at } => State::Merged { sha, by: by.to_string(), at },
-        forge::State::Closed { by, at, reason } => State::Closed { by: by.to_string(), at, reason },
-    };
-    let checks = checks.map(|it| {
-        let forge::Checks { sha, base, verdict, lines, at } = it;
-        Checks { sha, base, verdict, lines, at }
-    });
-    let head_is_ours = match authorship {
-        Authorship::Ours => true,
-        Authorship::Person => false,
-    };
-    MergeRequest {
-        number,
-        target,
-        branch: branch.to_string(),
-        head,
-        base,
-        from,
-        to,
-        title,
-        body,
-        state,
-        head_is_ours,
-        checks,
-        approvals,
-        opened_at,
-        updated_at,
-    }
 }
 
 fn to_record(settled: &Unrecorded) -> Option<Record> {

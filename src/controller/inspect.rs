@@ -16,7 +16,7 @@ use crate::planner::{self, Decision, World};
 use crate::rollout::Ledger;
 use crate::telemetry::chain;
 
-use super::gitwork::{changes_between, from_forge};
+use super::gitwork::changes_between;
 use super::perform::Hands;
 use super::service::{ServiceError, Setup, journal_path};
 use super::store::Store;
@@ -97,7 +97,7 @@ pub fn inspect(
     seen.merge_requests = Some(match forge.list(now) {
         Ok(list) => {
             let value: BTreeMap<_, _> =
-                list.into_iter().map(|it| (it.target.clone(), from_forge(it))).collect();
+                list.into_iter().map(|it| (it.target.clone(), it)).collect();
             Fact::Known { value, at: now }
         }
         Err(error) => Fact::Unknown { why: chain(&error), at: now },

@@ -135,8 +135,8 @@ impl Core {
             Some(Seen::Known { value, .. }) => value.get(target)?,
             Some(Seen::Unknown { .. }) | None => return None,
         };
-        let theirs = request.state == State::Open && !request.head_is_ours;
-        theirs.then(|| request.branch.clone())
+        let theirs = request.state == State::Open && !request.head_is_ours();
+        theirs.then(|| request.branch.to_string())
     }
 
     /// What a word is said about and the config does not know: a typing error must not look like

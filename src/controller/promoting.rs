@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Change;
 use crate::model::{Revision, Target};
-use crate::observe::{Checks, Fact as Seen, MergeRequest, State, Verdict};
+use crate::observe::{Actor, Checks, Fact as Seen, MergeRequest, State, Verdict};
 use crate::planner::{self, Hold, Promote, World};
 use crate::rollout::Fact;
 
@@ -14,9 +14,6 @@ use super::wake::Effect;
 
 /// Wait after the forge or the records branch could not be written.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
-
-/// By whom the forge says that we closed something ourselves.
-pub(super) const OURSELVES: &str = "Towpath";
 
 impl Core {
     /// Does what was decided about a promotion; one thing at a time for each target.
@@ -223,7 +220,7 @@ impl Core {
         }
         let target = target.clone();
         match &request.state {
-            State::Open if request.head_is_ours => {
+            State::Open if request.head_is_ours() => {
                 let same = known.is_some_and(|it| {
                     it.number == number && it.head == request.head && it.reference == reference
                 });
@@ -233,7 +230,7 @@ impl Core {
                 }
             }
             State::Open => {
-                let how = planner::pushed_over(&request.branch);
+                let how = planner::pushed_over(request.branch.as_str());
                 self.note(turn, Fact::Vetoed { target, number, reference, how })?;
             }
             State::Merged { sha, by, .. } => {
@@ -241,7 +238,7 @@ impl Core {
                 let head = *sha;
                 self.note(turn, Fact::Merged { target, number, reference, head, evidence })?;
             }
-            State::Closed { by, reason, .. } if by == OURSELVES => {
+            State::Closed { by, reason, .. } if *by == Actor::Towpath => {
                 self.note(turn, Fact::Withdrawn { target, number, why: reason.clone() })?;
             }
             State::Closed { by, reason, .. } => {

@@ -27,12 +27,14 @@ mod tests_remote;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::model::{BadBranch, Branch};
+
 pub use changes::Change;
 pub use child::Program;
 pub use history::Step;
 pub use location::{BadLocation, Location, Url};
+pub use names::RefName;
 pub(crate) use names::TARGETS;
-pub use names::{BadBranch, Branch, RefName};
 pub use refs::Update;
 pub use repository::Repository;
 pub use tree::{BlobId, Entry, FILE_BYTES_MAX, File, Kind, Look, Place, is_config};

@@ -1,6 +1,7 @@
 //! The nouns: names and values that all other rooms speak of. Pure data, checked when made; imports nothing.
 
 mod argv;
+pub(crate) mod branch;
 mod command;
 mod connect;
 mod epoch;
@@ -13,6 +14,7 @@ mod share;
 mod time;
 
 pub use argv::{Arg, Argv, PLACEHOLDERS, UnknownPlaceholder, Values};
+pub use branch::{BadBranch, Branch};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};
 pub use epoch::{Epoch, RolloutId, StepKey};

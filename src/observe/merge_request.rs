@@ -1,84 +1,49 @@
-//! Merge requests as a forge shows them, in words that fit every forge.
+//! Merge requests as a forge holds them, in words that fit every forge.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use crate::model::{PersonName, Ref, Revision, Target, Timestamp};
+use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestamp};
 
 use super::Verdict;
 
-/// One merge request of ours.
+/// One merge request of ours: a promotion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeRequest {
-    /// The forge's number for it.
+    /// Its number in this forge.
     pub number: u64,
-    /// The target that it promotes to.
+    /// What it promotes.
     pub target: Target,
-    /// Its source branch.
-    pub branch: String,
-    /// Head of the source branch.
+    /// The branch it proposes: derived from the target.
+    pub branch: Branch,
+    /// The file it changes.
+    pub path: RepoPath,
+    /// Where its branch is now.
     pub head: Revision,
-    /// The commit of the base branch that its head was built on.
+    /// The commit of the base branch that its branch was built from.
     pub base: Revision,
-    /// What was desired there.
+    /// The ref it replaces.
     pub from: Ref,
-    /// What it proposes.
+    /// The ref it puts in place.
     pub to: Ref,
-    /// One line.
+    /// One line for people.
     pub title: String,
     /// What, why, on what evidence, how to veto.
     pub body: String,
-    /// Where it stands.
+    /// How far it is.
     pub state: State,
-    /// Whether its head is the commit that we pushed.
-    pub head_is_ours: bool,
-    /// What our checks said of a head.
+    /// Whether we put its head there.
+    pub authorship: Authorship,
+    /// What the checks said last; worth something for their own sha only.
     pub checks: Option<Checks>,
-    /// Who approved which head.
+    /// Who agreed, and to which head.
     pub approvals: BTreeMap<PersonName, Revision>,
+    /// Who presses the button.
+    pub merging: Merging,
     /// When it was opened.
     pub opened_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-}
-
-/// Where a merge request stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It can be merged or closed.
-    Open,
-    /// It is in the base branch.
-    Merged {
-        /// The commit that was merged.
-        sha: Revision,
-        /// By whom.
-        by: String,
-        /// When.
-        at: Timestamp,
-    },
-    /// It was closed without a merge.
-    Closed {
-        /// By whom; `towpath` for ourselves.
-        by: String,
-        /// When.
-        at: Timestamp,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// The result of our checks on one head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checks {
-    /// The head that was checked.
-    pub sha: Revision,
-    /// The base commit whose policy was used.
-    pub base: Revision,
-    /// What they said.
-    pub verdict: Verdict,
-    /// What it would do, and what is wrong, for people.
-    pub lines: Vec<String>,
-    /// When.
-    pub at: Timestamp,
 }
 
 impl MergeRequest {
@@ -88,4 +53,91 @@ impl MergeRequest {
             checks.sha == self.head && checks.base == self.base && checks.verdict == Verdict::Pass
         })
     }
+
+    /// Whether its head is the commit that we pushed.
+    pub fn head_is_ours(&self) -> bool {
+        match self.authorship {
+            Authorship::Ours => true,
+            Authorship::Person => false,
+        }
+    }
+}
+
+/// How far a merge request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits.
+    Open,
+    /// It is in the base branch.
+    Merged {
+        /// The commit that carried it there.
+        sha: Revision,
+        /// By whom.
+        by: Actor,
+        /// When, or when we learnt of it.
+        at: Timestamp,
+    },
+    /// It will not be merged.
+    Closed {
+        /// By whom. A person's closing is a veto.
+        by: Actor,
+        /// When, or when we learnt of it.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Who did something to a merge request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// We ourselves.
+    Towpath,
+    /// A person we know by name.
+    Person(PersonName),
+    /// Somebody, with plain git: the forge does not say who.
+    Somebody,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Towpath => f.pad("Towpath"),
+            Self::Person(name) => name.fmt(f),
+            Self::Somebody => f.pad("somebody"),
+        }
+    }
+}
+
+/// Whose commit the head of a merge request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorship {
+    /// The one that we pushed.
+    Ours,
+    /// A person pushed to the branch: a veto, and never overwritten.
+    Person,
+}
+
+/// Who presses the button when all is green.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merging {
+    /// The controller, as soon as every gate agrees.
+    Auto,
+    /// A person.
+    Manual,
+}
+
+/// What the checks of a merge request said, and for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// The head that was checked.
+    pub sha: Revision,
+    /// The head of the base branch at that time: policy is read from there.
+    pub base: Revision,
+    /// The answer.
+    pub verdict: Verdict,
+    /// What it would do, and what is wrong, for people.
+    pub lines: Vec<String>,
+    /// When.
+    pub at: Timestamp,
 }

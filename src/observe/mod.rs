@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{GateName, NodeName, Ref, Revision, ServiceName, Target, Timestamp};
 
-pub use merge_request::{Checks, MergeRequest, State};
+pub use merge_request::{Actor, Authorship, Checks, MergeRequest, Merging, State};
 
 /// An answer from the world. Callers must match on `Unknown`; there is no default.
 #[derive(Clone, Debug, PartialEq, Eq)]

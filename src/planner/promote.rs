@@ -117,10 +117,10 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
         holds.extend(baking(rule, &proofs, world.now));
     }
     if let Some(request) = open
-        && !request.head_is_ours
+        && !request.head_is_ours()
     {
         // The veto is on its way into the ledger; until then nothing touches the branch.
-        return Promote::Hold(vec![Hold::PersonPushed { branch: request.branch.clone() }]);
+        return Promote::Hold(vec![Hold::PersonPushed { branch: request.branch.to_string() }]);
     }
     if !holds.is_empty() {
         return match open {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use towpath::model::{PersonName, Revision, Target, Timestamp};
-use towpath::observe::{Checks, MergeRequest, State, Verdict};
+use towpath::model::{Branch, PersonName, RepoPath, Revision, Target, Timestamp};
+use towpath::observe::{Actor, Authorship, Checks, MergeRequest, Merging, State, Verdict};
 use towpath::planner::Promotion;
 
 use super::repo::{Repo, file_of, with_ref};
@@ -51,11 +51,11 @@ impl Forge {
         if *old == new {
             return Err("it says so already".to_owned());
         }
-        files.insert(path, new);
+        files.insert(path.clone(), new);
         let head = repo.write(Some(*base), files);
         let newest = self.requests.iter_mut().rev().find(|it| it.target == *target);
         if let Some(open) = newest.filter(|it| it.state == State::Open) {
-            if !open.head_is_ours {
+            if !open.head_is_ours() {
                 return Err("a person pushed to the branch".to_owned());
             }
             open.head = head;
@@ -68,7 +68,8 @@ impl Forge {
         self.requests.push(MergeRequest {
             number: self.requests.len() as u64 + 1,
             target: target.clone(),
-            branch: format!("towpath/{}/{}", target.service, target.environment),
+            branch: Branch::proposing(target),
+            path: RepoPath::parse(&path).map_err(|it| it.to_string())?,
             head,
             base: *base,
             from: from.clone(),
@@ -76,9 +77,10 @@ impl Forge {
             title: format!("{target}: {from} to {to}"),
             body: String::new(),
             state: State::Open,
-            head_is_ours: true,
+            authorship: Authorship::Ours,
             checks: None,
             approvals: BTreeMap::new(),
+            merging: Merging::Auto,
             opened_at: now,
             updated_at: now,
         });
@@ -119,18 +121,18 @@ impl Forge {
         if request.base != base {
             return Err("the base branch has moved".to_owned());
         }
-        request.state = State::Merged { sha: head, by: "Towpath".to_owned(), at: now };
+        request.state = State::Merged { sha: head, by: Actor::Towpath, at: now };
         let target = request.target.clone();
         repo.head = head;
         self.merges.push((target, base, head));
         Ok(())
     }
 
-    pub(crate) fn close(&mut self, number: u64, by: &str, now: Timestamp) -> Result<(), String> {
+    pub(crate) fn close(&mut self, number: u64, by: Actor, now: Timestamp) -> Result<(), String> {
         let request = self.get(number)?;
         if request.state == State::Open {
             let reason = "no longer wanted".to_owned();
-            request.state = State::Closed { by: by.to_owned(), at: now, reason };
+            request.state = State::Closed { by, at: now, reason };
         }
         Ok(())
     }
@@ -141,7 +143,7 @@ impl Forge {
         let mut files = (*repo.files(request.head)).clone();
         files.insert(format!("README-{number}.md"), b"mine now".to_vec());
         request.head = repo.write(Some(request.head), files);
-        request.head_is_ours = false;
+        request.authorship = Authorship::Person;
         Ok(())
     }
 
@@ -156,7 +158,11 @@ impl Forge {
         if request.base != repo.head {
             return Err("the base branch has moved".to_owned());
         }
-        request.state = State::Merged { sha: request.head, by: "bob".to_owned(), at: now };
+        request.state = State::Merged {
+            sha: request.head,
+            by: Actor::Person(PersonName::parse("bob").unwrap()),
+            at: now,
+        };
         repo.head = request.head;
         Ok(())
     }

@@ -146,7 +146,7 @@ impl World {
         let result = match act {
             0 | 1 => {
                 self.totals.count("vetoes");
-                self.forge.close(number, "bob", self.now)
+                self.forge.close(number, towpath::observe::Actor::Person(bob), self.now)
             }
             2 | 3 => {
                 self.totals.count("vetoes");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use towpath::controller::{Effect, Perform, Wake};
 use towpath::model::{Ref, Target, Timestamp};
-use towpath::observe::State as Request;
+use towpath::observe::{Actor, State as Request};
 use towpath::rollout::{
     Cause, Ending, Entry, Event, Fact, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
     StageKind, StepKind, What,
@@ -57,10 +57,10 @@ impl World {
         let Wake::MergeRequests(Ok(list)) = wake else { return };
         for (target, request) in list {
             match &request.state {
-                Request::Open if !request.head_is_ours => {
+                Request::Open if !request.head_is_ours() => {
                     self.taken.insert(request.number);
                 }
-                Request::Closed { by, .. } if by == "bob" => {
+                Request::Closed { by: Actor::Person(_), .. } => {
                     let settled = self.shadow.history(target).map_or(0, |it| it.settled_request);
                     if settled < request.number {
                         self.vetoed.insert((target.clone(), request.to.clone()));

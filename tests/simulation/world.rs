@@ -644,7 +644,7 @@ impl World {
                 self.answer(from, Wake::Merged { target, number, head, evidence, result });
             }
             Effect::Withdraw { target, number, .. } => {
-                let result = self.forge.close(number, "Towpath", self.now);
+                let result = self.forge.close(number, towpath::observe::Actor::Towpath, self.now);
                 self.totals.count("withdrawals");
                 self.answer(from, Wake::ForgeDone { target, result });
             }
