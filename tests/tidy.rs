@@ -101,6 +101,9 @@ const SERDE: &[&str] = &[
     "settings.rs",
     "drivers/local_forge/format",
     "drivers/local_forge",
+    "drivers/hosted/client",
+    "drivers/hosted/gitlab",
+    "drivers/hosted/marker",
     "cli/",
 ];
 

@@ -148,6 +148,7 @@ impl Brain {
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
+            | Effect::Disarm { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }

@@ -73,6 +73,7 @@ impl Hands {
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
+            | Effect::Disarm { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_)

@@ -232,6 +232,7 @@ impl Service {
             | Effect::Propose { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
+            | Effect::Disarm { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_) => self.forge.send(effect).is_ok(),

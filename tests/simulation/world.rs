@@ -643,6 +643,10 @@ impl World {
                 }
                 self.answer(from, Wake::Merged { target, number, head, evidence, result });
             }
+            // This forge merges nothing by itself.
+            Effect::Disarm { target, .. } => {
+                self.answer(from, Wake::ForgeDone { target, result: Ok(()) });
+            }
             Effect::Withdraw { target, number, .. } => {
                 let result = self.forge.close(number, towpath::observe::Actor::Towpath, self.now);
                 self.totals.count("withdrawals");
@@ -927,7 +931,9 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
         Effect::Propose { promotion, .. } => {
             Wake::ForgeDone { target: promotion.target.clone(), result: Err(why()) }
         }
-        Effect::Report { target, .. } | Effect::Withdraw { target, .. } => {
+        Effect::Report { target, .. }
+        | Effect::Disarm { target, .. }
+        | Effect::Withdraw { target, .. } => {
             Wake::ForgeDone { target: target.clone(), result: Err(why()) }
         }
         Effect::ReadProposal { target, number, head, base } => Wake::ProposalRead {

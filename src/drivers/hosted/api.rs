@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::git::Branch;
-use crate::model::{Revision, Timestamp};
+use crate::model::{Branch, Revision, Timestamp};
 
 /// A merge request, a pull request: as the forge shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
