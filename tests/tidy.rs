@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "notify",
         ],
     ),
-    ("settings", &["model", "git", "controller"]),
+    ("settings", &["model", "git", "drivers", "controller"]),
     ("api", &["model", "controller", "telemetry"]),
     (
         "cli",

@@ -67,7 +67,12 @@ pub struct Program {
 
 impl Default for Program {
     fn default() -> Self {
-        Self { path: PathBuf::from("git"), environment: Vec::new(), token: None, deadline: DEADLINE }
+        Self {
+            path: PathBuf::from("git"),
+            environment: Vec::new(),
+            token: None,
+            deadline: DEADLINE,
+        }
     }
 }
 

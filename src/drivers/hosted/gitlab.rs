@@ -71,7 +71,10 @@ impl GitLab {
     /// The body of an answer that says yes; else why not, and what to do.
     fn fine(&self, doing: &str, reply: Reply) -> Result<Reply, ApiError> {
         if reply.status == 403 {
-            return Err(ApiError::Forbidden { doing: doing.to_owned(), why: self.forbidden(&reply) });
+            return Err(ApiError::Forbidden {
+                doing: doing.to_owned(),
+                why: self.forbidden(&reply),
+            });
         }
         good(doing, reply)
     }
@@ -115,7 +118,12 @@ impl GitLab {
         found.read(doing)
     }
 
-    fn listed(&self, doing: &str, query: &str, pages: usize) -> Result<(Vec<Request>, bool), ApiError> {
+    fn listed(
+        &self,
+        doing: &str,
+        query: &str,
+        pages: usize,
+    ) -> Result<(Vec<Request>, bool), ApiError> {
         let (found, whole) = self.client.pages(doing, &self.path(query), pages)?;
         let read = found.into_iter().map(|it: raw::Request| self.request(doing, it));
         Ok((read.collect::<Result<_, _>>()?, whole))
@@ -173,7 +181,8 @@ impl GitLab {
     fn board(&self, number: u64, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let doing = &format!("putting !{number} on the merge train");
         let auto = when == When::PipelineDone;
-        let body = json!({ "sha": sha.to_string(), "auto_merge": auto, "when_pipeline_succeeds": auto });
+        let body =
+            json!({ "sha": sha.to_string(), "auto_merge": auto, "when_pipeline_succeeds": auto });
         let path = self.path(&format!("/merge_trains/merge_requests/{number}"));
         let reply = self.client.act(doing, Verb::Post, &path, &body, Repeat::Never)?;
         match reply.status {
@@ -303,7 +312,8 @@ impl Api for GitLab {
             all.extend(told.approved_by.iter().map(|it| it.review(&versions, request.opened_at)));
         }
         if self.reviewed.borrow().contains(&number) {
-            let reviewers: Vec<raw::Reviewer> = self.whole(&doing, &self.one(number, "/reviewers?"))?;
+            let reviewers: Vec<raw::Reviewer> =
+                self.whole(&doing, &self.one(number, "/reviewers?"))?;
             let changes = reviewers.into_iter().filter(|it| it.state == "requested_changes");
             all.extend(changes.map(|it| Review {
                 by: it.user.account(),

@@ -26,9 +26,8 @@ impl<A: Api> Hosted<A> {
             return Ok(None);
         }
         let proposed = Proposed::read(&made.message);
-        Ok(proposed.filter(|it| {
-            made.parents == [it.base] && Branch::proposing(&it.target) == *branch
-        }))
+        Ok(proposed
+            .filter(|it| made.parents == [it.base] && Branch::proposing(&it.target) == *branch))
     }
 
     /// A request as the rest of the house sees it; nothing if it is none of ours. `refresh` was called.
@@ -69,7 +68,8 @@ impl<A: Api> Hosted<A> {
             Standing::Open => self.api.reviews(&request).map_err(of_api)?,
             Standing::Locked | Standing::Merged { .. } | Standing::Closed { .. } => Vec::new(),
         };
-        let state = self.state(&request, head, tip, marker.as_ref().map(|(it, _)| it), &reviews, now)?;
+        let state =
+            self.state(&request, head, tip, marker.as_ref().map(|(it, _)| it), &reviews, now)?;
         let checks = match state {
             State::Open => self.told(&request, head)?,
             State::Merged { .. } | State::Closed { .. } => None,
@@ -130,7 +130,9 @@ impl<A: Api> Hosted<A> {
             Standing::Open => match self.veto(request, tip, reviews)? {
                 None => Ok(State::Open),
                 Some((by, reason)) => {
-                    self.shut(request, &by, &reason)?;
+                    if !self.options.watching {
+                        self.shut(request, &by, &reason)?;
+                    }
                     Ok(State::Closed { by, at: now, reason })
                 }
             },
@@ -164,6 +166,7 @@ impl<A: Api> Hosted<A> {
                     let reason = format!("took the label {label} away");
                     return Ok(Some((self.actor(Some(&by))?, reason)));
                 }
+                Some(_) | None if self.options.watching => {}
                 Some(_) | None => {
                     let edit = super::Edit { label: Some(label), ..super::Edit::default() };
                     self.api.edit(request.number, &edit).map_err(of_api)?;

@@ -177,10 +177,9 @@ impl Marker {
         let closed = match closed {
             None => None,
             Some(RawClosed { person: None, reason }) => Some((Actor::Towpath, reason)),
-            Some(RawClosed { person: Some(name), reason }) => Some((
-                PersonName::parse(&name).map_or(Actor::Somebody, Actor::Person),
-                reason,
-            )),
+            Some(RawClosed { person: Some(name), reason }) => {
+                Some((PersonName::parse(&name).map_or(Actor::Somebody, Actor::Person), reason))
+            }
         };
         let marker = Self {
             proposed: Proposed::checked(proposed)?,
@@ -198,7 +197,9 @@ pub(super) fn comment(checks: &Checks) -> String {
     let Checks { sha, base, verdict, lines, at } = checks;
     let (said, raw) = match verdict {
         Verdict::Pass => ("passed".to_owned(), RawVerdict::Pass),
-        Verdict::Fail { why } => (format!("failed: {}", plain(why)), RawVerdict::Fail { why: why.clone() }),
+        Verdict::Fail { why } => {
+            (format!("failed: {}", plain(why)), RawVerdict::Fail { why: why.clone() })
+        }
         Verdict::Error { why } => {
             (format!("could not be done: {}", plain(why)), RawVerdict::Error { why: why.clone() })
         }
@@ -310,10 +311,12 @@ mod tests {
         ] {
             let sha = Revision::new([1; 20]);
             let lines = vec!["plan: a → b".to_owned(), "```".to_owned()];
-            let told = Checks { sha, base: Revision::new([2; 20]), verdict, lines, at: Timestamp(5) };
+            let told =
+                Checks { sha, base: Revision::new([2; 20]), verdict, lines, at: Timestamp(5) };
             let text = comment(&told);
             assert_eq!(checks(&text), Some(told));
-            assert_eq!(text.matches("```").count(), 2, "{text}");
+            let shown = text.rsplit_once(COMMENT).unwrap().0;
+            assert_eq!(shown.matches("```").count(), 2, "{text}");
         }
     }
 

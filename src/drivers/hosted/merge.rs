@@ -250,7 +250,11 @@ impl<A: Api> Hosted<A> {
         if wanted.is_some() && self.git.read_at(carrier, &proposed.path).map_err(doing)? == wanted {
             return Ok(Some(carrier));
         }
-        let why = format!("{} says it is merged, and {} does not show it yet", self.api.forge(), self.base);
+        let why = format!(
+            "{} says it is merged, and {} does not show it yet",
+            self.api.forge(),
+            self.base
+        );
         Err(later("confirming a merge", why))
     }
 

@@ -11,6 +11,7 @@ pub mod gitlab;
 mod look;
 mod marker;
 mod merge;
+pub mod open;
 mod port;
 mod propose;
 pub mod transport;
@@ -20,7 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::api::{Account, Api, ApiError, CheckState, Edit, NewStatus, Request, Rules, Standing};
 pub use self::port::Git;
-use super::forge::{Act, Actor, Checks, Direct, Error, Forge, Merge, MergeRequest, Proposal, State};
+use super::forge::{
+    Act, Actor, Checks, Direct, Error, Forge, Merge, MergeRequest, Proposal, State,
+};
 use crate::git::{self, Commit, Fault, Identity, Update};
 use crate::model::{Branch, PersonName, Revision, Timestamp};
 use crate::observe::Verdict;
@@ -39,6 +42,8 @@ pub struct Options {
     pub checks: BTreeSet<String>,
     /// Who writes: the controller's store.
     pub store: String,
+    /// Looks, and does nothing about what it sees: for `plan` and `status`.
+    pub watching: bool,
 }
 
 /// Merge requests on a forge.

@@ -111,7 +111,8 @@ impl<A: Api> Hosted<A> {
         let found = match found {
             Some(found) => found,
             None => {
-                let new = NewRequest { source: branch, base: &self.base, title, body: &body, label };
+                let new =
+                    NewRequest { source: branch, base: &self.base, title, body: &body, label };
                 match self.api.open(&new) {
                     Ok(opened) => opened,
                     // Then it is there: lost was the answer, or somebody was faster.

@@ -163,7 +163,8 @@ impl Request {
 
     pub(super) fn read(self, doing: &str) -> Result<Neutral, ApiError> {
         let odd = |why: String| ApiError::NotUnderstood { doing: doing.to_owned(), why };
-        let date = |text: &str| Timestamp::parse(text).ok_or_else(|| odd(format!("the date {text:?}")));
+        let date =
+            |text: &str| Timestamp::parse(text).ok_or_else(|| odd(format!("the date {text:?}")));
         let head = match self.sha.as_deref() {
             // A branch that was deleted, or a merge request that is not prepared yet.
             None | Some("") => None,
@@ -191,7 +192,10 @@ impl Request {
             author: self.author.account(),
             state,
             armed: self.merge_when_pipeline_succeeds.unwrap_or(false),
-            readiness: readiness(self.detailed_merge_status.as_deref(), self.merge_status.as_deref()),
+            readiness: readiness(
+                self.detailed_merge_status.as_deref(),
+                self.merge_status.as_deref(),
+            ),
             source: self.source_branch,
             title: self.title,
             body: self.description.unwrap_or_default(),
@@ -220,7 +224,10 @@ pub(super) fn readiness(detailed: Option<&str>, old: Option<&str>) -> Readiness 
         | "external_status_checks"
         | "security_policy_pipeline_check"
         | "merge_time" => Readiness::Waiting(word),
-        "need_rebase" | "need_rebase_merge_train" | "conflict" | "broken_status"
+        "need_rebase"
+        | "need_rebase_merge_train"
+        | "conflict"
+        | "broken_status"
         | "cannot_be_merged" => Readiness::Stale(word),
         "not_approved" => Readiness::Unapproved(word),
         "requested_changes" => Readiness::Vetoed(word),
@@ -245,8 +252,14 @@ fn state(word: &str) -> CheckState {
     match word {
         "success" => CheckState::Green,
         "failed" | "canceled" => CheckState::Red,
-        "created" | "waiting_for_resource" | "waiting_for_callback" | "preparing" | "pending"
-        | "running" | "scheduled" | "canceling" => CheckState::Running,
+        "created"
+        | "waiting_for_resource"
+        | "waiting_for_callback"
+        | "preparing"
+        | "pending"
+        | "running"
+        | "scheduled"
+        | "canceling" => CheckState::Running,
         "skipped" => CheckState::Neutral,
         // One that waits for a person, and whatever we do not know.
         _ => CheckState::Manual,
@@ -258,8 +271,11 @@ impl Pipeline {
     /// making, which it shows for the present head only.
     pub(super) fn is_for(&self, number: u64, sha: Revision) -> bool {
         self.sha == sha.to_string()
-            || [format!("refs/merge-requests/{number}/merge"), format!("refs/merge-requests/{number}/train")]
-                .contains(&self.reference)
+            || [
+                format!("refs/merge-requests/{number}/merge"),
+                format!("refs/merge-requests/{number}/train"),
+            ]
+            .contains(&self.reference)
     }
 
     /// Whether it consists of statuses from outside.
