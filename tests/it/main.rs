@@ -17,6 +17,7 @@ mod local_driver_ends;
 mod world;
 mod crashes;
 mod gates;
+mod hosted;
 mod hostile;
 mod people;
 mod tour;

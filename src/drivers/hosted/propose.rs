@@ -124,11 +124,11 @@ impl<A: Api> Hosted<A> {
                 }
             }
         };
-        let same_text = found.title == title && found.body.trim() == body.trim();
-        if same_text && found.labels.contains(label) {
+        if found.title == title && found.body.trim() == body.trim() {
             return Ok(found);
         }
-        let edit = Edit { title: Some(title), body: Some(&body), label: Some(label), close: false };
+        // Not the label: somebody may have taken it away since we looked, and that is a veto.
+        let edit = Edit { title: Some(title), body: Some(&body), ..Edit::default() };
         self.api.edit(found.number, &edit).map_err(of_api)
     }
 }
