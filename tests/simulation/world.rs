@@ -561,6 +561,11 @@ impl World {
         self.deliver(Wake::Asked { ask, ticket });
     }
 
+    /// This forge merges nothing by itself.
+    fn disarmed(&mut self, target: Target, from: u32) {
+        self.answer(from, Wake::ForgeDone { target, result: Ok(()) });
+    }
+
     fn execute(&mut self, effect: Effect, from: u32) {
         let flaky = self.chaos && self.seed.chance(5);
         if flaky && let Some(wake) = unanswered(&effect, self.now) {
@@ -643,10 +648,7 @@ impl World {
                 }
                 self.answer(from, Wake::Merged { target, number, head, evidence, result });
             }
-            // This forge merges nothing by itself.
-            Effect::Disarm { target, .. } => {
-                self.answer(from, Wake::ForgeDone { target, result: Ok(()) });
-            }
+            Effect::Disarm { target, .. } => self.disarmed(target, from),
             Effect::Withdraw { target, number, .. } => {
                 let result = self.forge.close(number, towpath::observe::Actor::Towpath, self.now);
                 self.totals.count("withdrawals");

@@ -160,7 +160,7 @@ impl Client {
                 Err(Cut::Lost(why)) => {
                     return Err(ApiError::Lost { doing: doing.to_owned(), why });
                 }
-                Ok(reply) => match self.limited(&reply) {
+                Ok(reply) => match limited(&reply) {
                     Some(rest) => {
                         let why = format!("too many requests; again in {} s", rest.as_secs());
                         (Some(rest), later(why, Some(rest)))
@@ -213,26 +213,6 @@ impl Client {
         Ok(())
     }
 
-    /// For how long a forge that had too much of us wants to be left alone.
-    fn limited(&self, reply: &Reply) -> Option<Duration> {
-        let header = |name: &str| reply.headers.get(name).map(|it| it.trim());
-        let after = header("retry-after").and_then(|it| it.parse().ok()).map(Duration::from_secs);
-        let spent = remaining(reply) == Some(0);
-        let limited = match reply.status {
-            429 => true,
-            // Some forges say "forbidden" for "too much".
-            403 => {
-                after.is_some()
-                    || spent
-                    || String::from_utf8_lossy(&reply.body[..reply.body.len().min(4096)])
-                        .to_ascii_lowercase()
-                        .contains("rate limit")
-            }
-            _ => false,
-        };
-        limited.then(|| after.or_else(|| reset(reply)).unwrap_or(REST_UNSAID).min(REST_MAX))
-    }
-
     /// A last call before the limit is the last one for a while.
     fn spare(&self, reply: &Reply) {
         if remaining(reply) == Some(0)
@@ -241,6 +221,26 @@ impl Client {
             self.rest_until.set(self.pacing.elapsed() + rest.min(REST_MAX));
         }
     }
+}
+
+/// For how long a forge that had too much of us wants to be left alone.
+fn limited(reply: &Reply) -> Option<Duration> {
+    let header = |name: &str| reply.headers.get(name).map(|it| it.trim());
+    let after = header("retry-after").and_then(|it| it.parse().ok()).map(Duration::from_secs);
+    let spent = remaining(reply) == Some(0);
+    let limited = match reply.status {
+        429 => true,
+        // Some forges say "forbidden" for "too much".
+        403 => {
+            after.is_some()
+                || spent
+                || String::from_utf8_lossy(&reply.body[..reply.body.len().min(4096)])
+                    .to_ascii_lowercase()
+                    .contains("rate limit")
+        }
+        _ => false,
+    };
+    limited.then(|| after.or_else(|| reset(reply)).unwrap_or(REST_UNSAID).min(REST_MAX))
 }
 
 fn remaining(reply: &Reply) -> Option<u64> {
@@ -309,7 +309,7 @@ pub fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.extend(["%", &format!("{byte:02X}")]);
         }
     }
     out

@@ -111,6 +111,11 @@ impl GitLab {
         self.fine(doing, reply)
     }
 
+    /// Whether the answer shows what was made. A good status alone may come from a proxy's login page.
+    fn made(&self, doing: &str, reply: Reply) -> Result<(), ApiError> {
+        read::<raw::Made>(doing, &self.fine(doing, reply)?).map(|_| ())
+    }
+
     fn request(&self, doing: &str, found: raw::Request) -> Result<Request, ApiError> {
         if found.reviewers.as_ref().is_some_and(|it| !it.is_empty()) {
             self.reviewed.borrow_mut().insert(found.iid);
@@ -143,17 +148,6 @@ impl GitLab {
         Err(ApiError::NotUnderstood { doing: doing.to_owned(), why })
     }
 
-    fn merged_how(&self, doing: &str, reply: &Reply) -> Result<MergeAnswer, ApiError> {
-        let found: raw::Request = read(doing, reply)?;
-        let armed = found.merge_when_pipeline_succeeds.unwrap_or(false);
-        Ok(match found.state.as_str() {
-            "merged" => MergeAnswer::Merged { sha: found.carrier() },
-            "opened" if armed => MergeAnswer::Armed { why: "its pipeline is under way".to_owned() },
-            "locked" => MergeAnswer::NotYet { why: "GitLab is merging it".to_owned() },
-            state => MergeAnswer::NotYet { why: format!("GitLab took it and it is {state:?}") },
-        })
-    }
-
     /// What a refusal to merge means.
     fn not_merged(&self, doing: &str, reply: Reply) -> Result<MergeAnswer, ApiError> {
         let why = said(&reply);
@@ -165,13 +159,12 @@ impl GitLab {
                     self.name
                 ),
             }),
-            // Not ready; also what it says of a wrong sha at times, and right after opening.
-            405 | 422 => Ok(MergeAnswer::NotYet { why }),
             406 => Ok(MergeAnswer::Stale { why }),
             409 if why.contains("SHA") => Ok(MergeAnswer::HeadMoved),
-            409 => Ok(MergeAnswer::NotYet { why }),
+            // Not ready; 405 is also what it says of a wrong sha at times, and right after opening.
+            405 | 409 | 422 => Ok(MergeAnswer::NotYet { why }),
             _ => match self.fine(doing, reply) {
-                Ok(reply) => self.merged_how(doing, &reply),
+                Ok(reply) => merged_how(doing, &reply),
                 Err(error) => Err(error),
             },
         }
@@ -191,6 +184,18 @@ impl GitLab {
             _ => self.not_merged(doing, reply),
         }
     }
+}
+
+/// What an answer of success to "merge" means.
+fn merged_how(doing: &str, reply: &Reply) -> Result<MergeAnswer, ApiError> {
+    let found: raw::Request = read(doing, reply)?;
+    let armed = found.merge_when_pipeline_succeeds.unwrap_or(false);
+    Ok(match found.state.as_str() {
+        "merged" => MergeAnswer::Merged { sha: found.carrier() },
+        "opened" if armed => MergeAnswer::Armed { why: "its pipeline is under way".to_owned() },
+        "locked" => MergeAnswer::NotYet { why: "GitLab is merging it".to_owned() },
+        state => MergeAnswer::NotYet { why: format!("GitLab took it and it is {state:?}") },
+    })
 }
 
 impl Api for GitLab {
@@ -287,15 +292,15 @@ impl Api for GitLab {
         let Edit { title, body, label, close } = edit;
         let doing = format!("changing !{number}");
         let mut change = serde_json::Map::new();
-        let mut set = |key: &str, value: &Option<&str>| {
+        let mut set = |key: &str, value: Option<&str>| {
             if let Some(value) = value {
                 change.insert(key.to_owned(), json!(value));
             }
         };
-        set("title", title);
-        set("description", body);
-        set("add_labels", label);
-        set("state_event", &close.then_some("close"));
+        set("title", *title);
+        set("description", *body);
+        set("add_labels", *label);
+        set("state_event", close.then_some("close"));
         let path = self.one(number, "");
         let reply = self.change(&doing, Verb::Put, &path, &change, Repeat::Harmless)?;
         self.request(&doing, read(&doing, &reply)?)
@@ -343,7 +348,10 @@ impl Api for GitLab {
                 Err(ApiError::Forbidden { doing, why })
             }
             409 => Ok(false),
-            _ => self.fine(&doing, reply).map(|_| true),
+            _ => {
+                let _: raw::Approvals = read(&doing, &self.fine(&doing, reply)?)?;
+                Ok(true)
+            }
         }
     }
 
@@ -382,7 +390,7 @@ impl Api for GitLab {
         if reply.status == 400 && said(&reply).contains("Cannot transition status") {
             return Ok(());
         }
-        self.fine(&doing, reply).map(|_| ())
+        self.made(&doing, reply)
     }
 
     fn comment(&self, number: u64, marker: &str) -> Result<Option<Comment>, ApiError> {
@@ -406,7 +414,8 @@ impl Api for GitLab {
             Some(id) => (Verb::Put, self.one(number, &format!("/notes/{id}")), Repeat::Harmless),
             None => (Verb::Post, self.one(number, "/notes"), Repeat::Never),
         };
-        self.change(&doing, verb, &path, &body, repeat).map(|_| ())
+        let reply = self.client.act(&doing, verb, &path, &body, repeat)?;
+        self.made(&doing, reply)
     }
 
     fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
@@ -424,7 +433,7 @@ impl Api for GitLab {
         let path = self.one(number, "/merge");
         let reply = self.client.act(&doing, Verb::Put, &path, &body, Repeat::Never)?;
         if reply.status == 200 {
-            return self.merged_how(&doing, &reply);
+            return merged_how(&doing, &reply);
         }
         self.not_merged(&doing, reply)
     }
@@ -441,7 +450,11 @@ impl Api for GitLab {
             }
             return Err(later_of(&doing, said(&reply)));
         }
-        self.fine(&doing, reply).map(|_| ())
+        self.fine(&doing, reply)?;
+        match self.get(number)? {
+            Some(still) if still.armed => Err(later_of(&doing, "it is still armed".to_owned())),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

@@ -146,7 +146,7 @@ impl<A: Api> Hosted<A> {
         tip: Option<Revision>,
         reviews: &[Review],
     ) -> Result<Option<(Actor, String)>, Error> {
-        if tip.is_none() {
+        if tip.is_none() && self.is_gone(&request.source)? {
             return Ok(Some((Actor::Somebody, "its branch was deleted".to_owned())));
         }
         for review in reviews.iter().filter(|it| it.opinion == Opinion::ChangesRequested) {
@@ -174,6 +174,14 @@ impl<A: Api> Hosted<A> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a branch is gone for sure. Another look that was under way when we pushed may have hidden it
+    /// from us for a moment, and that is no veto.
+    fn is_gone(&self, source: &str) -> Result<bool, Error> {
+        self.refresh()?;
+        let branch = Branch::parse(source).ok();
+        Ok(branch.map(|it| self.tip(&it)).transpose()?.flatten().is_none())
     }
 
     /// What our checks said of a head: from memory, or from our comment if our status agrees with it.

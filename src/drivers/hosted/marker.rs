@@ -217,8 +217,7 @@ pub(super) fn comment(checks: &Checks) -> String {
         lines: lines.iter().take(LINES_MAX).cloned().collect(),
         at_ms: at.0,
     };
-    text.push_str(&format!("```\n\n{COMMENT}{}{END}\n", json(&raw)));
-    text
+    format!("{text}```\n\n{COMMENT}{}{END}\n", json(&raw))
 }
 
 /// Reads it back.

@@ -105,6 +105,10 @@ impl<A: Api> Hosted<A> {
         }
         for name in required {
             if !checks.iter().any(|it| it.name == name && counts(it, &me)) {
+                if name == STATUS {
+                    // What we remember never got there: it is to be done again.
+                    self.memory.borrow_mut().checks.remove(&request.number);
+                }
                 return Ok(Gate::Shut(format!("`{name}` has not reported on {}", sha.short())));
             }
         }
@@ -197,11 +201,12 @@ impl<A: Api> Hosted<A> {
                     None => "the forge does not have this head any more, or not yet".to_owned(),
                 }
             }
-            Ok(MergeAnswer::NotYet { why } | MergeAnswer::Blocked { why }) => why,
+            // After a lost answer as after a "no": look.
+            Ok(MergeAnswer::NotYet { why } | MergeAnswer::Blocked { why })
+            | Err(ApiError::Lost { why, .. }) => why,
             Ok(MergeAnswer::Stale { .. }) => {
                 return Ok(Merge::BaseMoved { now: self.refresh()? });
             }
-            Err(ApiError::Lost { why, .. }) => why,
             Err(error) => return Err(of_api(error)),
         };
         // Done by us, by the answer that was lost, or by somebody in between: look.

@@ -173,9 +173,10 @@ impl<A: Api> Forge for Hosted<A> {
         let mut all = Vec::new();
         for request in latest.into_values() {
             let number = request.number;
-            match self.view(request, now)? {
-                Some(mr) => all.push(mr),
-                None => tracing::debug!(number, "a merge request that is none of ours"),
+            if let Some(mr) = self.view(request, now)? {
+                all.push(mr);
+            } else {
+                tracing::debug!(number, "a merge request that is none of ours");
             }
         }
         all.sort_by_key(|it| it.number);

@@ -108,20 +108,18 @@ impl<A: Api> Hosted<A> {
     ) -> Result<Request, Error> {
         let body = marker.body(&proposal.body);
         let (title, label) = (proposal.title.as_str(), self.options.label.as_str());
-        let found = match found {
-            Some(found) => found,
-            None => {
-                let new =
-                    NewRequest { source: branch, base: &self.base, title, body: &body, label };
-                match self.api.open(&new) {
-                    Ok(opened) => opened,
-                    // Then it is there: lost was the answer, or somebody was faster.
-                    Err(ApiError::Lost { why, .. } | ApiError::Exists { why, .. }) => {
-                        let found = self.api.find(branch, &self.base).map_err(of_api)?;
-                        found.ok_or_else(|| later("opening a merge request", why))?
-                    }
-                    Err(error) => return Err(of_api(error)),
+        let found = if let Some(found) = found {
+            found
+        } else {
+            let new = NewRequest { source: branch, base: &self.base, title, body: &body, label };
+            match self.api.open(&new) {
+                Ok(opened) => opened,
+                // Then it is there: lost was the answer, or somebody was faster.
+                Err(ApiError::Lost { why, .. } | ApiError::Exists { why, .. }) => {
+                    let found = self.api.find(branch, &self.base).map_err(of_api)?;
+                    found.ok_or_else(|| later("opening a merge request", why))?
                 }
+                Err(error) => return Err(of_api(error)),
             }
         };
         if found.title == title && found.body.trim() == body.trim() {

@@ -63,13 +63,11 @@ impl Place {
 
     /// A new one each time, as after a restart.
     fn forge(&self) -> Box<dyn Forge> {
-        match &self.server {
-            Some(_) => Box::new(self.hosted(BOT_TOKEN, None)),
-            None => {
-                let base = Branch::parse("main").unwrap();
-                Box::new(LocalForge::new(self.repository(), base, Identity::towpath()))
-            }
+        if self.server.is_some() {
+            return Box::new(self.hosted(BOT_TOKEN, None));
         }
+        let base = Branch::parse("main").unwrap();
+        Box::new(LocalForge::new(self.repository(), base, Identity::towpath()))
     }
 
     fn hand<T>(&mut self, act: impl FnOnce(&mut Double) -> T) -> T {

@@ -16,10 +16,11 @@ fn shop() -> (World, Server) {
     let server = Server::start(double);
     let path = world.root.join("towpath.toml");
     let mut settings = std::fs::read_to_string(&path).unwrap();
-    settings.push_str(&format!(
+    let forge = format!(
         "\n[forge]\nkind = \"gitlab\"\nurl = \"{}\"\nproject = \"{PROJECT}\"\ntoken_file = \"token\"\n",
         server.url
-    ));
+    );
+    settings.push_str(&forge);
     std::fs::write(path, settings).unwrap();
     std::fs::write(world.root.join("token"), format!("{BOT_TOKEN}\n")).unwrap();
     (world, server)

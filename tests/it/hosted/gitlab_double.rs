@@ -80,6 +80,7 @@ pub(crate) struct Pipeline {
     changed_at: u64,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "settings of a project are switches")]
 pub(crate) struct Double {
     repo: git2::Repository,
     pub(crate) project: String,
@@ -236,12 +237,11 @@ impl Double {
             let blob = self.repo.blob(text.as_bytes()).unwrap();
             let mut builder = git2::build::TreeUpdateBuilder::new();
             builder.upsert(file, blob, git2::FileMode::Blob);
-            let baseline = match &parent {
-                Some(parent) => parent.tree().unwrap(),
-                None => {
-                    let empty = self.repo.treebuilder(None).unwrap().write().unwrap();
-                    self.repo.find_tree(empty).unwrap()
-                }
+            let baseline = if let Some(parent) = &parent {
+                parent.tree().unwrap()
+            } else {
+                let empty = self.repo.treebuilder(None).unwrap().write().unwrap();
+                self.repo.find_tree(empty).unwrap()
             };
             let tree = builder.create_updated(&self.repo, &baseline).unwrap();
             let tree = self.repo.find_tree(tree).unwrap();

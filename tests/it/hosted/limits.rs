@@ -40,6 +40,7 @@ impl Pacing for Scripted {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "one of the two things that a script is made of")]
 fn reply(status: u16, headers: &[(&str, &str)]) -> Result<Reply, Cut> {
     let headers: BTreeMap<_, _> =
         headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

@@ -383,7 +383,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
         return Err(format!("seed {seed}: never merged\n{}", world.story.join("\n")));
     }
     if std::env::var_os("TOWPATH_HOSTED_SEED").is_some() {
-        println!("{}", world.story.join("\n"));
+        tell(&world.story.join("\n"));
     }
     Ok(Outcome { merged, calls: world.double.calls })
 }
@@ -450,6 +450,11 @@ fn one_step(
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the rate, and the story of one seed, are for people")]
+fn tell(text: &str) {
+    println!("{text}");
+}
+
 #[test]
 fn no_schedule_merges_what_it_must_not_and_all_come_to_rest() {
     let number = |name: &str| std::env::var(name).ok().and_then(|it| it.parse::<u64>().ok());
@@ -475,12 +480,12 @@ fn no_schedule_merges_what_it_must_not_and_all_come_to_rest() {
         }
     }
     let spent = begun.elapsed().as_secs_f64();
-    println!(
+    tell(&format!(
         "{count} schedules, {merged} merged, {} failed, {} calls each, {:.0} a second",
         failures.len(),
         calls / count.max(1),
         f64::from(u32::try_from(count).unwrap()) / spent
-    );
+    ));
     assert!(failures.is_empty(), "{} failed; the first:\n{}", failures.len(), failures[0]);
     assert!(count == 1 || merged > count / 10, "hardly anything merged: {merged} of {count}");
 }

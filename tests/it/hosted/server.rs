@@ -100,7 +100,7 @@ fn serve(
             let Some((name, value)) = header.split_once(": ") else { break };
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.parse().unwrap_or(0),
-                "authorization" => token = value.trim_start_matches("Bearer ").to_owned(),
+                "authorization" => value.trim_start_matches("Bearer ").clone_into(&mut token),
                 _ => {}
             }
         }

@@ -19,6 +19,12 @@ pub(super) struct User {
     pub(super) username: String,
 }
 
+#[derive(Deserialize)]
+pub(super) struct Made {
+    #[serde(rename = "id")]
+    _id: u64,
+}
+
 #[derive(Default, Deserialize)]
 pub(super) struct Scope {
     pub(super) error: Option<String>,
@@ -83,7 +89,8 @@ pub(super) struct Pipeline {
 #[derive(Deserialize)]
 pub(super) struct Status {
     pub(super) name: String,
-    status: String,
+    #[serde(rename = "status")]
+    word: String,
     description: Option<String>,
     author: Option<User>,
     allow_failure: Option<bool>,
@@ -291,14 +298,14 @@ impl Pipeline {
 
 impl Status {
     pub(super) fn check(self) -> Check {
-        let told = state(&self.status);
+        let told = state(&self.word);
         let state = match told {
             CheckState::Red | CheckState::Manual if self.allow_failure == Some(true) => {
                 CheckState::Neutral
             }
             told => told,
         };
-        let why = self.description.filter(|it| !it.is_empty()).unwrap_or(self.status);
+        let why = self.description.filter(|it| !it.is_empty()).unwrap_or(self.word);
         let why = one_line(why.as_bytes(), WHY_MAX);
         Check { name: self.name, state, by: self.author.as_ref().map(User::account), why }
     }
@@ -317,5 +324,55 @@ impl Approver {
         });
         let by = self.user.account();
         Review { by, sha, opinion: Opinion::Approved, at: given.unwrap_or(otherwise) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_ready_is_ready() {
+        assert_eq!(readiness(Some("mergeable"), None), Readiness::Ready);
+        assert_eq!(readiness(None, Some("can_be_merged")), Readiness::Ready);
+        assert_eq!(
+            readiness(Some("checking"), Some("can_be_merged")),
+            Readiness::Transient("checking".to_owned())
+        );
+        assert_eq!(readiness(None, None), Readiness::Transient("unchecked".to_owned()));
+        assert_eq!(
+            readiness(Some("need_rebase"), None),
+            Readiness::Stale("need_rebase".to_owned())
+        );
+        assert_eq!(
+            readiness(Some("not_approved"), None),
+            Readiness::Unapproved("not_approved".to_owned())
+        );
+        assert_eq!(
+            readiness(Some("requested_changes"), None),
+            Readiness::Vetoed("requested_changes".to_owned())
+        );
+        assert_eq!(
+            readiness(Some("draft_status"), None),
+            Readiness::Blocked("draft_status".to_owned())
+        );
+        assert_eq!(readiness(Some("brand_new"), None), Readiness::Unknown("brand_new".to_owned()));
+    }
+
+    #[test]
+    fn a_state_that_we_do_not_know_is_never_green() {
+        for (word, expected) in [
+            ("success", CheckState::Green),
+            ("failed", CheckState::Red),
+            ("canceled", CheckState::Red),
+            ("running", CheckState::Running),
+            ("canceling", CheckState::Running),
+            ("skipped", CheckState::Neutral),
+            ("manual", CheckState::Manual),
+            ("Success", CheckState::Manual),
+            ("", CheckState::Manual),
+        ] {
+            assert_eq!(state(word), expected, "{word}");
+        }
     }
 }
