@@ -619,8 +619,7 @@ impl World {
                 self.answer(from, Wake::Gate { target, gate, reference, verdict });
             }
             Effect::ListMergeRequests => {
-                let list = self.forge.list();
-                self.answer(from, Wake::MergeRequests(Ok(list)));
+                self.answer(from, Wake::MergeRequests(Ok(self.forge.list())));
             }
             Effect::Propose { promotion, file: _, at } => {
                 let result = self.forge.propose(&promotion, &mut self.repo, at);
