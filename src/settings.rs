@@ -1,11 +1,13 @@
 //! `towpath.toml`: where the controller finds the config repo and keeps its own things.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::controller::{Limits, Setup};
+use crate::drivers::hosted::open::{HostedAt, Kind, TokenAt};
 use crate::git::{Branch, Location};
 use crate::model::parse_duration;
 
@@ -43,6 +45,7 @@ pub enum SettingsError {
 #[serde(deny_unknown_fields)]
 struct Raw {
     repository: RawRepository,
+    forge: Option<RawForge>,
     #[serde(default)]
     store: RawStore,
     #[serde(default)]
@@ -57,6 +60,22 @@ struct RawRepository {
     branch: String,
     #[serde(default = "half_a_minute")]
     poll: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawForge {
+    kind: String,
+    url: Option<String>,
+    project: Option<String>,
+    token_env: Option<String>,
+    token_file: Option<String>,
+    approver_token_env: Option<String>,
+    approver_token_file: Option<String>,
+    #[serde(default = "our_label")]
+    label: String,
+    #[serde(default)]
+    checks: BTreeSet<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -75,6 +94,10 @@ struct RawObserve {
 
 fn main_branch() -> String {
     "main".to_owned()
+}
+
+fn our_label() -> String {
+    "towpath".to_owned()
 }
 
 fn half_a_minute() -> String {
@@ -97,12 +120,12 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
     })?;
     let raw: Raw = toml_edit::de::from_str(&text).map_err(|error| SettingsError::Parse {
         path: path.to_owned(),
-        message: error.to_string().trim_end().to_owned(),
+        message: without_tokens(error.to_string().trim_end()),
     })?;
-    let Raw { repository, store, observe } = raw;
+    let Raw { repository, forge, store, observe } = raw;
     let mut mistakes = Mistakes(Vec::new());
     let here = std::path::absolute(path).map_err(read)?;
-    let here = here.parent().map(Path::to_owned).unwrap_or_default();
+    let here = &here.parent().map(Path::to_owned).unwrap_or_default();
     let location = mistakes.of("repository.url", Location::parse(&repository.url));
     let branch = mistakes.of("repository.branch", Branch::parse(&repository.branch));
     let poll_every = mistakes.of("repository.poll", span(&repository.poll));
@@ -114,6 +137,18 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
     }
     let directory = mistakes.of("store.directory", folder(store.directory.as_deref(), "state"));
     let nodes = mistakes.of("store.nodes", folder(store.nodes.as_deref(), "nodes"));
+    let value = |key: &'static str, why: String| SettingsError::Values {
+        path: path.to_owned(),
+        mistakes: vec![format!("`{key}`: {why}")],
+    };
+    let forge = match forge.map(|it| hosted(it, here, &value)).transpose() {
+        Ok(forge) => forge.flatten(),
+        Err(SettingsError::Values { mistakes: more, .. }) => {
+            mistakes.0.extend(more);
+            None
+        }
+        Err(other) => return Err(other),
+    };
     let (Some(location), Some(branch), Some(poll_every), Some(survey_every)) =
         (location, branch, poll_every, survey_every)
     else {
@@ -131,6 +166,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
     limits.surveys_per_second = observe.per_second.unwrap_or(limits.surveys_per_second);
     Ok(Setup {
         repository: location,
+        forge,
         branch,
         state: here.join(directory),
         nodes: here.join(nodes),
@@ -173,9 +209,127 @@ fn folder<'a>(text: Option<&'a str>, otherwise: &'a str) -> Result<&'a str, &'st
     }
 }
 
+/// Longest label.
+const LABEL_MAX: usize = 60;
+
+/// The forge that the settings describe; nothing if merge requests live in the repository itself.
+fn hosted(
+    raw: RawForge,
+    here: &Path,
+    value: &dyn Fn(&'static str, String) -> SettingsError,
+) -> Result<Option<HostedAt>, SettingsError> {
+    let RawForge {
+        kind,
+        url,
+        project,
+        token_env,
+        token_file,
+        approver_token_env,
+        approver_token_file,
+        label,
+        checks,
+    } = raw;
+    let kind = match kind.as_str() {
+        "local" => return Ok(None),
+        "gitlab" => Kind::GitLab,
+        other => {
+            let why = format!("`{}` is no forge: use gitlab or local", other.escape_debug());
+            return Err(value("forge.kind", why));
+        }
+    };
+    let url = url.ok_or_else(|| {
+        value("forge.url", "say where it is, e.g. https://gitlab.example.com".to_owned())
+    })?;
+    let project = project
+        .filter(|it| !it.trim_matches('/').is_empty())
+        .ok_or_else(|| value("forge.project", "say which project, e.g. group/config".to_owned()))?;
+    let token = token(token_env, token_file, here).map_err(|why| value("forge.token_env", why))?;
+    let token = token.ok_or_else(|| {
+        value(
+            "forge.token_env",
+            "name the variable that holds the token, or say token_file".to_owned(),
+        )
+    })?;
+    let approver = token_of_second(approver_token_env, approver_token_file, here, value)?;
+    if label.is_empty()
+        || label.len() > LABEL_MAX
+        || label.contains(|c: char| c == ',' || c.is_control())
+    {
+        return Err(value("forge.label", "use 1 to 60 characters without a comma".to_owned()));
+    }
+    Ok(Some(HostedAt { kind, url, project, token, approver, label, checks }))
+}
+
+fn token_of_second(
+    variable: Option<String>,
+    file: Option<String>,
+    here: &Path,
+    value: &dyn Fn(&'static str, String) -> SettingsError,
+) -> Result<Option<TokenAt>, SettingsError> {
+    token(variable, file, here).map_err(|why| value("forge.approver_token_env", why))
+}
+
+/// Where a token is: in a variable or a file, not in both.
+fn token(
+    variable: Option<String>,
+    file: Option<String>,
+    here: &Path,
+) -> Result<Option<TokenAt>, String> {
+    match (variable, file) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err("name a variable or a file, not both".to_owned()),
+        (None, Some(file)) => Ok(Some(TokenAt::File(here.join(file)))),
+        (Some(name), None) => {
+            let fine = !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+            // Not quoted: somebody may have put the token itself here.
+            let why = "this is the name of a variable (A-Z, 0-9, _), not the token itself";
+            if fine { Ok(Some(TokenAt::Variable(name))) } else { Err(why.to_owned()) }
+        }
+    }
+}
+
+/// A complaint of the parser quotes lines; one that somebody put a token into is quoted without it.
+fn without_tokens(message: &str) -> String {
+    let line = |line: &str| match line.split_once('=') {
+        Some((key, _)) if key.contains("token") => format!("{key}= …"),
+        Some(_) | None => line.to_owned(),
+    };
+    message.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Result<Setup, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("towpath.toml");
+        let text = format!("[repository]\nurl = \"/srv/config.git\"\n\n[forge]\n{text}\n");
+        std::fs::write(&path, text).unwrap();
+        load(&path, PathBuf::from("towpath")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_forge_is_described_in_full_or_not_at_all() {
+        let whole = "kind = \"gitlab\"\nurl = \"https://gitlab.example.com\"\nproject = \"g/config\"\ntoken_env = \"GITLAB_TOKEN\"";
+        let forge = read(whole).unwrap().forge.unwrap();
+        assert_eq!((forge.project.as_str(), forge.label.as_str()), ("g/config", "towpath"));
+        assert_eq!(forge.token, TokenAt::Variable("GITLAB_TOKEN".to_owned()));
+        assert_eq!(read("kind = \"local\"").unwrap().forge, None);
+        for (text, part) in [
+            ("kind = \"gitlap\"", "forge.kind"),
+            ("kind = \"gitlab\"", "forge.url"),
+            ("kind = \"gitlab\"\nurl = \"https://x\"", "forge.project"),
+            ("kind = \"gitlab\"\nurl = \"https://x\"\nproject = \"p\"", "forge.token_env"),
+            (&format!("{whole}\ntoken_file = \"t\""), "not both"),
+            (&format!("{whole}\nlabel = \"a,b\""), "forge.label"),
+            (&format!("{whole}\nlable = \"a\""), "unknown field"),
+        ] {
+            let said = read(text).map(|_| ()).unwrap_err();
+            assert!(said.contains(part), "{text}: {said}");
+        }
+    }
 
     fn said(bytes: &[u8]) -> String {
         let home = tempfile::tempdir().unwrap();
@@ -184,6 +338,17 @@ mod tests {
         match load(&path, PathBuf::from("towpath")) {
             Ok(_) => "fine".to_owned(),
             Err(error) => error.to_string().replace(&format!("{}: ", path.display()), ""),
+        }
+    }
+
+    #[test]
+    fn a_token_in_the_settings_is_refused_and_not_shown() {
+        let head = "kind = \"gitlab\"\nurl = \"https://x\"\nproject = \"p\"\n";
+        for key in ["token", "token_env", "approver_token_env"] {
+            let said =
+                read(&format!("{head}{key} = \"glpat-0123456789\"")).map(|_| ()).unwrap_err();
+            assert!(!said.contains("glpat"), "{said}");
+            assert!(said.contains("token"), "{said}");
         }
     }
 

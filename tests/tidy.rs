@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "notify",
         ],
     ),
-    ("settings", &["model", "git", "controller"]),
+    ("settings", &["model", "git", "drivers", "controller"]),
     ("api", &["model", "controller", "telemetry"]),
     (
         "cli",
@@ -103,6 +103,9 @@ const SERDE: &[&str] = &[
     "drivers/local_forge",
     // What inventory commands print is JSON.
     "drivers/inventory.rs",
+    "drivers/hosted/client",
+    "drivers/hosted/gitlab",
+    "drivers/hosted/marker",
     "cli/",
 ];
 

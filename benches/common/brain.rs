@@ -153,6 +153,7 @@ impl Brain {
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
+            | Effect::Disarm { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }

@@ -241,6 +241,9 @@ fn merge(source: &Source, number: u64, by: &By, ui: &Ui) -> Result<u8, Failure> 
                 if failed { format!("see `towpath mr show {number}`") } else { RECHECK.to_owned() };
             return Err(not(kind, visible(&why).into_owned()).hint(hint));
         }
+        Merge::Armed { why } => {
+            return Err(not(Kind::TryAgain, visible(&why).into_owned()));
+        }
         Merge::Closed { by, reason } => {
             let why = format!("{by} closed it: {}", brief(&reason, 200));
             return Err(not(Kind::Error, why).hint(format!(

@@ -93,6 +93,8 @@ pub(super) fn failure(error: &ServiceError) -> Failure {
                 None => failure,
             }
         }
+        ServiceError::Forge(_) => Failure::of(Kind::Error, error)
+            .hint("see [forge] in towpath.toml; a token is kept in a variable or a file that it names"),
         ServiceError::Fatal(Fatal::Journal(_)) => Failure::of(Kind::Error, error).hint(
             "nothing was begun that is not written down: see to the disk that holds the state directory, then start `towpath run` again",
         ),

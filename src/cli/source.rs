@@ -30,6 +30,8 @@ pub(super) struct Source {
     pub branch: Branch,
     location: Location,
     mirrors: PathBuf,
+    /// Where people find merge requests, if not here.
+    hosted: Option<(&'static str, String)>,
 }
 
 impl At {
@@ -51,8 +53,13 @@ impl Source {
     /// The config repo of a controller. A remote one is looked at first; if that fails, its mirror
     /// still answers as of the last look.
     pub(super) fn of(setup: &Setup) -> Result<Self, Failure> {
-        let mirrors = setup.state.join("mirrors");
-        let source = Self::at(setup.repository.clone(), setup.branch.clone(), mirrors)?;
+        let source = Self {
+            repository: setup.open_repository().map_err(|error| super::run::failure(&error))?,
+            branch: setup.branch.clone(),
+            location: setup.repository.clone(),
+            mirrors: setup.state.join("mirrors"),
+            hosted: setup.forge.as_ref().map(|it| (it.name(), it.web_url())),
+        };
         if source.repository.is_mirror()
             && let Err(error) = source.repository.poll(&source.branch)
         {
@@ -73,6 +80,10 @@ impl Source {
 
     /// The merge requests against the branch, which must be there.
     pub(super) fn forge(&self) -> Result<LocalForge, Failure> {
+        if let Some((name, url)) = &self.hosted {
+            let error = format!("the merge requests are on {name}");
+            return Err(Failure::new(Kind::Error, error).hint(format!("see {url}")));
+        }
         self.repository.head(&self.branch).map_err(|error| of_git(&error))?;
         let repository = Repository::open(&self.location, &self.mirrors, Program::default());
         let repository = repository.map_err(|error| of_git(&error))?;
@@ -87,7 +98,7 @@ impl Source {
     fn at(location: Location, branch: Branch, mirrors: PathBuf) -> Result<Self, Failure> {
         let repository = Repository::open(&location, &mirrors, Program::default());
         let repository = repository.map_err(|error| of_git(&error))?;
-        Ok(Self { repository, branch, location, mirrors })
+        Ok(Self { repository, branch, location, mirrors, hosted: None })
     }
 }
 

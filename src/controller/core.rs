@@ -408,6 +408,7 @@ impl Core {
             Promote::Nothing => {}
             Promote::Hold(reasons) => {
                 self.look_into(target, &reasons, turn);
+                self.disarm(target, turn);
                 holds.extend(reasons);
             }
             act @ (Promote::Propose(_)

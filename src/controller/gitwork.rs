@@ -68,6 +68,10 @@ impl GitWorker {
                 let result = self.merge(number, head);
                 Some(Wake::Merged { target, number, head, evidence, result })
             }
+            Effect::Disarm { target, number } => {
+                let result = self.forge.disarm(number);
+                Some(Wake::ForgeDone { target, result: said(result) })
+            }
             Effect::Withdraw { target, number, why } => {
                 let result = self.forge.close(number, &ours(), &why);
                 Some(Wake::ForgeDone { target, result: said(result.map(|_| ())) })
@@ -148,6 +152,7 @@ impl GitWorker {
                 Err(format!("the base branch has moved to {}", now.short()))
             }
             Ok(Merge::NotGreen { why }) => Err(why),
+            Ok(Merge::Armed { why }) => Err(format!("the forge merges it when it may: {why}")),
             Ok(Merge::Closed { by, reason }) => Err(format!("{by} closed it: {reason}")),
             Err(error) => Err(chain(&error)),
         }

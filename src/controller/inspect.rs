@@ -7,12 +7,10 @@ use std::sync::Arc;
 use crate::config::{Loaded, Snapshot};
 use crate::drivers::clock;
 use crate::drivers::fleets::Fleets;
-use crate::drivers::forge::Forge as _;
 use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
-use crate::drivers::local_forge::LocalForge;
 use crate::drivers::ssh::SshFleet;
-use crate::git::{Identity, Program, Repository};
+use crate::git::{Program, Repository};
 use crate::model::{Ref, Revision, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
@@ -85,11 +83,7 @@ pub fn inspect(
     setup: &Setup,
     wanted: impl Fn(&Target) -> bool,
 ) -> Result<Inspection, InspectError> {
-    let open = || {
-        Repository::open(&setup.repository, &setup.state.join("mirrors"), Program::default())
-            .map_err(ServiceError::Git)
-    };
-    let repository = open()?;
+    let repository = setup.open_repository()?;
     let head = repository.poll(&setup.branch).map_err(ServiceError::Git)?;
     let journal = journal_path(&setup.state);
     let ledger = if journal.exists() {
@@ -104,15 +98,19 @@ pub fn inspect(
     };
     let mut loaded = load(&repository, applied)?;
     let mut seen = Observation { base: Some(head), ..Observation::default() };
-    let forge = LocalForge::new(open()?, setup.branch.clone(), Identity::towpath());
     let now = clock::now();
-    seen.merge_requests = Some(match forge.list(now) {
+    // Without its token the rest can still be shown.
+    let list = match setup.open_forge("", true) {
+        Ok(forge) => forge.list(now).map_err(|error| chain(&error)),
+        Err(error) => Err(chain(&error)),
+    };
+    seen.merge_requests = Some(match list {
         Ok(list) => {
             let value: BTreeMap<_, _> =
                 list.into_iter().map(|it| (it.target.clone(), it)).collect();
             Fact::Known { value, at: now }
         }
-        Err(error) => Fact::Unknown { why: chain(&error), at: now },
+        Err(why) => Fact::Unknown { why, at: now },
     });
     survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
     let unsafe_edits = BTreeMap::new();

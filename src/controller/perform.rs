@@ -124,6 +124,7 @@ impl Hands {
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
+            | Effect::Disarm { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_)

@@ -49,6 +49,24 @@ impl Core {
         turn.ask(effect);
     }
 
+    /// What may not merge now shall not merge by itself either: a freeze, a pause or a lock takes back
+    /// what was left to the forge.
+    pub(super) fn disarm(&mut self, target: &Target, turn: &mut Turn) {
+        let flight = Flight::Forge(target.clone());
+        if self.limits.check_only || self.flights.contains(&flight) {
+            return;
+        }
+        let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return };
+        let armed = value.get(target).filter(|it| it.state == State::Open && it.armed);
+        let Some(number) = armed.map(|it| it.number) else { return };
+        if self.rests.get(target).is_some_and(|(until, _)| turn.now < *until) {
+            // The alarm that ends the rest decides again.
+            return;
+        }
+        self.flights.insert(flight);
+        turn.ask(Effect::Disarm { target: target.clone(), number });
+    }
+
     /// Leaves a target's merge request alone for a moment, and remembers why.
     pub(super) fn rest(&mut self, target: Target, why: String, turn: &Turn) {
         let until = turn.now.after(FORGE_AGAIN);
@@ -161,7 +179,11 @@ impl Core {
                     self.note(turn, Fact::Merged { target, number, reference, head, evidence })?;
                 }
             }
-            Err(why) => self.rest(target, why, turn),
+            Err(why) => {
+                self.rest(target, why, turn);
+                // What stood in the way may be news; and the forge may have taken it on.
+                self.list(turn);
+            }
         }
         self.look(turn);
         Ok(())

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::drivers::clock;
 use crate::drivers::fleets::Fleets;
+use crate::drivers::forge::Forge;
 use crate::drivers::haproxy::Haproxy;
+use crate::drivers::hosted::open::{HostedAt, OpenError};
 use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::drivers::ssh::SshFleet;
@@ -36,6 +38,8 @@ pub struct Setup {
     pub branch: Branch,
     /// The controller's own directory: journal, mirrors, socket.
     pub state: PathBuf,
+    /// Where merge requests live, if not in the repository itself.
+    pub forge: Option<HostedAt>,
     /// Where local nodes are. Not below `state`: that may be lost, and they may not.
     pub nodes: PathBuf,
     /// This program, to run again on local nodes.
@@ -44,6 +48,37 @@ pub struct Setup {
     pub limits: Limits,
     /// Ends when nothing is left to do now (`run --once`).
     pub once: bool,
+}
+
+impl Setup {
+    /// Opens the config repo, or our mirror of it. On the forge's own server, git uses the forge's token.
+    pub fn open_repository(&self) -> Result<Repository, ServiceError> {
+        // Without the token git may still get in by what the user has; opening the forge says what is wrong.
+        let token =
+            self.forge.as_ref().and_then(|it| it.git_token(&self.repository).ok()).flatten();
+        let program = Program { token, ..Program::default() };
+        Ok(Repository::open(&self.repository, &self.state.join("mirrors"), program)?)
+    }
+
+    /// Opens the forge. `watching` looks, and does nothing about what it sees.
+    pub(super) fn open_forge(
+        &self,
+        store: &str,
+        watching: bool,
+    ) -> Result<Box<dyn Forge>, ServiceError> {
+        let repository = self.open_repository()?;
+        match &self.forge {
+            None => {
+                Ok(Box::new(LocalForge::new(repository, self.branch.clone(), Identity::towpath())))
+            }
+            Some(at) => Ok(at.open(repository, &self.branch, store, watching)?),
+        }
+    }
+
+    fn worker(&self, store: &str) -> Result<GitWorker, ServiceError> {
+        let (repository, forge) = (self.open_repository()?, self.open_forge(store, false)?);
+        Ok(GitWorker { repository, forge, base: self.branch.clone() })
+    }
 }
 
 /// Why a controller cannot begin, or had to end.
@@ -67,6 +102,9 @@ pub enum ServiceError {
     /// Something without which it must not go on.
     #[error("the controller must end")]
     Fatal(#[from] Fatal),
+    /// The forge cannot be used as the settings describe it.
+    #[error("preparing the forge")]
+    Forge(#[from] OpenError),
     /// The system gave us no thread, or no runtime.
     #[error("starting the controller's threads")]
     Threads(#[source] std::io::Error),
@@ -134,12 +172,10 @@ pub struct Service {
 impl Service {
     /// Opens everything; refused if another controller holds the store.
     pub fn open(setup: &Setup) -> Result<Self, ServiceError> {
-        let Setup { repository: location, branch, state, nodes, executable, limits, once } = setup;
+        let Setup { branch, state, nodes, executable, limits, once, .. } = setup;
         let prepared = |source| ServiceError::State { path: state.clone(), source };
         std::fs::create_dir_all(state).map_err(prepared)?;
-        let mirrors = state.join("mirrors");
-        let open = || Repository::open(location, &mirrors, Program::default());
-        let reading = open()?;
+        let reading = setup.open_repository()?;
         reading.poll(branch)?;
         let now = clock::now();
         let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading, branch)?;
@@ -154,8 +190,9 @@ impl Service {
         let doorbell = Doorbell { messages };
         let bell = doorbell.clone();
         let watch = reading.watch(move || bell.ring())?;
-        let config = spawn_worker("config", worker(&open, branch)?, &doorbell)?;
-        let forge = spawn_worker("forge", worker(&open, branch)?, &doorbell)?;
+        let store_name = store.name();
+        let config = spawn_worker("config", setup.worker(&store_name)?, &doorbell)?;
+        let forge = spawn_worker("forge", setup.worker(&store_name)?, &doorbell)?;
         Ok(Self {
             core: Core::new(ledger, *limits),
             store,
@@ -236,6 +273,7 @@ impl Service {
             | Effect::Propose { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
+            | Effect::Disarm { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_) => self.forge.send(effect).is_ok(),
@@ -299,14 +337,6 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Reverted { .. }
         | Wake::Recorded { .. } => true,
     }
-}
-
-fn worker(
-    open: &impl Fn() -> Result<Repository, git::Error>,
-    base: &Branch,
-) -> Result<GitWorker, ServiceError> {
-    let forge = LocalForge::new(open()?, base.clone(), Identity::towpath());
-    Ok(GitWorker { repository: open()?, forge: Box::new(forge), base: base.clone() })
 }
 
 fn spawn_worker(

@@ -100,7 +100,7 @@ pub enum Wake {
     },
     /// The answer to [`Effect::ListMergeRequests`]: the newest for each target.
     MergeRequests(Result<BTreeMap<Target, MergeRequest>, String>),
-    /// The answer to [`Effect::Propose`], [`Effect::Report`] or [`Effect::Withdraw`].
+    /// The answer to [`Effect::Propose`], [`Effect::Report`], [`Effect::Disarm`] or [`Effect::Withdraw`].
     ForgeDone {
         /// For what.
         target: Target,
@@ -347,6 +347,13 @@ pub enum Effect {
         head: Revision,
         /// On what grounds.
         evidence: Vec<String>,
+    },
+    /// Ensure that the forge does not merge it by itself.
+    Disarm {
+        /// For what.
+        target: Target,
+        /// Which.
+        number: u64,
     },
     /// Close a merge request of ours.
     Withdraw {

@@ -67,6 +67,11 @@ pub enum Merge {
         /// What there is instead, for people.
         why: String,
     },
+    /// The forge merges it by itself, at exactly this sha, when its pipeline ends.
+    Armed {
+        /// What it waits for, for people.
+        why: String,
+    },
     /// Somebody closed it.
     Closed {
         /// Who.
@@ -221,6 +226,9 @@ pub trait Forge: Send {
 
     /// Merges exactly `sha`, if its checks are green and nothing has moved since.
     fn merge(&self, number: u64, sha: Revision, act: &Act) -> Result<Merge, Error>;
+
+    /// Ensures that the forge does not merge it by itself.
+    fn disarm(&self, number: u64) -> Result<(), Error>;
 
     /// Ensures that it is not open. Closing what is settled changes nothing.
     fn close(&self, number: u64, act: &Act, reason: &str) -> Result<MergeRequest, Error>;

@@ -86,7 +86,7 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 }
 
 /// The chain of causes without the URL, which may carry a token.
-fn explain(error: reqwest::Error) -> String {
+pub(super) fn explain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut why = error.to_string();
     let mut source = error.source();

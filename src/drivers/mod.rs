@@ -8,6 +8,7 @@ pub mod fleets;
 pub mod forge;
 
 pub mod haproxy;
+pub mod hosted;
 pub mod http;
 mod answers;
 pub mod inventory;

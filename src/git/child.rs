@@ -1,6 +1,7 @@
 //! Runs the `git` program, which knows the user's credentials, proxies and ssh settings. Bounded in
 //! time and output; never inherits a repository, hooks or a prompt from its surroundings.
 
+use std::fmt;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::Error;
+use crate::model::Secret;
 
 /// Longest a child may take. A first fetch of a big repository takes minutes; a hung connection takes for ever.
 const DEADLINE: Duration = Duration::from_mins(5);
@@ -51,19 +53,68 @@ const NOT_INHERITED: [&str; 24] = [
 ];
 
 /// The `git` program and how to run it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Program {
     /// Which program: a name to look up, or a path.
     pub path: PathBuf,
     /// Variables to add to the inherited environment.
     pub environment: Vec<(String, String)>,
+    /// The token by which it may read and write at `https` and `http` remotes, if it has one of its own.
+    pub token: Option<Token>,
     /// Longest a run may take.
     pub deadline: Duration,
 }
 
 impl Default for Program {
     fn default() -> Self {
-        Self { path: PathBuf::from("git"), environment: Vec::new(), deadline: DEADLINE }
+        Self {
+            path: PathBuf::from("git"),
+            environment: Vec::new(),
+            token: None,
+            deadline: DEADLINE,
+        }
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The environment may hold what the user keeps there.
+        f.debug_struct("Program").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// A token for git, told to it by the environment and a helper of one line: it is in no URL, no
+/// argument and no file, and goes to one host only.
+#[derive(Clone)]
+pub struct Token {
+    /// Where it may go: scheme and host, such as `https://gitlab.example.com`.
+    pub origin: String,
+    /// The name that goes with it.
+    pub user: String,
+    /// The token.
+    pub secret: Secret,
+}
+
+/// Where the child finds the token.
+const TOKEN_VARIABLE: &str = "TOWPATH_GIT_TOKEN";
+/// Where it finds the name.
+const USER_VARIABLE: &str = "TOWPATH_GIT_USER";
+/// Answers git's question for credentials from the environment.
+const HELPER: &str = "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \"$TOWPATH_GIT_USER\" \"$TOWPATH_GIT_TOKEN\"; }; f";
+
+impl Token {
+    fn tell(&self, command: &mut Command) {
+        let Self { origin, user, secret } = self;
+        let key = format!("credential.{origin}.helper");
+        command
+            .env(TOKEN_VARIABLE, secret.expose())
+            .env(USER_VARIABLE, user)
+            .env("GIT_CONFIG_COUNT", "2")
+            // The empty one first: the user's own helpers are neither asked nor told.
+            .env("GIT_CONFIG_KEY_0", &key)
+            .env("GIT_CONFIG_VALUE_0", "")
+            .env("GIT_CONFIG_KEY_1", &key)
+            .env("GIT_CONFIG_VALUE_1", HELPER);
     }
 }
 
@@ -125,6 +176,9 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        if let Some(token) = &self.token {
+            token.tell(&mut command);
+        }
         command
     }
 
@@ -170,6 +224,8 @@ impl Program {
             });
         }
         let complaint = printable(&stderr[..stderr.len().min(COMPLAINT_MAX)]);
+        let scrubbed = self.token.as_ref().map(|it| it.secret.scrub(&complaint));
+        let complaint = scrubbed.unwrap_or(complaint);
         Ok(Ended { success: status.success(), stdout, complaint })
     }
 }

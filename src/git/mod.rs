@@ -30,8 +30,8 @@ use std::time::Duration;
 pub use crate::model::{BadBranch, Branch};
 
 pub use changes::Change;
-pub use child::Program;
-pub use history::Step;
+pub use child::{Program, Token};
+pub use history::{Made, Step};
 pub use location::{BadLocation, Location, Url};
 pub use names::RefName;
 pub(crate) use names::TARGETS;

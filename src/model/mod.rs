@@ -11,6 +11,7 @@ mod probe;
 mod reference;
 mod revision;
 mod seat;
+mod secret;
 mod share;
 mod time;
 
@@ -30,5 +31,6 @@ pub use probe::{Action, Deed, Probe, Question};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
 pub use seat::{BalancerAddress, Drain, DrainEnd, Seat, Socket, Traffic};
+pub use secret::Secret;
 pub use share::{BadShare, Share};
 pub use time::{BadDuration, Timestamp, format_duration, parse_duration};

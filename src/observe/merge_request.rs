@@ -40,6 +40,8 @@ pub struct MergeRequest {
     pub approvals: BTreeMap<PersonName, Revision>,
     /// Who presses the button.
     pub merging: Merging,
+    /// Whether the forge merges it by itself when its pipeline ends.
+    pub armed: bool,
     /// When it was opened.
     pub opened_at: Timestamp,
     /// When it last changed.

@@ -19,6 +19,7 @@ mod world;
 mod crashes;
 mod gates;
 mod haproxy;
+mod hosted;
 mod hostile;
 mod operations;
 mod inventory;

@@ -81,6 +81,7 @@ impl Forge {
             checks: None,
             approvals: BTreeMap::new(),
             merging: Merging::Auto,
+            armed: false,
             opened_at: now,
             updated_at: now,
         });

@@ -539,6 +539,7 @@ impl World {
                 | Effect::Propose { .. }
                 | Effect::Report { .. }
                 | Effect::Merge { .. }
+                | Effect::Disarm { .. }
                 | Effect::Withdraw { .. }
                 | Effect::Revert { .. }
                 | Effect::Record(_)

@@ -743,6 +743,11 @@ impl World {
         self.deliver(Wake::Asked { ask, ticket });
     }
 
+    /// This forge merges nothing by itself.
+    fn disarmed(&mut self, target: Target, from: u32) {
+        self.answer(from, Wake::ForgeDone { target, result: Ok(()) });
+    }
+
     #[expect(clippy::too_many_lines, reason = "every effect has its few lines")]
     fn execute(&mut self, effect: Effect, from: u32) {
         let flaky = self.chaos && self.seed.chance(5);
@@ -831,8 +836,7 @@ impl World {
                 self.answer(from, Wake::Gate { target, gate, reference, verdict });
             }
             Effect::ListMergeRequests => {
-                let list = self.forge.list();
-                self.answer(from, Wake::MergeRequests(Ok(list)));
+                self.answer(from, Wake::MergeRequests(Ok(self.forge.list())));
             }
             Effect::Propose { promotion, file, at } => {
                 let result = self.forge.propose(&promotion, &file, &mut self.repo, at);
@@ -860,6 +864,7 @@ impl World {
                 }
                 self.answer(from, Wake::Merged { target, number, head, evidence, result });
             }
+            Effect::Disarm { target, .. } => self.disarmed(target, from),
             Effect::Withdraw { target, number, .. } => {
                 let result = self.forge.close(number, towpath::observe::Actor::Towpath, self.now);
                 self.totals.count("withdrawals");
@@ -1205,7 +1210,9 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
         Effect::Propose { promotion, .. } => {
             Wake::ForgeDone { target: promotion.target.clone(), result: Err(why()) }
         }
-        Effect::Report { target, .. } | Effect::Withdraw { target, .. } => {
+        Effect::Report { target, .. }
+        | Effect::Disarm { target, .. }
+        | Effect::Withdraw { target, .. } => {
             Wake::ForgeDone { target: target.clone(), result: Err(why()) }
         }
         Effect::ReadProposal { target, number, head, base } => Wake::ProposalRead {

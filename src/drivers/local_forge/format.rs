@@ -109,6 +109,7 @@ pub(super) fn write(kept: &Kept) -> Result<Vec<u8>, Error> {
         checks,
         approvals,
         merging,
+        armed: _,
         opened_at,
         updated_at,
     } = mr;
@@ -196,6 +197,7 @@ pub(super) fn read(bytes: &[u8], at: Revision) -> Result<Kept, Error> {
         checks: checks.map(load_checks).transpose()?,
         approvals: approvals.into_iter().map(approval).collect::<Result<_, Error>>()?,
         merging: if auto { Merging::Auto } else { Merging::Manual },
+        armed: false,
         opened_at: Timestamp(opened_at_ms),
         updated_at: Timestamp(updated_at_ms),
     };

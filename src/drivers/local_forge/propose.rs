@@ -133,6 +133,7 @@ fn opened(
         checks: before.and_then(|it| it.checks.clone()),
         approvals: before.map_or_else(BTreeMap::new, |it| it.approvals.clone()),
         merging: *merging,
+        armed: false,
         opened_at: before.map_or(*at, |it| it.opened_at),
         updated_at: *at,
     }

@@ -1,0 +1,380 @@
+//! One contract for every forge: the local one in the repository itself, and GitLab over HTTP.
+
+use towpath::drivers::forge::{Act, Actor, Authorship, Direct, Error, Forge, Merge, State};
+use towpath::drivers::hosted::Hosted;
+use towpath::drivers::hosted::client::Client;
+use towpath::drivers::hosted::gitlab::GitLab;
+use towpath::drivers::hosted::transport::{Http, Real};
+use towpath::drivers::local_forge::LocalForge;
+use towpath::git::{Branch, Identity, Location, Program, Repository};
+use towpath::model::{PersonName, RepoPath, Revision, Secret};
+
+use super::gitlab_double::{ADA, BOT_TOKEN, Double, READ_TOKEN, SECOND_TOKEN};
+use super::server::{Server, Trouble};
+use super::{FILE, PROJECT, TEXT, at, green, options, proposal};
+
+/// Somewhere with merge requests.
+pub(super) struct Place {
+    pub(super) dir: tempfile::TempDir,
+    /// Nothing for the local forge.
+    pub(super) server: Option<Server>,
+    /// To push as people do.
+    hand: Option<Double>,
+}
+
+impl Place {
+    fn empty() -> (tempfile::TempDir, Double) {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = git2::Repository::init_bare(dir.path()).unwrap();
+        repo.set_head("refs/heads/main").unwrap();
+        let mut double = Double::new(dir.path(), PROJECT);
+        double.push("main", FILE, TEXT);
+        (dir, double)
+    }
+
+    fn local() -> Self {
+        let (dir, double) = Self::empty();
+        Self { dir, server: None, hand: Some(double) }
+    }
+
+    pub(super) fn gitlab() -> Self {
+        let (dir, double) = Self::empty();
+        let server = Server::start(double);
+        Self { dir, server: Some(server), hand: None }
+    }
+
+    fn repository(&self) -> Repository {
+        let location = Location::local(self.dir.path());
+        Repository::open(&location, self.dir.path(), Program::default()).unwrap()
+    }
+
+    pub(super) fn hosted(&self, token: &str, second: Option<&str>) -> Hosted<GitLab> {
+        let server = self.server.as_ref().unwrap();
+        let client = |token: &str| {
+            let url = format!("{}/api/v4", server.url);
+            let http = Http::new(&url, Secret::new(token).unwrap()).unwrap();
+            Client::new(Box::new(http), Box::new(Real::start()))
+        };
+        let api = GitLab::new(client(token), second.map(client), PROJECT);
+        let base = Branch::parse("main").unwrap();
+        let bot = Identity::towpath();
+        Hosted::new(api, Box::new(self.repository()), base, bot, options())
+    }
+
+    /// A new one each time, as after a restart.
+    fn forge(&self) -> Box<dyn Forge> {
+        if self.server.is_some() {
+            return Box::new(self.hosted(BOT_TOKEN, None));
+        }
+        let base = Branch::parse("main").unwrap();
+        Box::new(LocalForge::new(self.repository(), base, Identity::towpath()))
+    }
+
+    fn hand<T>(&mut self, act: impl FnOnce(&mut Double) -> T) -> T {
+        match (&self.server, &mut self.hand) {
+            (Some(server), _) => act(&mut server.double()),
+            (None, Some(hand)) => act(hand),
+            (None, None) => unreachable!("a place has one or the other"),
+        }
+    }
+
+    fn push(&mut self, branch: &str, file: &str, text: &str) -> Revision {
+        Revision::parse(&self.hand(|it| it.push(branch, file, text))).unwrap()
+    }
+
+    pub(super) fn main(&self) -> Revision {
+        self.repository().head(&Branch::parse("main").unwrap()).unwrap()
+    }
+
+    pub(super) fn text(&mut self) -> String {
+        self.hand(|it| it.file("main", FILE)).unwrap()
+    }
+
+    pub(super) fn open(&mut self, environment: &str, to: &str) -> towpath::observe::MergeRequest {
+        let proposal = proposal(&self.text(), self.main(), environment, to, at(1));
+        self.forge().open_or_update(&proposal).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(server) = &self.server
+            && !std::thread::panicking()
+        {
+            let violations = server.double().violations.clone();
+            assert!(violations.is_empty(), "{violations:?}");
+        }
+    }
+}
+
+fn act() -> Act {
+    Act { by: Actor::Towpath, at: at(50) }
+}
+
+fn everywhere(check: impl Fn(Place)) {
+    check(Place::local());
+    check(Place::gitlab());
+}
+
+/// Merges, as often as a forge needs to be asked: GitLab has to work out whether it can.
+fn merge(forge: &dyn Forge, number: u64, sha: Revision) -> Merge {
+    for _ in 0..4 {
+        match forge.merge(number, sha, &act()).unwrap() {
+            Merge::NotGreen { why } if why.contains("working out") => {}
+            answer => return answer,
+        }
+    }
+    panic!("it never worked that out");
+}
+
+#[test]
+fn from_proposal_to_merge() {
+    everywhere(|mut place| {
+        let mr = place.open("staging", "2");
+        assert_eq!((mr.number, mr.branch.as_str()), (1, "towpath/shop/staging"));
+        let again = place.open("staging", "2");
+        assert_eq!((again.number, again.head), (1, mr.head), "the first one's work is found");
+        let (forge, base) = (place.forge(), place.main());
+        assert!(matches!(forge.merge(1, mr.head, &act()).unwrap(), Merge::NotGreen { .. }));
+        forge.report(1, &green(mr.head, base)).unwrap();
+        forge.report(1, &green(mr.head, base)).unwrap();
+        let listed = &place.forge().list(at(20)).unwrap()[0];
+        assert!(listed.is_green(), "known after a restart: {listed:?}");
+        assert_eq!((listed.from.as_str(), listed.to.as_str()), ("1", "2"));
+        assert_eq!(listed.authorship, Authorship::Ours);
+        assert_eq!(listed.body.trim(), "Proven.\n\n- staging runs it");
+        let wrong = forge.merge(1, base, &act()).unwrap();
+        assert_eq!(wrong, Merge::HeadMoved { now: mr.head });
+        assert!(matches!(merge(&*forge, 1, mr.head), Merge::Merged { .. }));
+        assert!(matches!(merge(&*forge, 1, mr.head), Merge::AlreadyMerged { .. }));
+        assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+        let listed = &forge.list(at(60)).unwrap()[0];
+        assert!(matches!(listed.state, State::Merged { by: Actor::Towpath, .. }), "{listed:?}");
+        assert_eq!(place.hand(|it| it.tip("towpath/shop/staging")), None, "the branch is gone");
+        let late = forge.report(1, &green(mr.head, base));
+        assert!(matches!(late, Err(Error::NotOpen { .. })), "{late:?}");
+        assert!(matches!(forge.show(9, at(1)), Err(Error::Unknown { number: 9 })));
+    });
+}
+
+#[test]
+fn a_newer_ref_updates_in_place_and_old_verdicts_do_not_count() {
+    everywhere(|mut place| {
+        let first = place.open("staging", "2");
+        let base = place.main();
+        place.forge().report(1, &green(first.head, base)).unwrap();
+        let second = place.open("staging", "3");
+        assert_eq!((second.number, second.to.as_str()), (1, "3"));
+        assert_ne!(second.head, first.head);
+        let forge = place.forge();
+        assert!(matches!(merge(&*forge, 1, second.head), Merge::NotGreen { .. }));
+        assert_eq!(merge(&*forge, 1, first.head), Merge::HeadMoved { now: second.head });
+        let late = forge.report(1, &green(first.head, base));
+        assert!(matches!(late, Err(Error::HeadMoved { .. })), "{late:?}");
+    });
+}
+
+#[test]
+fn when_the_base_moves_nothing_merges_until_rebuilt_and_checked_again() {
+    everywhere(|mut place| {
+        let stale = proposal(&place.text(), place.main(), "staging", "2", at(1));
+        let mr = place.forge().open_or_update(&stale).unwrap();
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        let now = place.push("main", "README.md", "hello");
+        let forge = place.forge();
+        assert_eq!(merge(&*forge, 1, mr.head), Merge::BaseMoved { now });
+        assert!(matches!(forge.open_or_update(&stale), Err(Error::BaseMoved { .. })));
+        let rebuilt = place.open("staging", "2");
+        assert_eq!((rebuilt.number, rebuilt.base), (1, now));
+        forge.report(1, &green(rebuilt.head, now)).unwrap();
+        assert!(matches!(merge(&*forge, 1, rebuilt.head), Merge::Merged { .. }));
+        let again = proposal(&place.text(), place.main(), "staging", "2", at(2));
+        let nothing = place.forge().open_or_update(&again);
+        assert!(matches!(nothing, Err(Error::NothingToChange { .. })), "{nothing:?}");
+    });
+}
+
+#[test]
+fn a_person_who_pushes_to_the_branch_is_never_overwritten() {
+    everywhere(|mut place| {
+        let ours = place.open("staging", "2");
+        place.forge().report(1, &green(ours.head, place.main())).unwrap();
+        let theirs = place.push("towpath/shop/staging", "notes.md", "wait");
+        let forge = place.forge();
+        let seen = forge.show(1, at(20)).unwrap();
+        assert_eq!((seen.authorship, seen.head), (Authorship::Person, theirs));
+        let again = proposal(&place.text(), place.main(), "staging", "3", at(2));
+        let refused = forge.open_or_update(&again);
+        assert!(matches!(refused, Err(Error::PersonPushed { head, .. }) if head == theirs));
+        assert_eq!(merge(&*forge, 1, ours.head), Merge::HeadMoved { now: theirs });
+        assert!(matches!(merge(&*forge, 1, theirs), Merge::NotGreen { .. }));
+        forge.close(1, &act(), "a person pushed").unwrap();
+        let tip = place.hand(|it| it.tip("towpath/shop/staging"));
+        assert_eq!(tip, Some(theirs.to_string()), "theirs stays");
+    });
+}
+
+#[test]
+fn what_is_closed_stays_closed_and_the_next_one_is_new() {
+    everywhere(|mut place| {
+        place.open("staging", "2");
+        let forge = place.forge();
+        let ada = Actor::Person(PersonName::parse("ada").unwrap());
+        let by = Act { by: ada.clone(), at: at(30) };
+        let closed = forge.close(1, &by, "slow --> queries").unwrap();
+        let expected = |state: &State| match state {
+            State::Closed { by, reason, .. } => *by == ada && reason == "slow --> queries",
+            State::Open | State::Merged { .. } => false,
+        };
+        assert!(expected(&closed.state), "{closed:?}");
+        let twice = forge.close(1, &act(), "other").unwrap();
+        assert!(expected(&twice.state), "{twice:?}");
+        assert!(expected(&place.forge().list(at(40)).unwrap()[0].state));
+        assert!(matches!(merge(&*forge, 1, closed.head), Merge::Closed { .. }));
+        assert_eq!(place.open("staging", "2").number, 2);
+        assert_eq!(place.forge().list(at(41)).unwrap().len(), 1, "the latest of each target");
+    });
+}
+
+#[test]
+fn a_rollback_is_a_commit_and_twice_is_once() {
+    everywhere(|mut place| {
+        let forge = place.forge();
+        let edit = b"staging: 0\nproduction: 1\n".to_vec();
+        let direct = Direct {
+            edits: vec![(RepoPath::parse(FILE).unwrap(), Some(edit))],
+            base: place.main(),
+            message: "Roll back shop".to_owned(),
+            act: act(),
+        };
+        let made = forge.commit_direct(&direct).unwrap();
+        assert_eq!(forge.commit_direct(&direct).unwrap(), made);
+        assert_eq!(place.text(), "staging: 0\nproduction: 1\n");
+        let other = Direct { message: "another".to_owned(), ..direct };
+        let moved = forge.commit_direct(&other);
+        assert!(matches!(moved, Err(Error::BaseMoved { now }) if now == made));
+    });
+}
+
+// What only a hosted forge has.
+
+#[test]
+fn people_veto_by_label_and_by_review() {
+    type How = fn(&mut Double);
+    let ways: [(How, &str); 3] = [
+        (|it| it.unlabel(1, ADA), "took the label"),
+        (|it| it.request_changes(1, ADA), "requested changes"),
+        (|it| it.delete("towpath/shop/staging"), "deleted"),
+    ];
+    for (how, part) in ways {
+        let mut place = Place::gitlab();
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        place.hand(how);
+        let answer = merge(&*place.forge(), 1, mr.head);
+        assert!(matches!(answer, Merge::NotGreen { .. }), "{part}: {answer:?}");
+        let listed = &place.forge().list(at(20)).unwrap()[0];
+        let State::Closed { by, reason, .. } = &listed.state else { panic!("{listed:?}") };
+        assert!(reason.contains(part), "{reason}");
+        assert_ne!(*by, Actor::Towpath, "{part}");
+        let after = &place.forge().list(at(30)).unwrap()[0];
+        assert!(matches!(&after.state, State::Closed { by: it, .. } if it == by), "{after:?}");
+        assert_eq!(place.hand(|it| it.requests[0].state), "closed");
+        assert_eq!(place.text(), TEXT);
+    }
+}
+
+#[test]
+fn the_pipeline_decides_when_and_a_second_account_approves() {
+    let mut place = Place::gitlab();
+    place.hand(|it| {
+        it.needs_pipeline = true;
+        it.approvals_required = 1;
+    });
+    let mr = place.open("staging", "2");
+    let sha = mr.head.to_string();
+    let forge = place.hosted(BOT_TOKEN, Some(SECOND_TOKEN));
+    forge.report(1, &green(mr.head, place.main())).unwrap();
+    let missing = merge(&forge, 1, mr.head);
+    assert!(
+        matches!(&missing, Merge::NotGreen { why } if why.contains("`pipeline` has not reported")),
+        "{missing:?}"
+    );
+    place.hand(|it| it.pipeline(&sha, "running"));
+    let armed = merge(&forge, 1, mr.head);
+    assert!(matches!(armed, Merge::Armed { .. }), "{armed:?}");
+    assert!(forge.list(at(20)).unwrap()[0].armed);
+    forge.disarm(1).unwrap();
+    forge.disarm(1).unwrap();
+    assert!(!forge.list(at(21)).unwrap()[0].armed, "a freeze took it back");
+    place.hand(|it| it.pipeline(&sha, "failed"));
+    let red = merge(&forge, 1, mr.head);
+    assert!(
+        matches!(&red, Merge::NotGreen { why } if why.contains("`pipeline` is red")),
+        "{red:?}"
+    );
+    place.hand(|it| it.pipeline(&sha, "running"));
+    assert!(matches!(merge(&forge, 1, mr.head), Merge::Armed { .. }));
+    place.hand(|it| it.pipeline(&sha, "success"));
+    assert!(matches!(merge(&forge, 1, mr.head), Merge::AlreadyMerged { .. }));
+    assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+}
+
+#[test]
+fn who_approved_what_is_known_by_head() {
+    let mut place = Place::gitlab();
+    let first = place.open("staging", "2");
+    place.hand(|it| it.approve(1, ADA));
+    let ada = PersonName::parse("ada").unwrap();
+    let seen = place.forge().show(1, at(20)).unwrap();
+    assert_eq!(seen.approvals.get(&ada), Some(&first.head));
+    place.open("staging", "3");
+    let seen = place.forge().show(1, at(21)).unwrap();
+    assert_eq!(seen.approvals.get(&ada), Some(&first.head), "of the old head");
+}
+
+#[test]
+fn answers_that_are_lost_half_or_rubbish_change_nothing_for_good() {
+    let mut place = Place::gitlab();
+    let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
+    let server = |place: &Place, trouble| place.server.as_ref().unwrap().trouble(trouble);
+    for trouble in [Trouble::Down, Trouble::Status(502), Trouble::Html, Trouble::Half] {
+        server(&place, trouble);
+        let failed = place.forge().open_or_update(&wanted);
+        assert!(matches!(failed, Err(Error::Later { .. })), "{trouble:?}: {failed:?}");
+        server(&place, Trouble::None);
+    }
+    let mr = place.forge().open_or_update(&wanted).unwrap();
+    assert_eq!(mr.number, 1, "opened once");
+}
+
+#[test]
+fn a_token_without_rights_is_told_what_it_lacks() {
+    let mut place = Place::gitlab();
+    let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
+    let said = |forge: &Hosted<GitLab>| {
+        let error = forge.open_or_update(&wanted).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+        format!("{error:?}")
+    };
+    let scope = said(&place.hosted(READ_TOKEN, None));
+    assert!(scope.contains("lacks the scope `api`") && !scope.contains(READ_TOKEN), "{scope}");
+    let wrong = said(&place.hosted("glpat-wrong-0123456789", None));
+    assert!(wrong.contains("not accepted") && !wrong.contains("glpat"), "{wrong}");
+    place.hand(|it| it.level = 20);
+    let role = said(&place.hosted(BOT_TOKEN, None));
+    assert!(role.contains("Developer") && role.contains(PROJECT), "{role}");
+}
+
+#[test]
+fn a_merge_by_somebody_else_is_success_and_a_merge_of_something_else_is_not() {
+    let mut place = Place::gitlab();
+    let mr = place.open("staging", "2");
+    place.forge().report(1, &green(mr.head, place.main())).unwrap();
+    place.hand(|it| it.merge_by(1, ADA));
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::AlreadyMerged { .. }));
+    let mr = place.open("production", "2");
+    let theirs = place.push("towpath/shop/production", "notes.md", "more");
+    place.hand(|it| it.merge_by(2, ADA));
+    assert_eq!(merge(&*place.forge(), 2, mr.head), Merge::HeadMoved { now: theirs });
+}

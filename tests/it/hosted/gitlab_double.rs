@@ -1,0 +1,864 @@
+//! A GitLab that stands on a real bare repository: its merges are merges by git, its permissions, its
+//! delays and its status codes are those of the real one, as far as we call it. It counts what must not happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+/// The bot, who opens merge requests.
+pub(crate) const BOT: u64 = 1;
+/// A person.
+pub(crate) const ADA: u64 = 2;
+/// The second account.
+pub(crate) const SECOND: u64 = 3;
+
+pub(crate) const BOT_TOKEN: &str = "glpat-bot-0123456789";
+pub(crate) const SECOND_TOKEN: &str = "glpat-second-0123456789";
+/// A token that may read and not write.
+pub(crate) const READ_TOKEN: &str = "glpat-read-0123456789";
+
+/// What the double says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+fn answer(status: u16, body: Value) -> Answer {
+    Answer { status, body }
+}
+
+fn refuse(status: u16, message: &str) -> Answer {
+    answer(status, json!({ "message": message }))
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Mr {
+    pub(crate) iid: u64,
+    source: String,
+    target: String,
+    title: String,
+    description: String,
+    pub(crate) state: &'static str,
+    pub(crate) labels: BTreeSet<String>,
+    author: u64,
+    /// Where GitLab believes the branch to be.
+    pub(crate) head: Option<String>,
+    versions: Vec<(String, u64)>,
+    /// Whether it has worked out if it can be merged.
+    checked: bool,
+    pub(crate) armed: Option<String>,
+    remove_branch: bool,
+    merged_by: Option<u64>,
+    pub(crate) merge_commit: Option<String>,
+    closed_by: Option<u64>,
+    settled_at: u64,
+    created_at: u64,
+    updated_at: u64,
+    pub(crate) notes: Vec<(u64, u64, String)>,
+    events: Vec<(u64, u64, &'static str, String)>,
+    pub(crate) approvals: Vec<(u64, u64)>,
+    changes_requested: BTreeSet<u64>,
+    /// When the first veto came, by calls.
+    vetoed_at: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Status {
+    id: u64,
+    name: String,
+    state: String,
+    author: u64,
+    description: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) status: &'static str,
+    pub(crate) source: &'static str,
+    changed_at: u64,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "settings of a project are switches")]
+pub(crate) struct Double {
+    repo: git2::Repository,
+    pub(crate) project: String,
+    pub(crate) needs_pipeline: bool,
+    pub(crate) approvals_required: usize,
+    pub(crate) fast_forward: bool,
+    /// GitLab notices a push a while later.
+    pub(crate) lag: bool,
+    /// The bot's access level.
+    pub(crate) level: u64,
+    pub(crate) may_merge: bool,
+    pub(crate) requests: Vec<Mr>,
+    statuses: BTreeMap<String, Vec<Status>>,
+    pub(crate) pipelines: BTreeMap<String, Pipeline>,
+    pub(crate) violations: Vec<String>,
+    /// How many calls there were.
+    pub(crate) calls: u64,
+    /// When the driver's present operation began, by calls.
+    operation: Option<u64>,
+    ids: u64,
+}
+
+impl Double {
+    pub(crate) fn new(path: &Path, project: &str) -> Self {
+        Self {
+            repo: git2::Repository::open_bare(path).unwrap(),
+            project: project.to_owned(),
+            needs_pipeline: false,
+            approvals_required: 0,
+            fast_forward: false,
+            lag: false,
+            level: 40,
+            may_merge: true,
+            requests: Vec::new(),
+            statuses: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+            violations: Vec::new(),
+            calls: 0,
+            operation: None,
+            ids: 0,
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    fn broken(&mut self, what: impl Into<String>) {
+        self.violations.push(what.into());
+    }
+
+    // What people and time do.
+
+    pub(crate) fn tip(&self, branch: &str) -> Option<String> {
+        let name = format!("refs/heads/{branch}");
+        self.repo.refname_to_id(&name).ok().map(|it| it.to_string())
+    }
+
+    fn open_ones(&self) -> Vec<usize> {
+        (0..self.requests.len()).filter(|at| self.requests[*at].state == "opened").collect()
+    }
+
+    /// GitLab looks at the branches.
+    pub(crate) fn notice(&mut self) {
+        for at in self.open_ones() {
+            let tip = self.tip(&self.requests[at].source);
+            let now = self.calls;
+            let mr = &mut self.requests[at];
+            if mr.head != tip {
+                mr.head.clone_from(&tip);
+                mr.versions.extend(tip.map(|it| (it, now)));
+                mr.checked = false;
+                mr.armed = None;
+                mr.updated_at = now;
+            }
+        }
+    }
+
+    fn veto(&mut self, at: usize) {
+        let now = self.calls;
+        self.requests[at].vetoed_at.get_or_insert(now);
+        self.requests[at].updated_at = now;
+    }
+
+    pub(crate) fn close(&mut self, iid: u64, by: u64) {
+        let Some(at) = self.open_at(iid) else { return };
+        let now = self.calls;
+        let mr = &mut self.requests[at];
+        mr.state = "closed";
+        mr.closed_by = Some(by);
+        mr.settled_at = now;
+        mr.updated_at = now;
+        mr.armed = None;
+    }
+
+    pub(crate) fn unlabel(&mut self, iid: u64, by: u64) {
+        let Some(at) = self.open_at(iid) else { return };
+        let id = self.id();
+        let mr = &mut self.requests[at];
+        for label in std::mem::take(&mut mr.labels) {
+            mr.events.push((id, by, "remove", label));
+        }
+        self.veto(at);
+    }
+
+    pub(crate) fn request_changes(&mut self, iid: u64, by: u64) {
+        let Some(at) = self.open_at(iid) else { return };
+        self.requests[at].changes_requested.insert(by);
+        self.veto(at);
+    }
+
+    pub(crate) fn approve(&mut self, iid: u64, by: u64) {
+        let Some(at) = self.open_at(iid) else { return };
+        let now = self.calls;
+        self.requests[at].approvals.push((by, now));
+    }
+
+    pub(crate) fn pipeline(&mut self, sha: &str, status: &'static str) {
+        let pipeline = Pipeline { status, source: "push", changed_at: self.calls };
+        self.pipelines.insert(sha.to_owned(), pipeline);
+        if status != "success" {
+            return;
+        }
+        for at in self.open_ones() {
+            let mr = &self.requests[at];
+            if mr.armed.as_deref() == Some(sha)
+                && mr.head.as_deref() == Some(sha)
+                && matches!(self.readiness(at), "mergeable")
+            {
+                self.merge_now(at, BOT);
+            }
+        }
+    }
+
+    /// A person presses the button.
+    pub(crate) fn merge_by(&mut self, iid: u64, by: u64) {
+        if let Some(at) = self.open_at(iid) {
+            self.notice();
+            self.merge_now(at, by);
+        }
+    }
+
+    fn open_at(&self, iid: u64) -> Option<usize> {
+        self.open_ones().into_iter().find(|at| self.requests[*at].iid == iid)
+    }
+
+    /// Commits one file to a branch, as a person would.
+    pub(crate) fn push(&mut self, branch: &str, file: &str, text: &str) -> String {
+        let name = format!("refs/heads/{branch}");
+        let made = {
+            let parent =
+                self.repo.find_reference(&name).ok().map(|it| it.peel_to_commit().unwrap());
+            let blob = self.repo.blob(text.as_bytes()).unwrap();
+            let mut builder = git2::build::TreeUpdateBuilder::new();
+            builder.upsert(file, blob, git2::FileMode::Blob);
+            let baseline = if let Some(parent) = &parent {
+                parent.tree().unwrap()
+            } else {
+                let empty = self.repo.treebuilder(None).unwrap().write().unwrap();
+                self.repo.find_tree(empty).unwrap()
+            };
+            let tree = builder.create_updated(&self.repo, &baseline).unwrap();
+            let tree = self.repo.find_tree(tree).unwrap();
+            let at = git2::Time::new(1_795_255_200, 0);
+            let ada = git2::Signature::new("Ada", "ada@example.com", &at).unwrap();
+            let parents: Vec<_> = parent.iter().collect();
+            self.repo.commit(None, &ada, &ada, "edit", &tree, &parents).unwrap()
+        };
+        self.repo.reference(&name, made, true, "push").unwrap();
+        if !self.lag {
+            self.notice();
+        }
+        made.to_string()
+    }
+
+    pub(crate) fn delete(&mut self, branch: &str) {
+        if let Ok(mut found) = self.repo.find_reference(&format!("refs/heads/{branch}")) {
+            found.delete().unwrap();
+        }
+    }
+
+    pub(crate) fn file(&self, branch: &str, file: &str) -> Option<String> {
+        let found = self.repo.find_reference(&format!("refs/heads/{branch}")).ok()?;
+        let tree = found.peel_to_tree().ok()?;
+        let entry = tree.get_path(Path::new(file)).ok()?;
+        let blob = self.repo.find_blob(entry.id()).ok()?;
+        Some(String::from_utf8_lossy(blob.content()).into_owned())
+    }
+
+    // Violations that depend on what the driver could have known.
+
+    pub(crate) fn begin_operation(&mut self) {
+        self.operation = Some(self.calls);
+    }
+
+    /// After a look that worked, nothing may be left to merge by itself that was vetoed before it.
+    pub(crate) fn end_look(&mut self) {
+        let Some(began) = self.operation else { return };
+        for at in self.open_ones() {
+            let mr = &self.requests[at];
+            if mr.armed.is_some() && mr.vetoed_at.is_some_and(|it| it < began) {
+                let what = format!("!{} was left to merge although vetoed", mr.iid);
+                self.broken(what);
+            }
+        }
+    }
+
+    // How it stands.
+
+    fn status_of(&self, sha: &str) -> Option<&'static str> {
+        if let Some(pipeline) = self.pipelines.get(sha) {
+            return Some(pipeline.status);
+        }
+        let latest = self.latest(sha);
+        if latest.is_empty() {
+            return None;
+        }
+        Some(if latest.iter().any(|it| it.state == "failed") {
+            "failed"
+        } else if latest.iter().all(|it| it.state == "success") {
+            "success"
+        } else {
+            "running"
+        })
+    }
+
+    fn latest(&self, sha: &str) -> Vec<Status> {
+        let mut latest: BTreeMap<String, Status> = BTreeMap::new();
+        for status in self.statuses.get(sha).into_iter().flatten() {
+            latest.insert(status.name.clone(), status.clone());
+        }
+        latest.into_values().collect()
+    }
+
+    fn can_merge(&self, base: &str, head: &str) -> bool {
+        let id = |text: &str| git2::Oid::from_str(text).unwrap();
+        if self.fast_forward {
+            return self.repo.graph_descendant_of(id(head), id(base)).unwrap();
+        }
+        let commit = |text: &str| self.repo.find_commit(id(text)).unwrap();
+        let index = self.repo.merge_commits(&commit(base), &commit(head), None).unwrap();
+        !index.has_conflicts()
+    }
+
+    fn readiness(&self, at: usize) -> &'static str {
+        let mr = &self.requests[at];
+        if mr.state != "opened" {
+            return "not_open";
+        }
+        if !mr.checked {
+            return "checking";
+        }
+        let (Some(head), Some(base)) = (&mr.head, self.tip(&mr.target)) else {
+            return "commits_status";
+        };
+        if self.tip(&mr.source).is_none() {
+            return "commits_status";
+        }
+        if !self.can_merge(&base, head) {
+            return if self.fast_forward { "need_rebase" } else { "conflict" };
+        }
+        if mr.approvals.iter().filter(|(by, _)| *by != mr.author).count() < self.approvals_required
+        {
+            return "not_approved";
+        }
+        if !mr.changes_requested.is_empty() {
+            return "requested_changes";
+        }
+        match self.status_of(head) {
+            None | Some("failed" | "canceled") if self.needs_pipeline => "ci_must_pass",
+            Some("running" | "pending" | "created") if self.needs_pipeline => "ci_still_running",
+            _ => "mergeable",
+        }
+    }
+
+    fn user(id: u64) -> Value {
+        let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+        json!({ "id": id, "username": name, "name": name, "state": "active" })
+    }
+
+    fn date(at: u64) -> String {
+        let (hour, minute, second) = (at / 3600 % 24, at / 60 % 60, at % 60);
+        format!("2026-11-21T{hour:02}:{minute:02}:{second:02}.000Z")
+    }
+
+    fn show(&self, at: usize, whole: bool) -> Value {
+        let mr = &self.requests[at];
+        let user = |id: Option<u64>| id.map_or(Value::Null, Self::user);
+        let date = |happened: bool| {
+            if happened { json!(Self::date(mr.settled_at)) } else { Value::Null }
+        };
+        let readiness = self.readiness(at);
+        let reviewers: Vec<Value> = mr.changes_requested.iter().copied().map(Self::user).collect();
+        let mut shown = json!({
+            "id": 1000 + mr.iid, "iid": mr.iid, "project_id": 7,
+            "title": mr.title, "description": mr.description, "state": mr.state,
+            "source_branch": mr.source, "target_branch": mr.target,
+            "sha": mr.head, "labels": mr.labels, "author": Self::user(mr.author),
+            "draft": false, "reviewers": reviewers,
+            "merge_user": user(mr.merged_by), "merged_at": date(mr.merged_by.is_some()),
+            "closed_by": user(mr.closed_by), "closed_at": date(mr.closed_by.is_some()),
+            "merge_commit_sha": mr.merge_commit, "squash_commit_sha": null,
+            "merge_when_pipeline_succeeds": mr.armed.is_some(),
+            "detailed_merge_status": readiness,
+            "web_url": format!("https://gitlab.example.com/{}/-/merge_requests/{}", self.project, mr.iid),
+            "created_at": Self::date(mr.created_at), "updated_at": Self::date(mr.updated_at),
+        });
+        if whole {
+            let head = mr.head.as_deref().unwrap_or_default();
+            shown["head_pipeline"] = match (self.status_of(head), self.pipelines.get(head)) {
+                (None, _) => Value::Null,
+                (Some(status), known) => json!({
+                    "id": 5, "sha": head, "ref": mr.source, "status": status,
+                    "source": known.map_or("external", |it| it.source),
+                }),
+            };
+        }
+        shown
+    }
+
+    // Merging.
+
+    fn merge_now(&mut self, at: usize, by: u64) -> bool {
+        let mr = self.requests[at].clone();
+        let (Some(head), Some(base)) = (mr.head.clone(), self.tip(&mr.target)) else {
+            return false;
+        };
+        if !self.can_merge(&base, &head) {
+            return false;
+        }
+        if by == BOT {
+            let green = self.latest(&head);
+            if !green
+                .iter()
+                .any(|it| it.name == "towpath" && it.state == "success" && it.author == BOT)
+            {
+                self.broken(format!("!{} merged {head}, which was not checked", mr.iid));
+            }
+            let operation = self.operation;
+            let before = |at: u64| operation.is_some_and(|began| at < began);
+            if mr.armed.is_none() && mr.vetoed_at.is_some_and(before) {
+                self.broken(format!("!{} merged although vetoed", mr.iid));
+            }
+            let seen = self.pipelines.get(&head).filter(|it| before(it.changed_at));
+            if mr.armed.is_none() && seen.is_some_and(|it| it.status != "success") {
+                self.broken(format!("!{} merged while its pipeline was not green", mr.iid));
+            }
+        }
+        let id = |text: &str| git2::Oid::from_str(text).unwrap();
+        let made = {
+            let commit = |text: &str| self.repo.find_commit(id(text)).unwrap();
+            let (ours, theirs) = (commit(&base), commit(&head));
+            if self.fast_forward {
+                theirs.id()
+            } else {
+                let mut index = self.repo.merge_commits(&ours, &theirs, None).unwrap();
+                let tree = index.write_tree_to(&self.repo).unwrap();
+                let tree = self.repo.find_tree(tree).unwrap();
+                let time = git2::Time::new(1_795_255_200 + i64::try_from(self.calls).unwrap(), 0);
+                let who = git2::Signature::new("GitLab", "gitlab@example.com", &time).unwrap();
+                let message = format!("Merge branch '{}'", mr.source);
+                self.repo.commit(None, &who, &who, &message, &tree, &[&ours, &theirs]).unwrap()
+            }
+        };
+        let name = format!("refs/heads/{}", mr.target);
+        self.repo.reference_matching(&name, made, true, id(&base), "merge").unwrap();
+        if mr.remove_branch {
+            self.delete(&mr.source);
+        }
+        let (now, fast) = (self.calls, self.fast_forward);
+        let mr = &mut self.requests[at];
+        mr.state = "merged";
+        mr.merged_by = Some(by);
+        mr.merge_commit = (!fast).then(|| made.to_string());
+        mr.settled_at = now;
+        mr.updated_at = now;
+        mr.armed = None;
+        true
+    }
+
+    fn merge(&mut self, at: usize, body: &Map<String, Value>) -> Answer {
+        if !self.may_merge {
+            return refuse(401, "401 Unauthorized");
+        }
+        let flag = |name: &str| body.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let auto = flag("auto_merge");
+        if auto != flag("merge_when_pipeline_succeeds") {
+            self.broken("auto_merge and its old name differ");
+        }
+        let readiness = self.readiness(at);
+        let ready = match readiness {
+            "mergeable" => true,
+            "ci_must_pass" | "ci_still_running" => auto,
+            "conflict" | "need_rebase" => return refuse(422, "Branch cannot be merged"),
+            _ => false,
+        };
+        if !ready {
+            return refuse(405, "405 Method Not Allowed");
+        }
+        let Some(sha) = body.get("sha").and_then(Value::as_str) else {
+            self.broken("asked to merge whatever is there");
+            return refuse(400, "sha is missing");
+        };
+        let head = self.requests[at].head.clone().unwrap_or_default();
+        if sha != head {
+            return refuse(409, &format!("SHA does not match HEAD of source branch: {head}"));
+        }
+        self.requests[at].remove_branch = flag("should_remove_source_branch");
+        let running = matches!(self.status_of(&head), Some("running" | "pending" | "created"));
+        if auto && running {
+            self.requests[at].armed = Some(head);
+        } else if readiness != "mergeable" {
+            return refuse(405, "405 Method Not Allowed");
+        } else if !self.merge_now(at, BOT) {
+            return refuse(422, "Branch cannot be merged");
+        }
+        answer(200, self.show(at, true))
+    }
+
+    // The API.
+
+    /// Answers one call. `path` is below `/api/v4`.
+    pub(crate) fn call(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
+        self.calls += 1;
+        if !self.lag {
+            self.notice();
+        }
+        let (user, writes) = match token {
+            BOT_TOKEN => (BOT, true),
+            SECOND_TOKEN => (SECOND, true),
+            READ_TOKEN => (BOT, false),
+            _ => return refuse(401, "401 Unauthorized"),
+        };
+        if verb != "GET" && !writes {
+            return answer(
+                403,
+                json!({
+                    "error": "insufficient_scope", "scope": "api",
+                    "error_description": "The request requires higher privileges than provided by the access token.",
+                }),
+            );
+        }
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let query: BTreeMap<String, String> = query
+            .split('&')
+            .filter_map(|it| it.split_once('='))
+            .map(|(key, value)| (key.to_owned(), decoded(value)))
+            .collect();
+        let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+        let encoded: String = self.project.replace('/', "%2F").replace(' ', "%20");
+        let prefix = format!("/projects/{encoded}");
+        if path == "/user" {
+            return answer(200, Self::user(user));
+        }
+        let Some(rest) = path.strip_prefix(&prefix) else {
+            self.broken(format!("{verb} {path}: no such route"));
+            return refuse(404, "404 Project Not Found");
+        };
+        let words: Vec<&str> = rest.split('/').filter(|it| !it.is_empty()).collect();
+        self.known(verb, &words, &query, &body);
+        if verb != "GET" && self.level < 30 {
+            return refuse(403, "403 Forbidden");
+        }
+        match (verb, &words[..]) {
+            ("GET", []) => answer(
+                200,
+                json!({
+                    "id": 7, "path_with_namespace": self.project,
+                    "only_allow_merge_if_pipeline_succeeds": self.needs_pipeline,
+                    "merge_method": if self.fast_forward { "ff" } else { "merge" },
+                    "permissions": { "project_access": { "access_level": self.level }, "group_access": null },
+                }),
+            ),
+            ("GET", ["merge_requests"]) => self.list(&query),
+            ("POST", ["merge_requests"]) => self.open(user, &body),
+            ("GET", ["repository", "commits", sha, "statuses"]) => {
+                let shown = self.latest(sha).into_iter().map(|it| {
+                    json!({
+                        "id": it.id, "sha": sha, "name": it.name, "status": it.state, "allow_failure": false,
+                        "description": it.description, "author": Self::user(it.author),
+                    })
+                });
+                paged(shown.collect(), &query)
+            }
+            ("POST", ["statuses", sha]) => self.put_status(user, sha, &body),
+            (_, ["merge_requests", iid, rest @ ..]) => {
+                let iid: u64 = iid.parse().unwrap_or(0);
+                let found = self.requests.iter().position(|it| it.iid == iid);
+                match found {
+                    Some(at) => self.one(user, verb, at, rest, &query, &body),
+                    None => refuse(404, "404 Not found"),
+                }
+            }
+            _ => {
+                self.broken(format!("{verb} {path}: no such route"));
+                refuse(404, "404 Not Found")
+            }
+        }
+    }
+
+    fn one(
+        &mut self,
+        user: u64,
+        verb: &str,
+        at: usize,
+        rest: &[&str],
+        query: &BTreeMap<String, String>,
+        body: &Map<String, Value>,
+    ) -> Answer {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let now = self.calls;
+        match (verb, rest) {
+            ("GET", []) => {
+                let shown = answer(200, self.show(at, true));
+                // Asking is what makes it work that out.
+                self.requests[at].checked = true;
+                shown
+            }
+            ("PUT", []) => {
+                let mr = &mut self.requests[at];
+                mr.title = text("title").unwrap_or_else(|| mr.title.clone());
+                mr.description = text("description").unwrap_or_else(|| mr.description.clone());
+                mr.labels.extend(text("add_labels"));
+                mr.updated_at = now;
+                if text("state_event").as_deref() == Some("close") {
+                    let iid = mr.iid;
+                    self.close(iid, user);
+                }
+                answer(200, self.show(at, true))
+            }
+            ("PUT", ["merge"]) => self.merge(at, body),
+            ("POST", ["cancel_merge_when_pipeline_succeeds"]) => {
+                if self.requests[at].armed.take().is_none() {
+                    return refuse(406, "406 Not Acceptable");
+                }
+                answer(201, self.show(at, true))
+            }
+            ("GET", ["approvals"]) => {
+                let approved = self.requests[at].approvals.iter();
+                let approved: Vec<Value> = approved
+                    .map(|(by, at)| json!({ "user": Self::user(*by), "approved_at": Self::date(*at) }))
+                    .collect();
+                answer(200, json!({ "approved_by": approved }))
+            }
+            ("POST", ["approve"]) => {
+                let mr = &mut self.requests[at];
+                if user == mr.author || mr.approvals.iter().any(|(by, _)| *by == user) {
+                    return refuse(401, "401 Unauthorized");
+                }
+                if text("sha") != mr.head {
+                    return refuse(409, "SHA does not match HEAD of source branch");
+                }
+                mr.approvals.push((user, now));
+                answer(201, json!({ "approved_by": [] }))
+            }
+            ("GET", ["versions"]) => {
+                let versions = self.requests[at].versions.iter().rev();
+                let shown = versions.map(
+                    |(sha, at)| json!({ "head_commit_sha": sha, "created_at": Self::date(*at) }),
+                );
+                paged(shown.collect(), query)
+            }
+            ("GET", ["reviewers"]) => {
+                let shown = self.requests[at]
+                    .changes_requested
+                    .iter()
+                    .map(|by| json!({ "user": Self::user(*by), "state": "requested_changes" }));
+                paged(shown.collect(), query)
+            }
+            ("GET", ["notes"]) => {
+                let shown = self.requests[at].notes.iter().map(|(id, by, text)| {
+                    json!({ "id": id, "author": Self::user(*by), "body": text, "system": false })
+                });
+                paged(shown.collect(), query)
+            }
+            ("POST", ["notes"]) => {
+                let id = self.id();
+                let text = text("body").unwrap_or_default();
+                let mr = &mut self.requests[at];
+                let marker = "<!-- towpath:checks:";
+                let again =
+                    mr.notes.iter().any(|it| it.2.contains(marker)) && text.contains(marker);
+                mr.notes.push((id, user, text));
+                if again {
+                    self.broken("commented twice");
+                }
+                answer(201, json!({ "id": id }))
+            }
+            ("PUT", ["notes", id]) => {
+                let id: u64 = id.parse().unwrap_or(0);
+                let text = text("body").unwrap_or_default();
+                match self.requests[at].notes.iter_mut().find(|it| it.0 == id) {
+                    Some(note) => note.2 = text,
+                    None => return refuse(404, "404 Note Not Found"),
+                }
+                answer(200, json!({ "id": id }))
+            }
+            ("GET", ["resource_label_events"]) => {
+                let shown = self.requests[at].events.iter().map(|(id, by, action, label)| {
+                    json!({ "id": id, "user": Self::user(*by), "action": action, "label": { "name": label } })
+                });
+                paged(shown.collect(), query)
+            }
+            _ => {
+                self.broken(format!("{verb} …/{rest:?}: no such route"));
+                refuse(404, "404 Not Found")
+            }
+        }
+    }
+
+    fn list(&self, query: &BTreeMap<String, String>) -> Answer {
+        let fits = |key: &str, value: &str| query.get(key).is_none_or(|it| it == value);
+        let mut found: Vec<usize> = (0..self.requests.len())
+            .filter(|at| {
+                let mr = &self.requests[*at];
+                let state = query.get("state").is_none_or(|it| it == "all" || it == mr.state);
+                state
+                    && fits("source_branch", &mr.source)
+                    && fits("target_branch", &mr.target)
+                    && fits("author_id", &mr.author.to_string())
+            })
+            .collect();
+        found.sort_by_key(|at| std::cmp::Reverse(self.requests[*at].updated_at));
+        paged(found.into_iter().map(|at| self.show(at, false)).collect(), query)
+    }
+
+    fn open(&mut self, user: u64, body: &Map<String, Value>) -> Answer {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(source), Some(target), Some(title)) =
+            (text("source_branch"), text("target_branch"), text("title"))
+        else {
+            self.broken("opened without what is required");
+            return refuse(400, "source_branch is missing");
+        };
+        let same = |it: &usize| self.requests[*it].source == source;
+        if let Some(at) = self.open_ones().into_iter().find(same) {
+            let iid = self.requests[at].iid;
+            let said =
+                format!("Another open merge request already exists for this source branch: !{iid}");
+            return answer(409, json!({ "message": [said] }));
+        }
+        let Some(head) = self.tip(&source) else {
+            return refuse(400, "source branch does not exist");
+        };
+        let now = self.calls;
+        let iid = u64::try_from(self.requests.len()).unwrap() + 1;
+        self.requests.push(Mr {
+            iid,
+            source,
+            target,
+            title,
+            description: text("description").unwrap_or_default(),
+            state: "opened",
+            labels: text("labels").into_iter().collect(),
+            author: user,
+            head: Some(head.clone()),
+            versions: vec![(head, now)],
+            checked: false,
+            armed: None,
+            remove_branch: false,
+            merged_by: None,
+            merge_commit: None,
+            closed_by: None,
+            settled_at: 0,
+            created_at: now,
+            updated_at: now,
+            notes: Vec::new(),
+            events: Vec::new(),
+            approvals: Vec::new(),
+            changes_requested: BTreeSet::new(),
+            vetoed_at: None,
+        });
+        answer(201, self.show(self.requests.len() - 1, true))
+    }
+
+    fn put_status(&mut self, user: u64, sha: &str, body: &Map<String, Value>) -> Answer {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let there = git2::Oid::from_str(sha).is_ok_and(|it| self.repo.find_commit(it).is_ok());
+        if !there {
+            return refuse(404, "404 Commit Not Found");
+        }
+        let Some(state) = text("state") else {
+            self.broken("a status without a state");
+            return refuse(400, "state is missing");
+        };
+        if !["pending", "running", "success", "failed", "canceled", "skipped"]
+            .contains(&state.as_str())
+        {
+            self.broken(format!("a status with the state {state}"));
+        }
+        let id = self.id();
+        let name = text("name").unwrap_or_else(|| "default".to_owned());
+        let description = text("description").unwrap_or_default();
+        if description.len() > 255 {
+            return refuse(400, "description is too long (maximum is 255 characters)");
+        }
+        let status = Status { id, name, state, author: user, description };
+        self.statuses.entry(sha.to_owned()).or_default().push(status);
+        answer(201, json!({ "id": id }))
+    }
+
+    /// Parameters that the real one does not know are mistakes of ours.
+    fn known(
+        &mut self,
+        verb: &str,
+        words: &[&str],
+        query: &BTreeMap<String, String>,
+        body: &Map<String, Value>,
+    ) {
+        let allowed: &[&str] = match (verb, words) {
+            ("GET", ["merge_requests"]) => &[
+                "scope",
+                "state",
+                "target_branch",
+                "source_branch",
+                "author_id",
+                "order_by",
+                "sort",
+                "per_page",
+                "page",
+            ],
+            ("GET", ["merge_requests", _, "notes"]) => &["sort", "order_by", "per_page", "page"],
+            ("GET", _) => &["per_page", "page"],
+            ("POST", ["merge_requests"]) => &[
+                "source_branch",
+                "target_branch",
+                "title",
+                "description",
+                "labels",
+                "remove_source_branch",
+                "squash",
+            ],
+            ("PUT", ["merge_requests", _]) => {
+                &["title", "description", "add_labels", "state_event"]
+            }
+            ("PUT", ["merge_requests", _, "merge"]) => &[
+                "sha",
+                "should_remove_source_branch",
+                "auto_merge",
+                "merge_when_pipeline_succeeds",
+            ],
+            ("POST", ["merge_requests", _, "approve"]) => &["sha"],
+            ("POST", ["statuses", _]) => &["state", "name", "ref", "description", "target_url"],
+            (_, ["merge_requests", _, "notes", ..]) => &["body"],
+            _ => &[],
+        };
+        let odd: Vec<String> = query
+            .keys()
+            .chain(body.keys())
+            .filter(|it| !allowed.contains(&it.as_str()))
+            .cloned()
+            .collect();
+        if !odd.is_empty() {
+            self.broken(format!("{verb} {words:?}: unknown parameters {odd:?}"));
+        }
+    }
+}
+
+fn paged(all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer {
+    let number = |key: &str, otherwise: usize| {
+        query.get(key).and_then(|it| it.parse().ok()).unwrap_or(otherwise)
+    };
+    let (per, page) = (number("per_page", 20).min(100), number("page", 1).max(1));
+    answer(200, Value::Array(all.into_iter().skip(per * (page - 1)).take(per).collect()))
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let hex: Vec<u8> = rest.by_ref().take(2).collect();
+            let hex = String::from_utf8(hex).unwrap();
+            bytes.push(u8::from_str_radix(&hex, 16).unwrap());
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}

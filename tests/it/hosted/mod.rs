@@ -1,0 +1,69 @@
+//! Merge requests on forges that people have: doubles on real repositories, one contract for all of them, and
+//! schedules of faults and races by seed.
+
+mod contract;
+mod end_to_end;
+mod gitlab_double;
+mod limits;
+mod seeds;
+mod server;
+
+use std::collections::BTreeSet;
+
+use towpath::drivers::forge::{Checks, Merging, Proposal};
+use towpath::drivers::hosted::Options;
+use towpath::model::{Ref, RepoPath, Revision, Target, Timestamp};
+use towpath::observe::Verdict;
+
+/// The file that promotions change.
+pub(crate) const FILE: &str = "services/shop.yaml";
+/// What it says at first.
+pub(crate) const TEXT: &str = "staging: 1\nproduction: 1\n";
+/// A path full of specials.
+pub(crate) const PROJECT: &str = "group/sub group/conf.ig";
+
+pub(crate) fn at(secs: u64) -> Timestamp {
+    Timestamp(1_795_255_300_000 + secs * 1000)
+}
+
+pub(crate) fn target(environment: &str) -> Target {
+    Target { service: "shop".parse().unwrap(), environment: environment.parse().unwrap() }
+}
+
+pub(crate) fn options() -> Options {
+    Options {
+        label: "towpath".to_owned(),
+        checks: BTreeSet::new(),
+        store: "store-1".to_owned(),
+        watching: false,
+    }
+}
+
+/// Moves one environment of `text` to a ref.
+pub(crate) fn proposal(
+    text: &str,
+    base: Revision,
+    environment: &str,
+    to: &str,
+    at: Timestamp,
+) -> Proposal {
+    let line = text.lines().find(|it| it.starts_with(environment)).unwrap();
+    let from = line.split_once(": ").unwrap().1;
+    Proposal {
+        target: target(environment),
+        path: RepoPath::parse(FILE).unwrap(),
+        from: Ref::parse(from).unwrap(),
+        to: Ref::parse(to).unwrap(),
+        title: format!("Promote shop to {to} in {environment}"),
+        body: "Proven.\n\n- staging runs it\n".to_owned(),
+        base,
+        edit: text.replace(line, &format!("{environment}: {to}")).into_bytes(),
+        merging: Merging::Auto,
+        at,
+    }
+}
+
+pub(crate) fn green(sha: Revision, base: Revision) -> Checks {
+    let lines = vec!["plan: shop 1 → 2".to_owned(), "  <b>--></b> ``` /merge".to_owned()];
+    Checks { sha, base, verdict: Verdict::Pass, lines, at: at(10) }
+}

@@ -1,0 +1,139 @@
+//! The double behind HTTP on loopback: one thread for each connection, and troubles on demand.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use super::gitlab_double::{Answer, Double};
+
+/// What goes wrong now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    #[default]
+    None,
+    /// Every connection is closed at once.
+    Down,
+    /// The answer is cut in the middle, after the work was done.
+    Half,
+    /// This status instead of an answer, without the work.
+    Status(u16),
+    /// A page of HTML with a good status.
+    Html,
+}
+
+/// A server; ends when it is dropped.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    double: Arc<Mutex<Double>>,
+    trouble: Arc<Mutex<Trouble>>,
+    ends: Arc<AtomicBool>,
+    address: std::net::SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub(crate) fn start(double: Double) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let double = Arc::new(Mutex::new(double));
+        let trouble = Arc::new(Mutex::new(Trouble::None));
+        let ends = Arc::new(AtomicBool::new(false));
+        let (shared, bad, end) = (Arc::clone(&double), Arc::clone(&trouble), Arc::clone(&ends));
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if end.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (shared, bad) = (Arc::clone(&shared), Arc::clone(&bad));
+                std::thread::spawn(move || drop(serve(stream, &shared, &bad)));
+            }
+        });
+        let url = format!("http://{address}");
+        Self { url, double, trouble, ends, address, thread: Some(thread) }
+    }
+
+    pub(crate) fn double(&self) -> MutexGuard<'_, Double> {
+        self.double.lock().unwrap()
+    }
+
+    pub(crate) fn trouble(&self, trouble: Trouble) {
+        *self.trouble.lock().unwrap() = trouble;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    double: &Mutex<Double>,
+    trouble: &Mutex<Trouble>,
+) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let now = *trouble.lock().unwrap();
+        if now == Trouble::Down {
+            return Ok(());
+        }
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (verb, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (mut length, mut token) = (0, String::new());
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header)?;
+            let header = header.trim();
+            let Some((name, value)) = header.split_once(": ") else { break };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.parse().unwrap_or(0),
+                "authorization" => value.trim_start_matches("Bearer ").clone_into(&mut token),
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        // Once more: it may have changed while the connection was idle.
+        let now = *trouble.lock().unwrap();
+        let text = match now {
+            Trouble::Down => return Ok(()),
+            Trouble::Status(status) => {
+                format!("HTTP/1.1 {status} Trouble\r\nContent-Length: 0\r\n\r\n")
+            }
+            Trouble::Html => {
+                let page = "<html>sign in</html>";
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}", page.len())
+            }
+            Trouble::None | Trouble::Half => {
+                let path = path.strip_prefix("/api/v4").unwrap_or(&path);
+                let body = String::from_utf8_lossy(&body);
+                let Answer { status, body } =
+                    double.lock().unwrap().call(&token, &verb, path, &body);
+                let body = body.to_string();
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                if now == Trouble::Half {
+                    writer.write_all(head.as_bytes())?;
+                    return writer.write_all(&body.as_bytes()[..body.len() / 2]);
+                }
+                head + &body
+            }
+        };
+        writer.write_all(text.as_bytes())?;
+    }
+}
