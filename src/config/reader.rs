@@ -148,8 +148,8 @@ impl<'a> Reader<'a> {
 
 /// Keys of the design that are yet to be built. They get an honest answer, for they are written
 /// in good faith.
-const LATER: [&str; 9] =
-    ["alerts", "apt", "backend", "balancers", "drain", "kubernetes", "protect", "ssh", "weight"];
+const LATER: [&str; 8] =
+    ["apt", "backend", "balancers", "drain", "kubernetes", "protect", "ssh", "weight"];
 
 /// Names what stands somewhere, for messages.
 fn found(node: &Node<'_>) -> String {

@@ -5,6 +5,7 @@ mod wake;
 mod core;
 mod configuring;
 mod looking;
+mod baking;
 mod rolling;
 mod promoting;
 mod orders;

@@ -1,5 +1,6 @@
 //! The nouns: names and values that all other rooms speak of. Pure data, checked when made; imports nothing.
 
+mod alerts;
 mod argv;
 mod command;
 mod connect;
@@ -12,6 +13,9 @@ mod seat;
 mod share;
 mod time;
 
+pub use alerts::{
+    AlertQuery, AlertSource, Alerts, BadCondition, Condition, Login, Matcher, SampleRange, Silenced,
+};
 pub use argv::{Arg, Argv, PLACEHOLDERS, UnknownPlaceholder, Values};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};

@@ -110,7 +110,11 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
                 place(*op)
             ),
         },
+        What::Waiting { op, why } if matches!(plan.op(*op), Some(Op::Baked { .. })) => {
+            format!("{target}: {} stops baking: {why}", place(*op))
+        }
         What::Waiting { op, why } => format!("{target}: {} waits: {why}", place(*op)),
+        What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
         What::Retried(word) => format!("{target}: {} has it tried again", word.by),
         What::Resumed(word) => format!("{target}: {} has it go on without what failed", word.by),
         What::Excluded { node, word } => format!("{target}: {} leaves {node} out", word.by),
@@ -152,7 +156,7 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
             "migrations begin".to_owned()
         }
         Op::Verified { .. } => "test begins".to_owned(),
-        Op::Baked { span } => format!("bakes for {}", crate::model::format_duration(*span)),
+        Op::Baked { span, .. } => format!("bakes for {}", crate::model::format_duration(*span)),
         Op::Approved => {
             let target = &plan.target;
             format!("waits for `towpath approve {} {}`", target.service, target.environment)

@@ -17,7 +17,9 @@ pub use ledger::{
     Unrecorded,
 };
 pub use machine::{ERRORS_MAX, Illegal, Rollout};
-pub use plan::{Batch, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};
+pub use plan::{
+    Batch, Guard, Lane, Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When,
+};
 pub use report::{Halt, Phase, Progress};
 pub use state::OpState;
 pub use wants::Want;

@@ -89,7 +89,7 @@ fn wanted(rollout: &Rollout, seconds: u64) -> Vec<OpId> {
 
 #[test]
 fn a_gate_in_front_of_a_bake_is_asked_again_behind_it() {
-    let bake = Op::Baked { span: Duration::from_mins(5) };
+    let bake = Op::Baked { span: Duration::from_mins(5), guards: Vec::new() };
     let gates = vec![(None, When::Always, gate()), (None, When::Always, bake)];
     let mut rollout = rollout(
         vec![

@@ -199,7 +199,10 @@ impl World {
             What::Excluded { .. } => self.totals.count("nodes left out"),
             What::Resumed(_) => self.totals.count("resumes"),
             What::Retried(_) => self.totals.count("retries"),
-            What::Finished { .. } | What::Waiting { .. } | What::TakenOver { .. } => {}
+            What::Finished { .. }
+            | What::Waiting { .. }
+            | What::Reopened { .. }
+            | What::TakenOver { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@ use crate::config::place::At;
 use crate::config::reader::{Keyed, record};
 use crate::model::{EnvironmentName, GateName, NodeName, PersonName, RoleName, Share};
 
+use super::alerts::Alerts;
 use super::connect::Connect;
 use super::probe::{GateProbe, VersionProbe};
 
@@ -24,6 +25,9 @@ record! {
         "version" version: required VersionProbe,
         /// Gates of your own, for stages and promotions to name.
         "gates" gates: optional Keyed<GateName, GateProbe>,
+        /// Servers that know of alerts. Together they are the gate `alerts`, for stages and
+        /// promotions to name; every deploy here asks it before it begins.
+        "alerts" alerts: optional At<Alerts>,
         /// Whose approvals count. Default: anybody's.
         "approvers" approvers: optional Vec<PersonName>,
     }

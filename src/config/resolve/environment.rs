@@ -7,11 +7,15 @@ use crate::config::place::At;
 use crate::config::ranges::NODES_MAX;
 use crate::config::raw;
 use crate::config::snapshot::{Environment, Role};
-use crate::model::{RoleName, Share};
+use crate::model::{GateName, RoleName, Share};
+
+/// The gate that alert sources are.
+const ALERTS: &str = "alerts";
 
 /// Resolves an environment.
 pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environment {
-    let raw::Environment { name, connect, deploy_node, roles, version, gates, approvers } = raw;
+    let raw::Environment { name, connect, deploy_node, roles, version, gates, alerts, approvers } =
+        raw;
     let entries = roles.0.iter().flat_map(|(_, role)| &role.nodes);
     let count = entries.map(|it| it.value.0.count()).fold(0, usize::saturating_add);
     if count > NODES_MAX {
@@ -42,7 +46,15 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
             let message = format!("`{value}` is the name of a built-in gate");
             notes.error(*place, "bad-value", message, "give it another name");
         }
+        if value.as_str() == ALERTS {
+            let message = "`alerts` is the name of a built-in gate";
+            let hint = "give it another name; alert sources are written under `alerts:` of the environment";
+            notes.error(*place, "bad-value", message, hint);
+        }
         own.insert(value.clone(), gate.0.clone());
+    }
+    if let Some((name, At { value, .. })) = GateName::parse(ALERTS).ok().zip(alerts.as_ref()) {
+        own.insert(name, value.0.clone());
     }
     Environment {
         name: name.value.clone(),

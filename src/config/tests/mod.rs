@@ -112,6 +112,10 @@ fn probe(it: &Probe) -> String {
             format!("`{}` {}{absent}", args.join(" "), format_duration(*timeout))
         }
         Probe::Http { url, timeout } => format!("{} {}", url.as_str(), format_duration(*timeout)),
+        Probe::Alerts(alerts) => {
+            let urls: Vec<_> = alerts.sources.iter().map(|it| it.url.as_str()).collect();
+            format!("alerts of {}", urls.join(", "))
+        }
     }
 }
 

@@ -22,6 +22,8 @@ use crate::observe::{Fact, Verdict};
 const OUTPUT_MAX: usize = 4096;
 /// How long output may still come after the command ended.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+/// What a node says that is asked about alerts.
+const NOT_HERE: &str = "alert sources are asked beside the controller, not on a node";
 /// How much of rubbish an explanation quotes.
 const QUOTED_MAX: usize = 120;
 
@@ -36,6 +38,7 @@ impl Local {
                 self.run_version(place, argv, variables, *timeout, *absent).await
             }
             Question::Http { url, timeout } => fetch_version(url, *timeout).await,
+            Question::Alerts(_) => Err(NOT_HERE.to_owned()),
         };
         let at = clock::now();
         match answer {
@@ -59,6 +62,7 @@ impl Local {
                 Ok(answer) if (200..300).contains(&answer.status) => Verdict::Pass,
                 Ok(answer) => Verdict::Fail { why: format!("HTTP status {}", answer.status) },
             },
+            Question::Alerts(_) => Verdict::Error { why: NOT_HERE.to_owned() },
         }
     }
 

@@ -51,6 +51,7 @@ pub(super) enum What {
     Started { op: Text<OpId>, attempt: u32, epoch: u64 },
     Finished { op: Text<OpId>, outcome: Outcome },
     Waiting { op: Text<OpId>, why: String },
+    Reopened { op: Text<OpId> },
     TakenOver { epoch: u64 },
     Retried(Word),
     Resumed(Word),
@@ -71,6 +72,7 @@ impl From<&rollout::What> for What {
                 Self::Finished { op: Text(*op), outcome: outcome.into() }
             }
             From::Waiting { op, why } => Self::Waiting { op: Text(*op), why: why.clone() },
+            From::Reopened { op } => Self::Reopened { op: Text(*op) },
             From::TakenOver { epoch: Epoch(epoch) } => Self::TakenOver { epoch: *epoch },
             From::Retried(word) => Self::Retried(word.into()),
             From::Resumed(word) => Self::Resumed(word.into()),
@@ -100,6 +102,7 @@ impl From<What> for rollout::What {
                 Self::Finished { op, outcome: outcome.into() }
             }
             What::Waiting { op: Text(op), why } => Self::Waiting { op, why },
+            What::Reopened { op: Text(op) } => Self::Reopened { op },
             What::TakenOver { epoch } => Self::TakenOver { epoch: Epoch(epoch) },
             What::Retried(word) => Self::Retried(word.into()),
             What::Resumed(word) => Self::Resumed(word.into()),

@@ -12,6 +12,7 @@ mod summary;
 
 mod fact;
 
+mod alerts;
 mod command;
 mod event;
 mod plan;

@@ -207,12 +207,31 @@ impl From<When> for rollout::When {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Op {
     Fenced,
-    Step { kind: StepKind, deed: Deed },
-    Healthy { question: Question, patience_ms: Ms },
-    Runs { question: Question },
-    Verified { question: Question },
-    Gate { name: Text<GateName>, question: Question, patience_ms: Ms, max_age_ms: Ms },
-    Baked { span_ms: Ms },
+    Step {
+        kind: StepKind,
+        deed: Deed,
+    },
+    Healthy {
+        question: Question,
+        patience_ms: Ms,
+    },
+    Runs {
+        question: Question,
+    },
+    Verified {
+        question: Question,
+    },
+    Gate {
+        name: Text<GateName>,
+        question: Question,
+        patience_ms: Ms,
+        max_age_ms: Ms,
+    },
+    Baked {
+        span_ms: Ms,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        guards: Vec<Guard>,
+    },
     Approved,
 }
 
@@ -233,7 +252,9 @@ impl From<&rollout::Op> for Op {
                 patience_ms: Ms(*patience),
                 max_age_ms: Ms(*max_age),
             },
-            From::Baked { span } => Self::Baked { span_ms: Ms(*span) },
+            From::Baked { span, guards } => {
+                Self::Baked { span_ms: Ms(*span), guards: guards.iter().map(Guard::from).collect() }
+            }
             From::Approved => Self::Approved,
         }
     }
@@ -255,9 +276,45 @@ impl From<Op> for rollout::Op {
                 patience_ms: Ms(patience),
                 max_age_ms: Ms(max_age),
             } => Self::Gate { name, question: question.into(), patience, max_age },
-            Op::Baked { span_ms: Ms(span) } => Self::Baked { span },
+            Op::Baked { span_ms: Ms(span), guards } => {
+                Self::Baked { span, guards: guards.into_iter().map(Into::into).collect() }
+            }
             Op::Approved => Self::Approved,
         }
+    }
+}
+
+/// A gate that is asked during a bake.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Guard {
+    name: Text<GateName>,
+    question: Question,
+    patience_ms: Ms,
+    max_age_ms: Ms,
+}
+
+impl From<&rollout::Guard> for Guard {
+    fn from(guard: &rollout::Guard) -> Self {
+        let rollout::Guard { name, question, patience, max_age } = guard;
+        Self {
+            name: Text(name.clone()),
+            question: question.into(),
+            patience_ms: Ms(*patience),
+            max_age_ms: Ms(*max_age),
+        }
+    }
+}
+
+impl From<Guard> for rollout::Guard {
+    fn from(guard: Guard) -> Self {
+        let Guard {
+            name: Text(name),
+            question,
+            patience_ms: Ms(patience),
+            max_age_ms: Ms(max_age),
+        } = guard;
+        Self { name, question: question.into(), patience, max_age }
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn ops() -> Vec<Op> {
             patience: Duration::from_mins(30),
             max_age: Duration::from_millis(90_001),
         },
-        Op::Baked { span: Duration::from_mins(5) },
+        Op::Baked { span: Duration::from_mins(5), guards: Vec::new() },
         Op::Approved,
     ];
     for op in &all {
@@ -202,6 +202,7 @@ pub(super) fn whats() -> Vec<What> {
             What::Started { .. }
             | What::Finished { .. }
             | What::Waiting { .. }
+            | What::Reopened { .. }
             | What::TakenOver { .. }
             | What::Retried(_)
             | What::Resumed(_)
