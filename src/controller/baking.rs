@@ -21,7 +21,7 @@ const EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// How often a bake may begin anew before a person must look: a gate that flaps is not well, and
 /// waiting for it would have no end.
-pub const CLOSINGS_MAX: usize = 12;
+const CLOSINGS_MAX: usize = 12;
 
 impl Core {
     /// What there is to do about a bake; `None` where its guards are to be asked now.

@@ -31,7 +31,7 @@ use world::{Totals, World};
 const WORLDS: u64 = 1000;
 
 /// What must have happened, lest the worlds were too kind to prove anything.
-const UNKIND: [&str; 22] = [
+const UNKIND: [&str; 24] = [
     "crashes",
     "store losses",
     "answers lost",
@@ -54,6 +54,8 @@ const UNKIND: [&str; 22] = [
     "heads refused",
     "mass changes held",
     "reverts",
+    "guarded bakes",
+    "bakes begun anew",
 ];
 
 #[test]

@@ -177,6 +177,10 @@ fn environment(name: &'static str, seed: &mut Seed) -> (String, Site) {
     text += "version: { run: [version, '{service}'] }\n";
     text += "gates:\n  quiet: { run: [quiet], patience: 4m, max_age: 30s }\n";
     text += "  calm: { run: [calm], patience: 4m, max_age: 20s }\n";
+    if seed.chance(40) {
+        text += "alerts:\n  sources: [{ prometheus: 'http://alerts', query: 'sum(up)', pass: '> 0' }]\n";
+        text += "  patience: 4m\n  max_age: 20s\n";
+    }
     let mut nodes = webs;
     nodes.push("data-1".to_owned());
     if deploy == "deploy-1" {
@@ -206,7 +210,9 @@ fn recipe(seed: &mut Seed) -> String {
     }
     text +=
         "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 10m, gates: [smoke] }\n";
-    let gates = seed.pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]"]).unwrap_or("[]");
+    let gates = seed
+        .pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]", "[calm, { bake: 2m }]"])
+        .unwrap_or("[]");
     let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };
     writeln!(
         text,

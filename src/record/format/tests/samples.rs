@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{
-    Command, Connect, Deed, EnvironmentName, Epoch, GateName, MigrationVerdict, NodeName,
-    PersonName, Question, Ref, Revision, RolloutId, Scope, ServiceName, Target, Timestamp,
+    AlertQuery, AlertSource, Alerts, Command, Condition, Connect, Deed, EnvironmentName, Epoch,
+    GateName, Login, Matcher, MigrationVerdict, NodeName, PersonName, Question, Ref, Revision,
+    RolloutId, SampleRange, Scope, ServiceName, Silenced, Target, Timestamp,
 };
 use crate::rollout::{
-    Batch, Cause, Ending, Entry, Event, Fact, Floor, Lane, Op, OpId, Outcome, Past, Plan, Purpose,
-    Stage, StageKind, StepKind, Task, What, When, Word,
+    Batch, Cause, Ending, Entry, Event, Fact, Floor, Guard, Lane, Op, OpId, Outcome, Past, Plan,
+    Purpose, Stage, StageKind, StepKind, Task, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -70,6 +71,43 @@ pub(super) fn get() -> Question {
     Question::Http { url: "http://web-01:8080/ready".to_owned(), timeout: Duration::from_secs(2) }
 }
 
+/// What alert sources are asked, with everything that can be written.
+pub(super) fn alerts() -> Question {
+    let matcher = |label: &str, values: &[&str]| Matcher {
+        label: label.to_owned(),
+        values: values.iter().map(|it| (*it).to_owned()).collect(),
+    };
+    let source = |login, asks| AlertSource {
+        url: "https://alerts.example.com:9093/path".to_owned(),
+        login,
+        timeout: Duration::from_secs(10),
+        max_staleness: Duration::from_mins(5),
+        asks,
+    };
+    let prometheus = |range, series| AlertQuery::Prometheus {
+        query: "min(up{env=\"production\"})".to_owned(),
+        pass: Condition::parse("<= 14.4").unwrap(),
+        range,
+        series,
+    };
+    let range = SampleRange { span: Duration::from_mins(10), step: Duration::from_secs(30) };
+    let file = "/etc/towpath/secret".to_owned();
+    let manager = |watchdog, silenced| AlertQuery::Alertmanager {
+        matching: vec![matcher("severity", &["s1", "s2"]), matcher("env", &["production"])],
+        watchdog,
+        silenced,
+    };
+    let dog = Some(vec![matcher("alertname", &["Watchdog"])]);
+    Question::Alerts(Alerts {
+        sources: vec![
+            source(None, manager(dog, Silenced::Closed)),
+            source(Some(Login::Bearer { file: file.clone() }), manager(None, Silenced::Ignored)),
+            source(Some(Login::Basic { file }), prometheus(Some(range), 3)),
+            source(None, prometheus(None, 1)),
+        ],
+    })
+}
+
 pub(super) fn ops() -> Vec<Op> {
     let step = |kind, program: &str| Op::Step { kind, deed: deed(program) };
     let all = vec![
@@ -103,6 +141,19 @@ pub(super) fn ops() -> Vec<Op> {
         }
     }
     all
+}
+
+/// A bake under the eyes of alerts, as it stands in a plan.
+pub(super) fn guarded_bake() -> Op {
+    Op::Baked {
+        span: Duration::from_mins(10),
+        guards: vec![Guard {
+            name: GateName::parse("alerts").unwrap(),
+            question: alerts(),
+            patience: Duration::from_mins(30),
+            max_age: Duration::from_mins(1),
+        }],
+    }
 }
 
 pub(super) fn plan() -> Plan {
@@ -292,6 +343,19 @@ pub(super) fn facts() -> Vec<Fact> {
         event: Event { at: at(3), what },
     }));
     all.extend(commands().into_iter().map(|command| Fact::Asked { word: word(), command }));
+    // What later versions added stands last: the lines above are as they were first written.
+    let gates = Task { node: None, when: When::Always, ops: vec![guarded_bake()] };
+    let lane = Lane {
+        name: "control".to_owned(),
+        size: 0,
+        keep: 0,
+        max_failures: 0,
+        batches: vec![Batch { tasks: vec![gates] }],
+    };
+    let stage = Stage { name: "gates".to_owned(), kind: StageKind::Forward, lanes: vec![lane] };
+    all.push(Fact::Planned(Box::new(Plan { stages: vec![stage], ..plan() })));
+    let what = What::Reopened { op: op(0, 9) };
+    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
     all
 }
 
