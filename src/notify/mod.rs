@@ -4,4 +4,4 @@ mod command;
 mod sentence;
 
 pub use command::done_word;
-pub use sentence::{about, progress, say};
+pub use sentence::{about, progress, say, waits};

@@ -3,10 +3,14 @@
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Cause, Ending, Entry, Event, Fact, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind, What,
+    Cause, Ending, Entry, Event, Fact, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
+    StepKind, What,
 };
 
 use super::done_word;
+
+/// Reasons of one rollout that are shown; a role of a hundred nodes waits for one thing.
+const WAITS_MAX: usize = 5;
 
 /// The target that an entry is about, if it is about one.
 pub fn about(entry: &Entry) -> Option<&Target> {
@@ -187,4 +191,19 @@ pub fn progress(rollout: &Rollout) -> String {
     let now = stages.iter().find(|stage| stage.done < stage.total);
     let stage = now.map_or("done", |stage| stage.name.as_str());
     format!("{stage}, {done} of {total} tasks done")
+}
+
+/// What a rollout waits for within itself: every operation under way that said why it is not done.
+pub fn waits(rollout: &Rollout) -> Vec<String> {
+    let running = rollout.running().filter_map(|(id, _)| match rollout.state(id)? {
+        OpState::Running { waiting: Some(why), since, .. } => {
+            Some(format!("{} waits since {since}: {why}", place(rollout.plan(), id)))
+        }
+        OpState::Running { waiting: None, .. }
+        | OpState::Idle { .. }
+        | OpState::Done { .. }
+        | OpState::Failed { .. }
+        | OpState::Lost { .. } => None,
+    });
+    running.take(WAITS_MAX).collect()
 }

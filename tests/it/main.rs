@@ -15,6 +15,7 @@ mod local_driver_crashes;
 mod local_driver_ends;
 
 mod world;
+mod alerts;
 mod crashes;
 mod gates;
 mod hostile;
