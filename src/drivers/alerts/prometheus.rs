@@ -38,7 +38,7 @@ pub(super) async fn ask(
     let (query, _, range, _) = asked;
     let time = |at: Timestamp| format!("{}.{:03}", at.0 / 1000, at.0 % 1000);
     let seconds =
-        |span: std::time::Duration| format!("{}.{:03}s", span.as_secs(), span.subsec_millis());
+        |span: std::time::Duration| format!("{}.{:03}", span.as_secs(), span.subsec_millis());
     let mut fields = vec![
         ("query", query.to_owned()),
         ("timeout", seconds(source.timeout)),

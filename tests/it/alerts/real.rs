@@ -91,7 +91,6 @@ fn the_alertmanager_of_a_dead_prometheus_is_not_believed() {
         "  - {{ alertmanager: \"http://127.0.0.1:{port}\", match: {{ severity: critical }}, max_staleness: 3s }}\n  - {{ prometheus: \"http://127.0.0.1:{}\", query: trouble, pass: \"== 0\" }}\n",
         server.port
     ));
-    // Prometheus tells it every minute or so; a moment after it did, all is well.
     until(&ask, "open");
     metrics.set("trouble 1\n");
     let said = until(&ask, "Boom{");

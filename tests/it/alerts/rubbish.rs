@@ -68,7 +68,8 @@ fn answer(mut stream: TcpStream, way: &Way, stop: &AtomicBool) {
         }
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    let now = request.split("time=").nth(1).map(|it| it.split('&').next().unwrap_or_default());
+    let mark = if request.contains("&end=") { "&end=" } else { "&time=" };
+    let now = request.split(mark).nth(1).map(|it| it.split('&').next().unwrap_or_default());
     let now = now.unwrap_or("1795255200.000").trim().to_owned();
     if request.starts_with("GET /api/v2/status") {
         let body = "{\"cluster\":{\"status\":\"disabled\",\"peers\":[]}}";

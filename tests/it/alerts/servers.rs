@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -97,6 +96,7 @@ pub(crate) fn prometheus(metrics: &Metrics, alertmanager: Option<&Server>) -> Se
         vec![
             "--config.file=prometheus.yml".to_owned(),
             "--storage.tsdb.path=data".to_owned(),
+            "--rules.alert.resend-delay=1s".to_owned(),
             format!("--web.listen-address=127.0.0.1:{port}"),
         ]
     })
