@@ -45,10 +45,8 @@ impl Core {
         }
         let asked = *self.baking.get(&(rollout.plan().id.clone(), id))?;
         let every = guards.iter().map(|it| it.max_age).min().unwrap_or_default().max(EVERY_MIN);
-        let next = match asked < due && !closed {
-            true => asked.after(every).min(due),
-            false => asked.after(AGAIN),
-        };
+        let bakes = asked < due && !closed;
+        let next = if bakes { asked.after(every).min(due) } else { asked.after(AGAIN) };
         (now < next).then_some(Step::Wait(next))
     }
 

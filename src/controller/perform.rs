@@ -209,9 +209,10 @@ impl Hands {
                 | Report::Lost { why } => closed.push(format!("gate {name}: {why}")),
             }
         }
-        match closed.is_empty() {
-            true => Report::Done { evidence: open.join("; "), at: oldest },
-            false => Report::Pending { again_after: GATE_AGAIN, why: closed.join("; ") },
+        if closed.is_empty() {
+            Report::Done { evidence: open.join("; "), at: oldest }
+        } else {
+            Report::Pending { again_after: GATE_AGAIN, why: closed.join("; ") }
         }
     }
 

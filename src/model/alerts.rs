@@ -60,7 +60,7 @@ pub enum AlertQuery<T> {
     },
     /// Every series of this query must satisfy the condition.
     Prometheus {
-        /// PromQL.
+        /// In the language of Prometheus.
         query: T,
         /// What every sample must satisfy.
         pass: Condition,
@@ -174,7 +174,7 @@ impl Alerts<String> {
 }
 
 impl Alerts<Arg> {
-    /// Fills every place. What stands inside a string of PromQL stays inside it.
+    /// Fills every place. What stands inside a string of a query stays inside it.
     pub fn fill(&self, values: &Values) -> Alerts<String> {
         let matchers = |all: &[Matcher<Arg>]| all.iter().map(|it| it.fill(values)).collect();
         let source = |AlertSource { url, login, timeout, max_staleness, asks }: &AlertSource<

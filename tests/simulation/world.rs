@@ -106,6 +106,9 @@ pub(crate) struct Smoke {
     pub(crate) well: bool,
 }
 
+/// When the guards of a bake were asked, whether they passed, and which controller was answered.
+pub(crate) type Guarded = (Timestamp, bool, u32);
+
 pub(crate) struct World {
     pub(crate) number: u64,
     pub(crate) seed: Seed,
@@ -125,7 +128,7 @@ pub(crate) struct World {
     /// When gates within rollouts were asked, and whether they passed.
     pub(crate) asked: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool)>>,
     /// The same for gates that guard bakes, and which controller was answered.
-    pub(crate) guarded: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool, u32)>>,
+    pub(crate) guarded: BTreeMap<(RolloutId, OpId), Vec<Guarded>>,
     /// The same for gates in front of promotions.
     pub(crate) gates: BTreeMap<(Target, GateName, Ref), Vec<(Timestamp, bool)>>,
     /// Nodes that said in a rollout that they run its ref.

@@ -60,7 +60,7 @@ record! {
         "watchdog" watchdog: optional Watchdog,
         /// Whether silenced alerts close the gate. Default: closed.
         "silenced" silenced: optional SilencedChoice,
-        /// PromQL, with the same places.
+        /// An expression in the language of Prometheus, with the same places.
         "query" query: optional Places,
         /// What every sample must satisfy, e.g. `== 1` or `< 14.4`.
         "pass" pass: optional Condition,

@@ -5,6 +5,7 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod alerts;
 mod examples;
 mod format;
 mod hostile;

@@ -1,8 +1,9 @@
 //! Prometheus and its like: every expected series is there, and every sample satisfies the condition.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::fetch::{Ask, fetch};
+use super::fetch::{Ask, Fetched, fetch};
 use super::format::{Answer, QueryData, Sample};
 use super::{Word, number};
 use crate::drivers::local::one_line;
@@ -36,12 +37,37 @@ pub(super) async fn ask(
     now: Timestamp,
 ) -> Result<Word, String> {
     let (query, _, range, _) = asked;
+    let values = put(source, query, range, now);
+    if range.is_some() || !is_selector(query) {
+        let answer = values.await?;
+        return judge(answer.status, answer.body?, asked, source, now);
+    }
+    // Values are dated by the question; only this tells how old the samples behind them are.
+    let times = format!("timestamp({query})");
+    let (answer, times) = tokio::join!(values, put(source, &times, None, now));
+    let answer = answer?;
+    let word = judge(answer.status, answer.body?, asked, source, now)?;
+    let times = times?;
+    let shown = one_line(query.as_bytes(), QUERY_MAX);
+    for Series { name, samples } in series(whole(times.status, times.body?)?, false, &shown)? {
+        let behind: Vec<(f64, f64)> = samples.iter().map(|(_, value)| (*value, *value)).collect();
+        timely(&name, &behind, seconds_of(now), source)?;
+    }
+    Ok(word)
+}
+
+async fn put(
+    source: &AlertSource<String>,
+    query: &str,
+    range: Option<SampleRange>,
+    now: Timestamp,
+) -> Result<Fetched<Answer>, String> {
     let time = |at: Timestamp| format!("{}.{:03}", at.0 / 1000, at.0 % 1000);
-    let seconds =
-        |span: std::time::Duration| format!("{}.{:03}", span.as_secs(), span.subsec_millis());
+    let seconds = |span: Duration| format!("{}.{:03}", span.as_secs(), span.subsec_millis());
     let mut fields = vec![
         ("query", query.to_owned()),
         ("timeout", seconds(source.timeout)),
+        // Newer ones look no further back than this.
         ("lookback_delta", seconds(source.max_staleness)),
         // What asks several stores must not leave one out.
         ("partial_response", "false".to_owned()),
@@ -59,9 +85,22 @@ pub(super) async fn ask(
             "/api/v1/query_range"
         }
     };
-    let answer =
-        fetch::<Answer>(source, &Ask { path, fields: &fields, in_body: true }, now).await?;
-    judge(answer.status, answer.body?, asked, source, now)
+    fetch(source, &Ask { path, fields: &fields, in_body: true }, now).await
+}
+
+/// Whether a query is the name of a metric, perhaps with labels, and nothing else.
+fn is_selector(query: &str) -> bool {
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let labels = query.trim().trim_start_matches(name);
+    let named = query.trim().starts_with(|c: char| name(c) && !c.is_ascii_digit());
+    let one = |c: char| labels.matches(c).count() == 1;
+    let braced = labels.starts_with('{') && labels.ends_with('}') && one('{') && one('}');
+    named && (labels.is_empty() || braced)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double exactly")]
+fn seconds_of(at: Timestamp) -> f64 {
+    at.0 as f64 / 1000.0
 }
 
 fn judge(
@@ -79,8 +118,7 @@ fn judge(
             some => format!("`{shown}` has {some} series, {expected} are expected"),
         });
     }
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit a double exactly")]
-    let asked = now.0 as f64 / 1000.0;
+    let asked = seconds_of(now);
     let (mut bad, mut least, mut most) = (Vec::new(), f64::INFINITY, f64::NEG_INFINITY);
     for Series { name, samples } in &series {
         match range {
@@ -253,4 +291,21 @@ fn span(seconds: f64) -> String {
     /// A year; beyond, the number says nothing more.
     const LONGEST: f64 = 366.0 * 86_400.0;
     format_duration(std::time::Duration::from_secs_f64(seconds.clamp(0.0, LONGEST).round()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_is_told_from_an_expression() {
+        for query in ["up", " up ", "a:b{c=\"d\"}", "up{}"] {
+            assert!(is_selector(query), "{query}");
+        }
+        for query in
+            ["", "1", "sum(up)", "a{b=\"c\"} / d{e=\"f\"}", "up > 0", "up[5m]", "{a=\"b\"}"]
+        {
+            assert!(!is_selector(query), "{query}");
+        }
+    }
 }

@@ -130,6 +130,12 @@ fn a_prometheus_is_asked_for_now_and_for_a_while() {
     assert!(typo.contains("refuses the query (bad_data, HTTP status 400)"), "{typo}");
     let nan = line(&asked(&ask("query: \"0 * health / 0\", pass: \"!= 7\"")));
     assert!(nan.contains("is not a number (NaN)"), "{nan}");
+    // Values are dated by the question; the sample behind one may be of long ago.
+    let then = jiff::Timestamp::now().as_millisecond() - 120_000;
+    metrics.set(&format!("{good}old 1 {then}\n"));
+    until(&ask("query: old, pass: \"== 1\""), "open");
+    let old = line(&asked(&ask("query: old, pass: \"== 1\", max_staleness: 1m")));
+    assert!(old.contains("unknown") && old.contains("is 2m"), "{old}");
     let scalar = line(&asked(&ask("query: \"scalar(sum(health))\", pass: \">= 2\"")));
     assert!(scalar.starts_with("open"), "{scalar}");
     let matrix = line(&asked(&ask("query: \"health[5m]\", pass: \">= 2\"")));

@@ -176,7 +176,7 @@ fn a_prometheus_that_answers_rubbish_is_closed() {
         (success(",\"isPartial\":true"), "partial"),
         (vector("[]"), "no data"),
         (vector("{}"), "is not understood"),
-        (one("[{now},\"NaN\"]"), "b} of `up` is not a number (NaN)"),
+        (one("[{now},\"NaN\"]"), "b} of `sum(up)` is not a number (NaN)"),
         (one("[{now},\"one\"]"), "the value of {a=b} is no number: `one`"),
         (one("[{now},1]"), "is not understood"),
         (one("[{now}]"), "is not understood"),
@@ -203,7 +203,7 @@ fn a_prometheus_that_answers_rubbish_is_closed() {
         let double = Double::start(way);
         let timeout = if part.contains("500ms") { "500ms" } else { "20s" };
         let ask = question(&format!(
-            "  - {{ prometheus: \"http://127.0.0.1:{}\", query: up, pass: \"== 1\", timeout: {timeout} }}\n",
+            "  - {{ prometheus: \"http://127.0.0.1:{}\", query: sum(up), pass: \"== 1\", timeout: {timeout} }}\n",
             double.port
         ));
         let said = line(&asked(&ask));
@@ -212,7 +212,7 @@ fn a_prometheus_that_answers_rubbish_is_closed() {
         assert!(said.len() < 700 && !said.contains('\u{1b}'), "{said:?}");
     }
     let nobody =
-        question("  - { prometheus: \"http://127.0.0.1:1\", query: up, pass: \"== 1\" }\n");
+        question("  - { prometheus: \"http://127.0.0.1:1\", query: sum(up), pass: \"== 1\" }\n");
     assert!(line(&asked(&nobody)).contains("Connection refused"));
 }
 
@@ -240,7 +240,7 @@ fn ranges_with_gaps_are_closed() {
     for (way, part) in table {
         let double = Double::start(way);
         let ask = question(&format!(
-            "  - {{ prometheus: \"http://127.0.0.1:{}\", query: up, pass: \"== 1\", range: {{ for: 1m, step: 10s }} }}\n",
+            "  - {{ prometheus: \"http://127.0.0.1:{}\", query: sum(up), pass: \"== 1\", range: {{ for: 1m, step: 10s }} }}\n",
             double.port
         ));
         let said = line(&asked(&ask));
@@ -313,7 +313,7 @@ fn one_bad_source_closes_and_all_are_asked_at_once() {
     let (good, slow) = (Double::start(good), Double::start(Way::Hangs("")));
     let source = |port: u16| {
         format!(
-            "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: up, pass: \"== 1\", timeout: 2s }}\n"
+            "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: sum(up), pass: \"== 1\", timeout: 2s }}\n"
         )
     };
     let mut text = source(good.port);
@@ -352,7 +352,7 @@ fn secrets_are_sent_and_never_shown() {
     {
         std::fs::write(&file, secret).unwrap();
         let ask = question(&format!(
-            "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: up, pass: \"== 1\", {key}: \"{}\" }}\n",
+            "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: sum(up), pass: \"== 1\", {key}: \"{}\" }}\n",
             file.display()
         ));
         let said = asked(&ask);
@@ -363,7 +363,7 @@ fn secrets_are_sent_and_never_shown() {
     assert!(heads[1].contains("authorization: basic ywrhonnlc2ftztqy\r\n"), "{heads:?}");
     assert!(all.contains("403") && !all.contains("sesame42"), "{all}");
     let gone = question(&format!(
-        "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: up, pass: \"== 1\", bearer_token_file: \"{}/none\" }}\n",
+        "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: sum(up), pass: \"== 1\", bearer_token_file: \"{}/none\" }}\n",
         dir.path().display()
     ));
     assert!(line(&asked(&gone)).contains("the secret in"));
