@@ -89,6 +89,9 @@ roles: { web: { nodes: [web-1] } }
 version: { run: [cat] }
 gates: { alerts: { run: [x] }, quiet: { run: [x] } }
 ",
-        expect![[""]],
+        expect![[r#"
+            environments/staging.yaml:5:10: `alerts` is the name of a built-in gate [bad-value]
+                give it another name; alert sources are written under `alerts:` of the environment
+        "#]],
     );
 }
