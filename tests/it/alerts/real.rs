@@ -1,5 +1,6 @@
 //! What a real Alertmanager and a real Prometheus say, in good times and bad.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use towpath::config::{Change, Content, Loaded};
@@ -188,9 +189,7 @@ fn the_burn_rates_of_the_example_close_when_both_windows_burn() {
             for (window, rate) in [("1h", hour), ("5m", minutes), ("6h", day), ("30m", half)] {
                 // Only one of the services is ever in trouble.
                 let rate = if service == "web" { rate } else { 0.0001 };
-                text += &format!(
-                    "gitlab_service_errors:ratio_{window}{{env=\"production\",type=\"{service}\"}} {rate}\n"
-                );
+                writeln!(text, "gitlab_service_errors:ratio_{window}{{env=\"production\",type=\"{service}\"}} {rate}").unwrap();
             }
         }
         text

@@ -1,6 +1,7 @@
 //! Servers that answer rubbish, too little, too much, too late or nothing: closed, each with a
 //! sentence that says what is wrong.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -111,6 +112,20 @@ fn vector(result: &str) -> Way {
 
 const OK: &str = "200 OK";
 
+/// Asks a double, and looks for what is made of its answer.
+fn prometheus_says(way: Way, part: &str) {
+    let double = Double::start(way);
+    let timeout = if part.contains("500ms") { "500ms" } else { "20s" };
+    let ask = question(&format!(
+        "  - {{ prometheus: \"http://127.0.0.1:{}\", query: sum(up), pass: \"== 1\", timeout: {timeout} }}\n",
+        double.port
+    ));
+    let said = line(&asked(&ask));
+    let closed = part.starts_with("open") || said.starts_with("unknown: prometheus http://127");
+    assert!(closed && said.contains(part), "{part:?} is not in\n{said}");
+    assert!(said.len() < 700 && !said.contains('\u{1b}'), "{said:?}");
+}
+
 #[test]
 fn a_prometheus_that_answers_rubbish_is_closed() {
     let success = |rest: &str| {
@@ -200,16 +215,7 @@ fn a_prometheus_that_answers_rubbish_is_closed() {
         ),
     ];
     for (way, part) in table {
-        let double = Double::start(way);
-        let timeout = if part.contains("500ms") { "500ms" } else { "20s" };
-        let ask = question(&format!(
-            "  - {{ prometheus: \"http://127.0.0.1:{}\", query: sum(up), pass: \"== 1\", timeout: {timeout} }}\n",
-            double.port
-        ));
-        let said = line(&asked(&ask));
-        let closed = part.starts_with("open") || said.starts_with("unknown: prometheus http://127");
-        assert!(closed && said.contains(part), "{part:?} is not in\n{said}");
-        assert!(said.len() < 700 && !said.contains('\u{1b}'), "{said:?}");
+        prometheus_says(way, part);
     }
     let nobody =
         question("  - { prometheus: \"http://127.0.0.1:1\", query: sum(up), pass: \"== 1\" }\n");
@@ -356,7 +362,7 @@ fn secrets_are_sent_and_never_shown() {
             file.display()
         ));
         let said = asked(&ask);
-        all += &format!("{said:?} {ask:?}");
+        write!(all, "{said:?} {ask:?}").unwrap();
     }
     let heads = heads.join().unwrap();
     assert!(heads[0].contains("authorization: bearer sesame42\r\n"), "{heads:?}");
