@@ -68,6 +68,7 @@ const PURE_CONTROLLER: &[&str] = &[
     "configuring.rs",
     "looking.rs",
     "rolling.rs",
+    "baking.rs",
     "promoting.rs",
     "orders.rs",
 ];
@@ -99,6 +100,8 @@ const SERDE: &[&str] = &[
     "api/dto.rs",
     "api/socket.rs",
     "settings.rs",
+    "drivers/alerts/format.rs", // what alert sources answer
+    "drivers/alerts/fetch.rs",
     "drivers/local_forge/format",
     "drivers/local_forge",
     // What inventory commands print is JSON.

@@ -62,6 +62,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     if let Some(rollout) = seen.ledger.rollouts.get(&target) {
         let plan = rollout.plan();
         line("rollout", format!("{} to {}: {}", plan.id, plan.to, notify::progress(rollout)));
+        for wait in notify::waits(rollout) {
+            line("", ui.paint(Tone::Waiting, wait));
+        }
         if let Phase::Halted(halts) = rollout.phase() {
             for halt in halts {
                 line("", ui.paint(Tone::Bad, halt));

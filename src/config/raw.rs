@@ -9,6 +9,7 @@ use super::leaves::{FormatVersion, WallTime, Zone};
 use super::place::At;
 use super::reader::record;
 
+mod alerts;
 mod balancer;
 mod connect;
 mod environment;

@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
 
 /// Keys of the design that are yet to be built. They get an honest answer, for they are written
 /// in good faith.
-const LATER: [&str; 5] = ["alerts", "apt", "kubernetes", "protect", "ssh"];
+const LATER: [&str; 4] = ["apt", "kubernetes", "protect", "ssh"];
 
 /// Names what stands somewhere, for messages.
 fn found(node: &Node<'_>) -> String {

@@ -107,6 +107,8 @@ pub struct Core {
     pub(super) flights: BTreeSet<Flight>,
     /// When each gate under way was asked: its answer is as old as the question.
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
+    /// When the guards of each bake were asked last.
+    pub(super) baking: BTreeMap<(RolloutId, OpId), Timestamp>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
@@ -163,6 +165,7 @@ impl Core {
             next_look: Timestamp(0),
             outdated: BTreeSet::new(),
             asked: BTreeMap::new(),
+            baking: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),

@@ -349,6 +349,7 @@ fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
             What::Started { .. }
             | What::Finished { .. }
             | What::Waiting { .. }
+            | What::Reopened { .. }
             | What::TakenOver { .. } => {}
         }
     }

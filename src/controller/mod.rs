@@ -6,6 +6,7 @@ mod core;
 mod configuring;
 mod inventories;
 mod looking;
+mod baking;
 mod rolling;
 mod promoting;
 mod orders;

@@ -9,12 +9,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::drivers::balancer::Balancer;
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
-use crate::drivers::{clock, inventory};
+use crate::drivers::{alerts, clock, inventory};
 use crate::model::{
     Connect, Deed, EnvironmentName, Inventory, NodeName, Question, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
-use crate::rollout::{Applied, Course, Inquiry, Op, Status, StepKind, Trace, course};
+use crate::rollout::{Applied, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course};
 
 use super::wake::{Effect, Perform, Report, Wake};
 
@@ -191,8 +191,21 @@ impl Hands {
     }
 
     async fn ask(&self, place: &Place, question: &Question) -> Verdict {
+        self.ask_in_full(place, question).await.0
+    }
+
+    /// The verdict, and what shows it.
+    async fn ask_in_full(&self, place: &Place, question: &Question) -> (Verdict, String) {
         let _room = self.room(place).await;
-        self.fleet.ask(place, question).await
+        match question {
+            Question::Alerts(alerts) => {
+                let alerts::Said { verdict, evidence } = alerts::ask(alerts).await;
+                (verdict, evidence)
+            }
+            Question::Run { .. } | Question::Http { .. } => {
+                (self.fleet.ask(place, question).await, "it is open".to_owned())
+            }
+        }
     }
 
     async fn ensure(&self, perform: &Perform) -> Report {
@@ -233,18 +246,51 @@ impl Hands {
                 Fact::Unknown { why, .. } => Report::Errored { why, retry: true },
             },
             Op::Verified { question } => self.verify(&place, perform, question).await,
-            Op::Gate { question, .. } => match self.ask(&place, question).await {
-                Verdict::Pass => done("it is open".to_owned()),
-                Verdict::Fail { why } => Report::Pending { again_after: GATE_AGAIN, why },
-                Verdict::Error { why } => {
-                    let why = format!("cannot be asked: {why}");
-                    Report::Pending { again_after: GATE_AGAIN, why }
+            Op::Gate { question, .. } => self.gate(&place, question).await,
+            Op::Baked { guards, .. } => self.guards(&place, guards).await,
+            // The core settles this by itself.
+            Op::Approved => Report::Errored { why: "nothing to do".to_owned(), retry: false },
+        }
+    }
+
+    /// Asks a gate. Its answer is as old as the question.
+    async fn gate(&self, place: &Place, question: &Question) -> Report {
+        let at = clock::now();
+        let (verdict, evidence) = self.ask_in_full(place, question).await;
+        let why = match verdict {
+            Verdict::Pass => return Report::Done { evidence, at },
+            Verdict::Fail { why } => why,
+            Verdict::Error { why } => format!("cannot be asked: {why}"),
+        };
+        Report::Pending { again_after: GATE_AGAIN, why }
+    }
+
+    /// Asks everything that guards a bake, at once.
+    async fn guards(&self, place: &Place, guards: &[Guard]) -> Report {
+        let mut asked = tokio::task::JoinSet::new();
+        for guard in guards {
+            let (hands, place, guard) = (self.clone(), place.clone(), guard.clone());
+            asked.spawn(async move { (hands.gate(&place, &guard.question).await, guard.name) });
+        }
+        let mut answers = asked.join_all().await;
+        answers.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let (mut closed, mut open, mut oldest) = (Vec::new(), Vec::new(), clock::now());
+        for (report, name) in answers {
+            match report {
+                Report::Done { evidence, at } => {
+                    oldest = oldest.min(at);
+                    open.push(format!("{name}: {evidence}"));
                 }
-            },
-            // The core settles these by itself.
-            Op::Baked { .. } | Op::Approved => {
-                Report::Errored { why: "nothing to do".to_owned(), retry: false }
+                Report::Pending { why, .. }
+                | Report::Failed { why }
+                | Report::Errored { why, .. }
+                | Report::Lost { why } => closed.push(format!("gate {name}: {why}")),
             }
+        }
+        if closed.is_empty() {
+            Report::Done { evidence: open.join("; "), at: oldest }
+        } else {
+            Report::Pending { again_after: GATE_AGAIN, why: closed.join("; ") }
         }
     }
 
@@ -257,7 +303,7 @@ impl Hands {
                     Deed { argv: argv.clone(), variables: variables.clone(), timeout: *timeout };
                 self.step(place, perform, &deed).await
             }
-            Question::Http { .. } => {
+            Question::Http { .. } | Question::Alerts(_) => {
                 let at = clock::now();
                 match self.ask(place, question).await {
                     Verdict::Pass => {
@@ -393,6 +439,7 @@ fn at_most(question: &Question, longest: Duration) -> Question {
             Question::Run { argv, variables, timeout: timeout.min(longest), absent }
         }
         Question::Http { url, timeout } => Question::Http { url, timeout: timeout.min(longest) },
+        alerts @ Question::Alerts(_) => alerts,
     }
 }
 

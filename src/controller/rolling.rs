@@ -25,7 +25,7 @@ const GUARD_PATIENCE: Duration = Duration::from_mins(30);
 const SERVING_PATIENCE: Duration = Duration::from_mins(10);
 
 /// What to do about an operation that is wanted.
-enum Step {
+pub(super) enum Step {
     /// Nothing; it is under way, or not due.
     Leave,
     /// Look again then.
@@ -84,6 +84,9 @@ impl Core {
             }
             Step::Perform(perform) => {
                 self.flights.insert(Flight::Op(id.clone(), want.id));
+                if matches!(perform.op, Op::Baked { .. }) {
+                    self.baking.insert((id.clone(), want.id), turn.now);
+                }
                 turn.ask(Effect::Perform(perform));
                 Ok(false)
             }
@@ -107,13 +110,12 @@ impl Core {
             return Step::Leave;
         };
         let grace = match op {
-            Op::Baked { span } => {
-                let due = since.after(*span);
-                if turn.now < due {
-                    return Step::Wait(due);
+            Op::Baked { span, guards } => {
+                if let Some(step) = self.bake(rollout, (want.id, since), (*span, guards), turn.now)
+                {
+                    return step;
                 }
-                let evidence = format!("since {since}");
-                return Step::End(want.id, Outcome::Done { evidence });
+                guards.iter().map(|it| it.question.timeout()).max().unwrap_or_default()
             }
             Op::Approved => return self.approved(rollout, want.id),
             Op::Healthy { patience, .. } | Op::Gate { patience, .. } => {
@@ -219,6 +221,9 @@ impl Core {
             return Ok(());
         }
         let plan_op = rollout.plan().op(op).cloned();
+        if let Some(Op::Baked { span, guards }) = &plan_op {
+            return self.take_guards(target, (id, op), (*span, guards), report, turn);
+        }
         let mut happened = turn.now;
         let outcome = match report {
             Report::Pending { again_after, why } => {
@@ -337,6 +342,8 @@ impl Core {
     /// A rollout is over: what its nodes run must be seen again, and others may go.
     fn settled(&mut self, target: &Target) {
         self.seen.surveys.remove(target);
+        let over = |id: &RolloutId| self.ledger.rollouts.values().all(|it| it.plan().id != *id);
+        self.baking.retain(|(id, _), _| !over(id));
         if self.flights.contains(&Flight::Survey(target.clone())) {
             self.outdated.insert(target.clone());
         }
@@ -358,7 +365,7 @@ fn authority(rollout: &Rollout, id: OpId) -> Epoch {
     }
 }
 
-fn waiting(rollout: &Rollout, id: OpId) -> String {
+pub(super) fn waiting(rollout: &Rollout, id: OpId) -> String {
     let why = match rollout.state(id) {
         Some(OpState::Running { waiting: Some(why), .. }) => why.as_str(),
         Some(_) | None => "no answer",

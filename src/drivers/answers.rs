@@ -8,6 +8,9 @@ use super::{clock, http};
 use crate::model::Ref;
 use crate::observe::{Fact, Verdict};
 
+/// What a node says that is asked about alerts.
+pub(super) const NOT_HERE: &str = "alert sources are asked beside the controller, not on a node";
+
 /// Most a version probe may print; a ref has 255 bytes.
 pub(super) const OUTPUT_MAX: usize = 4096;
 /// How much of rubbish an explanation quotes.

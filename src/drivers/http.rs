@@ -54,6 +54,17 @@ async fn fetch(client: &Client, url: Url) -> Result<HttpAnswer, reqwest::Error> 
     Ok(HttpAnswer { status, body })
 }
 
+/// Sends a request of one's own, without a deadline: the caller has one.
+pub(super) async fn send(request: reqwest::Request) -> Result<reqwest::Response, String> {
+    client()?.execute(request).await.map_err(explain)
+}
+
+/// The next part of a body.
+pub(super) async fn chunk(answer: &mut reqwest::Response) -> Result<Option<Vec<u8>>, String> {
+    let chunk = answer.chunk().await.map_err(explain)?;
+    Ok(chunk.map(|it| it.to_vec()))
+}
+
 fn client() -> Result<&'static Client, String> {
     static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
     let made = CLIENT.get_or_init(|| {

@@ -152,6 +152,22 @@ impl Arg {
         self.fill_with(|name| values.get(name))
     }
 
+    /// The text with every place filled by what may stand inside a quoted string: a quote or a
+    /// backslash in a value cannot end it. Names and refs have none; this does not rely on it.
+    pub fn fill_quoted(&self, values: &Values) -> String {
+        let escaped = PLACEHOLDERS.map(|name| {
+            let value = values.get(name).unwrap_or_default();
+            let escape = |c: char| match c {
+                '\\' | '"' | '\'' | '`' => format!("\\{c}"),
+                '\n' => "\\n".to_owned(),
+                other => other.to_string(),
+            };
+            (name, value.chars().map(escape).collect::<String>())
+        });
+        let value = |name: &str| escaped.iter().find(|(it, _)| *it == name);
+        self.fill_with(|name| value(name).map(|(_, value)| value.as_str()))
+    }
+
     /// The text with every place filled that `value` knows.
     pub fn fill_with<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> String {
         let mut filled = String::with_capacity(self.0.len());

@@ -1,5 +1,6 @@
 //! The nouns: names and values that all other rooms speak of. Pure data, checked when made; imports nothing.
 
+mod alerts;
 mod argv;
 pub(crate) mod branch;
 mod command;
@@ -15,6 +16,9 @@ mod secret;
 mod share;
 mod time;
 
+pub use alerts::{
+    AlertQuery, AlertSource, Alerts, BadCondition, Condition, Login, Matcher, SampleRange, Silenced,
+};
 pub use argv::{
     Arg, Argv, BadVariable, PACKAGE, PATCH, PLACEHOLDERS, Values, VariableName, Variables,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Arg, Argv, Values};
+use super::{Alerts, Arg, Argv, Values};
 
 /// A question to the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Probe {
         /// For connecting, and for the whole answer.
         timeout: Duration,
     },
+    /// Ask alert sources whether nothing is wrong.
+    Alerts(Alerts<Arg>),
 }
 
 /// A deed on a node.
@@ -55,6 +57,8 @@ pub enum Question {
         /// For the whole answer.
         timeout: Duration,
     },
+    /// Ask these, beside the controller.
+    Alerts(Alerts<String>),
 }
 
 impl Question {
@@ -62,6 +66,7 @@ impl Question {
     pub fn timeout(&self) -> Duration {
         match self {
             Self::Run { timeout, .. } | Self::Http { timeout, .. } => *timeout,
+            Self::Alerts(alerts) => alerts.timeout(),
         }
     }
 }
@@ -83,6 +88,7 @@ impl Probe {
         match self {
             Self::Run { argv, .. } => argv.asks_for().collect(),
             Self::Http { url, .. } => url.asks_for().collect(),
+            Self::Alerts(alerts) => alerts.asks_for(),
         }
     }
 
@@ -98,6 +104,7 @@ impl Probe {
             Self::Http { url, timeout } => {
                 Question::Http { url: url.fill(values), timeout: *timeout }
             }
+            Self::Alerts(alerts) => Question::Alerts(alerts.fill(values)),
         }
     }
 }

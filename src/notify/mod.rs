@@ -6,4 +6,4 @@ mod sentence;
 
 pub use command::done_word;
 pub use rollout::{op_word, purpose_word, rough, summary};
-pub use sentence::{about, progress, say};
+pub use sentence::{about, progress, say, waits};

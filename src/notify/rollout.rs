@@ -102,6 +102,7 @@ pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timest
             What::Started { .. }
             | What::Finished { .. }
             | What::Waiting { .. }
+            | What::Reopened { .. }
             | What::TakenOver { .. }
             | What::Stopping { .. }
             | What::Settled(_) => continue,

@@ -3,11 +3,14 @@
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Cause, Ending, Entry, Event, Fact, Haste, Op, OpId, Outcome, Plan, Purpose, Rollout, StepKind,
-    What,
+    Cause, Ending, Entry, Event, Fact, Haste, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
+    StepKind, What,
 };
 
 use super::done_word;
+
+/// Reasons of one rollout that are shown; a role of a hundred nodes waits for one thing.
+const WAITS_MAX: usize = 5;
 
 /// The target that an entry is about, if it is about one.
 pub fn about(entry: &Entry) -> Option<&Target> {
@@ -131,7 +134,11 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
                 place(*op)
             ),
         },
+        What::Waiting { op, why } if matches!(plan.op(*op), Some(Op::Baked { .. })) => {
+            format!("{target}: {} stops baking: {why}", place(*op))
+        }
         What::Waiting { op, why } => format!("{target}: {} waits: {why}", place(*op)),
+        What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
         What::Retried(word) => format!("{target}: {} has it tried again", word.by),
         What::Resumed(word) => format!("{target}: {} has it go on without what failed", word.by),
         What::Excluded { node, word, .. } => format!("{target}: {} leaves {node} out", word.by),
@@ -177,7 +184,7 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
             "migrations begin".to_owned()
         }
         Op::Verified { .. } => "test begins".to_owned(),
-        Op::Baked { span } => format!("bakes for {}", crate::model::format_duration(*span)),
+        Op::Baked { span, .. } => format!("bakes for {}", crate::model::format_duration(*span)),
         Op::Approved => {
             let target = &plan.target;
             format!("waits for `towpath approve {} {}`", target.service, target.environment)
@@ -218,4 +225,19 @@ pub fn progress(rollout: &Rollout) -> String {
     let stage = now.map_or("done", |stage| stage.name.as_str());
     let ends = if rollout.stopping().is_some() { "being ended, " } else { "" };
     format!("{ends}{stage}, {done} of {total} tasks done")
+}
+
+/// What a rollout waits for within itself: every operation under way that said why it is not done.
+pub fn waits(rollout: &Rollout) -> Vec<String> {
+    let running = rollout.running().filter_map(|(id, _)| match rollout.state(id)? {
+        OpState::Running { waiting: Some(why), since, .. } => {
+            Some(format!("{} waits since {since}: {why}", place(rollout.plan(), id)))
+        }
+        OpState::Running { waiting: None, .. }
+        | OpState::Idle { .. }
+        | OpState::Done { .. }
+        | OpState::Failed { .. }
+        | OpState::Lost { .. } => None,
+    });
+    running.take(WAITS_MAX).collect()
 }

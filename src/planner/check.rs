@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Spec;
-use crate::model::{NodeName, RoleName};
+use crate::model::{NodeName, Probe, Question, RoleName};
 use crate::rollout::{Op, OpId, Plan, Purpose, StageKind, StepKind, Task, When};
 
 /// Everything about a plan that breaks the house's rules; empty for a sound one.
@@ -18,6 +18,7 @@ pub fn objections(plan: &Plan, spec: &Spec<'_>) -> Vec<String> {
     proof(plan, spec, &mut found);
     traffic(plan, spec, &mut found);
     weights(plan, &mut found);
+    alerts(plan, spec, &mut found);
     found
 }
 
@@ -297,5 +298,42 @@ fn proof(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
     let tested = plan.ops().any(|(_, _, op)| matches!(op, Op::Verified { .. }));
     if spec.target.smoke.is_some() && !tested {
         found.push("the smoke test never runs".to_owned());
+    }
+}
+
+/// A deploy asks about alerts before it touches anything; a rollback does not wait for them.
+fn alerts(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
+    let about_alerts = |op: &Op| match op {
+        Op::Gate { question, .. } => matches!(question, Question::Alerts(_)),
+        Op::Baked { guards, .. } => {
+            guards.iter().any(|it| matches!(it.question, Question::Alerts(_)))
+        }
+        Op::Fenced
+        | Op::Step { .. }
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Verified { .. }
+        | Op::Approved => false,
+    };
+    let first = plan.ops().find(|(_, _, op)| about_alerts(op)).map(|(id, _, _)| id);
+    let touched = steps(plan).map(|(id, _, _)| id).min();
+    let watched = spec.environment.gates.values().any(|it| matches!(it.probe, Probe::Alerts(_)));
+    match plan.purpose {
+        Purpose::Deploy
+            if watched && touched.is_some() && first.is_none_or(|it| Some(it) > touched) =>
+        {
+            found.push("it does not ask about alerts before it begins".to_owned());
+        }
+        Purpose::Rollback if first.is_some() => {
+            found.push("the way back waits for alerts".to_owned());
+        }
+        Purpose::Deploy
+        | Purpose::Rollback
+        | Purpose::Repair
+        | Purpose::Verify
+        | Purpose::PostMigrate => {}
     }
 }

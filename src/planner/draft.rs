@@ -6,13 +6,13 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{Approval, On, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
 use crate::model::{
-    Action, Deed, Epoch, NodeName, Probe, Question, Ref, RoleName, RolloutId, StageName, Target,
-    Values,
+    Action, Deed, Epoch, GateName, NodeName, Probe, Question, Ref, RoleName, RolloutId, StageName,
+    Target, Values,
 };
 use crate::observe::{Fact, Running, Survey};
 use crate::rollout::{
-    Batch, Haste, History, Lane, Ledger, Op, OpId, Owed, Plan, Purpose, Stage, StageKind, Status,
-    StepKind, Task, When,
+    Batch, Guard, Haste, History, Lane, Ledger, Op, OpId, Owed, Plan, Purpose, Stage, StageKind,
+    Status, StepKind, Task, When,
 };
 
 use super::World;
@@ -97,6 +97,7 @@ pub(super) fn write(
         Kind::PostMigrate { .. } => history.is_some_and(|it| it.post_migrated.as_ref() == Some(to)),
     };
     let mut way = Way { stages: vec![Stage::default()], ..Way::default() };
+    way.stages.extend(draft.quiet());
     let recipe = recipe_stages(&draft);
     let mut tested = false;
     let mut verified = false;
@@ -309,7 +310,7 @@ impl Draft<'_> {
     /// What must hold behind a stage.
     pub(super) fn gates(&self, spec: &StageSpec, way: &mut Way) {
         let gates: Vec<Vec<Op>> =
-            spec.gates.iter().filter_map(|gate| self.gate(gate)).map(|op| vec![op]).collect();
+            spec.gates.iter().filter_map(|gate| self.gate(gate, spec)).map(|op| vec![op]).collect();
         if !gates.is_empty() {
             way.stages.push(control(&format!("{} gates", spec.name), gates));
         }
@@ -434,27 +435,51 @@ impl Draft<'_> {
     /// Gates of the user's own also stand before every batch of their stage.
     fn guards(&self, spec: &StageSpec) -> Vec<Op> {
         let named = spec.gates.iter().filter(|gate| matches!(gate, StageGate::Named(_)));
-        named.filter_map(|gate| self.gate(gate)).collect()
+        named.filter_map(|gate| self.gate(gate, spec)).collect()
     }
 
-    fn gate(&self, gate: &StageGate) -> Option<Op> {
+    /// What watches over a bake: the other gates of its stage that can be asked at any time.
+    fn watch(&self, stage: &StageSpec) -> Vec<Guard> {
+        let of = |gate: &StageGate| match gate {
+            StageGate::Named(name) => self.named(name),
+            StageGate::Smoke | StageGate::Bake(_) => None,
+        };
+        stage.gates.iter().filter_map(of).collect()
+    }
+
+    /// A gate of the environment. Alerts do not stand in the way back: it may be what ends them.
+    fn named(&self, name: &GateName) -> Option<Guard> {
+        let gate = self.spec.environment.gates.get(name)?;
+        let alerts = matches!(gate.probe, Probe::Alerts(_));
+        if alerts && self.purpose == Purpose::Rollback {
+            return None;
+        }
+        Some(Guard {
+            name: name.clone(),
+            question: self.ask(&gate.probe, None),
+            patience: gate.patience,
+            max_age: gate.max_age,
+        })
+    }
+
+    /// An environment with alerts is not touched by a deploy while they fire.
+    fn quiet(&self) -> Option<Stage> {
+        let gates = &self.spec.environment.gates;
+        let (name, _) = gates.iter().find(|(_, it)| matches!(it.probe, Probe::Alerts(_)))?;
+        let gate = self.named(name).filter(|_| self.purpose == Purpose::Deploy)?;
+        Some(control("start", vec![vec![asked(gate)]]))
+    }
+
+    fn gate(&self, gate: &StageGate, stage: &StageSpec) -> Option<Op> {
         match gate {
             // On the way back the state in between may be the very one that is broken: only the end
             // is put to the test.
             StageGate::Smoke => self.smoke().filter(|_| self.purpose != Purpose::Rollback),
             StageGate::Bake(span) => {
                 let bakes = self.purpose == Purpose::Deploy && !self.quick;
-                bakes.then_some(Op::Baked { span: *span })
+                bakes.then(|| Op::Baked { span: *span, guards: self.watch(stage) })
             }
-            StageGate::Named(name) => {
-                let gate = self.spec.environment.gates.get(name)?;
-                Some(Op::Gate {
-                    name: name.clone(),
-                    question: self.ask(&gate.probe, None),
-                    patience: gate.patience,
-                    max_age: gate.max_age,
-                })
-            }
+            StageGate::Named(name) => self.named(name).map(asked),
         }
     }
 
@@ -561,6 +586,11 @@ pub(super) fn approval(spec: &StageSpec, way: &mut Way) {
     if spec.approval == Approval::Manual {
         way.stages.push(control(&format!("{} approval", spec.name), vec![vec![Op::Approved]]));
     }
+}
+
+/// A gate in the way.
+fn asked(Guard { name, question, patience, max_age }: Guard) -> Op {
+    Op::Gate { name, question, patience, max_age }
 }
 
 /// A task that is no node's.

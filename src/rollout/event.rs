@@ -32,12 +32,18 @@ pub enum What {
         /// How.
         outcome: Outcome,
     },
-    /// It goes on, and why it is not done. Written when the reason changes.
+    /// It goes on, and why it is not done. Written when the reason changes. A bake of which this
+    /// is said has lost the time it has baked: a gate that guards it is closed.
     Waiting {
         /// Which.
         op: OpId,
         /// Why.
         why: String,
+    },
+    /// The gates that guard a bake are open again: it begins anew.
+    Reopened {
+        /// Which.
+        op: OpId,
     },
     /// A controller started and goes on with this rollout.
     TakenOver {

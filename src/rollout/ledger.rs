@@ -455,6 +455,7 @@ impl Ledger {
             }
             What::Finished { .. }
             | What::Waiting { .. }
+            | What::Reopened { .. }
             | What::Retried(_)
             | What::Resumed(_)
             | What::Excluded { .. }

@@ -103,9 +103,11 @@ impl Rollout {
         match &event.what {
             What::Started { op, attempt, epoch } => self.start(*op, *attempt, *epoch, event.at),
             What::Finished { op, outcome } => self.finish(*op, outcome, event.at),
-            What::Waiting { op, why } => {
-                if let Some(OpState::Running { waiting, .. }) = self.states.op_mut(*op) {
-                    *waiting = Some(why.clone());
+            What::Waiting { op, why } => self.wait(*op, why, event.at),
+            What::Reopened { op } => {
+                if let Some(OpState::Running { waiting, since, .. }) = self.states.op_mut(*op) {
+                    *waiting = None;
+                    *since = event.at;
                 }
             }
             What::TakenOver { epoch } => {
@@ -167,6 +169,11 @@ impl Rollout {
                 let open = self.states.open.contains(&task_of(*op));
                 open && matches!(self.states.op(*op), Some(OpState::Running { .. }))
             }
+            What::Reopened { op } => {
+                let bakes = matches!(self.plan.op(*op), Some(Op::Baked { .. }));
+                let state = self.states.op(*op);
+                bakes && matches!(state, Some(OpState::Running { waiting: Some(_), .. }))
+            }
             What::TakenOver { epoch } => *epoch > self.epoch,
             What::Retried(_) => self.any_failed(|_| true),
             What::Resumed(_) => {
@@ -207,6 +214,17 @@ impl Rollout {
         self.states.take_up(&self.plan, task_of(id), self.stopping.is_some());
         if was_done {
             self.states.recount(&self.plan, self.stopping.is_some());
+        }
+    }
+
+    /// What a bake has baked is lost when a gate closes on it: from then on counts patience.
+    fn wait(&mut self, id: OpId, why: &str, at: Timestamp) {
+        let bakes = matches!(self.plan.op(id), Some(Op::Baked { .. }));
+        if let Some(OpState::Running { waiting, since, .. }) = self.states.op_mut(id) {
+            if bakes && waiting.is_none() {
+                *since = at;
+            }
+            *waiting = Some(why.to_owned());
         }
     }
 

@@ -25,7 +25,8 @@ pub use machine::{ERRORS_MAX, Illegal, Rollout};
 pub use migration::{Applied, Course, Inquiry, Owed, Status, Trace, course};
 pub use pace::Pace;
 pub use plan::{
-    Batch, Haste, Lane, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task, When,
+    Batch, Guard, Haste, Lane, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task,
+    When,
 };
 pub use report::{Halt, Phase, Progress};
 pub use state::OpState;

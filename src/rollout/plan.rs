@@ -223,13 +223,29 @@ pub enum Op {
         /// Its answer counts for so long.
         max_age: Duration,
     },
-    /// Time has passed since this op started.
+    /// Time has passed since this op started, and since its guards closed last.
     Baked {
         /// How much.
         span: Duration,
+        /// Gates that are asked on the way and once more at the end. A closed one begins the bake
+        /// anew when it opens.
+        guards: Vec<Guard>,
     },
     /// A person has agreed.
     Approved,
+}
+
+/// A gate that is asked during a bake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Which.
+    pub name: GateName,
+    /// What to ask.
+    pub question: Question,
+    /// How long it may stay closed before a person must look.
+    pub patience: Duration,
+    /// It is asked again after so long.
+    pub max_age: Duration,
 }
 
 /// Kinds of steps, by what may be done when the end of one was not seen.

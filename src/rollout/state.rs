@@ -26,7 +26,8 @@ pub enum OpState {
         attempt: u32,
         /// As in `Idle`.
         errors: u32,
-        /// When this attempt was first started: deadlines count from here, also after a crash.
+        /// When this attempt was first started: deadlines count from here, also after a crash. Of
+        /// a bake: since when its gates are open, or closed.
         since: Timestamp,
         /// Why it is not done yet, if it said.
         waiting: Option<String>,

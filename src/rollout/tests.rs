@@ -99,7 +99,7 @@ fn wanted(rollout: &Rollout, seconds: u64) -> Vec<OpId> {
 
 #[test]
 fn a_gate_in_front_of_a_bake_is_asked_again_behind_it() {
-    let bake = Op::Baked { span: Duration::from_mins(5) };
+    let bake = Op::Baked { span: Duration::from_mins(5), guards: Vec::new() };
     let gates = vec![(None, When::Always, gate()), (None, When::Always, bake)];
     let mut rollout = rollout(
         vec![
@@ -119,7 +119,7 @@ fn a_gate_in_front_of_a_bake_is_asked_again_behind_it() {
 
 #[test]
 fn a_gate_is_asked_again_also_where_the_first_batch_was_left_out() {
-    let bake = Op::Baked { span: Duration::from_mins(5) };
+    let bake = Op::Baked { span: Duration::from_mins(5), guards: Vec::new() };
     let gates = vec![(None, When::Always, gate()), (None, When::Always, bake)];
     let install = |name| (node(name), When::Always, step(StepKind::Run));
     let mut rollout = rollout(

@@ -26,9 +26,9 @@ fn held(world: &World) -> bool {
 #[test]
 fn a_gate_of_ones_own_is_closed_unreachable_and_opens() {
     let (world, _controller) =
-        ruled("gates: [alerts]", "gates:\n  alerts: { run: [sh, ./gate.sh], timeout: 5s }\n");
+        ruled("gates: [quiet]", "gates:\n  quiet: { run: [sh, ./gate.sh], timeout: 5s }\n");
     world.want("staging", NEW);
-    let said = world.until_explained("canary", "gate alerts");
+    let said = world.until_explained("canary", "gate quiet");
     assert!(said.contains("lifts when it passes"), "{said}");
     assert!(held(&world), "no script there: closed");
     let place = world.root.join("nodes/canary/gate.sh");

@@ -75,6 +75,8 @@ const UNKIND: &[&str] = &[
     "found applied",
     "automatic rollbacks",
     "patches held",
+    "guarded bakes",
+    "bakes begun anew",
 ];
 
 #[test]

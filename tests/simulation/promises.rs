@@ -247,6 +247,14 @@ impl World {
                 self.settled.insert(target.clone(), event.at);
                 self.half_migrated.retain(|(it, _)| it != target);
             }
+            What::Finished { op, outcome: Outcome::Done { .. } } => {
+                self.bakes_are_guarded(rollout, *op, event.at);
+                if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op) {
+                    let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+                    self.by_us.remove(&key);
+                }
+            }
+            What::Reopened { .. } => self.totals.count("bakes begun anew"),
             What::Finished { outcome: Outcome::Lost { .. }, .. } => {
                 self.totals.count("migrations lost");
             }
@@ -254,12 +262,6 @@ impl World {
             What::Excluded { .. } => self.totals.count("nodes left out"),
             What::Resumed(_) => self.totals.count("resumes"),
             What::Retried(_) => self.totals.count("retries"),
-            What::Finished { op, outcome: Outcome::Done { .. } } => {
-                if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op) {
-                    let key = (seat.environment.clone(), role.clone(), seat.node.clone());
-                    self.by_us.remove(&key);
-                }
-            }
             What::Finished { .. } | What::Waiting { .. } | What::TakenOver { .. } => {}
         }
     }
@@ -355,6 +357,37 @@ impl World {
                 let what = format!("{} begins {} behind {name}", plan.target, op.slug());
                 self.broken("4 nothing begins without a fresh pass of its gates", &what);
             }
+        }
+    }
+
+    /// Promise 4: a guarded bake ends on a fresh pass from after its end, and every answer that this
+    /// controller got since the bake began, or began anew, was a pass.
+    fn bakes_are_guarded(&mut self, rollout: &Rollout, op: OpId, at: Timestamp) {
+        let plan = rollout.plan();
+        let Some(Op::Baked { span, guards }) = plan.op(op) else { return };
+        if guards.is_empty() {
+            return;
+        }
+        self.totals.count("guarded bakes");
+        let max_age = guards.iter().map(|it| it.max_age).min().unwrap_or_default();
+        let last = rollout.events().iter().rev().find(|event| match &event.what {
+            What::Started { op: it, .. }
+            | What::Reopened { op: it }
+            | What::Waiting { op: it, .. } => *it == op,
+            _ => false,
+        });
+        let closed = last.is_none_or(|it| matches!(it.what, What::Waiting { .. }));
+        let since = last.map(|it| it.at).unwrap_or_default();
+        let answers = self.guarded.get(&(plan.id.clone(), op)).cloned().unwrap_or_default();
+        let said_no = answers
+            .iter()
+            .any(|(when, pass, to)| !pass && *when >= since && *to == self.incarnation());
+        let fresh = answers.iter().any(|(when, pass, _)| {
+            *pass && *when >= since.after(*span) && at <= when.after(max_age)
+        });
+        if closed || said_no || !fresh || at < since.after(*span) {
+            let what = format!("{} of {} ends at {at}: {answers:?}", op.slug(), plan.target);
+            self.broken("4 a bake ends with its gates open all the time", &what);
         }
     }
 

@@ -211,6 +211,10 @@ fn environment(name: &'static str, build: Build, seed: &mut Seed) -> (String, Si
     text += "version: { run: [version, '{service}'] }\n";
     text += "gates:\n  quiet: { run: [quiet], patience: 4m, max_age: 30s }\n";
     text += "  calm: { run: [calm], patience: 4m, max_age: 20s }\n";
+    if seed.chance(40) {
+        text += "alerts:\n  sources: [{ prometheus: 'http://alerts', query: 'sum(up)', pass: '> 0' }]\n";
+        text += "  patience: 4m\n  max_age: 20s\n";
+    }
     // Those that are not listed yet may be some day.
     let mut nodes: Vec<String> = (1..=WEBS_MAX).map(|at| format!("web-{at}")).collect();
     nodes.push("data-1".to_owned());
@@ -314,7 +318,9 @@ fn recipe(seed: &mut Seed, build: Build) -> String {
     }
     text +=
         "  - { name: data, on: [data], run: [install, '{ref}'], timeout: 10m, gates: [smoke] }\n";
-    let gates = seed.pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]"]).unwrap_or("[]");
+    let gates = seed
+        .pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]", "[calm, { bake: 2m }]"])
+        .unwrap_or("[]");
     let on = if build.overlaps { "[web, api]" } else { "[web]" };
     let drain = if build.balanced && seed.chance(85) { ", drain: true" } else { "" };
     let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };

@@ -110,6 +110,9 @@ pub(crate) struct Smoke {
     pub(crate) well: bool,
 }
 
+/// When the guards of a bake were asked, whether they passed, and which controller was answered.
+pub(crate) type Guarded = (Timestamp, bool, u32);
+
 pub(crate) struct World {
     pub(crate) number: u64,
     pub(crate) seed: Seed,
@@ -131,6 +134,8 @@ pub(crate) struct World {
     pub(crate) smokes: BTreeMap<StepKey, Smoke>,
     /// When gates within rollouts were asked, and whether they passed.
     pub(crate) asked: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool)>>,
+    /// The same for gates that guard bakes, and which controller was answered.
+    pub(crate) guarded: BTreeMap<(RolloutId, OpId), Vec<Guarded>>,
     /// The same for gates in front of promotions.
     pub(crate) gates: BTreeMap<(Target, GateName, Ref), Vec<(Timestamp, bool)>>,
     /// Nodes that said in a rollout that they run its ref.
@@ -295,6 +300,7 @@ impl World {
             spare_servers,
             smokes: BTreeMap::new(),
             asked: BTreeMap::new(),
+            guarded: BTreeMap::new(),
             gates: BTreeMap::new(),
             shown: BTreeSet::new(),
             began: Vec::new(),
@@ -393,6 +399,11 @@ impl World {
     fn at(&mut self, after_ms: u64, event: Event) {
         self.sequence += 1;
         self.queue.insert((Timestamp(self.now.0 + after_ms), self.sequence), event);
+    }
+
+    /// Which controller lives now.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.incarnation
     }
 
     pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
@@ -985,15 +996,20 @@ impl World {
                     Verdict::Fail { why } | Verdict::Error { why } => pending(5, &why),
                 }
             }
+            (Op::Baked { .. }, _) => {
+                // A source that answers, and answers no, or does not: as with any gate.
+                let verdict = self.gate();
+                let log = self.guarded.entry((perform.rollout.clone(), perform.id)).or_default();
+                log.push((now, verdict == Verdict::Pass, from));
+                match verdict {
+                    Verdict::Pass => done(now),
+                    Verdict::Fail { why } | Verdict::Error { why } => pending(5, &why),
+                }
+            }
             (Op::Fenced | Op::Step { .. } | Op::Healthy { .. } | Op::Runs { .. }, None)
-            | (
-                Op::Baked { .. }
-                | Op::Approved
-                | Op::Drained { .. }
-                | Op::Serving { .. }
-                | Op::Weighted { .. },
-                _,
-            ) => Report::Failed { why: "that is nobody's to do".to_owned() },
+            | (Op::Approved | Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. }, _) => {
+                Report::Failed { why: "that is nobody's to do".to_owned() }
+            }
         };
         self.answer(from, performed(perform, report));
     }

@@ -9,6 +9,7 @@ use crate::model::{
     Argv, EnvironmentName, GateName, NodeName, PersonName, RoleName, Share, VariableName,
 };
 
+use super::alerts::Alerts;
 use super::balancer::{Backends, Balancer, Drain};
 use super::connect::Connect;
 use super::probe::{GateProbe, VersionProbe};
@@ -35,6 +36,9 @@ record! {
         "version" version: required VersionProbe,
         /// Gates of your own, for stages and promotions to name.
         "gates" gates: optional Keyed<GateName, GateProbe>,
+        /// Servers that know of alerts. Together they are the gate `alerts`, for stages and
+        /// promotions to name; every deploy here asks it before it begins.
+        "alerts" alerts: optional At<Alerts>,
         /// Whose approvals count. Default: anybody's.
         "approvers" approvers: optional Vec<PersonName>,
         /// What `{name}` stands for in commands and URLs here, e.g. `suite: bookworm`. A service's

@@ -8,9 +8,12 @@ use crate::config::ranges::NODES_MAX;
 use crate::config::raw;
 use crate::config::snapshot::{Environment, InventorySpec, Role, Seats};
 use crate::model::{
-    Address, Arg, BalancerAddress, Connect, Drain, DrainEnd, EnvironmentName, NodeName, RoleName,
-    Share,
+    Address, Arg, BalancerAddress, Connect, Drain, DrainEnd, EnvironmentName, GateName, NodeName,
+    RoleName, Share,
 };
+
+/// The gate that alert sources are.
+const ALERTS: &str = "alerts";
 
 /// Resolves an environment.
 pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environment {
@@ -24,6 +27,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         balancers,
         version,
         gates,
+        alerts,
         approvers,
         variables,
     } = raw;
@@ -62,7 +66,15 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
             let message = format!("`{value}` is the name of a built-in gate");
             notes.error(*place, "bad-value", message, "give it another name");
         }
+        if value.as_str() == ALERTS {
+            let message = "`alerts` is the name of a built-in gate";
+            let hint = "give it another name; alert sources are written under `alerts:` of the environment";
+            notes.error(*place, "bad-value", message, hint);
+        }
         own.insert(value.clone(), gate.0.clone());
+    }
+    if let Some((name, At { value, .. })) = GateName::parse(ALERTS).ok().zip(alerts.as_ref()) {
+        own.insert(name, value.0.clone());
     }
     let mut own_addresses = BTreeMap::new();
     for (At { value, place }, keys) in addresses.iter().flat_map(|it| &it.0) {

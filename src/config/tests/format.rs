@@ -85,8 +85,8 @@ gates:
   f: { http: 'https://x/', absent: 1 }
 ",
         expect![[r#"
-            environments/staging.yaml:3:1: unknown key `alerts` [unknown-key]
-                not in this version of Towpath: remove `alerts`
+            environments/staging.yaml:3:9: 0 alert sources, from 1 to 16 are possible [bad-value]
+                remove `alerts` if nobody is to be asked
             environments/staging.yaml:5:18: the range has 99999 nodes, at most 10000 are possible [bad-value]
                 write a name such as web-1, or a range such as "web-[01..40]"
             environments/staging.yaml:5:36: `-x` is not a valid node name: use 1 to 253 of a-z, A-Z, 0-9, `-`, `_` and single dots, beginning with a letter or digit [bad-value]

@@ -5,6 +5,7 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod alerts;
 mod examples;
 mod format;
 mod hostile;
@@ -112,6 +113,10 @@ fn probe(it: &Probe) -> String {
             format!("`{}` {}{absent}", args.join(" "), format_duration(*timeout))
         }
         Probe::Http { url, timeout } => format!("{} {}", url.as_str(), format_duration(*timeout)),
+        Probe::Alerts(alerts) => {
+            let urls: Vec<_> = alerts.sources.iter().map(|it| it.url.as_str()).collect();
+            format!("alerts of {}", urls.join(", "))
+        }
     }
 }
 

@@ -32,6 +32,7 @@ impl Local {
                 answer.and_then(|it| it.version(*absent))
             }
             Question::Http { url, timeout } => answers::fetch_version(url, *timeout).await,
+            Question::Alerts(_) => Err(answers::NOT_HERE.to_owned()),
         })
     }
 
@@ -45,6 +46,7 @@ impl Local {
                 }
             }
             Question::Http { url, timeout } => answers::fetch_verdict(url, *timeout).await,
+            Question::Alerts(_) => Verdict::Error { why: answers::NOT_HERE.to_owned() },
         }
     }
 

@@ -260,6 +260,7 @@ impl Fleet for SshFleet {
                 }
                 // A URL is asked from here, as it is of nodes beside the controller.
                 Question::Http { url, timeout } => answers::fetch_version(url, *timeout).await,
+                Question::Alerts(_) => Err(answers::NOT_HERE.to_owned()),
             })
         })
     }
@@ -274,6 +275,7 @@ impl Fleet for SshFleet {
                     }
                 }
                 Question::Http { url, timeout } => answers::fetch_verdict(url, *timeout).await,
+                Question::Alerts(_) => Verdict::Error { why: answers::NOT_HERE.to_owned() },
             }
         })
     }

@@ -61,6 +61,9 @@ pub(super) enum What {
         op: Text<OpId>,
         why: String,
     },
+    Reopened {
+        op: Text<OpId>,
+    },
     TakenOver {
         epoch: u64,
     },
@@ -95,6 +98,7 @@ impl From<&rollout::What> for What {
                 Self::Finished { op: Text(*op), outcome: outcome.into() }
             }
             From::Waiting { op, why } => Self::Waiting { op: Text(*op), why: why.clone() },
+            From::Reopened { op } => Self::Reopened { op: Text(*op) },
             From::TakenOver { epoch: Epoch(epoch) } => Self::TakenOver { epoch: *epoch },
             From::Retried(word) => Self::Retried(word.into()),
             From::Resumed(word) => Self::Resumed(word.into()),
@@ -128,6 +132,7 @@ impl From<What> for rollout::What {
                 Self::Finished { op, outcome: outcome.into() }
             }
             What::Waiting { op: Text(op), why } => Self::Waiting { op, why },
+            What::Reopened { op: Text(op) } => Self::Reopened { op },
             What::TakenOver { epoch } => Self::TakenOver { epoch: Epoch(epoch) },
             What::Retried(word) => Self::Retried(word.into()),
             What::Resumed(word) => Self::Resumed(word.into()),

@@ -13,6 +13,7 @@ mod told;
 
 mod fact;
 
+mod alerts;
 mod command;
 mod event;
 mod plan;

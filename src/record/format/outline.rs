@@ -25,6 +25,7 @@ pub(super) fn said(event: &rollout::Event) -> Option<Said> {
         What::Started { .. }
         | What::Finished { .. }
         | What::Waiting { .. }
+        | What::Reopened { .. }
         | What::TakenOver { .. }
         | What::Settled(_) => return None,
     };

@@ -314,6 +314,8 @@ enum Op {
     },
     Baked {
         span_ms: Ms,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        guards: Vec<Guard>,
     },
     Approved,
 }
@@ -349,7 +351,9 @@ impl From<&rollout::Op> for Op {
                 patience_ms: Ms(*patience),
                 max_age_ms: Ms(*max_age),
             },
-            From::Baked { span } => Self::Baked { span_ms: Ms(*span) },
+            From::Baked { span, guards } => {
+                Self::Baked { span_ms: Ms(*span), guards: guards.iter().map(Guard::from).collect() }
+            }
             From::Approved => Self::Approved,
         }
     }
@@ -382,9 +386,45 @@ impl From<Op> for rollout::Op {
                 patience_ms: Ms(patience),
                 max_age_ms: Ms(max_age),
             } => Self::Gate { name, question: question.into(), patience, max_age },
-            Op::Baked { span_ms: Ms(span) } => Self::Baked { span },
+            Op::Baked { span_ms: Ms(span), guards } => {
+                Self::Baked { span, guards: guards.into_iter().map(Into::into).collect() }
+            }
             Op::Approved => Self::Approved,
         }
+    }
+}
+
+/// A gate that is asked during a bake.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Guard {
+    name: Text<GateName>,
+    question: Question,
+    patience_ms: Ms,
+    max_age_ms: Ms,
+}
+
+impl From<&rollout::Guard> for Guard {
+    fn from(guard: &rollout::Guard) -> Self {
+        let rollout::Guard { name, question, patience, max_age } = guard;
+        Self {
+            name: Text(name.clone()),
+            question: question.into(),
+            patience_ms: Ms(*patience),
+            max_age_ms: Ms(*max_age),
+        }
+    }
+}
+
+impl From<Guard> for rollout::Guard {
+    fn from(guard: Guard) -> Self {
+        let Guard {
+            name: Text(name),
+            question,
+            patience_ms: Ms(patience),
+            max_age_ms: Ms(max_age),
+        } = guard;
+        Self { name, question: question.into(), patience, max_age }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model;
 
+use super::alerts::{AlertSource, meaning, mirror};
 use super::text::{Command, Ms, Text};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -185,6 +186,9 @@ pub(super) enum Question {
         url: String,
         timeout_ms: Ms,
     },
+    Alerts {
+        sources: Vec<AlertSource>,
+    },
 }
 
 impl From<&model::Question> for Question {
@@ -199,6 +203,7 @@ impl From<&model::Question> for Question {
             model::Question::Http { url, timeout } => {
                 Self::Http { url: url.clone(), timeout_ms: Ms(*timeout) }
             }
+            model::Question::Alerts(alerts) => Self::Alerts { sources: mirror(alerts) },
         }
     }
 }
@@ -210,6 +215,7 @@ impl From<Question> for model::Question {
                 Self::Run { argv, variables: env, timeout, absent }
             }
             Question::Http { url, timeout_ms: Ms(timeout) } => Self::Http { url, timeout },
+            Question::Alerts { sources } => Self::Alerts(meaning(sources)),
         }
     }
 }

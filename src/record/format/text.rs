@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::model::{
-    Arg, EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RoleName, RolloutId,
-    ServiceName, Target, Timestamp,
+    Arg, Condition, EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RoleName,
+    RolloutId, ServiceName, Target, Timestamp,
 };
 use crate::rollout::OpId;
 
@@ -53,7 +53,17 @@ macro_rules! spelled {
     )*};
 }
 
-spelled!(Ref, Revision, ServiceName, EnvironmentName, NodeName, PersonName, GateName, RoleName);
+spelled!(
+    Ref,
+    Revision,
+    ServiceName,
+    EnvironmentName,
+    NodeName,
+    PersonName,
+    GateName,
+    RoleName,
+    Condition
+);
 
 impl Spelled for RolloutId {
     fn spell(&self) -> String {

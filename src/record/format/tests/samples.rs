@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    BalancerAddress, Command, Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName,
-    MigrationVerdict, NodeName, PersonName, Question, Ref, Revision, RoleName, RolloutId, Scope,
-    Seat, ServiceName, Socket, Target, Timestamp,
+    AlertQuery, AlertSource, Alerts, BalancerAddress, Command, Condition, Connect, Deed, Drain,
+    DrainEnd, EnvironmentName, Epoch, GateName, Login, Matcher, MigrationVerdict, NodeName,
+    PersonName, Question, Ref, Revision, RoleName, RolloutId, SampleRange, Scope, Seat,
+    ServiceName, Silenced, Socket, Target, Timestamp,
 };
 use crate::rollout::{
-    Batch, Cause, Ending, Entry, Event, Fact, Floor, Haste, Lane, Op, OpId, Outcome, Owed, Past,
-    Plan, Purpose, Stage, StageKind, Status, StepKind, Task, Undo, What, When, Word,
+    Batch, Cause, Ending, Entry, Event, Fact, Floor, Guard, Haste, Lane, Op, OpId, Outcome, Owed,
+    Past, Plan, Purpose, Stage, StageKind, Status, StepKind, Task, Undo, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -93,6 +94,43 @@ pub(super) fn seat() -> Seat {
     }
 }
 
+/// What alert sources are asked, with everything that can be written.
+pub(super) fn alerts() -> Question {
+    let matcher = |label: &str, values: &[&str]| Matcher {
+        label: label.to_owned(),
+        values: values.iter().map(|it| (*it).to_owned()).collect(),
+    };
+    let source = |login, asks| AlertSource {
+        url: "https://alerts.example.com:9093/path".to_owned(),
+        login,
+        timeout: Duration::from_secs(10),
+        max_staleness: Duration::from_mins(5),
+        asks,
+    };
+    let prometheus = |range, series| AlertQuery::Prometheus {
+        query: "min(up{env=\"production\"})".to_owned(),
+        pass: Condition::parse("<= 14.4").unwrap(),
+        range,
+        series,
+    };
+    let range = SampleRange { span: Duration::from_mins(10), step: Duration::from_secs(30) };
+    let file = "/etc/towpath/secret".to_owned();
+    let manager = |watchdog, silenced| AlertQuery::Alertmanager {
+        matching: vec![matcher("severity", &["s1", "s2"]), matcher("env", &["production"])],
+        watchdog,
+        silenced,
+    };
+    let dog = Some(vec![matcher("alertname", &["Watchdog"])]);
+    Question::Alerts(Alerts {
+        sources: vec![
+            source(None, manager(dog, Silenced::Closed)),
+            source(Some(Login::Bearer { file: file.clone() }), manager(None, Silenced::Ignored)),
+            source(Some(Login::Basic { file }), prometheus(Some(range), 3)),
+            source(None, prometheus(None, 1)),
+        ],
+    })
+}
+
 pub(super) fn ops() -> Vec<Op> {
     let step = |kind, program: &str| Op::Step { kind, deed: deed(program), status: None };
     let all = vec![
@@ -110,7 +148,7 @@ pub(super) fn ops() -> Vec<Op> {
             patience: Duration::from_mins(30),
             max_age: Duration::from_millis(90_001),
         },
-        Op::Baked { span: Duration::from_mins(5) },
+        Op::Baked { span: Duration::from_mins(5), guards: Vec::new() },
         Op::Approved,
         Op::Drained { role: role(), seat: seat(), keep: 3 },
         Op::Serving { role: role(), seat: seat(), weight: 100 },
@@ -132,6 +170,19 @@ pub(super) fn ops() -> Vec<Op> {
         }
     }
     all
+}
+
+/// A bake under the eyes of alerts, as it stands in a plan.
+pub(super) fn guarded_bake() -> Op {
+    Op::Baked {
+        span: Duration::from_mins(10),
+        guards: vec![Guard {
+            name: GateName::parse("alerts").unwrap(),
+            question: alerts(),
+            patience: Duration::from_mins(30),
+            max_age: Duration::from_mins(1),
+        }],
+    }
 }
 
 pub(super) fn plan() -> Plan {
@@ -263,6 +314,7 @@ pub(super) fn whats() -> Vec<What> {
             What::Started { .. }
             | What::Finished { .. }
             | What::Waiting { .. }
+            | What::Reopened { .. }
             | What::TakenOver { .. }
             | What::Retried(_)
             | What::Resumed(_)
@@ -370,6 +422,20 @@ pub(super) fn facts() -> Vec<Fact> {
     all.extend(commands().into_iter().map(|command| Fact::Asked { word: word(), command }));
     all.push(Fact::Restored { target: it(), past: vec![], floor: None, owed: Some(owed()) });
     all.push(Fact::Planned(Box::new(newer_plan())));
+    // What later versions added stands last: the lines above are as they were first written.
+    let gates = Task { node: None, when: When::Always, ops: vec![guarded_bake()] };
+    let lane = Lane {
+        name: "control".to_owned(),
+        size: 0,
+        keep: 0,
+        max_failures: 0,
+        width: 0,
+        batches: vec![Batch { tasks: vec![gates] }],
+    };
+    let stage = Stage { name: "gates".to_owned(), kind: StageKind::Forward, lanes: vec![lane] };
+    all.push(Fact::Planned(Box::new(Plan { stages: vec![stage], ..plan() })));
+    let what = What::Reopened { op: op(0, 9) };
+    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
     all
 }
 

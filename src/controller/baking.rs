@@ -1,0 +1,116 @@
+//! Bakes: time that must pass, and gates that must stay open while it does. A gate that closes takes
+//! away what was baked; when it opens the bake begins anew.
+//!
+//! Invariant: a guarded bake ends only on an answer that was asked for at or after its end, open,
+//! with none closed since it began or began anew.
+
+use std::time::Duration;
+
+use crate::model::{RolloutId, Target, Timestamp};
+use crate::rollout::{Event, Fact, Guard, OpId, OpState, Outcome, Rollout, What};
+
+use super::core::{Core, Fatal, Turn};
+use super::rolling::{Step, waiting};
+use super::wake::Report;
+
+/// A closed guard, or one that did not answer in time, is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Guards are not asked more often than this, however short their answers count.
+const EVERY_MIN: Duration = Duration::from_secs(1);
+
+/// How often a bake may begin anew before a person must look: a gate that flaps is not well, and
+/// waiting for it would have no end.
+const CLOSINGS_MAX: usize = 12;
+
+impl Core {
+    /// What there is to do about a bake; `None` where its guards are to be asked now.
+    pub(super) fn bake(
+        &self,
+        rollout: &Rollout,
+        (id, since): (OpId, Timestamp),
+        (span, guards): (Duration, &[Guard]),
+        now: Timestamp,
+    ) -> Option<Step> {
+        let due = since.after(span);
+        if guards.is_empty() {
+            let evidence = format!("since {since}");
+            let over = Step::End(id, Outcome::Done { evidence });
+            return Some(if now < due { Step::Wait(due) } else { over });
+        }
+        let closed = is_closed(rollout, id);
+        let patience = guards.iter().map(|it| it.patience).min().unwrap_or_default();
+        if closed && now > since.after(patience) {
+            return Some(Step::End(id, Outcome::Failed { why: waiting(rollout, id) }));
+        }
+        let asked = *self.baking.get(&(rollout.plan().id.clone(), id))?;
+        let every = guards.iter().map(|it| it.max_age).min().unwrap_or_default().max(EVERY_MIN);
+        let bakes = asked < due && !closed;
+        let next = if bakes { asked.after(every).min(due) } else { asked.after(AGAIN) };
+        (now < next).then_some(Step::Wait(next))
+    }
+
+    /// Takes in what the guards of a bake said.
+    pub(super) fn take_guards(
+        &mut self,
+        target: &Target,
+        (id, op): (&RolloutId, OpId),
+        (span, guards): (Duration, &[Guard]),
+        report: Report,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let asked = self.baking.get(&(id.clone(), op)).copied();
+        let Some(rollout) = self.ledger.rollouts.get(target) else { return Ok(()) };
+        let Some(OpState::Running { since, waiting, .. }) = rollout.state(op) else {
+            return Ok(());
+        };
+        let (since, waiting) = (*since, waiting.clone());
+        let max_age = guards.iter().map(|it| it.max_age).min().unwrap_or_default();
+        let why = match report {
+            // Of an earlier question: the answer to the last one is still to come.
+            Report::Done { at, .. } if asked.is_none_or(|asked| at < asked) => return Ok(()),
+            Report::Done { at, .. } if at.after(max_age) < turn.now => {
+                format!("their answer is from {at}")
+            }
+            Report::Done { at, .. } if waiting.is_some() => {
+                let event = Event { at: at.clamp(since, turn.now), what: What::Reopened { op } };
+                return self
+                    .note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event });
+            }
+            Report::Done { at, .. } if at < since.after(span) => return Ok(()),
+            Report::Done { evidence, at } => {
+                let again = match closings(rollout, op) {
+                    0 => String::new(),
+                    times => format!(", begun anew {times} times"),
+                };
+                let evidence = format!("open since {since}{again}; at {at} {evidence}");
+                self.baking.remove(&(id.clone(), op));
+                let outcome = Outcome::Done { evidence };
+                return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
+            }
+            Report::Pending { why, .. } | Report::Failed { why } => why,
+            Report::Errored { why, .. } | Report::Lost { why } => format!("cannot be asked: {why}"),
+        };
+        if waiting.is_none() && closings(rollout, op) >= CLOSINGS_MAX {
+            let why = format!("its gates closed {} times: {why}", CLOSINGS_MAX + 1);
+            let outcome = Outcome::Failed { why };
+            return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
+        }
+        if waiting.as_ref() == Some(&why) {
+            return Ok(());
+        }
+        self.happen(turn, target, id.clone(), What::Waiting { op, why })
+    }
+}
+
+/// Whether a guard of a bake said no, and none has said yes since.
+fn is_closed(rollout: &Rollout, id: OpId) -> bool {
+    matches!(rollout.state(id), Some(OpState::Running { waiting: Some(_), .. }))
+}
+
+/// How often a bake has begun anew since it, or a person's retry of it, began.
+fn closings(rollout: &Rollout, id: OpId) -> usize {
+    let events = rollout.events().iter().rev();
+    let since = events.take_while(|it| !matches!(it.what, What::Retried(_)));
+    since.filter(|it| matches!(&it.what, What::Reopened { op } if *op == id)).count()
+}
