@@ -1,5 +1,4 @@
 //! What the tests of this folder share: an sshd of their own, which is ended when it is dropped.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
 
 use std::path::{Path, PathBuf};
