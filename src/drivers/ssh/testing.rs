@@ -101,11 +101,13 @@ impl User {
             .spawn()
             .unwrap();
         self.agent = Some(child);
-        patiently(|| socket.exists());
         for key in keys {
-            let mut add = Command::new("ssh-add");
-            let added = add.arg("-q").arg(self.path(key)).env("SSH_AUTH_SOCK", &socket).status();
-            assert!(added.unwrap().success());
+            // Until it listens.
+            patiently(|| {
+                let mut add = Command::new("ssh-add");
+                add.arg("-q").arg(self.path(key)).env("SSH_AUTH_SOCK", &socket);
+                add.stderr(Stdio::null()).status().unwrap().success()
+            });
         }
         socket
     }
