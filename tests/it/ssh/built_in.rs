@@ -3,7 +3,9 @@
 
 use super::{Rig, WAIT_MAX, sshd};
 
+#[expect(clippy::duplicate_mod, reason = "one contract, two clients")]
 #[path = "logins.rs"]
 mod logins;
+#[expect(clippy::duplicate_mod, reason = "one contract, two clients")]
 #[path = "steps.rs"]
 mod steps;
