@@ -135,7 +135,11 @@ pub(super) fn commons(files: &Commons) -> World {
 fn builtin_recipes(found: &mut Vec<Finding>) -> BTreeMap<RecipeName, Known<Recipe>> {
     let files = super::builtin::files();
     let known = files.into_iter().map(|(name, file)| {
-        (name, settle(found, &file, |raw, notes| recipe::resolve(raw, None, notes)))
+        let resolve = |raw: &_, notes: &mut Notes<'_>| Recipe {
+            built_in: true,
+            ..recipe::resolve(raw, None, notes)
+        };
+        (name, settle(found, &file, resolve))
     });
     known.collect()
 }

@@ -223,6 +223,8 @@ pub struct Recipe {
     pub rollback_on: BTreeSet<RollbackOn>,
     /// What `{name}` stands for where nobody else says it.
     pub variables: Variables,
+    /// It is no file of the config repo: then its gate `alerts` is nothing where no alerts are.
+    pub built_in: bool,
 }
 
 /// What may roll a new ref back without asking anybody.

@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 /// The gate that alert sources are.
-const ALERTS: &str = "alerts";
+pub(super) const ALERTS: &str = "alerts";
 
 /// Resolves an environment.
 pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environment {

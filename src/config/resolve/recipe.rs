@@ -62,6 +62,7 @@ pub(super) fn resolve(
         rollback: rollback.iter().flatten().map(|it| it.value.clone()).collect(),
         rollback_on: rollback_on.iter().flatten().map(|it| rolls_back(it.value)).collect(),
         variables: super::variables(variables.as_ref(), notes),
+        built_in: false,
     }
 }
 

@@ -339,6 +339,8 @@ fn check_stages(
         }
         for gate in &stage.gates {
             match gate {
+                StageGate::Named(gate)
+                    if recipe.built_in && gate.as_str() == super::environment::ALERTS => {}
                 StageGate::Named(gate) if !environment.gates.contains_key(gate) => {
                     let message =
                         format!("{of} has the gate `{gate}`, which `{here}` does not have");
