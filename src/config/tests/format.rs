@@ -28,7 +28,7 @@ targets:
             services/shop.yaml:5:19: the ref `1.10` could be taken for a number [quote-it]
                 quote it: '1.10'
             services/shop.yaml:5:25: unknown key `drain` [unknown-key]
-                known here: ref, smoke, promote, roles
+                known here: ref, smoke, promote, roles, variables
             services/shop.yaml:5:52: expected a program and its arguments, found `./smoke` [wrong-type]
                 write it as a list: `[./deploy, --now]`; for a shell: `[sh, -c, '…']`
             services/shop.yaml:5:70: `20` is not a duration: write whole numbers with units, such as 90s, 20m, 1h30m or 2d [bad-value]

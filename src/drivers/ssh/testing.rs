@@ -158,7 +158,7 @@ impl Sshd {
                 "{}\nListenAddress 127.0.0.1\nPort {}\nHostKey {dir}/host_key\n\
                  AuthorizedKeysFile {dir}/allowed\nPidFile none\nUsePAM no\nStrictModes no\n\
                  PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n\
-                 PermitRootLogin prohibit-password\nLogLevel VERBOSE\n",
+                 PermitRootLogin prohibit-password\nLogLevel VERBOSE\nSetEnv HOME={dir}\n",
                 self.more, self.port
             );
             std::fs::write(self.path("sshd_config"), text).unwrap();

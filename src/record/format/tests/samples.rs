@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    AlertQuery, AlertSource, Alerts, BalancerAddress, Command, Condition, Connect, Deed, Drain,
-    DrainEnd, EnvironmentName, Epoch, GateName, Login, Matcher, MigrationVerdict, NodeName,
-    PersonName, Question, Ref, Revision, RoleName, RolloutId, SampleRange, Scope, Seat,
-    ServiceName, Silenced, Socket, Target, Timestamp,
+    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, Command, Condition, Connect,
+    Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
+    MigrationVerdict, NodeName, PersonName, Question, Ref, Revision, RoleName, RolloutId,
+    SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
 };
 use crate::rollout::{
     Batch, Cause, Ending, Entry, Event, Fact, Floor, Guard, Haste, Lane, Op, OpId, Outcome, Owed,
@@ -272,6 +272,23 @@ fn newer_plan() -> Plan {
         haste: Some(Haste::HotPatch),
         defers: vec!["contract".to_owned()],
         owed: Some(owed()),
+        connect: Connect::Ssh(Ssh {
+            host: Arg::new("{node}.example.com"),
+            user: Some("deploy".to_owned()),
+            port: Some(2222),
+            config: Some("/etc/towpath/ssh_config".to_owned()),
+            host_keys: HostKeys::AcceptNew,
+            transport: Transport::BuiltIn,
+            directory: Some("/var/lib/towpath".to_owned()),
+            timeout: Duration::from_secs(15),
+            addresses: [(
+                node("web-01"),
+                Address { host: Some("192.0.2.1".to_owned()), port: Some(22), user: None },
+            )]
+            .into_iter()
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into(),
+        }),
         ..plan()
     };
     plan.stages[0].lanes[0].batches[0].tasks[0].ops.push(Op::Step {
