@@ -6,6 +6,7 @@ mod draft;
 mod draining;
 mod hold;
 mod patch;
+mod parts;
 mod policy;
 mod promote;
 mod rollback;

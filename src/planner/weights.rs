@@ -7,7 +7,8 @@ use crate::config::{On, Role, Spec, StageKind as Kind, StageSpec};
 use crate::model::{NodeName, RoleName, Seat};
 use crate::rollout::{Batch, Lane, Op, OpId, Stage, StageKind, Task, When};
 
-use super::draft::{Draft, Way, approval, control_lane, free};
+use super::draft::{Draft, Way, approval};
+use super::parts::{control_lane, free};
 use super::traffic::Stand;
 
 /// All of the traffic that a load balancer's own configuration gives a node, in percent.

@@ -2,6 +2,7 @@
 
 mod event;
 mod ledger;
+mod word;
 mod machine;
 mod migration;
 mod wants;

@@ -1,0 +1,103 @@
+//! What a person's word changes in the ledger.
+
+use crate::model::{Command, Timestamp};
+
+use super::event::Word;
+use super::ledger::{Ledger, Order};
+
+impl Ledger {
+    pub(super) fn obey(&mut self, at: Timestamp, word: &Word, command: &Command) {
+        let order = |until| Order { word: word.clone(), at, until };
+        match command {
+            Command::Pause { scope, until } => {
+                self.pauses.insert(scope.clone(), order(*until));
+            }
+            Command::Unpause { scope } => {
+                self.pauses.remove(scope);
+            }
+            Command::Pin { target, reference } => {
+                self.pins.insert(target.clone(), (reference.clone(), order(None)));
+            }
+            Command::Unpin { target } => {
+                self.pins.remove(target);
+            }
+            Command::Lock { target } => {
+                self.locks.insert(target.clone(), order(None));
+            }
+            Command::Unlock { target } => {
+                self.locks.remove(target);
+            }
+            Command::Freeze { environment, until } => {
+                self.freezes.insert(environment.clone(), order(Some(*until)));
+            }
+            Command::Thaw { environment } => {
+                self.freezes.remove(environment);
+            }
+            Command::Approve { target, reference } => {
+                if let Some(reference) = reference {
+                    let history = self.histories.entry(target.clone()).or_default();
+                    let people = history.approvals.entry(reference.clone()).or_default();
+                    people.insert(word.by.clone());
+                    // Who agrees to a ref when only its post-deploy migrations are left means them.
+                    let left = history.owed.as_ref().is_some_and(|it| it.reference == *reference);
+                    history.owed_wanted |= left && !self.rollouts.contains_key(target);
+                }
+            }
+            Command::Promote { target, reference } => {
+                if let Some(reference) = reference {
+                    let history = self.histories.entry(target.clone()).or_default();
+                    history.vetoes.remove(reference);
+                    history.promoted.remove(reference);
+                    history.wanted = Some(reference.clone());
+                }
+            }
+            Command::Retry { target } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.stopped = None;
+                history.rebuilt = false;
+            }
+            Command::Confirm { revision } => {
+                if let Some(mass) = self.mass.get_mut(revision) {
+                    mass.confirmed = true;
+                }
+            }
+            Command::AcceptHead { revision } => {
+                self.accepted.insert(*revision);
+            }
+            Command::Weigh { environment, role, percent } => {
+                let key = (environment.clone(), role.clone());
+                match percent {
+                    Some(percent) => {
+                        self.weights.insert(key, (*percent, order(None)));
+                    }
+                    None => {
+                        self.weights.remove(&key);
+                    }
+                }
+            }
+            Command::Rollback { target, to, fast, automatic } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.hurry = to.clone().filter(|_| *fast);
+                if *automatic {
+                    history.retreated.clone_from(&history.attempted);
+                }
+            }
+            Command::PostMigrate { target, settled } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.owed_wanted = !settled;
+                if *settled {
+                    history.owed = None;
+                }
+            }
+            Command::DropPatch { target, patch } => {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.dropped_patches.insert(patch.clone());
+            }
+            Command::Abort { .. }
+            | Command::Resume { .. }
+            | Command::Exclude { .. }
+            | Command::Migration { .. }
+            | Command::Nudge => {}
+        }
+    }
+}
