@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::drivers::fleet::{Fleet, NodeError, Place, StepState};
+use crate::drivers::fleets::Fleets;
 use crate::drivers::local::Local;
+use crate::drivers::ssh::SshFleet;
 use crate::model::{Connect, NodeName, StepKey, Target};
 
 use super::service::{ServiceError, Setup};
@@ -28,7 +30,8 @@ impl Logs {
     pub fn open(setup: &Setup) -> Result<Self, ServiceError> {
         let state = |source| ServiceError::State { path: setup.state.clone(), source };
         // Looking needs no authority: no fence and no step carries this name.
-        let fleet = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
+        let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
+        let fleet = Fleets { local, ssh: SshFleet::new("inspection") };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
