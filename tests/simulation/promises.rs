@@ -60,10 +60,11 @@ impl World {
 
     /// What the controller is shown, it must heed.
     pub(crate) fn show(&mut self, wake: &Wake) {
-        if let Wake::Surveyed { target, .. } = wake
-            && let Some((_, seats)) = self.looks.remove(target)
-        {
-            self.show_traffic(&seats, self.now);
+        if let Wake::Surveyed { target, survey } = wake {
+            self.schema.take_survey(target, survey);
+            if let Some((_, seats)) = self.looks.remove(target) {
+                self.show_traffic(&seats, self.now);
+            }
         }
         let Wake::MergeRequests(Ok(list)) = wake else { return };
         for (target, request) in list {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::controller::{Perform, Report};
 use towpath::model::{Ref, Target};
+use towpath::observe::{Fact as Seen, Survey};
 use towpath::rollout::{
     Applied, Course, Entry, Fact, Inquiry, Op, Outcome, Purpose, StepKind, Trace, What, course,
 };
@@ -27,6 +28,17 @@ pub(crate) struct Schema {
     pub(crate) seen: BTreeSet<(Target, Ref, towpath::model::NodeName)>,
     /// The ref that was rolled back last without a person's word.
     pub(crate) retreated: BTreeMap<Target, Ref>,
+}
+
+impl Schema {
+    /// Nodes said what they run when they were all asked.
+    pub(crate) fn take_survey(&mut self, target: &Target, survey: &Survey) {
+        for (node, fact) in &survey.nodes {
+            if let Seen::Known { value: Some(runs), .. } = fact {
+                self.seen.insert((target.clone(), runs.clone(), node.clone()));
+            }
+        }
+    }
 }
 
 /// What a step does to the database, if anything.
