@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::controller::{Limits, Setup};
+use crate::controller::{Limits, Scheme, ServerAt, Setup};
 use crate::drivers::hosted::open::{HostedAt, Kind, TokenAt};
 use crate::git::{Branch, Location};
 use crate::model::parse_duration;
@@ -50,6 +50,8 @@ struct Raw {
     store: RawStore,
     #[serde(default)]
     observe: RawObserve,
+    server: Option<RawServer>,
+    webhook: Option<RawWebhook>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +94,37 @@ struct RawObserve {
     per_second: Option<u32>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServer {
+    listen: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWebhook {
+    gitlab: Option<RawGitLabHook>,
+    github: Option<RawHook>,
+    gitea: Option<RawHook>,
+    forgejo: Option<RawHook>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGitLabHook {
+    token_env: Option<String>,
+    token_file: Option<String>,
+    signing_env: Option<String>,
+    signing_file: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHook {
+    secret_env: Option<String>,
+    secret_file: Option<String>,
+}
+
 fn main_branch() -> String {
     "main".to_owned()
 }
@@ -122,7 +155,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
         path: path.to_owned(),
         message: without_tokens(error.to_string().trim_end()),
     })?;
-    let Raw { repository, forge, store, observe } = raw;
+    let Raw { repository, forge, store, observe, server, webhook } = raw;
     let mut mistakes = Mistakes(Vec::new());
     let here = std::path::absolute(path).map_err(read)?;
     let here = &here.parent().map(Path::to_owned).unwrap_or_default();
@@ -149,6 +182,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
         }
         Err(other) => return Err(other),
     };
+    let server = listener(server, webhook, here, &mut mistakes);
     let (Some(location), Some(branch), Some(poll_every), Some(survey_every)) =
         (location, branch, poll_every, survey_every)
     else {
@@ -172,6 +206,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
         nodes: here.join(nodes),
         executable,
         limits,
+        server,
         once: false,
     })
 }
@@ -207,6 +242,47 @@ fn folder<'a>(text: Option<&'a str>, otherwise: &'a str) -> Result<&'a str, &'st
         Some(text) => Ok(text),
         None => Ok(otherwise),
     }
+}
+
+/// Where to listen, and who may ring there.
+fn listener(
+    server: Option<RawServer>,
+    webhook: Option<RawWebhook>,
+    here: &Path,
+    mistakes: &mut Mistakes,
+) -> Option<ServerAt> {
+    let mut keys = Vec::new();
+    if let Some(RawWebhook { gitlab, github, gitea, forgejo }) = webhook {
+        if server.is_none() {
+            let why = "say where to listen for it, e.g. [server] listen = \"127.0.0.1:8460\"";
+            mistakes.of("webhook", Err::<(), _>(why));
+        }
+        if let Some(RawGitLabHook { token_env, token_file, signing_env, signing_file }) = gitlab {
+            let plain = token(token_env, token_file, here);
+            let signed = token(signing_env, signing_file, here);
+            if let (Ok(None), Ok(None)) = (&plain, &signed) {
+                let why = "say token_env or token_file, or signing_env or signing_file";
+                mistakes.of("webhook.gitlab", Err::<(), _>(why));
+            }
+            for (scheme, at) in [(Scheme::GitLabToken, plain), (Scheme::GitLabSigned, signed)] {
+                let at = mistakes.of("webhook.gitlab", at).flatten();
+                keys.extend(at.map(|at| (scheme, at)));
+            }
+        }
+        let others = [
+            ("webhook.github", Scheme::GitHub, github),
+            ("webhook.gitea", Scheme::Gitea, gitea),
+            ("webhook.forgejo", Scheme::Forgejo, forgejo),
+        ];
+        for (key, scheme, hook) in others {
+            let Some(RawHook { secret_env, secret_file }) = hook else { continue };
+            let at = token(secret_env, secret_file, here)
+                .and_then(|it| it.ok_or_else(|| "say secret_env or secret_file".to_owned()));
+            keys.extend(mistakes.of(key, at).map(|at| (scheme, at)));
+        }
+    }
+    let listen = server?.listen.parse().map_err(|_| "use IP:PORT, e.g. 127.0.0.1:8460");
+    Some(ServerAt { listen: mistakes.of("server.listen", listen)?, keys })
 }
 
 /// Longest label.
@@ -292,7 +368,11 @@ fn token(
 /// A complaint of the parser quotes lines; one that somebody put a token into is quoted without it.
 fn without_tokens(message: &str) -> String {
     let line = |line: &str| match line.split_once('=') {
-        Some((key, _)) if key.contains("token") => format!("{key}= …"),
+        Some((key, _))
+            if ["token", "secret", "signing", "webhook"].iter().any(|it| line.contains(it)) =>
+        {
+            format!("{key}= …")
+        }
         Some(_) | None => line.to_owned(),
     };
     message.lines().map(line).collect::<Vec<_>>().join("\n")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api;
-use crate::controller::{Fatal, News, Service, ServiceError, Setup, StoreError};
+use crate::controller::{Fatal, News, ServerAt, Service, ServiceError, Setup, StoreError};
 use crate::model::{RolloutId, Target};
 use crate::notify;
 use crate::planner::Hold;
@@ -35,6 +35,8 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let mut setup = setup(common)?;
     setup.once = args.once;
     setup.limits.check_only = args.check;
+    // Before the store is held: a secret that is not there is no reason to take it from anybody.
+    let keys = setup.server.as_ref().map(keys).transpose()?;
     let service = open(&setup)?;
     let ledger = service.ledger();
     if !ledger.rollouts.is_empty() {
@@ -48,6 +50,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let doorbell = service.doorbell();
     api::serve(&service.runtime(), &setup.state, doorbell.clone())
         .map_err(|error| Failure::of(Kind::Error, &error).hint("is the state directory ours?"))?;
+    if let (Some(at), Some(keys)) = (&setup.server, keys) {
+        listen(at, keys, &service, ui)?;
+    }
     listen_for_signals(&service, &doorbell)?;
     ui.story(format_args!(
         "towpath watches {} ({}), state in {}",
@@ -60,6 +65,39 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let _ = std::fs::remove_file(api::socket_path(&setup.state));
     result.map_err(|error| failure(&error))?;
     Ok(0)
+}
+
+/// The secrets of those who may ring.
+fn keys(at: &ServerAt) -> Result<Vec<api::Key>, Failure> {
+    let mut keys = Vec::new();
+    for (scheme, place) in &at.keys {
+        let hint = format!(
+            "see [webhook] {} in towpath.toml: without a secret anybody could ring",
+            scheme.forge()
+        );
+        let secret =
+            place.read().map_err(|error| Failure::of(Kind::Error, &error).hint(hint.clone()))?;
+        let key = api::Key::new(*scheme, &secret);
+        keys.push(key.map_err(|error| Failure::of(Kind::BadInput, &error).hint(hint))?);
+    }
+    Ok(keys)
+}
+
+/// Opens the HTTP door.
+fn listen(at: &ServerAt, keys: Vec<api::Key>, service: &Service, ui: &Ui) -> Result<(), Failure> {
+    let door = api::Door {
+        listen: at.listen,
+        keys,
+        doorbell: service.doorbell(),
+        view: service.view(),
+        now: crate::drivers::clock::now,
+    };
+    let address = api::listen(&service.runtime(), door).map_err(|error| {
+        let hint = format!("[server] listen = \"{}\": is the address ours, and free?", at.listen);
+        Failure::of(Kind::Error, &error).hint(hint)
+    })?;
+    ui.story(format_args!("listens on http://{address} (plain HTTP)"));
+    Ok(())
 }
 
 /// The settings of a controller, as a failure if they cannot be used.

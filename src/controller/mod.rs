@@ -19,14 +19,18 @@ mod gitwork;
 mod perform;
 mod moving;
 mod service;
+mod doors;
+mod view;
 mod inspect;
 mod logs;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
+pub use doors::{Scheme, ServerAt};
 pub use gitwork::changes_between;
 pub use inspect::{InspectError, Inspection, config_in_force, inspect};
 pub use logs::{Logs, StepLog};
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
+pub use view::{Counts, View};
 pub use wake::{Effect, Head, Perform, Refusal, Report, Ticket, Wake};

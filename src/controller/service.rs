@@ -21,9 +21,11 @@ use crate::planner::Hold;
 use crate::rollout::{Entry, Ledger};
 
 use super::core::{Core, Fatal, Limits};
+use super::doors::ServerAt;
 use super::gitwork::GitWorker;
 use super::perform::Hands;
 use super::store::{Store, StoreError};
+use super::view::View;
 use super::wake::{Effect, Refusal, Ticket, Wake};
 
 /// Longest sleep without a wake: a clock that jumps must not put us to sleep for good.
@@ -46,6 +48,8 @@ pub struct Setup {
     pub executable: PathBuf,
     /// How often, and how many.
     pub limits: Limits,
+    /// Where it listens for webhooks and shows how it is, if it does.
+    pub server: Option<ServerAt>,
     /// Ends when nothing is left to do now (`run --once`).
     pub once: bool,
 }
@@ -165,6 +169,9 @@ pub struct Service {
     config: Sender<Effect>,
     forge: Sender<Effect>,
     hands: Hands,
+    view: Arc<View>,
+    /// Whether somebody looks at the view.
+    shown: bool,
     runtime: tokio::runtime::Runtime,
     _watch: Option<git::Watch>,
 }
@@ -202,6 +209,8 @@ impl Service {
             config,
             forge,
             hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new())).beside(nodes),
+            view: Arc::new(View::new()),
+            shown: setup.server.is_some(),
             runtime,
             _watch: watch,
         })
@@ -217,6 +226,11 @@ impl Service {
         self.runtime.handle().clone()
     }
 
+    /// What it shows of itself.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
     /// What the journal told.
     pub fn ledger(&self) -> &Ledger {
         self.core.ledger()
@@ -228,11 +242,19 @@ impl Service {
         let mut under_way = 0_usize;
         let mut next = Some(Wake::Started);
         loop {
+            self.view.beat();
             if let Some(wake) = next.take() {
+                if let Wake::Head(Ok(_)) = &wake {
+                    self.view.looked();
+                }
+                self.view.touch();
                 let effects = self.core.handle(wake, clock::now(), &mut self.store)?;
                 for effect in effects {
                     under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
                 }
+            }
+            if self.shown {
+                self.view.count(&self.core);
             }
             if self.once && under_way == 0 && self.core.is_idle(clock::now()) {
                 return Ok(());
@@ -300,6 +322,7 @@ impl Service {
             }
             Effect::Tell(entries) => {
                 for entry in entries {
+                    self.view.happened(&entry);
                     hear(News::Happened(entry));
                 }
                 false

@@ -28,4 +28,5 @@ mod people;
 mod tour;
 mod troubles;
 mod watching;
+mod webhooks;
 mod whole_loop;

@@ -53,7 +53,9 @@ pub struct HostedAt {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The variable is not set.
-    #[error("the environment variable {0}, which [forge] names, is not set, or holds no token")]
+    #[error(
+        "the environment variable {0}, which towpath.toml names, is not set, or holds no token"
+    )]
     Variable(String),
     /// The file cannot be read.
     #[error("reading the token in {path}")]
