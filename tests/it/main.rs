@@ -18,6 +18,7 @@ mod ssh;
 mod world;
 mod alerts;
 mod crashes;
+mod fleet;
 mod gates;
 mod haproxy;
 mod hosted;

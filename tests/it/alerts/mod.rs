@@ -4,7 +4,7 @@
 mod real;
 mod rollouts;
 mod rubbish;
-mod servers;
+pub(crate) mod servers;
 
 use towpath::config::{Change, Content, Loaded};
 use towpath::drivers::alerts::{Said, ask};

@@ -1,8 +1,8 @@
 //! The HAProxy driver against a real HAProxy: drains, weights, reloads, deaths, hostile sockets.
 
-mod apps;
-mod load;
-mod proxy;
+pub(crate) mod apps;
+pub(crate) mod load;
+pub(crate) mod proxy;
 
 mod drains;
 mod guards;

@@ -1,0 +1,90 @@
+//! How other tools do the same work: the shell commands are the same everywhere.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::sshd::{Net, Sshd};
+
+/// One way of doing it.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) command: Command,
+}
+
+const TASKS: [&str; 3] = ["cat version", "echo 1.1 > version", "cat version"];
+
+const ASYNCSSH: &str = "
+import asyncio, sys, asyncssh
+config, names = sys.argv[1], sys.argv[2].split(',')
+async def one(places, name):
+    async with places:
+        async with asyncssh.connect(name, config=[config]) as node:
+            for command in ['cat version', 'echo 1.1 > version', 'cat version']:
+                await node.run(command, check=True)
+async def main():
+    places = asyncio.Semaphore(50)
+    await asyncio.gather(*(one(places, name) for name in names))
+asyncio.run(main())
+";
+
+const PARALLEL: &str = "
+import sys
+from pssh.clients import ParallelSSHClient
+from pssh.config import HostConfig
+key, ports = sys.argv[1], [int(it) for it in sys.argv[2].split(',')]
+configs = [HostConfig(port=it, user=sys.argv[3], private_key=key) for it in ports]
+nodes = ParallelSSHClient(['127.0.0.1'] * len(ports), host_config=configs, pool_size=50, allow_agent=False)
+for command in ['cat version', 'echo 1.1 > version', 'cat version']:
+    for it in nodes.run_command(command):
+        list(it.stdout)
+        assert it.exit_code == 0
+";
+
+/// All that are measured.
+pub(crate) fn all(venv: &Path, net: &Net, nodes: &[Sshd], names: &[&str]) -> Vec<Peer> {
+    let root = &net.root;
+    std::fs::write(root.join("inventory"), "[all]\n".to_owned() + &names.join("\n") + "\n")
+        .unwrap();
+    playbook(root, "three.yml", &TASKS);
+    playbook(root, "one.yml", &["cat version; echo 1.1 > version; cat version"]);
+    std::fs::write(root.join("async.py"), ASYNCSSH).unwrap();
+    std::fs::write(root.join("parallel.py"), PARALLEL).unwrap();
+    let python = |script: &str| {
+        let mut command = Command::new(venv.join("python"));
+        command.arg(root.join(script));
+        command
+    };
+    let mut asyncssh = python("async.py");
+    asyncssh.arg(net.config()).arg(names.join(","));
+    let ports: Vec<String> = nodes.iter().map(|it| it.port.to_string()).collect();
+    let user = Command::new("id").arg("-un").output().unwrap();
+    let user = String::from_utf8(user.stdout).unwrap();
+    let mut parallel = python("parallel.py");
+    parallel.arg(root.join("id")).arg(ports.join(",")).arg(user.trim());
+    vec![
+        Peer { name: "asyncssh, 3 commands", command: asyncssh },
+        Peer { name: "parallel-ssh, 3 commands", command: parallel },
+        Peer { name: "Ansible, 1 raw task", command: ansible(venv, net, "one.yml") },
+        Peer { name: "Ansible, 3 raw tasks", command: ansible(venv, net, "three.yml") },
+    ]
+}
+
+fn playbook(root: &Path, file: &str, tasks: &[&str]) {
+    let mut text = "- hosts: all\n  gather_facts: false\n  tasks:\n".to_owned();
+    for task in tasks {
+        writeln!(text, "    - ansible.builtin.raw: {task}").unwrap();
+    }
+    std::fs::write(root.join(file), text).unwrap();
+}
+
+fn ansible(venv: &Path, net: &Net, playbook: &str) -> Command {
+    let mut command = Command::new(venv.join("ansible-playbook"));
+    command.args(["-i", "inventory", "-f", "50", playbook]).current_dir(&net.root);
+    let options =
+        format!("-F {} -o ControlMaster=auto -o ControlPersist=10s", net.config().display());
+    command.env("ANSIBLE_SSH_ARGS", options).env("ANSIBLE_HOME", net.root.join("ansible"));
+    command.env("ANSIBLE_SSH_CONTROL_PATH_DIR", net.root.join("cp"));
+    command.env("ANSIBLE_NOCOLOR", "1").env("LC_ALL", "C.UTF-8");
+    command
+}

@@ -1,0 +1,223 @@
+//! The same work on a fleet of real sshd by several tools: see which version runs, install one in a
+//! step, see it again. Towpath's own driver with both of its clients, beside Ansible, parallel-ssh
+//! and asyncssh, each a process of its own, one after the other in one run.
+//!
+//! `cargo bench --bench fleet -- --venv=PATH` names a virtual environment of Python that has them
+//! (`pip install ansible-core asyncssh parallel-ssh`); without one only Towpath runs.
+//! `--nodes=20,100` says how many nodes.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock, prints, and stops at the first surprise"
+)]
+
+#[expect(dead_code, reason = "each benchmark uses its share")]
+#[path = "../common/mod.rs"]
+mod common;
+mod peers;
+#[expect(dead_code, reason = "the tests use the rest")]
+#[path = "../../tests/it/ssh/sshd.rs"]
+mod sshd;
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Mode, Table, computed, mode, ms};
+use sshd::{Net, Sshd};
+use tokio::sync::Semaphore;
+use towpath::drivers::fleet::{Exit, Fleet as _, Place, Step};
+use towpath::drivers::ssh::SshFleet;
+use towpath::model::{
+    Arg, Argv, Connect, EnvironmentName, Epoch, HostKeys, NodeName, Question, RolloutId, Ssh,
+    StepKey, Timestamp, Transport,
+};
+use towpath::observe::Fact;
+
+/// Nodes at once, for all tools.
+const AT_ONCE: usize = 50;
+
+fn main() {
+    let word =
+        |name: &str| std::env::args().find_map(|it| it.strip_prefix(name).map(str::to_owned));
+    if let Some(how) = word("--drive=") {
+        let config = word("--config=").expect("a configuration");
+        let nodes = word("--nodes=").and_then(|it| it.parse().ok()).expect("a number");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
+        let runtime = { runtime }.build().expect("a runtime");
+        return runtime.block_on(drive(&how, &config, nodes));
+    }
+    let Some(mode) = mode() else { return };
+    let venv = word("--venv=").map(|it| PathBuf::from(it).join("bin"));
+    let sizes = word("--nodes=").unwrap_or_else(|| sizes(mode).to_owned());
+    for nodes in sizes.split(',').map(|it| it.parse().expect("a number")) {
+        measure(nodes, venv.as_deref());
+    }
+}
+
+fn sizes(mode: Mode) -> &'static str {
+    mode.pick("20,100", "5")
+}
+
+fn measure(count: usize, venv: Option<&Path>) {
+    let net = Net::new();
+    let nodes: Vec<Sshd> = (1..=count).map(|it| net.node(&format!("n{it}"))).collect();
+    let names: Vec<&str> = nodes.iter().map(|it| it.name.as_str()).collect();
+    let table = Table::new(
+        &format!("{count} nodes, {AT_ONCE} at once: version, one step, version"),
+        &["how", "nodes/s", "CPU/node", "memory", "ours is"],
+    );
+    let ours = |how: &str| {
+        let mut command = Command::new(std::env::current_exe().expect("it runs"));
+        command.arg(format!("--drive={how}")).arg(format!("--nodes={count}"));
+        command.arg(format!("--config={}", net.config().display()));
+        command
+    };
+    let mut best = None;
+    let mut row = |name: &str, mut command: Command| {
+        for node in &nodes {
+            std::fs::write(node.home().join("version"), "1.0\n").expect("written");
+        }
+        let run = timed(&mut command);
+        let done = nodes.iter().filter(|it| it.read("version") == "1.1\n").count();
+        let rate = f64::from(u32::try_from(done).expect("few")) / run.wall.as_secs_f64();
+        // The first that is measured warm is what others are compared with.
+        if name.contains("built-in") && !name.contains("first") {
+            best = Some(rate);
+        }
+        table.row(&[
+            name.to_owned(),
+            format!("{rate:.1}"),
+            ms(run.cpu / u32::try_from(count).expect("few")),
+            format!("{} MB", run.memory / 1_000_000),
+            best.map(|best| format!("{:.1} x", best / rate)).unwrap_or_default(),
+        ]);
+        if done != count {
+            println!("  {} nodes were not done", count - done);
+        }
+    };
+    row("Towpath, built-in, first time: runner installed", ours("built-in"));
+    row("Towpath, built-in", ours("built-in"));
+    row("Towpath, openssh", ours("openssh"));
+    let Some(venv) = venv else {
+        return println!(
+            "the others are left out: name their virtual environment with --venv=PATH"
+        );
+    };
+    for peer in peers::all(venv, &net, &nodes, &names) {
+        row(peer.name, peer.command);
+    }
+}
+
+/// What a tool took.
+struct Run {
+    wall: Duration,
+    cpu: Duration,
+    memory: u64,
+}
+
+/// Runs a tool to its end. Processor time is that of all its children that it waited for; memory is
+/// the greatest share that all of them had at once.
+fn timed(command: &mut Command) -> Run {
+    let me = std::process::id();
+    let (_, before) = computed(me);
+    let begun = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    child = child.stdout(file.reopen().expect("it is there"));
+    child = child.stderr(file.reopen().expect("it is there"));
+    let mut child = child.spawn().expect("it starts");
+    let mut memory = 0;
+    let mut looked = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("ours") {
+            break status;
+        }
+        if looked.elapsed() > Duration::from_millis(250) || memory == 0 {
+            memory = memory.max(world::memory(child.id()));
+            looked = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let wall = begun.elapsed();
+    let (_, after) = computed(me);
+    if !status.success() {
+        let said = std::fs::read_to_string(file.path()).unwrap_or_default();
+        println!("  {status}: {}", said.lines().rev().take(5).collect::<Vec<_>>().join(" | "));
+    }
+    Run { wall, cpu: after.saturating_sub(before), memory }
+}
+
+/// Our own work, in a process of its own.
+async fn drive(how: &str, config: &str, nodes: usize) {
+    let transport = if how == "openssh" { Transport::OpenSsh } else { Transport::BuiltIn };
+    let fleet = Arc::new(SshFleet::new("bench"));
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let tasks: Vec<_> = (1..=nodes)
+        .map(|it| {
+            let place = place(&format!("n{it}"), config, transport);
+            let (fleet, places) = (Arc::clone(&fleet), Arc::clone(&places));
+            tokio::spawn(async move {
+                let _place = places.acquire().await.expect("it is open");
+                one(&fleet, &place).await;
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("it ends well");
+    }
+}
+
+async fn one(fleet: &SshFleet, place: &Place) {
+    assert_eq!(version(fleet, place).await, "1.0");
+    let now = Timestamp::from(towpath::drivers::clock::now());
+    let id = format!("{:012x}", std::process::id());
+    let step = Step {
+        key: StepKey::new(&RolloutId::parse(&id).expect("an id"), "install", 1),
+        epoch: Epoch::first(now),
+        argv: ["sh", "-c", "echo \"$TOWPATH_REF\" > version"].map(str::to_owned).to_vec(),
+        variables: vec![("TOWPATH_REF".to_owned(), "1.1".to_owned())],
+        timeout: Duration::from_secs(60),
+        not_after: Timestamp(u64::MAX),
+        rerun_lost: false,
+    };
+    let end = fleet.ensure_step(place, &step).await.expect("it is done");
+    assert_eq!(end.exit, Exit::Code(0), "{end:?}");
+    assert_eq!(version(fleet, place).await, "1.1");
+}
+
+async fn version(fleet: &SshFleet, place: &Place) -> String {
+    let question = Question::Run {
+        argv: ["cat", "version"].map(str::to_owned).to_vec(),
+        variables: Vec::new(),
+        timeout: Duration::from_secs(60),
+        absent: None,
+    };
+    match fleet.version(place, &question).await {
+        Fact::Known { value: Some(value), .. } => value.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn place(node: &str, config: &str, transport: Transport) -> Place {
+    Place {
+        environment: EnvironmentName::parse("production").expect("a name"),
+        node: NodeName::parse(node).ok(),
+        connect: Connect::Ssh(Ssh {
+            host: Arg::new("{node}"),
+            user: None,
+            port: None,
+            config: Some(config.to_owned()),
+            host_keys: HostKeys::Known,
+            transport,
+            directory: None,
+            timeout: Duration::from_secs(60),
+            addresses: Arc::default(),
+        }),
+    }
+}
