@@ -232,8 +232,10 @@ fn hosted(
     let kind = match kind.as_str() {
         "local" => return Ok(None),
         "gitlab" => Kind::GitLab,
+        "gitea" => Kind::Gitea,
+        "forgejo" => Kind::Forgejo,
         other => {
-            let why = format!("`{}` is no forge: use gitlab or local", other.escape_debug());
+            let why = format!("`{}` is no forge: use gitlab, gitea, forgejo or local", other.escape_debug());
             return Err(value("forge.kind", why));
         }
     };

@@ -107,6 +107,7 @@ const SERDE: &[&str] = &[
     // What inventory commands print is JSON.
     "drivers/inventory.rs",
     "drivers/hosted/client",
+    "drivers/hosted/gitea",
     "drivers/hosted/gitlab",
     "drivers/hosted/marker",
     "cli/",

@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod client;
+pub mod gitea;
 pub mod gitlab;
 mod look;
 mod marker;

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::client::Client;
+use super::api::Api;
+use super::gitea::Gitea;
 use super::gitlab::GitLab;
-use super::transport::{BadUrl, Http, Real};
+use super::transport::{BadUrl, Http, Manner, Real};
 use super::{Hosted, Options};
 use crate::drivers::forge::Forge;
 use crate::git::{Identity, Location, Repository, Token};
@@ -19,6 +21,10 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 pub enum Kind {
     /// gitlab.com, or one's own.
     GitLab,
+    /// A Gitea.
+    Gitea,
+    /// A Forgejo, such as codeberg.org.
+    Forgejo,
 }
 
 /// Where a token is kept. Named in the settings, which never hold it.
@@ -101,6 +107,8 @@ impl HostedAt {
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::GitLab => "GitLab",
+            Kind::Gitea => "Gitea",
+            Kind::Forgejo => "Forgejo",
         }
     }
 
@@ -109,6 +117,7 @@ impl HostedAt {
         let (url, project) = (self.url.trim_end_matches('/'), self.project.trim_matches('/'));
         match self.kind {
             Kind::GitLab => format!("{url}/{project}/-/merge_requests"),
+            Kind::Gitea | Kind::Forgejo => format!("{url}/{project}/pulls"),
         }
     }
 
@@ -124,7 +133,7 @@ impl HostedAt {
         }
         let user = match self.kind {
             // Any name will do with a token.
-            Kind::GitLab => "oauth2",
+            Kind::GitLab | Kind::Gitea | Kind::Forgejo => "oauth2",
         };
         Ok(Some(Token { origin, user: user.to_owned(), secret: self.token.read()? }))
     }
@@ -144,19 +153,27 @@ impl HostedAt {
             store: store.to_owned(),
             watching,
         };
-        match kind {
-            Kind::GitLab => {
-                let base_url = format!("{}/api/v4", url.trim_end_matches('/'));
-                let client = |token: &TokenAt| -> Result<Client, OpenError> {
-                    let http = Http::new(&base_url, token.read()?)?;
-                    Ok(Client::new(Box::new(http), Box::new(Real::start())))
-                };
-                let approver = approver.as_ref().map(client).transpose()?;
-                let api = GitLab::new(client(token)?, approver, project.trim_matches('/'));
-                let (git, bot) = (Box::new(repository), Identity::towpath());
-                Ok(Box::new(Hosted::new(api, git, base.clone(), bot, options)))
+        let (url, project) = (url.trim_end_matches('/'), project.trim_matches('/'));
+        let (base_url, manner) = match kind {
+            Kind::GitLab => (format!("{url}/api/v4"), Manner::default()),
+            Kind::Gitea | Kind::Forgejo => {
+                (format!("{url}/api/v1"), Manner { scheme: "token", ..Manner::default() })
             }
-        }
+        };
+        let client = |token: &TokenAt| -> Result<Client, OpenError> {
+            let http = Http::speaking(&base_url, token.read()?, &manner)?;
+            Ok(Client::new(Box::new(http), Box::new(Real::start())))
+        };
+        let approver = approver.as_ref().map(client).transpose()?;
+        let client = client(token)?;
+        let api: Box<dyn Api> = match kind {
+            Kind::GitLab => Box::new(GitLab::new(client, approver, project)),
+            Kind::Gitea | Kind::Forgejo => {
+                Box::new(Gitea::new(client, approver, self.name(), project))
+            }
+        };
+        let (git, bot) = (Box::new(repository), Identity::towpath());
+        Ok(Box::new(Hosted::new(api, git, base.clone(), bot, options)))
     }
 }
 

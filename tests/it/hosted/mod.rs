@@ -3,6 +3,7 @@
 
 mod contract;
 mod end_to_end;
+mod gitea_double;
 mod gitlab_double;
 mod limits;
 mod seeds;
