@@ -108,6 +108,7 @@ const SERDE: &[&str] = &[
     "drivers/inventory.rs",
     "drivers/hosted/client",
     "drivers/hosted/gitea",
+    "drivers/hosted/github",
     "drivers/hosted/gitlab",
     "drivers/hosted/marker",
     "cli/",

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::client::Client;
 use super::api::Api;
+use super::client::Client;
 use super::gitea::Gitea;
+use super::github::{self, GitHub};
 use super::gitlab::GitLab;
 use super::transport::{BadUrl, Http, Manner, Real};
 use super::{Hosted, Options};
@@ -21,6 +22,8 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 pub enum Kind {
     /// gitlab.com, or one's own.
     GitLab,
+    /// github.com, or one's own GitHub Enterprise Server.
+    GitHub,
     /// A Gitea.
     Gitea,
     /// A Forgejo, such as codeberg.org.
@@ -107,6 +110,7 @@ impl HostedAt {
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::GitLab => "GitLab",
+            Kind::GitHub => "GitHub",
             Kind::Gitea => "Gitea",
             Kind::Forgejo => "Forgejo",
         }
@@ -117,7 +121,7 @@ impl HostedAt {
         let (url, project) = (self.url.trim_end_matches('/'), self.project.trim_matches('/'));
         match self.kind {
             Kind::GitLab => format!("{url}/{project}/-/merge_requests"),
-            Kind::Gitea | Kind::Forgejo => format!("{url}/{project}/pulls"),
+            Kind::GitHub | Kind::Gitea | Kind::Forgejo => format!("{url}/{project}/pulls"),
         }
     }
 
@@ -134,6 +138,7 @@ impl HostedAt {
         let user = match self.kind {
             // Any name will do with a token.
             Kind::GitLab | Kind::Gitea | Kind::Forgejo => "oauth2",
+            Kind::GitHub => "x-access-token",
         };
         Ok(Some(Token { origin, user: user.to_owned(), secret: self.token.read()? }))
     }
@@ -156,6 +161,10 @@ impl HostedAt {
         let (url, project) = (url.trim_end_matches('/'), project.trim_matches('/'));
         let (base_url, manner) = match kind {
             Kind::GitLab => (format!("{url}/api/v4"), Manner::default()),
+            Kind::GitHub if origin(url) == "https://github.com" => {
+                ("https://api.github.com".to_owned(), github::MANNER)
+            }
+            Kind::GitHub => (format!("{url}/api/v3"), github::MANNER),
             Kind::Gitea | Kind::Forgejo => {
                 (format!("{url}/api/v1"), Manner { scheme: "token", ..Manner::default() })
             }
@@ -168,6 +177,7 @@ impl HostedAt {
         let client = client(token)?;
         let api: Box<dyn Api> = match kind {
             Kind::GitLab => Box::new(GitLab::new(client, approver, project)),
+            Kind::GitHub => Box::new(GitHub::new(client, approver, project)),
             Kind::Gitea | Kind::Forgejo => {
                 Box::new(Gitea::new(client, approver, self.name(), project))
             }
@@ -229,5 +239,12 @@ mod tests {
     fn people_are_shown_where_to_look() {
         let at = at("https://gitlab.example.com/", TokenAt::Variable("X".to_owned()));
         assert_eq!(at.web_url(), "https://gitlab.example.com/group/config/-/merge_requests");
+        for (kind, name) in
+            [(Kind::GitHub, "GitHub"), (Kind::Gitea, "Gitea"), (Kind::Forgejo, "Forgejo")]
+        {
+            let at = HostedAt { kind, ..at.clone() };
+            assert_eq!(at.web_url(), "https://gitlab.example.com/group/config/pulls");
+            assert_eq!(at.name(), name);
+        }
     }
 }

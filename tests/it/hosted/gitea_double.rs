@@ -45,8 +45,7 @@ impl Double {
             self.broken(format!("{verb} {path}: no such route"));
             return refuse(404, "The target couldn't be found.");
         };
-        let words: Vec<String> =
-            rest.split('/').filter(|it| !it.is_empty()).map(decoded).collect();
+        let words: Vec<String> = rest.split('/').filter(|it| !it.is_empty()).map(decoded).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.gitea_knows(verb, &words, &query, &body);
         if verb != "GET" && self.level < 30 {
@@ -180,7 +179,10 @@ impl Double {
             ("PATCH", "pulls", []) => {
                 let closes = text("state").as_deref() == Some("closed");
                 if closes && self.requests[at].state == "merged" {
-                    return refuse(412, "cannot change state of this pull request, it was already merged");
+                    return refuse(
+                        412,
+                        "cannot change state of this pull request, it was already merged",
+                    );
                 }
                 let mr = &mut self.requests[at];
                 mr.title = text("title").unwrap_or_else(|| mr.title.clone());
@@ -280,8 +282,9 @@ impl Double {
             mr.labels.iter().map(|name| json!({ "id": 1, "name": name })).collect();
         let settled = mr.state != "opened";
         let base = self.tip(&mr.target).unwrap_or_default();
-        let mergeable =
-            !settled && mr.checked && self.tip(&mr.source).is_some_and(|it| self.can_merge(&base, &it));
+        let mergeable = !settled
+            && mr.checked
+            && self.tip(&mr.source).is_some_and(|it| self.can_merge(&base, &it));
         json!({
             "id": 1000 + mr.iid, "number": mr.iid, "title": mr.title, "body": mr.description,
             "state": if settled { "closed" } else { "open" }, "draft": false, "is_locked": false,
@@ -335,7 +338,8 @@ impl Double {
             return refuse(405, "Please try again later");
         }
         let style = text("Do");
-        let fits = style.as_deref() == Some(if self.fast_forward { "fast-forward-only" } else { "merge" });
+        let fits =
+            style.as_deref() == Some(if self.fast_forward { "fast-forward-only" } else { "merge" });
         if !fits {
             self.broken(format!("merged by {style:?}, which the project does not allow"));
         }
@@ -349,8 +353,7 @@ impl Double {
         if !mr.changes_requested.is_empty() {
             return refuse(405, "There are requested changes");
         }
-        if self.needs_pipeline
-            && self.pipelines.get(&head).is_none_or(|it| it.status != "success")
+        if self.needs_pipeline && self.pipelines.get(&head).is_none_or(|it| it.status != "success")
         {
             return refuse(405, "Not all required status checks successful");
         }

@@ -32,6 +32,7 @@ pub(crate) struct Answer {
 pub(crate) enum Face {
     #[default]
     GitLab,
+    GitHub,
     Gitea,
 }
 
@@ -98,6 +99,7 @@ pub(crate) struct Double {
     pub(super) repo: git2::Repository,
     pub(crate) project: String,
     pub(crate) needs_pipeline: bool,
+    pub(crate) merge_queue: bool,
     pub(crate) approvals_required: usize,
     pub(crate) fast_forward: bool,
     /// GitLab notices a push a while later.
@@ -124,6 +126,7 @@ impl Double {
             repo: git2::Repository::open_bare(path).unwrap(),
             project: project.to_owned(),
             needs_pipeline: false,
+            merge_queue: false,
             approvals_required: 0,
             fast_forward: false,
             lag: false,
@@ -159,10 +162,16 @@ impl Double {
         (0..self.requests.len()).filter(|at| self.requests[*at].state == "opened").collect()
     }
 
-    /// GitLab looks at the branches.
+    /// The forge looks at the branches.
     pub(crate) fn notice(&mut self) {
         for at in self.open_ones() {
             let tip = self.tip(&self.requests[at].source);
+            if tip.is_none() && self.face != Face::GitLab {
+                // All but GitLab close it in the name of whoever deleted the branch.
+                let iid = self.requests[at].iid;
+                self.close(iid, ADA);
+                continue;
+            }
             let now = self.calls;
             let mr = &mut self.requests[at];
             if mr.head != tip {
@@ -526,6 +535,7 @@ impl Double {
         }
         match self.face {
             Face::GitLab => {}
+            Face::GitHub => return self.github(token, verb, path, body),
             Face::Gitea => return self.gitea(token, verb, path, body),
         }
         let (user, writes) = match token {
@@ -712,9 +722,7 @@ impl Double {
                 });
                 paged(shown.collect(), query)
             }
-            ("POST", ["notes"]) => {
-self.note(user, at, text("body"))
-            }
+            ("POST", ["notes"]) => self.note(user, at, text("body")),
             ("PUT", ["notes", id]) => {
                 let id: u64 = id.parse().unwrap_or(0);
                 let text = text("body").unwrap_or_default();
@@ -900,7 +908,7 @@ self.note(user, at, text("body"))
     }
 }
 
-fn paged(all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer {
+pub(super) fn paged(all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer {
     let number = |key: &str, otherwise: usize| {
         query.get(key).and_then(|it| it.parse().ok()).unwrap_or(otherwise)
     };

@@ -4,6 +4,7 @@
 mod contract;
 mod end_to_end;
 mod gitea_double;
+mod github_double;
 mod gitlab_double;
 mod limits;
 mod seeds;

@@ -11,14 +11,15 @@ use towpath::drivers::forge::{Act, Actor, Error, Forge as _, Merge, State};
 use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::Client;
 use towpath::drivers::hosted::gitea::Gitea;
+use towpath::drivers::hosted::github::GitHub;
 use towpath::drivers::hosted::gitlab::GitLab;
 use towpath::drivers::hosted::transport::{Call, Cut, Pacing, Reply, Transport, Verb};
 use towpath::drivers::hosted::{Git, Hosted};
 use towpath::git::{self, Branch, Commit, Identity, Made, RefName, Update};
 use towpath::model::{RepoPath, Revision, Timestamp};
 
-use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face};
 use super::contract::FACES;
+use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face};
 use super::{FILE, PROJECT, TEXT, at, green, options, proposal, target};
 
 const SEEDS: u64 = 1_500;
@@ -308,7 +309,8 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
     double.push("main", FILE, TEXT);
     let mut rng = Rng(seed);
     double.needs_pipeline = rng.one_in(3);
-    double.fast_forward = rng.one_in(3);
+    // GitHub has no such thing: a rebase there makes new commits.
+    double.fast_forward = rng.one_in(3) && face != Face::GitHub;
     let world =
         World { double, rng, wild: true, clock: Duration::ZERO, story: Vec::new(), stopped: false };
     let world: Shared = Arc::new(Mutex::new(world));
@@ -319,6 +321,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
         let git = InMemory { repo, world: Arc::clone(&world) };
         let api: Box<dyn Api> = match face {
             Face::GitLab => Box::new(GitLab::new(client, None, PROJECT)),
+            Face::GitHub => Box::new(GitHub::new(client, None, PROJECT)),
             Face::Gitea => Box::new(Gitea::new(client, None, "Gitea", PROJECT)),
         };
         let base = Branch::parse("main").unwrap();

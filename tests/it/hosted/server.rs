@@ -122,6 +122,7 @@ fn serve(
                 let mut double = double.lock().unwrap();
                 let (prefix, scheme) = match double.face {
                     Face::GitLab => ("/api/v4", "Bearer "),
+                    Face::GitHub => ("/api/v3", "Bearer "),
                     Face::Gitea => ("/api/v1", "token "),
                 };
                 let path = path.strip_prefix(prefix).unwrap_or(&path);

@@ -310,11 +310,8 @@ mod tests {
                 r#"{{"id":{id},"user":{{"id":2,"login":"ada"}},"state":"{state}","commit_id":"","dismissed":{dismissed}}}"#
             )
         };
-        let (no, yes, note) = (
-            one(1, "REQUEST_CHANGES", false),
-            one(2, "APPROVED", false),
-            one(3, "COMMENT", false),
-        );
+        let (no, yes, note) =
+            (one(1, "REQUEST_CHANGES", false), one(2, "APPROVED", false), one(3, "COMMENT", false));
         assert_eq!(opined(&format!("[{no},{note}]")), [Opinion::ChangesRequested]);
         assert_eq!(opined(&format!("[{yes},{no}]")), [Opinion::Approved]);
         assert_eq!(opined(&format!("[{}]", one(1, "REQUEST_CHANGES", true))), []);
