@@ -308,8 +308,14 @@ fn hosted(
     let kind = match kind.as_str() {
         "local" => return Ok(None),
         "gitlab" => Kind::GitLab,
+        "github" => Kind::GitHub,
+        "gitea" => Kind::Gitea,
+        "forgejo" => Kind::Forgejo,
         other => {
-            let why = format!("`{}` is no forge: use gitlab or local", other.escape_debug());
+            let why = format!(
+                "`{}` is no forge: use gitlab, github, gitea, forgejo or local",
+                other.escape_debug()
+            );
             return Err(value("forge.kind", why));
         }
     };
@@ -396,6 +402,12 @@ mod tests {
         let forge = read(whole).unwrap().forge.unwrap();
         assert_eq!((forge.project.as_str(), forge.label.as_str()), ("g/config", "towpath"));
         assert_eq!(forge.token, TokenAt::Variable("GITLAB_TOKEN".to_owned()));
+        for (name, kind) in
+            [("github", Kind::GitHub), ("gitea", Kind::Gitea), ("forgejo", Kind::Forgejo)]
+        {
+            let forge = read(&whole.replacen("gitlab", name, 1)).unwrap().forge.unwrap();
+            assert_eq!(forge.kind, kind);
+        }
         assert_eq!(read("kind = \"local\"").unwrap().forge, None);
         for (text, part) in [
             ("kind = \"gitlap\"", "forge.kind"),

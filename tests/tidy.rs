@@ -107,6 +107,8 @@ const SERDE: &[&str] = &[
     // What inventory commands print is JSON.
     "drivers/inventory.rs",
     "drivers/hosted/client",
+    "drivers/hosted/gitea",
+    "drivers/hosted/github",
     "drivers/hosted/gitlab",
     "drivers/hosted/marker",
     "cli/",

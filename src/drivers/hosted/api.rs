@@ -371,3 +371,73 @@ pub trait Api: Send {
     /// Who took the label away last, if that is how it went.
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError>;
 }
+
+impl<A: Api + ?Sized> Api for Box<A> {
+    fn forge(&self) -> &'static str {
+        (**self).forge()
+    }
+
+    fn whoami(&self) -> Result<Account, ApiError> {
+        (**self).whoami()
+    }
+
+    fn rules(&self, base: &Branch) -> Result<Rules, ApiError> {
+        (**self).rules(base)
+    }
+
+    fn list(&self, base: &Branch, label: &str) -> Result<Vec<Request>, ApiError> {
+        (**self).list(base, label)
+    }
+
+    fn find(&self, source: &Branch, base: &Branch) -> Result<Option<Request>, ApiError> {
+        (**self).find(source, base)
+    }
+
+    fn get(&self, number: u64) -> Result<Option<Request>, ApiError> {
+        (**self).get(number)
+    }
+
+    fn open(&self, new: &NewRequest<'_>) -> Result<Request, ApiError> {
+        (**self).open(new)
+    }
+
+    fn edit(&self, number: u64, edit: &Edit<'_>) -> Result<Request, ApiError> {
+        (**self).edit(number, edit)
+    }
+
+    fn reviews(&self, request: &Request) -> Result<Vec<Review>, ApiError> {
+        (**self).reviews(request)
+    }
+
+    fn second(&self, number: u64, sha: Revision) -> Result<bool, ApiError> {
+        (**self).second(number, sha)
+    }
+
+    fn checks(&self, request: &Request, sha: Revision) -> Result<Vec<Check>, ApiError> {
+        (**self).checks(request, sha)
+    }
+
+    fn set_status(&self, status: &NewStatus<'_>) -> Result<(), ApiError> {
+        (**self).set_status(status)
+    }
+
+    fn comment(&self, number: u64, marker: &str) -> Result<Option<Comment>, ApiError> {
+        (**self).comment(number, marker)
+    }
+
+    fn say(&self, number: u64, old: Option<u64>, text: &str) -> Result<(), ApiError> {
+        (**self).say(number, old, text)
+    }
+
+    fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
+        (**self).merge(request, sha, when)
+    }
+
+    fn disarm(&self, number: u64) -> Result<(), ApiError> {
+        (**self).disarm(number)
+    }
+
+    fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {
+        (**self).unlabelled_by(number, label)
+    }
+}

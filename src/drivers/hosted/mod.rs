@@ -7,6 +7,8 @@
 
 pub mod api;
 pub mod client;
+pub mod gitea;
+pub mod github;
 pub mod gitlab;
 mod look;
 mod marker;

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::api::Api;
 use super::client::Client;
+use super::gitea::Gitea;
+use super::github::{self, GitHub};
 use super::gitlab::GitLab;
-use super::transport::{BadUrl, Http, Real};
+use super::transport::{BadUrl, Http, Manner, Real};
 use super::{Hosted, Options};
 use crate::drivers::forge::Forge;
 use crate::git::{Identity, Location, Repository, Token};
@@ -19,6 +22,12 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 pub enum Kind {
     /// gitlab.com, or one's own.
     GitLab,
+    /// github.com, or one's own GitHub Enterprise Server.
+    GitHub,
+    /// A Gitea.
+    Gitea,
+    /// A Forgejo, such as codeberg.org.
+    Forgejo,
 }
 
 /// Where a token is kept. Named in the settings, which never hold it.
@@ -103,6 +112,9 @@ impl HostedAt {
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::GitLab => "GitLab",
+            Kind::GitHub => "GitHub",
+            Kind::Gitea => "Gitea",
+            Kind::Forgejo => "Forgejo",
         }
     }
 
@@ -111,6 +123,7 @@ impl HostedAt {
         let (url, project) = (self.url.trim_end_matches('/'), self.project.trim_matches('/'));
         match self.kind {
             Kind::GitLab => format!("{url}/{project}/-/merge_requests"),
+            Kind::GitHub | Kind::Gitea | Kind::Forgejo => format!("{url}/{project}/pulls"),
         }
     }
 
@@ -126,7 +139,8 @@ impl HostedAt {
         }
         let user = match self.kind {
             // Any name will do with a token.
-            Kind::GitLab => "oauth2",
+            Kind::GitLab | Kind::Gitea | Kind::Forgejo => "oauth2",
+            Kind::GitHub => "x-access-token",
         };
         Ok(Some(Token { origin, user: user.to_owned(), secret: self.token.read()? }))
     }
@@ -146,19 +160,32 @@ impl HostedAt {
             store: store.to_owned(),
             watching,
         };
-        match kind {
-            Kind::GitLab => {
-                let base_url = format!("{}/api/v4", url.trim_end_matches('/'));
-                let client = |token: &TokenAt| -> Result<Client, OpenError> {
-                    let http = Http::new(&base_url, token.read()?)?;
-                    Ok(Client::new(Box::new(http), Box::new(Real::start())))
-                };
-                let approver = approver.as_ref().map(client).transpose()?;
-                let api = GitLab::new(client(token)?, approver, project.trim_matches('/'));
-                let (git, bot) = (Box::new(repository), Identity::towpath());
-                Ok(Box::new(Hosted::new(api, git, base.clone(), bot, options)))
+        let (url, project) = (url.trim_end_matches('/'), project.trim_matches('/'));
+        let (base_url, manner) = match kind {
+            Kind::GitLab => (format!("{url}/api/v4"), Manner::default()),
+            Kind::GitHub if origin(url) == "https://github.com" => {
+                ("https://api.github.com".to_owned(), github::MANNER)
             }
-        }
+            Kind::GitHub => (format!("{url}/api/v3"), github::MANNER),
+            Kind::Gitea | Kind::Forgejo => {
+                (format!("{url}/api/v1"), Manner { scheme: "token", ..Manner::default() })
+            }
+        };
+        let client = |token: &TokenAt| -> Result<Client, OpenError> {
+            let http = Http::speaking(&base_url, token.read()?, &manner)?;
+            Ok(Client::new(Box::new(http), Box::new(Real::start())))
+        };
+        let approver = approver.as_ref().map(client).transpose()?;
+        let client = client(token)?;
+        let api: Box<dyn Api> = match kind {
+            Kind::GitLab => Box::new(GitLab::new(client, approver, project)),
+            Kind::GitHub => Box::new(GitHub::new(client, approver, project)),
+            Kind::Gitea | Kind::Forgejo => {
+                Box::new(Gitea::new(client, approver, self.name(), project))
+            }
+        };
+        let (git, bot) = (Box::new(repository), Identity::towpath());
+        Ok(Box::new(Hosted::new(api, git, base.clone(), bot, options)))
     }
 }
 
@@ -214,5 +241,12 @@ mod tests {
     fn people_are_shown_where_to_look() {
         let at = at("https://gitlab.example.com/", TokenAt::Variable("X".to_owned()));
         assert_eq!(at.web_url(), "https://gitlab.example.com/group/config/-/merge_requests");
+        for (kind, name) in
+            [(Kind::GitHub, "GitHub"), (Kind::Gitea, "Gitea"), (Kind::Forgejo, "Forgejo")]
+        {
+            let at = HostedAt { kind, ..at.clone() };
+            assert_eq!(at.web_url(), "https://gitlab.example.com/group/config/pulls");
+            assert_eq!(at.name(), name);
+        }
     }
 }

@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Headers that mean something to us.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "etag",
     "retry-after",
     "ratelimit-remaining",
@@ -25,6 +25,7 @@ const HEADERS: [&str; 9] = [
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
     "x-next-page",
+    "x-total-count",
     "date",
     "location",
 ];
@@ -133,6 +134,21 @@ pub enum BadUrl {
     Setup(String),
 }
 
+/// How a forge wants to be spoken to.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// What stands before the token.
+    pub scheme: &'static str,
+    /// What else goes with every call.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { scheme: "Bearer", headers: &[("accept", "application/json")] }
+    }
+}
+
 /// HTTP with a token.
 pub struct Http {
     base: Url,
@@ -140,14 +156,20 @@ pub struct Http {
     secret: Secret,
     client: Client,
     runtime: tokio::runtime::Runtime,
+    headers: &'static [(&'static str, &'static str)],
 }
 
 impl Http {
     /// A way to everything below `base`, which is e.g. `https://gitlab.example.com/api/v4`.
     pub fn new(base: &str, secret: Secret) -> Result<Self, BadUrl> {
+        Self::speaking(base, secret, &Manner::default())
+    }
+
+    /// The same for a forge that wants other headers.
+    pub fn speaking(base: &str, secret: Secret, manner: &Manner) -> Result<Self, BadUrl> {
         let url = check(base)?;
         let setup = |why: String| BadUrl::Setup(why);
-        let mut token = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
+        let mut token = HeaderValue::from_str(&format!("{} {}", manner.scheme, secret.expose()))
             .map_err(|_| setup("the token is no header".to_owned()))?;
         token.set_sensitive(true);
         // Fails only if one is installed already, and then it serves as well.
@@ -161,7 +183,7 @@ impl Http {
             .map_err(|error| setup(error.without_url().to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| setup(error.to_string()))?;
-        Ok(Self { base: url, token, secret, client, runtime })
+        Ok(Self { base: url, token, secret, client, runtime, headers: manner.headers })
     }
 
     async fn fetch(&self, call: &Call) -> Result<Reply, Cut> {
@@ -175,7 +197,9 @@ impl Http {
         let url = format!("{}{}", self.base.as_str().trim_end_matches('/'), call.path);
         let mut request = self.client.request(method, url);
         request = request.header(AUTHORIZATION, self.token.clone());
-        request = request.header("accept", "application/json");
+        for (name, value) in self.headers {
+            request = request.header(*name, *value);
+        }
         if let Some(etag) = &call.etag {
             request = request.header("if-none-match", etag);
         }

@@ -1,17 +1,23 @@
-//! One contract for every forge: the local one in the repository itself, and GitLab over HTTP.
+//! One contract for every forge: the local one in the repository itself, and the others over HTTP.
 
 use towpath::drivers::forge::{Act, Actor, Authorship, Direct, Error, Forge, Merge, State};
 use towpath::drivers::hosted::Hosted;
+use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::Client;
+use towpath::drivers::hosted::gitea::Gitea;
+use towpath::drivers::hosted::github::{self, GitHub};
 use towpath::drivers::hosted::gitlab::GitLab;
-use towpath::drivers::hosted::transport::{Http, Real};
+use towpath::drivers::hosted::transport::{Http, Manner, Real};
 use towpath::drivers::local_forge::LocalForge;
 use towpath::git::{Branch, Identity, Location, Program, Repository};
 use towpath::model::{PersonName, RepoPath, Revision, Secret};
 
-use super::gitlab_double::{ADA, BOT_TOKEN, Double, READ_TOKEN, SECOND_TOKEN};
+use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face, READ_TOKEN, SECOND_TOKEN};
 use super::server::{Server, Trouble};
 use super::{FILE, PROJECT, TEXT, at, green, options, proposal};
+
+/// Those over HTTP.
+pub(super) const FACES: [Face; 3] = [Face::GitLab, Face::GitHub, Face::Gitea];
 
 /// Somewhere with merge requests.
 pub(super) struct Place {
@@ -38,7 +44,12 @@ impl Place {
     }
 
     pub(super) fn gitlab() -> Self {
-        let (dir, double) = Self::empty();
+        Self::with(Face::GitLab)
+    }
+
+    pub(super) fn with(face: Face) -> Self {
+        let (dir, mut double) = Self::empty();
+        double.face = face;
         let server = Server::start(double);
         Self { dir, server: Some(server), hand: None }
     }
@@ -48,14 +59,25 @@ impl Place {
         Repository::open(&location, self.dir.path(), Program::default()).unwrap()
     }
 
-    pub(super) fn hosted(&self, token: &str, second: Option<&str>) -> Hosted<GitLab> {
+    pub(super) fn hosted(&self, token: &str, second: Option<&str>) -> Hosted<Box<dyn Api>> {
         let server = self.server.as_ref().unwrap();
+        let face = server.double().face;
+        let (root, manner) = match face {
+            Face::GitLab => ("/api/v4", Manner::default()),
+            Face::GitHub => ("/api/v3", github::MANNER),
+            Face::Gitea => ("/api/v1", Manner { scheme: "token", ..Manner::default() }),
+        };
         let client = |token: &str| {
-            let url = format!("{}/api/v4", server.url);
-            let http = Http::new(&url, Secret::new(token).unwrap()).unwrap();
+            let url = format!("{}{root}", server.url);
+            let http = Http::speaking(&url, Secret::new(token).unwrap(), &manner).unwrap();
             Client::new(Box::new(http), Box::new(Real::start()))
         };
-        let api = GitLab::new(client(token), second.map(client), PROJECT);
+        let (first, second) = (client(token), second.map(client));
+        let api: Box<dyn Api> = match face {
+            Face::GitLab => Box::new(GitLab::new(first, second, PROJECT)),
+            Face::GitHub => Box::new(GitHub::new(first, second, PROJECT)),
+            Face::Gitea => Box::new(Gitea::new(first, second, "Gitea", PROJECT)),
+        };
         let base = Branch::parse("main").unwrap();
         let bot = Identity::towpath();
         Hosted::new(api, Box::new(self.repository()), base, bot, options())
@@ -113,7 +135,9 @@ fn act() -> Act {
 
 fn everywhere(check: impl Fn(Place)) {
     check(Place::local());
-    check(Place::gitlab());
+    for face in FACES {
+        check(Place::with(face));
+    }
 }
 
 /// Merges, as often as a forge needs to be asked: GitLab has to work out whether it can.
@@ -266,16 +290,19 @@ fn people_veto_by_label_and_by_review() {
         (|it| it.request_changes(1, ADA), "requested changes"),
         (|it| it.delete("towpath/shop/staging"), "deleted"),
     ];
-    for (how, part) in ways {
-        let mut place = Place::gitlab();
+    for (face, (how, part)) in FACES.iter().flat_map(|face| ways.map(|way| (*face, way))) {
+        let mut place = Place::with(face);
         let mr = place.open("staging", "2");
         place.forge().report(1, &green(mr.head, place.main())).unwrap();
         place.hand(how);
         let answer = merge(&*place.forge(), 1, mr.head);
-        assert!(matches!(answer, Merge::NotGreen { .. }), "{part}: {answer:?}");
+        // All but GitLab close it themselves when its branch is gone.
+        let closed = part == "deleted" && face != Face::GitLab;
+        assert!(matches!(answer, Merge::Closed { .. }) || !closed, "{part}: {answer:?}");
+        assert!(matches!(answer, Merge::NotGreen { .. }) || closed, "{part}: {answer:?}");
         let listed = &place.forge().list(at(20)).unwrap()[0];
         let State::Closed { by, reason, .. } = &listed.state else { panic!("{listed:?}") };
-        assert!(reason.contains(part), "{reason}");
+        assert!(reason.contains(part) || closed, "{reason}");
         assert_ne!(*by, Actor::Towpath, "{part}");
         let after = &place.forge().list(at(30)).unwrap()[0];
         assert!(matches!(&after.state, State::Closed { by: it, .. } if it == by), "{after:?}");
@@ -322,37 +349,41 @@ fn the_pipeline_decides_when_and_a_second_account_approves() {
 
 #[test]
 fn who_approved_what_is_known_by_head() {
-    let mut place = Place::gitlab();
-    let first = place.open("staging", "2");
-    place.hand(|it| it.approve(1, ADA));
-    let ada = PersonName::parse("ada").unwrap();
-    let seen = place.forge().show(1, at(20)).unwrap();
-    assert_eq!(seen.approvals.get(&ada), Some(&first.head));
-    place.open("staging", "3");
-    let seen = place.forge().show(1, at(21)).unwrap();
-    assert_eq!(seen.approvals.get(&ada), Some(&first.head), "of the old head");
+    for face in FACES {
+        let mut place = Place::with(face);
+        let first = place.open("staging", "2");
+        place.hand(|it| it.approve(1, ADA));
+        let ada = PersonName::parse("ada").unwrap();
+        let seen = place.forge().show(1, at(20)).unwrap();
+        assert_eq!(seen.approvals.get(&ada), Some(&first.head));
+        place.open("staging", "3");
+        let seen = place.forge().show(1, at(21)).unwrap();
+        assert_eq!(seen.approvals.get(&ada), Some(&first.head), "of the old head");
+    }
 }
 
 #[test]
 fn answers_that_are_lost_half_or_rubbish_change_nothing_for_good() {
-    let mut place = Place::gitlab();
-    let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
-    let server = |place: &Place, trouble| place.server.as_ref().unwrap().trouble(trouble);
-    for trouble in [Trouble::Down, Trouble::Status(502), Trouble::Html, Trouble::Half] {
-        server(&place, trouble);
-        let failed = place.forge().open_or_update(&wanted);
-        assert!(matches!(failed, Err(Error::Later { .. })), "{trouble:?}: {failed:?}");
-        server(&place, Trouble::None);
+    for face in FACES {
+        let mut place = Place::with(face);
+        let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
+        let server = |place: &Place, trouble| place.server.as_ref().unwrap().trouble(trouble);
+        for trouble in [Trouble::Down, Trouble::Status(502), Trouble::Html, Trouble::Half] {
+            server(&place, trouble);
+            let failed = place.forge().open_or_update(&wanted);
+            assert!(matches!(failed, Err(Error::Later { .. })), "{trouble:?}: {failed:?}");
+            server(&place, Trouble::None);
+        }
+        let mr = place.forge().open_or_update(&wanted).unwrap();
+        assert_eq!(mr.number, 1, "opened once");
     }
-    let mr = place.forge().open_or_update(&wanted).unwrap();
-    assert_eq!(mr.number, 1, "opened once");
 }
 
 #[test]
 fn a_token_without_rights_is_told_what_it_lacks() {
     let mut place = Place::gitlab();
     let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
-    let said = |forge: &Hosted<GitLab>| {
+    let said = |forge: &Hosted<Box<dyn Api>>| {
         let error = forge.open_or_update(&wanted).unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{error:?}");
         format!("{error:?}")
@@ -368,13 +399,113 @@ fn a_token_without_rights_is_told_what_it_lacks() {
 
 #[test]
 fn a_merge_by_somebody_else_is_success_and_a_merge_of_something_else_is_not() {
-    let mut place = Place::gitlab();
+    for face in FACES {
+        let mut place = Place::with(face);
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        place.hand(|it| it.merge_by(1, ADA));
+        assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::AlreadyMerged { .. }));
+        let mr = place.open("production", "2");
+        let theirs = place.push("towpath/shop/production", "notes.md", "more");
+        place.hand(|it| it.merge_by(2, ADA));
+        assert_eq!(merge(&*place.forge(), 2, mr.head), Merge::HeadMoved { now: theirs });
+    }
+}
+
+#[test]
+fn on_gitea_we_merge_when_the_checks_are_green_and_never_leave_it_to_the_forge() {
+    let mut place = Place::with(Face::Gitea);
+    place.hand(|it| {
+        it.needs_pipeline = true;
+        it.approvals_required = 1;
+    });
     let mr = place.open("staging", "2");
-    place.forge().report(1, &green(mr.head, place.main())).unwrap();
-    place.hand(|it| it.merge_by(1, ADA));
-    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::AlreadyMerged { .. }));
-    let mr = place.open("production", "2");
-    let theirs = place.push("towpath/shop/production", "notes.md", "more");
-    place.hand(|it| it.merge_by(2, ADA));
-    assert_eq!(merge(&*place.forge(), 2, mr.head), Merge::HeadMoved { now: theirs });
+    let sha = mr.head.to_string();
+    let alone = place.forge();
+    alone.report(1, &green(mr.head, place.main())).unwrap();
+    let says = |forge: &dyn Forge, part: &str| {
+        let answer = merge(forge, 1, mr.head);
+        assert!(matches!(&answer, Merge::NotGreen { why } if why.contains(part)), "{answer:?}");
+    };
+    says(&*alone, "`ci / build` has not reported");
+    place.hand(|it| it.pipeline(&sha, "running"));
+    says(&*alone, "`ci / build` is under way");
+    place.hand(|it| it.pipeline(&sha, "failed"));
+    says(&*alone, "`ci / build` is red");
+    place.hand(|it| it.pipeline(&sha, "success"));
+    says(&*alone, "enough approvals");
+    let both = place.hosted(BOT_TOKEN, Some(SECOND_TOKEN));
+    says(&both, "just approved");
+    assert!(matches!(merge(&both, 1, mr.head), Merge::Merged { .. }));
+    assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+}
+
+#[test]
+fn a_gitea_token_without_rights_is_told_what_it_lacks() {
+    let mut place = Place::with(Face::Gitea);
+    let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
+    let said = |forge: &Hosted<Box<dyn Api>>| {
+        let error = forge.open_or_update(&wanted).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+        format!("{error:?}")
+    };
+    let scope = said(&place.hosted(READ_TOKEN, None));
+    assert!(scope.contains("write:repository") && !scope.contains(READ_TOKEN), "{scope}");
+    let wrong = said(&place.hosted("gitea-wrong-0123456789", None));
+    assert!(wrong.contains("not accepted") && !wrong.contains("gitea-wrong"), "{wrong}");
+    place.hand(|it| it.level = 20);
+    let role = said(&place.hosted(BOT_TOKEN, None));
+    assert!(role.contains("collaborator") && role.contains(PROJECT), "{role}");
+}
+
+#[test]
+fn on_github_statuses_and_check_runs_count_and_a_second_account_approves() {
+    let mut place = Place::with(Face::GitHub);
+    place.hand(|it| {
+        it.needs_pipeline = true;
+        it.approvals_required = 1;
+    });
+    let mr = place.open("staging", "2");
+    let sha = mr.head.to_string();
+    let alone = place.forge();
+    alone.report(1, &green(mr.head, place.main())).unwrap();
+    let says = |forge: &dyn Forge, part: &str| {
+        let answer = merge(forge, 1, mr.head);
+        assert!(matches!(&answer, Merge::NotGreen { why } if why.contains(part)), "{answer:?}");
+    };
+    says(&*alone, "`ci / build` has not reported");
+    place.hand(|it| it.pipeline(&sha, "running"));
+    says(&*alone, "`ci / build` is under way");
+    place.hand(|it| it.pipeline(&sha, "failed"));
+    says(&*alone, "`ci / build` is red");
+    place.hand(|it| it.pipeline(&sha, "success"));
+    says(&*alone, "wants an approval");
+    let both = place.hosted(BOT_TOKEN, Some(SECOND_TOKEN));
+    assert!(matches!(merge(&both, 1, mr.head), Merge::Merged { .. }));
+    assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+}
+
+#[test]
+fn a_merge_queue_on_github_is_refused_clearly() {
+    let mut place = Place::with(Face::GitHub);
+    let mr = place.open("staging", "2");
+    let forge = place.forge();
+    forge.report(1, &green(mr.head, place.main())).unwrap();
+    place.hand(|it| it.merge_queue = true);
+    let refused = forge.merge(1, mr.head, &act());
+    assert!(matches!(&refused, Err(Error::Refused { .. })), "{refused:?}");
+    assert!(format!("{refused:?}").contains("has a merge queue"), "{refused:?}");
+    assert_eq!(place.text(), TEXT);
+}
+
+#[test]
+fn a_github_token_without_rights_is_told_what_it_lacks() {
+    let mut place = Place::with(Face::GitHub);
+    let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
+    for (token, part) in [(READ_TOKEN, "scope `repo`"), ("ghp-wrong-0123456789", "not accepted")] {
+        let error = place.hosted(token, None).open_or_update(&wanted).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+        let said = format!("{error:?}");
+        assert!(said.contains(part) && !said.contains(token), "{said}");
+    }
 }

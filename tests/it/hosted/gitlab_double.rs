@@ -23,68 +23,83 @@ pub(crate) const READ_TOKEN: &str = "glpat-read-0123456789";
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,
+    /// How many entries a list has in all, for a forge that says so.
+    pub(crate) total: Option<usize>,
 }
 
-fn answer(status: u16, body: Value) -> Answer {
-    Answer { status, body }
+/// Whose face it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Face {
+    #[default]
+    GitLab,
+    GitHub,
+    Gitea,
 }
 
-fn refuse(status: u16, message: &str) -> Answer {
+pub(super) fn answer(status: u16, body: Value) -> Answer {
+    Answer { status, body, total: None }
+}
+
+pub(super) fn refuse(status: u16, message: &str) -> Answer {
     answer(status, json!({ "message": message }))
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Mr {
     pub(crate) iid: u64,
-    source: String,
-    target: String,
-    title: String,
-    description: String,
+    pub(super) source: String,
+    pub(super) target: String,
+    pub(super) title: String,
+    pub(super) description: String,
     pub(crate) state: &'static str,
     pub(crate) labels: BTreeSet<String>,
-    author: u64,
+    pub(super) author: u64,
     /// Where GitLab believes the branch to be.
     pub(crate) head: Option<String>,
-    versions: Vec<(String, u64)>,
+    pub(super) versions: Vec<(String, u64)>,
     /// Whether it has worked out if it can be merged.
-    checked: bool,
+    pub(super) checked: bool,
     pub(crate) armed: Option<String>,
-    remove_branch: bool,
-    merged_by: Option<u64>,
+    pub(super) remove_branch: bool,
+    pub(super) merged_by: Option<u64>,
     pub(crate) merge_commit: Option<String>,
-    closed_by: Option<u64>,
-    settled_at: u64,
-    created_at: u64,
-    updated_at: u64,
+    pub(super) closed_by: Option<u64>,
+    pub(super) settled_at: u64,
+    pub(super) created_at: u64,
+    pub(super) updated_at: u64,
     pub(crate) notes: Vec<(u64, u64, String)>,
-    events: Vec<(u64, u64, &'static str, String)>,
+    pub(super) events: Vec<(u64, u64, &'static str, String)>,
     pub(crate) approvals: Vec<(u64, u64)>,
-    changes_requested: BTreeSet<u64>,
+    pub(super) changes_requested: BTreeSet<u64>,
     /// When the first veto came, by calls.
-    vetoed_at: Option<u64>,
+    pub(super) vetoed_at: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
-struct Status {
-    id: u64,
-    name: String,
-    state: String,
-    author: u64,
-    description: String,
+pub(crate) struct Status {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) author: u64,
+    pub(super) description: String,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pipeline {
     pub(crate) status: &'static str,
     pub(crate) source: &'static str,
-    changed_at: u64,
+    pub(super) changed_at: u64,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "settings of a project are switches")]
 pub(crate) struct Double {
-    repo: git2::Repository,
+    pub(crate) face: Face,
+    /// Labels that the project has, where a label has to be made.
+    pub(super) labels: Vec<String>,
+    pub(super) repo: git2::Repository,
     pub(crate) project: String,
     pub(crate) needs_pipeline: bool,
+    pub(crate) merge_queue: bool,
     pub(crate) approvals_required: usize,
     pub(crate) fast_forward: bool,
     /// GitLab notices a push a while later.
@@ -93,22 +108,25 @@ pub(crate) struct Double {
     pub(crate) level: u64,
     pub(crate) may_merge: bool,
     pub(crate) requests: Vec<Mr>,
-    statuses: BTreeMap<String, Vec<Status>>,
+    pub(super) statuses: BTreeMap<String, Vec<Status>>,
     pub(crate) pipelines: BTreeMap<String, Pipeline>,
     pub(crate) violations: Vec<String>,
     /// How many calls there were.
     pub(crate) calls: u64,
     /// When the driver's present operation began, by calls.
-    operation: Option<u64>,
-    ids: u64,
+    pub(super) operation: Option<u64>,
+    pub(super) ids: u64,
 }
 
 impl Double {
     pub(crate) fn new(path: &Path, project: &str) -> Self {
         Self {
+            face: Face::default(),
+            labels: vec!["bug".to_owned()],
             repo: git2::Repository::open_bare(path).unwrap(),
             project: project.to_owned(),
             needs_pipeline: false,
+            merge_queue: false,
             approvals_required: 0,
             fast_forward: false,
             lag: false,
@@ -124,12 +142,12 @@ impl Double {
         }
     }
 
-    fn id(&mut self) -> u64 {
+    pub(super) fn id(&mut self) -> u64 {
         self.ids += 1;
         self.ids
     }
 
-    fn broken(&mut self, what: impl Into<String>) {
+    pub(super) fn broken(&mut self, what: impl Into<String>) {
         self.violations.push(what.into());
     }
 
@@ -140,14 +158,20 @@ impl Double {
         self.repo.refname_to_id(&name).ok().map(|it| it.to_string())
     }
 
-    fn open_ones(&self) -> Vec<usize> {
+    pub(super) fn open_ones(&self) -> Vec<usize> {
         (0..self.requests.len()).filter(|at| self.requests[*at].state == "opened").collect()
     }
 
-    /// GitLab looks at the branches.
+    /// The forge looks at the branches.
     pub(crate) fn notice(&mut self) {
         for at in self.open_ones() {
             let tip = self.tip(&self.requests[at].source);
+            if tip.is_none() && self.face != Face::GitLab {
+                // All but GitLab close it in the name of whoever deleted the branch.
+                let iid = self.requests[at].iid;
+                self.close(iid, ADA);
+                continue;
+            }
             let now = self.calls;
             let mr = &mut self.requests[at];
             if mr.head != tip {
@@ -308,7 +332,7 @@ impl Double {
         })
     }
 
-    fn latest(&self, sha: &str) -> Vec<Status> {
+    pub(super) fn latest(&self, sha: &str) -> Vec<Status> {
         let mut latest: BTreeMap<String, Status> = BTreeMap::new();
         for status in self.statuses.get(sha).into_iter().flatten() {
             latest.insert(status.name.clone(), status.clone());
@@ -316,7 +340,7 @@ impl Double {
         latest.into_values().collect()
     }
 
-    fn can_merge(&self, base: &str, head: &str) -> bool {
+    pub(super) fn can_merge(&self, base: &str, head: &str) -> bool {
         let id = |text: &str| git2::Oid::from_str(text).unwrap();
         if self.fast_forward {
             return self.repo.graph_descendant_of(id(head), id(base)).unwrap();
@@ -404,7 +428,7 @@ impl Double {
 
     // Merging.
 
-    fn merge_now(&mut self, at: usize, by: u64) -> bool {
+    pub(super) fn merge_now(&mut self, at: usize, by: u64) -> bool {
         let mr = self.requests[at].clone();
         let (Some(head), Some(base)) = (mr.head.clone(), self.tip(&mr.target)) else {
             return false;
@@ -509,6 +533,11 @@ impl Double {
         if !self.lag {
             self.notice();
         }
+        match self.face {
+            Face::GitLab => {}
+            Face::GitHub => return self.github(token, verb, path, body),
+            Face::Gitea => return self.gitea(token, verb, path, body),
+        }
         let (user, writes) = match token {
             BOT_TOKEN => (BOT, true),
             SECOND_TOKEN => (SECOND, true),
@@ -580,6 +609,42 @@ impl Double {
                 refuse(404, "404 Not Found")
             }
         }
+    }
+
+    /// Takes a comment.
+    pub(super) fn note(&mut self, user: u64, at: usize, text: Option<String>) -> Answer {
+        let id = self.id();
+        let text = text.unwrap_or_default();
+        let mr = &mut self.requests[at];
+        let marker = "<!-- towpath:checks:";
+        let again = mr.notes.iter().any(|it| it.2.contains(marker)) && text.contains(marker);
+        mr.notes.push((id, user, text));
+        if again {
+            self.broken("commented twice");
+        }
+        answer(201, json!({ "id": id }))
+    }
+
+    /// Takes a status.
+    pub(super) fn put(
+        &mut self,
+        user: u64,
+        sha: &str,
+        name: String,
+        state: String,
+        description: String,
+    ) -> Answer {
+        let there = git2::Oid::from_str(sha).is_ok_and(|it| self.repo.find_commit(it).is_ok());
+        if !there {
+            return refuse(404, "404 Commit Not Found");
+        }
+        if description.len() > 140 {
+            return refuse(422, "description is too long");
+        }
+        let id = self.id();
+        let status = Status { id, name, state, author: user, description };
+        self.statuses.entry(sha.to_owned()).or_default().push(status);
+        answer(201, json!({ "id": id }))
     }
 
     fn one(
@@ -657,19 +722,7 @@ impl Double {
                 });
                 paged(shown.collect(), query)
             }
-            ("POST", ["notes"]) => {
-                let id = self.id();
-                let text = text("body").unwrap_or_default();
-                let mr = &mut self.requests[at];
-                let marker = "<!-- towpath:checks:";
-                let again =
-                    mr.notes.iter().any(|it| it.2.contains(marker)) && text.contains(marker);
-                mr.notes.push((id, user, text));
-                if again {
-                    self.broken("commented twice");
-                }
-                answer(201, json!({ "id": id }))
-            }
+            ("POST", ["notes"]) => self.note(user, at, text("body")),
             ("PUT", ["notes", id]) => {
                 let id: u64 = id.parse().unwrap_or(0);
                 let text = text("body").unwrap_or_default();
@@ -723,9 +776,24 @@ impl Double {
                 format!("Another open merge request already exists for this source branch: !{iid}");
             return answer(409, json!({ "message": [said] }));
         }
-        let Some(head) = self.tip(&source) else {
-            return refuse(400, "source branch does not exist");
-        };
+        let (body, labels) = (text("description").unwrap_or_default(), text("labels"));
+        match self.add(user, source, target, title, body, labels.into_iter().collect()) {
+            Some(at) => answer(201, self.show(at, true)),
+            None => refuse(400, "source branch does not exist"),
+        }
+    }
+
+    /// Opens one, whatever it looks like from outside; nothing if there is no such branch.
+    pub(super) fn add(
+        &mut self,
+        user: u64,
+        source: String,
+        target: String,
+        title: String,
+        description: String,
+        labels: Vec<String>,
+    ) -> Option<usize> {
+        let head = self.tip(&source)?;
         let now = self.calls;
         let iid = u64::try_from(self.requests.len()).unwrap() + 1;
         self.requests.push(Mr {
@@ -733,9 +801,9 @@ impl Double {
             source,
             target,
             title,
-            description: text("description").unwrap_or_default(),
+            description,
             state: "opened",
-            labels: text("labels").into_iter().collect(),
+            labels: labels.into_iter().collect(),
             author: user,
             head: Some(head.clone()),
             versions: vec![(head, now)],
@@ -754,7 +822,7 @@ impl Double {
             changes_requested: BTreeSet::new(),
             vetoed_at: None,
         });
-        answer(201, self.show(self.requests.len() - 1, true))
+        Some(self.requests.len() - 1)
     }
 
     fn put_status(&mut self, user: u64, sha: &str, body: &Map<String, Value>) -> Answer {
@@ -840,7 +908,7 @@ impl Double {
     }
 }
 
-fn paged(all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer {
+pub(super) fn paged(all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer {
     let number = |key: &str, otherwise: usize| {
         query.get(key).and_then(|it| it.parse().ok()).unwrap_or(otherwise)
     };
@@ -848,7 +916,7 @@ fn paged(all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer {
     answer(200, Value::Array(all.into_iter().skip(per * (page - 1)).take(per).collect()))
 }
 
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -3,6 +3,8 @@
 
 mod contract;
 mod end_to_end;
+mod gitea_double;
+mod github_double;
 mod gitlab_double;
 mod limits;
 mod seeds;

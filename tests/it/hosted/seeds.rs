@@ -1,24 +1,28 @@
-//! Schedules of faults and races by seed: the real algorithm and the real GitLab client against the double's
+//! Schedules of faults and races by seed: the real algorithm and the real clients against the double's
 //! state machine, in one thread and without waiting. `TOWPATH_HOSTED_SEEDS=10000` runs more of them,
 //! `TOWPATH_HOSTED_SEED=17` one of them with its story.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use towpath::drivers::forge::{Act, Actor, Error, Forge as _, Merge, State};
+use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::Client;
+use towpath::drivers::hosted::gitea::Gitea;
+use towpath::drivers::hosted::github::GitHub;
 use towpath::drivers::hosted::gitlab::GitLab;
 use towpath::drivers::hosted::transport::{Call, Cut, Pacing, Reply, Transport, Verb};
 use towpath::drivers::hosted::{Git, Hosted};
 use towpath::git::{self, Branch, Commit, Identity, Made, RefName, Update};
 use towpath::model::{RepoPath, Revision, Timestamp};
 
-use super::gitlab_double::{ADA, BOT_TOKEN, Double};
+use super::contract::FACES;
+use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face};
 use super::{FILE, PROJECT, TEXT, at, green, options, proposal, target};
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 1_500;
 const BRANCH: &str = "towpath/shop/staging";
 /// Steps with faults and people, and steps to come to rest.
 const WILD: u64 = 10;
@@ -174,7 +178,11 @@ impl Transport for InProcess {
             10 => Ok(Reply { status: 502, ..Reply::default() }),
             _ => Ok(Reply {
                 status: answer.status,
-                headers: BTreeMap::new(),
+                headers: answer
+                    .total
+                    .map(|it| ("x-total-count".to_owned(), it.to_string()))
+                    .into_iter()
+                    .collect(),
                 body: answer.body.to_string().into_bytes(),
             }),
         }
@@ -292,14 +300,17 @@ struct Outcome {
 }
 
 fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
+    let face = FACES[usize::try_from(seed).unwrap() % FACES.len()];
     let mut double = Double::new(dir, PROJECT);
+    double.face = face;
     for name in [BRANCH, "main"] {
         double.delete(name);
     }
     double.push("main", FILE, TEXT);
     let mut rng = Rng(seed);
     double.needs_pipeline = rng.one_in(3);
-    double.fast_forward = rng.one_in(3);
+    // GitHub has no such thing: a rebase there makes new commits.
+    double.fast_forward = rng.one_in(3) && face != Face::GitHub;
     let world =
         World { double, rng, wild: true, clock: Duration::ZERO, story: Vec::new(), stopped: false };
     let world: Shared = Arc::new(Mutex::new(world));
@@ -308,7 +319,12 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
         let client = Client::new(Box::new(way), Box::new(watch));
         let repo = git2::Repository::open_bare(dir).unwrap();
         let git = InMemory { repo, world: Arc::clone(&world) };
-        let (api, base) = (GitLab::new(client, None, PROJECT), Branch::parse("main").unwrap());
+        let api: Box<dyn Api> = match face {
+            Face::GitLab => Box::new(GitLab::new(client, None, PROJECT)),
+            Face::GitHub => Box::new(GitHub::new(client, None, PROJECT)),
+            Face::Gitea => Box::new(Gitea::new(client, None, "Gitea", PROJECT)),
+        };
+        let base = Branch::parse("main").unwrap();
         Hosted::new(api, Box::new(git), base, Identity::towpath(), options())
     };
     let mut hosted = forge();
@@ -364,7 +380,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
         world.story.push(format!("  => {said}"));
         let story = |world: &World| world.story.join("\n");
         if let Some(broken) = world.double.violations.first() {
-            return Err(format!("seed {seed}: {broken}\n{}", story(&world)));
+            return Err(format!("seed {seed} ({face:?}): {broken}\n{}", story(&world)));
         }
         if rests {
             break;
@@ -380,7 +396,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
         return Err(format!("seed {seed}: the file says {text:?}\n{}", world.story.join("\n")));
     }
     if !merged && !world.stopped {
-        return Err(format!("seed {seed}: never merged\n{}", world.story.join("\n")));
+        return Err(format!("seed {seed} ({face:?}): never merged\n{}", world.story.join("\n")));
     }
     if std::env::var_os("TOWPATH_HOSTED_SEED").is_some() {
         tell(&world.story.join("\n"));
@@ -390,7 +406,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
 
 /// What the controller would do next about the one target there is.
 fn one_step(
-    forge: &Hosted<GitLab>,
+    forge: &Hosted<Box<dyn Api>>,
     world: &Shared,
     wanted: &str,
     vetoed: &mut BTreeSet<String>,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::gitlab_double::{Answer, Double};
+use super::gitlab_double::{Answer, Double, Face};
 
 /// What goes wrong now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn serve(
             let Some((name, value)) = header.split_once(": ") else { break };
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.parse().unwrap_or(0),
-                "authorization" => value.trim_start_matches("Bearer ").clone_into(&mut token),
+                "authorization" => value.clone_into(&mut token),
                 _ => {}
             }
         }
@@ -118,13 +118,21 @@ fn serve(
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}", page.len())
             }
             Trouble::None | Trouble::Half => {
-                let path = path.strip_prefix("/api/v4").unwrap_or(&path);
                 let body = String::from_utf8_lossy(&body);
-                let Answer { status, body } =
-                    double.lock().unwrap().call(&token, &verb, path, &body);
+                let mut double = double.lock().unwrap();
+                let (prefix, scheme) = match double.face {
+                    Face::GitLab => ("/api/v4", "Bearer "),
+                    Face::GitHub => ("/api/v3", "Bearer "),
+                    Face::Gitea => ("/api/v1", "token "),
+                };
+                let path = path.strip_prefix(prefix).unwrap_or(&path);
+                let token = token.strip_prefix(scheme).unwrap_or_default();
+                let Answer { status, body, total } = double.call(token, &verb, path, &body);
+                drop(double);
+                let total = total.map(|it| format!("X-Total-Count: {it}\r\n")).unwrap_or_default();
                 let body = body.to_string();
                 let head = format!(
-                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{total}Content-Length: {}\r\n\r\n",
                     body.len()
                 );
                 if now == Trouble::Half {

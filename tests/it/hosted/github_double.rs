@@ -1,0 +1,396 @@
+//! The same forge with the face of GitHub. Paths, fields and statuses are those of GitHub's published
+//! documentation of its REST API (pulls, reviews, statuses, check runs, issues, rules of a branch), as far
+//! as we call it. It works out whether something can be merged only when it is asked, and shows who merged
+//! only in a request that is looked at alone.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::gitea_double::CHECK;
+use super::gitlab_double::{
+    Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded, paged,
+    refuse,
+};
+
+impl Double {
+    pub(super) fn github(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
+        let (user, writes) = match token {
+            BOT_TOKEN => (BOT, true),
+            SECOND_TOKEN => (SECOND, true),
+            READ_TOKEN => (BOT, false),
+            _ => return refuse(401, "Bad credentials"),
+        };
+        if verb != "GET" && !writes {
+            return refuse(403, "Resource not accessible by personal access token");
+        }
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let query: BTreeMap<String, String> = query
+            .split('&')
+            .filter_map(|it| it.split_once('='))
+            .map(|(key, value)| (key.to_owned(), decoded(value)))
+            .collect();
+        let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+        if path == "/user" {
+            return answer(200, person(user));
+        }
+        let prefix = format!("/repos/{}", self.project.replace(' ', "%20"));
+        let Some(rest) = path.strip_prefix(&prefix) else {
+            self.broken(format!("{verb} {path}: no such route"));
+            return refuse(404, "Not Found");
+        };
+        let words: Vec<String> = rest.split('/').filter(|it| !it.is_empty()).map(decoded).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.github_knows(verb, &words, &query, &body);
+        if verb != "GET" && self.level < 30 {
+            return refuse(404, "Not Found");
+        }
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        match (verb, &words[..]) {
+            ("GET", []) => answer(
+                200,
+                json!({
+                    "id": 7, "full_name": self.project, "archived": false,
+                    "permissions": { "admin": false, "push": self.level >= 30, "pull": true },
+                    "allow_merge_commit": true, "allow_rebase_merge": true, "allow_squash_merge": true,
+                }),
+            ),
+            ("GET", ["branches", name]) => answer(
+                200,
+                json!({
+                    "name": name, "protected": false,
+                    "protection": { "enabled": false, "required_status_checks": {
+                        "enforcement_level": "off", "contexts": [], "checks": [],
+                    } },
+                }),
+            ),
+            ("GET", ["rules", "branches", _]) => {
+                let mut rules = vec![json!({ "type": "deletion", "ruleset_id": 1 })];
+                if self.needs_pipeline {
+                    rules.push(json!({ "type": "required_status_checks", "parameters": {
+                        "strict_required_status_checks_policy": false,
+                        "required_status_checks": [{ "context": CHECK, "integration_id": 3 }],
+                    } }));
+                }
+                if self.merge_queue {
+                    rules.push(
+                        json!({ "type": "merge_queue", "parameters": { "merge_method": "MERGE" } }),
+                    );
+                }
+                paged(rules, &query)
+            }
+            ("GET", ["pulls"]) => self.github_list(&query),
+            ("POST", ["pulls"]) => self.github_open(user, &body),
+            ("GET", ["commits", sha, "statuses"]) => {
+                let all = self.statuses.get(*sha).into_iter().flatten().map(|it| {
+                    json!({
+                        "id": it.id, "context": it.name, "state": it.state,
+                        "description": it.description, "creator": person(it.author),
+                    })
+                });
+                paged(all.collect(), &query)
+            }
+            ("GET", ["commits", sha, "check-runs"]) => {
+                let runs: Vec<Value> = self
+                    .pipelines
+                    .get(*sha)
+                    .map(|it| match it.status {
+                        "success" => ("completed", Some("success")),
+                        "failed" => ("completed", Some("failure")),
+                        _ => ("in_progress", None),
+                    })
+                    .map(|(status, conclusion)| {
+                        json!({ "id": 9, "name": CHECK, "status": status, "conclusion": conclusion })
+                    })
+                    .into_iter()
+                    .collect();
+                answer(200, json!({ "total_count": runs.len(), "check_runs": runs }))
+            }
+            ("POST", ["statuses", sha]) => {
+                let state = text("state").unwrap_or_default();
+                if !["pending", "success", "error", "failure"].contains(&state.as_str()) {
+                    self.broken(format!("a status with the state {state:?}"));
+                }
+                let (name, why) = (text("context"), text("description").unwrap_or_default());
+                self.put(user, sha, name.unwrap_or_default(), state, why)
+            }
+            ("PATCH", ["issues", "comments", id]) => {
+                let id: u64 = id.parse().unwrap_or(0);
+                let mut notes = self.requests.iter_mut().flat_map(|it| &mut it.notes);
+                match notes.find(|it| it.0 == id) {
+                    Some(note) => note.2 = text("body").unwrap_or_default(),
+                    None => return refuse(404, "Not Found"),
+                }
+                answer(200, json!({ "id": id }))
+            }
+            (_, [kind @ ("pulls" | "issues"), number, rest @ ..]) => {
+                let number: u64 = number.parse().unwrap_or(0);
+                match self.requests.iter().position(|it| it.iid == number) {
+                    Some(at) => self.github_one(user, (verb, kind, rest), at, &query, &body),
+                    None => refuse(404, "Not Found"),
+                }
+            }
+            _ => {
+                self.broken(format!("{verb} {path}: no such route"));
+                refuse(404, "Not Found")
+            }
+        }
+    }
+
+    fn github_one(
+        &mut self,
+        user: u64,
+        what: (&str, &str, &[&str]),
+        at: usize,
+        query: &BTreeMap<String, String>,
+        body: &Map<String, Value>,
+    ) -> Answer {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let now = self.calls;
+        match what {
+            ("GET", "pulls", []) => {
+                let shown = answer(200, self.github_show(at, true));
+                // Asking is what makes it work that out.
+                self.requests[at].checked = true;
+                shown
+            }
+            ("GET", "issues", []) => {
+                let mr = &self.requests[at];
+                let by = mr.closed_by.or(mr.merged_by).map(person);
+                answer(200, json!({ "number": mr.iid, "closed_by": by }))
+            }
+            ("PATCH", "pulls", []) => {
+                let mr = &mut self.requests[at];
+                mr.title = text("title").unwrap_or_else(|| mr.title.clone());
+                mr.description = text("body").unwrap_or_else(|| mr.description.clone());
+                mr.updated_at = now;
+                if text("state").as_deref() == Some("closed") {
+                    let iid = mr.iid;
+                    self.close(iid, user);
+                }
+                answer(200, self.github_show(at, true))
+            }
+            ("PUT", "pulls", ["merge"]) => self.github_merge(user, at, body),
+            ("GET", "pulls", ["reviews"]) => {
+                let mr = &self.requests[at];
+                let approved = mr.approvals.iter().map(|(by, at)| {
+                    let of = mr.versions.iter().rfind(|it| it.1 <= *at).map(|it| it.0.clone());
+                    (*by, "APPROVED", of)
+                });
+                let changes = mr.changes_requested.iter();
+                let changes = changes.map(|by| (*by, "CHANGES_REQUESTED", mr.head.clone()));
+                let shown = approved.chain(changes).zip(1..).map(|((by, state, of), id)| {
+                    json!({
+                        "id": id, "user": person(by), "state": state, "commit_id": of,
+                        "submitted_at": date(now),
+                    })
+                });
+                paged(shown.collect(), query)
+            }
+            ("POST", "pulls", ["reviews"]) => {
+                if text("event").as_deref() != Some("APPROVE") {
+                    self.broken("a review that says something else");
+                }
+                if self.requests[at].author == user {
+                    return refuse(422, "Unprocessable Entity");
+                }
+                self.requests[at].approvals.push((user, now));
+                answer(200, json!({ "id": 5, "state": "APPROVED" }))
+            }
+            ("POST", "issues", ["labels"]) => {
+                let names = body.get("labels").and_then(Value::as_array).into_iter().flatten();
+                let names = names.filter_map(|it| it.as_str().map(str::to_owned));
+                self.requests[at].labels.extend(names);
+                answer(200, json!([]))
+            }
+            ("GET", "issues", ["comments"]) => {
+                let notes = self.requests[at].notes.iter();
+                let shown = notes
+                    .map(|(id, by, text)| json!({ "id": id, "user": person(*by), "body": text }));
+                paged(shown.collect(), query)
+            }
+            ("POST", "issues", ["comments"]) => self.note(user, at, text("body")),
+            ("GET", "issues", ["events"]) => {
+                let mr = &self.requests[at];
+                let mut shown = vec![json!({
+                    "id": 1, "event": "labeled", "actor": person(mr.author), "label": { "name": "towpath" },
+                })];
+                shown.extend(mr.events.iter().map(|(id, by, _, label)| {
+                    json!({
+                        "id": 10 + id, "event": "unlabeled", "actor": person(*by), "label": { "name": label },
+                    })
+                }));
+                paged(shown, query)
+            }
+            (verb, kind, rest) => {
+                self.broken(format!("{verb} {kind}/…/{rest:?}: no such route"));
+                refuse(404, "Not Found")
+            }
+        }
+    }
+
+    fn github_list(&self, query: &BTreeMap<String, String>) -> Answer {
+        let owner = self.project.split('/').next().unwrap_or_default();
+        let fits = |key: &str, value: &str| query.get(key).is_none_or(|it| it == value);
+        let mut found: Vec<usize> = (0..self.requests.len())
+            .filter(|at| {
+                let mr = &self.requests[*at];
+                let state = if mr.state == "opened" { "open" } else { "closed" };
+                let wanted = query.get("state").map_or("open", String::as_str);
+                (wanted == "all" || wanted == state)
+                    && fits("base", &mr.target)
+                    && fits("head", &format!("{owner}:{}", mr.source))
+            })
+            .collect();
+        found.sort_by_key(|at| std::cmp::Reverse(self.requests[*at].updated_at));
+        paged(found.into_iter().map(|at| self.github_show(at, false)).collect(), query)
+    }
+
+    fn github_show(&self, at: usize, alone: bool) -> Value {
+        let mr = &self.requests[at];
+        let settled = mr.state != "opened";
+        let labels: Vec<Value> = mr.labels.iter().map(|name| json!({ "name": name })).collect();
+        let base = self.tip(&mr.target).unwrap_or_default();
+        let mut shown = json!({
+            "id": 1000 + mr.iid, "number": mr.iid, "title": mr.title, "body": mr.description,
+            "state": if settled { "closed" } else { "open" }, "draft": false, "locked": false,
+            "labels": labels, "user": person(mr.author), "auto_merge": null,
+            "merged_at": (mr.state == "merged").then(|| date(mr.settled_at)),
+            "merge_commit_sha": mr.merge_commit,
+            "closed_at": settled.then(|| date(mr.settled_at)),
+            "base": { "label": "g:main", "ref": mr.target, "sha": base, "repo": { "id": 7 } },
+            "head": { "label": "g:x", "ref": mr.source, "sha": mr.head, "repo": { "id": 7 } },
+            "html_url": format!("https://github.com/{}/pull/{}", self.project, mr.iid),
+            "created_at": date(mr.created_at), "updated_at": date(mr.updated_at),
+        });
+        if alone {
+            let head = mr.head.clone().unwrap_or_default();
+            let clean = !settled && self.can_merge(&base, &head);
+            let known = mr.checked && !settled;
+            let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+            let blocked = approved < self.approvals_required
+                || !mr.changes_requested.is_empty()
+                || self.lacks_check(&head);
+            let word = match (known, clean) {
+                (false, _) => "unknown",
+                (true, false) => "dirty",
+                (true, true) if blocked => "blocked",
+                (true, true) => "clean",
+            };
+            shown["mergeable"] = if known { json!(clean) } else { Value::Null };
+            shown["mergeable_state"] = json!(word);
+            shown["merged"] = json!(mr.state == "merged");
+            shown["merged_by"] = mr.merged_by.map_or(Value::Null, person);
+        }
+        shown
+    }
+
+    fn lacks_check(&self, head: &str) -> bool {
+        self.needs_pipeline && self.pipelines.get(head).is_none_or(|it| it.status != "success")
+    }
+
+    fn github_open(&mut self, user: u64, body: &Map<String, Value>) -> Answer {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(source), Some(target), Some(title)) = (text("head"), text("base"), text("title"))
+        else {
+            self.broken("opened without what is required");
+            return refuse(422, "Validation Failed");
+        };
+        if self.open_ones().into_iter().any(|at| self.requests[at].source == source) {
+            let said = format!("A pull request already exists for g:{source}.");
+            return answer(
+                422,
+                json!({ "message": "Validation Failed", "errors": [{ "message": said }] }),
+            );
+        }
+        let description = text("body").unwrap_or_default();
+        match self.add(user, source, target, title, description, Vec::new()) {
+            Some(at) => answer(201, self.github_show(at, true)),
+            None => refuse(422, "Validation Failed"),
+        }
+    }
+
+    fn github_merge(&mut self, user: u64, at: usize, body: &Map<String, Value>) -> Answer {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+        if self.requests[at].state != "opened" || !self.requests[at].checked {
+            return refuse(405, "Pull Request is not mergeable");
+        }
+        if self.merge_queue {
+            return refuse(405, "Changes must be made through the merge queue");
+        }
+        if text("merge_method").as_deref() != Some("merge") {
+            self.broken("merged in another way than the project does");
+        }
+        self.notice();
+        let mr = self.requests[at].clone();
+        let Some(head) = mr.head.clone() else {
+            return refuse(405, "Pull Request is not mergeable");
+        };
+        let wanted = text("sha");
+        if wanted.is_none() {
+            self.broken("merged without a sha");
+        }
+        if wanted.as_deref() != Some(&head) {
+            return refuse(409, "Head branch was modified. Review and try the merge again.");
+        }
+        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+        if approved < self.approvals_required || !mr.changes_requested.is_empty() {
+            return refuse(
+                405,
+                "At least 1 approving review is required by reviewers with write access.",
+            );
+        }
+        if self.lacks_check(&head) {
+            return refuse(405, "Required status check is expected.");
+        }
+        if !self.merge_now(at, user) {
+            return refuse(405, "Pull Request is not mergeable");
+        }
+        let sha = self.requests[at].merge_commit.clone();
+        answer(
+            200,
+            json!({ "sha": sha, "merged": true, "message": "Pull Request successfully merged" }),
+        )
+    }
+
+    /// Parameters that the real one does not know are mistakes of ours.
+    fn github_knows(
+        &mut self,
+        verb: &str,
+        words: &[&str],
+        query: &BTreeMap<String, String>,
+        body: &Map<String, Value>,
+    ) {
+        let allowed: &[&str] = match (verb, words) {
+            ("GET", ["pulls"]) => {
+                &["state", "head", "base", "sort", "direction", "per_page", "page"]
+            }
+            ("GET", ["commits", _, "check-runs"]) => &["filter", "per_page", "page"],
+            ("GET", _) => &["per_page", "page"],
+            ("POST", ["pulls"]) => &["head", "base", "title", "body"],
+            ("PATCH", ["pulls", _]) => &["title", "body", "state"],
+            ("PUT", ["pulls", _, "merge"]) => &["sha", "merge_method"],
+            ("POST", ["pulls", _, "reviews"]) => &["event", "body", "commit_id"],
+            ("POST", ["statuses", _]) => &["context", "state", "description", "target_url"],
+            ("POST", ["issues", _, "labels"]) => &["labels"],
+            (_, ["issues", ..]) => &["body"],
+            _ => &[],
+        };
+        let keys = query.keys().chain(body.keys());
+        let odd: Vec<&String> = keys.filter(|it| !allowed.contains(&it.as_str())).collect();
+        if !odd.is_empty() {
+            let what = format!("{verb} {words:?}: unknown parameters {odd:?}");
+            self.broken(what);
+        }
+    }
+}
+
+fn person(id: u64) -> Value {
+    let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+    json!({ "id": id, "login": name })
+}
+
+fn date(at: u64) -> String {
+    let (hour, minute, second) = (at / 3600 % 24, at / 60 % 60, at % 60);
+    format!("2026-11-21T{hour:02}:{minute:02}:{second:02}Z")
+}
