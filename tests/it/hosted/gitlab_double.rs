@@ -203,6 +203,10 @@ impl Double {
 
     pub(crate) fn unlabel(&mut self, iid: u64, by: u64) {
         let Some(at) = self.open_at(iid) else { return };
+        if self.requests[at].labels.is_empty() {
+            // GitHub opens without: nobody can take away what is not there yet.
+            return;
+        }
         let id = self.id();
         let mr = &mut self.requests[at];
         for label in std::mem::take(&mut mr.labels) {
