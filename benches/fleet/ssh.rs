@@ -198,7 +198,8 @@ async fn version(fleet: &SshFleet, place: &Place) -> String {
     };
     match fleet.version(place, &question).await {
         Fact::Known { value: Some(value), .. } => value.to_string(),
-        other => panic!("{other:?}"),
+        Fact::Known { value: None, .. } => panic!("nothing is installed"),
+        Fact::Unknown { why, .. } => panic!("{why}"),
     }
 }
 
