@@ -150,6 +150,7 @@ impl Brain {
             // Nobody proposes or asks in these worlds; the rest has no answer.
             Effect::Propose { .. }
             | Effect::Weigh { .. }
+            | Effect::AskInventory { .. }
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }

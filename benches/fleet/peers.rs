@@ -12,15 +12,17 @@ pub(crate) struct Peer {
     pub(crate) command: Command,
 }
 
-const TASKS: [&str; 3] = ["cat version", "echo 1.1 > version", "cat version"];
+/// A login begins in the account's own home, and `HOME` is the node's.
+const TASKS: [&str; 3] = ["cat $HOME/version", "echo 1.1 > $HOME/version", "cat $HOME/version"];
 
 const ASYNCSSH: &str = "
-import asyncio, sys, asyncssh
+import asyncio, json, sys, asyncssh
+TASKS = json.loads(sys.argv[-1])
 config, names = sys.argv[1], sys.argv[2].split(',')
 async def one(places, name):
     async with places:
         async with asyncssh.connect(name, config=[config]) as node:
-            for command in ['cat version', 'echo 1.1 > version', 'cat version']:
+            for command in TASKS:
                 await node.run(command, check=True)
 async def main():
     places = asyncio.Semaphore(50)
@@ -29,13 +31,14 @@ asyncio.run(main())
 ";
 
 const PARALLEL: &str = "
-import sys
+import json, sys
+TASKS = json.loads(sys.argv[-1])
 from pssh.clients import ParallelSSHClient
 from pssh.config import HostConfig
 key, ports = sys.argv[1], [int(it) for it in sys.argv[2].split(',')]
 configs = [HostConfig(port=it, user=sys.argv[3], private_key=key) for it in ports]
 nodes = ParallelSSHClient(['127.0.0.1'] * len(ports), host_config=configs, pool_size=50, allow_agent=False)
-for command in ['cat version', 'echo 1.1 > version', 'cat version']:
+for command in TASKS:
     for it in nodes.run_command(command):
         list(it.stdout)
         assert it.exit_code == 0
@@ -47,7 +50,7 @@ pub(crate) fn all(venv: &Path, net: &Net, nodes: &[Sshd], names: &[&str]) -> Vec
     std::fs::write(root.join("inventory"), "[all]\n".to_owned() + &names.join("\n") + "\n")
         .unwrap();
     playbook(root, "three.yml", &TASKS);
-    playbook(root, "one.yml", &["cat version; echo 1.1 > version; cat version"]);
+    playbook(root, "one.yml", &[&TASKS.join("; ")]);
     std::fs::write(root.join("async.py"), ASYNCSSH).unwrap();
     std::fs::write(root.join("parallel.py"), PARALLEL).unwrap();
     let python = |script: &str| {
@@ -56,12 +59,13 @@ pub(crate) fn all(venv: &Path, net: &Net, nodes: &[Sshd], names: &[&str]) -> Vec
         command
     };
     let mut asyncssh = python("async.py");
-    asyncssh.arg(net.config()).arg(names.join(","));
+    let tasks = serde_json::to_string(&TASKS).unwrap();
+    asyncssh.arg(net.config()).arg(names.join(",")).arg(&tasks);
     let ports: Vec<String> = nodes.iter().map(|it| it.port.to_string()).collect();
     let user = Command::new("id").arg("-un").output().unwrap();
     let user = String::from_utf8(user.stdout).unwrap();
     let mut parallel = python("parallel.py");
-    parallel.arg(root.join("id")).arg(ports.join(",")).arg(user.trim());
+    parallel.arg(root.join("id")).arg(ports.join(",")).arg(user.trim()).arg(&tasks);
     vec![
         Peer { name: "asyncssh, 3 commands", command: asyncssh },
         Peer { name: "parallel-ssh, 3 commands", command: parallel },

@@ -34,8 +34,8 @@ use tokio::sync::Semaphore;
 use towpath::drivers::fleet::{Exit, Fleet as _, Place, Step};
 use towpath::drivers::ssh::SshFleet;
 use towpath::model::{
-    Arg, Argv, Connect, EnvironmentName, Epoch, HostKeys, NodeName, Question, RolloutId, Ssh,
-    StepKey, Timestamp, Transport,
+    Arg, Connect, EnvironmentName, Epoch, HostKeys, NodeName, Question, RolloutId, Ssh, StepKey,
+    Timestamp, Transport,
 };
 use towpath::observe::Fact;
 
@@ -48,8 +48,7 @@ fn main() {
     if let Some(how) = word("--drive=") {
         let config = word("--config=").expect("a configuration");
         let nodes = word("--nodes=").and_then(|it| it.parse().ok()).expect("a number");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-        let runtime = { runtime }.build().expect("a runtime");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         return runtime.block_on(drive(&how, &config, nodes));
     }
     let Some(mode) = mode() else { return };
@@ -127,11 +126,10 @@ fn timed(command: &mut Command) -> Run {
     let me = std::process::id();
     let (_, before) = computed(me);
     let begun = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let file = tempfile::NamedTempFile::new().expect("a file");
-    child = child.stdout(file.reopen().expect("it is there"));
-    child = child.stderr(file.reopen().expect("it is there"));
-    let mut child = child.spawn().expect("it starts");
+    command.stdin(Stdio::null()).stdout(file.reopen().expect("it is there"));
+    command.stderr(file.reopen().expect("it is there"));
+    let mut child = command.spawn().expect("it starts");
     let mut memory = 0;
     let mut looked = Instant::now();
     let status = loop {
@@ -175,7 +173,7 @@ async fn drive(how: &str, config: &str, nodes: usize) {
 
 async fn one(fleet: &SshFleet, place: &Place) {
     assert_eq!(version(fleet, place).await, "1.0");
-    let now = Timestamp::from(towpath::drivers::clock::now());
+    let now = towpath::drivers::clock::now();
     let id = format!("{:012x}", std::process::id());
     let step = Step {
         key: StepKey::new(&RolloutId::parse(&id).expect("an id"), "install", 1),
@@ -200,7 +198,8 @@ async fn version(fleet: &SshFleet, place: &Place) -> String {
     };
     match fleet.version(place, &question).await {
         Fact::Known { value: Some(value), .. } => value.to_string(),
-        other => panic!("{other:?}"),
+        Fact::Known { value: None, .. } => panic!("nothing is installed"),
+        Fact::Unknown { why, .. } => panic!("{why}"),
     }
 }
 

@@ -19,9 +19,9 @@ pub(super) const NODES: [&str; 7] =
     ["deploy-1", "gitaly-1", "gitaly-2", "web-1", "web-2", "web-3", "web-4"];
 const SERVING: usize = 3;
 
-/// About 150 requests a second; the slow ones outlast a restart.
+/// About 300 requests a second; the slow ones outlast a restart.
 const CROWD: Crowd =
-    Crowd { kept: 10, fresh: 5, sticky: 0, pause: Duration::from_millis(100), slow: 600 };
+    Crowd { kept: 20, fresh: 10, sticky: 0, pause: Duration::from_millis(50), slow: 1_000 };
 
 /// Migrations as rake runs them: `pre` before the code, `post` after it, each once for a version.
 const RAKE: &str = "#!/bin/sh
@@ -45,7 +45,7 @@ pub(super) struct Estate {
     pub(super) alerts: Server,
     nodes: Vec<Sshd>,
     restarts: Arc<AtomicBool>,
-    _net: Net,
+    net: Net,
 }
 
 impl Estate {
@@ -75,18 +75,19 @@ impl Estate {
         for (app, node) in apps.into_iter().zip(&nodes[SERVING..]) {
             tokio::spawn(restarted(app, node.home(), Arc::clone(&restarts)));
         }
-        let estate = Self { world, proxy, alerts, nodes, restarts, _net: net };
-        estate.configure(&estate._net.config().display().to_string());
+        let estate = Self { world, proxy, alerts, nodes, restarts, net };
+        estate.configure();
         estate
     }
 
-    fn configure(&self, ssh_config: &str) {
+    fn configure(&self) {
+        let ssh_config = self.net.config().display().to_string();
         let (world, root) = (&self.world, self.world.root.display());
         world.write("towpath.yaml", "version: 1\nenvironments: [staging]\nconfirm_above: 100%\n");
         world.write(
             "environments/staging.yaml",
             &example("environment: staging")
-                .replace("/etc/towpath/ssh_config", ssh_config)
+                .replace("/etc/towpath/ssh_config", &ssh_config)
                 .replace("=/var/lib/dpkg", "=root/var/lib/dpkg")
                 .replace("watchdog: none }", "watchdog: none, timeout: 3s }")
                 .replace("/run/haproxy/admin.sock", &self.proxy.path("admin.sock"))
