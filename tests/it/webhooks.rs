@@ -121,9 +121,9 @@ impl Door {
         let mut stream = self.connect();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: towpath\r\n");
         for (name, value) in headers {
-            head.extend([name, ": ", value, "\r\n"]);
+            head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }
-        head.extend(["content-length: ", &body.len().to_string(), "\r\n\r\n"]);
+        head.extend(["content-length: ", body.len().to_string().as_str(), "\r\n\r\n"]);
         // An early no may cut the rest.
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
         answer(&mut stream)
