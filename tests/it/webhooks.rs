@@ -121,9 +121,9 @@ impl Door {
         let mut stream = self.connect();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: towpath\r\n");
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }
-        head += &format!("content-length: {}\r\n\r\n", body.len());
+        head.extend(["content-length: ", body.len().to_string().as_str(), "\r\n\r\n"]);
         // An early no may cut the rest.
         let _ = stream.write_all(&[head.as_bytes(), body].concat());
         answer(&mut stream)
@@ -207,7 +207,7 @@ fn a_signed_webhook_makes_the_controller_look_at_once() {
             let quiet = stays(Duration::from_secs(2), || world.runs("staging", OLD));
             assert!(quiet, "something but the webhook told of the push");
         }
-        let forge = if *kind == "signing" { "gitlab" } else { kind };
+        let forge = if *kind == "signing" { "gitlab" } else { *kind };
         let body = br#"{"ref": "refs/heads/main"}"#;
         assert_eq!(door.hook(forge, &signed(kind, SECRET, body), body), 202, "{kind}");
         world.until_runs("staging", &reference);
