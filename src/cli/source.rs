@@ -110,11 +110,8 @@ pub(super) fn of_git(error: &git::Error) -> Failure {
     };
     let failure = Failure::of(kind, error);
     match (error, error.hint()) {
-        (git::Error::Open { source, location }, _)
-            if source.code() == git2::ErrorCode::NotFound =>
-        {
-            Failure::new(kind, format!("there is no git repository at {location}"))
-                .hint("give the path of a bare repository, or of a clone's top directory")
+        (git::Error::NoRepository { .. }, _) => {
+            failure.hint("give the path of a bare repository, or of a clone's top directory")
         }
         (_, Some(hint)) => failure.hint(hint),
         (_, None) => failure,

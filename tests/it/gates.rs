@@ -182,19 +182,3 @@ fn words_that_mean_nothing_are_refused_and_hints_can_be_followed() {
     let json: serde_json::Value = serde_json::from_str(usage.stderr.trim()).unwrap();
     assert!(json["error"].as_str().unwrap().contains("--jsn"), "{json}");
 }
-
-#[test]
-fn an_edit_that_is_not_safe_is_explained() {
-    let (world, _controller) = ruled("bake: 1s", "");
-    // The two refs share one scalar: moving one would move the other.
-    let text = world.show("main", "services/shop.yaml");
-    let shared = text
-        .replace(&format!("ref: {OLD}   # canary"), &format!("ref: &shared {OLD}"))
-        .replace(&format!("ref: {OLD}   # production"), "ref: *shared");
-    world.replace("services/shop.yaml", &shared);
-    world.want("staging", NEW);
-    let said = world.until_explained("canary", "cannot be edited safely");
-    assert!(said.contains("lifts"), "{said}");
-    let text = world.show("main", "services/shop.yaml");
-    assert!(text.contains(&format!("&shared {OLD}")), "{text}");
-}
