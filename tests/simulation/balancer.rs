@@ -48,12 +48,12 @@ pub(crate) fn is_balancers(op: &Op) -> bool {
 }
 
 impl Balancers {
-    fn of(&self, seat: &Seat) -> Vec<(String, String)> {
+    fn of(seat: &Seat) -> Vec<(String, String)> {
         seat.backends.iter().map(|it| (it.clone(), seat.server.clone())).collect()
     }
 
     pub(crate) fn add(&mut self, seat: &Seat) {
-        for key in self.of(seat) {
+        for key in Self::of(seat) {
             self.servers.entry(key).or_insert(Server {
                 gate: Gate::Open,
                 weight: 100,
@@ -68,7 +68,7 @@ impl Balancers {
         if now < self.away_until {
             return Seen::Unknown { why: "the balancer does not answer".to_owned(), at: now };
         }
-        let server = self.of(seat).first().and_then(|it| self.servers.get(it));
+        let server = Self::of(seat).first().and_then(|it| self.servers.get(it));
         let Some(server) = server else {
             return Seen::Unknown { why: "no such server".to_owned(), at: now };
         };
@@ -97,7 +97,7 @@ impl World {
     /// The controller was shown what people have out.
     pub(crate) fn show_traffic(&mut self, seats: &[(RoleName, Seat)], at: Timestamp) {
         for (_, seat) in seats {
-            for key in self.balancers.of(seat) {
+            for key in Balancers::of(seat) {
                 if let Some(server) = self.balancers.servers.get_mut(&key)
                     && server.gate == (Gate::Drained { by_person: true })
                 {
@@ -133,7 +133,7 @@ impl World {
             why: why.to_owned(),
         };
         let now = self.now;
-        for key in self.balancers.of(seat) {
+        for key in Balancers::of(seat) {
             let others = self.balancers.servers.iter().filter(|((backend, name), it)| {
                 *backend == key.0 && *name != key.1 && it.gate == Gate::Open
             });
@@ -168,7 +168,7 @@ impl World {
     fn serve(&mut self, role: &RoleName, seat: &Seat, weight: u32, perform: &Perform) -> Report {
         let now = self.now;
         self.only_the_new_version_serves(seat, perform);
-        for key in self.balancers.of(seat) {
+        for key in Balancers::of(seat) {
             let planned = self.shadow.rollouts.get(&perform.target).map(|it| it.plan().planned_at);
             let ours =
                 self.by_us.contains(&(seat.environment.clone(), role.clone(), seat.node.clone()));
@@ -235,7 +235,7 @@ impl World {
     pub(crate) fn give(&mut self, seats: &[Seat], weight: u32) {
         self.totals.count("weights");
         for seat in seats {
-            for key in self.balancers.of(seat) {
+            for key in Balancers::of(seat) {
                 if let Some(server) = self.balancers.servers.get_mut(&key) {
                     server.weight = weight;
                 }
@@ -264,9 +264,9 @@ impl World {
                 let gate = match (server.gate, act) {
                     (Gate::Open, 3..=5) => Gate::Maintenance,
                     (Gate::Open, _) => Gate::Drained { by_person: true },
-                    (Gate::Maintenance | Gate::Drained { by_person: true }, 3..=8) => Gate::Open,
                     // Rarely a person lets serve what we left out.
-                    (Gate::Drained { by_person: false }, 9) => Gate::Open,
+                    (Gate::Maintenance | Gate::Drained { by_person: true }, 3..=8)
+                    | (Gate::Drained { by_person: false }, 9) => Gate::Open,
                     (gate, _) => gate,
                 };
                 if gate != server.gate {
@@ -296,7 +296,7 @@ impl World {
         let core = self.core.as_ref()?;
         let spec = core.snapshot()?.spec(target)?;
         let ours = |seat: &Seat| {
-            let servers = self.balancers.of(seat);
+            let servers = Balancers::of(seat);
             servers.iter().filter_map(|it| self.balancers.servers.get(it)).any(|it| {
                 it.gate == (Gate::Drained { by_person: false }) && it.by.as_ref() == Some(target)
             })

@@ -188,11 +188,11 @@ fn environment(name: &'static str, build: Build, seed: &mut Seed) -> (String, Si
     text += "  data: { nodes: [data-1], stateful: true }\n";
     // Canary and production are behind the same balancers, in the same backend.
     let behind = if name == "staging" { "test" } else { "front" };
-    let seat = match build.balanced {
-        true => format!(
-            ", backend: {behind}, server: \"{{environment}}-{{node}}\", drain: {{ timeout: 2m }}"
-        ),
-        false => String::new(),
+    let seat = if build.balanced {
+        let server = "server: \"{environment}-{node}\"";
+        format!(", backend: {behind}, {server}, drain: {{ timeout: 2m }}")
+    } else {
+        String::new()
     };
     writeln!(text, "{}", webs_line(&webs, &seat, seed)).unwrap();
     let least = seed.below(2);

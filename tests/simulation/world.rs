@@ -777,35 +777,14 @@ impl World {
                 self.answer(from, Wake::ConfigRead { to, changes });
             }
             Effect::Survey { target, questions, seats, .. } => {
-                let mut survey = Survey::default();
-                for (role, seat) in &seats {
-                    let fact = self.balancers.traffic(seat, self.now);
-                    survey.traffic.insert((role.clone(), seat.node.clone()), fact);
-                }
-                if from == self.incarnation && self.now >= self.balancers.away_until {
-                    self.looks.insert(target.clone(), (self.now, seats));
-                }
-                for (name, _) in questions {
-                    let place = (target.environment.clone(), name.clone());
-                    let fact = self.version(&place, &target.service);
-                    survey.nodes.insert(name, fact);
-                }
-                self.answer(from, Wake::Surveyed { target, survey });
+                let names = questions.into_iter().map(|(name, _)| name).collect();
+                self.survey(target, names, seats, from);
             }
             Effect::Perform(perform) if is_balancers(&perform.op) => {
                 let report = self.balance(&perform);
                 self.answer(from, performed(&perform, report));
             }
-            Effect::Weigh { environment, role, seats, weight, ticket, not_after } => {
-                let away = self.now < self.balancers.away_until || self.now > not_after;
-                let result = if away {
-                    Err("no answer".to_owned())
-                } else {
-                    self.give(&seats, weight);
-                    Ok("read back".to_owned())
-                };
-                self.answer(from, Wake::Weighed { environment, role, ticket, result });
-            }
+            effect @ Effect::Weigh { .. } => self.weigh(effect, from),
             Effect::Perform(perform) => self.perform(&perform, from),
             Effect::Kill { target, node, key, .. } => {
                 let Some(node) = node else { return };
@@ -895,6 +874,43 @@ impl World {
             }
             Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. } => {}
         }
+    }
+
+    fn survey(
+        &mut self,
+        target: Target,
+        names: Vec<NodeName>,
+        seats: Vec<(RoleName, Seat)>,
+        from: u32,
+    ) {
+        let mut survey = Survey::default();
+        for (role, seat) in &seats {
+            let fact = self.balancers.traffic(seat, self.now);
+            survey.traffic.insert((role.clone(), seat.node.clone()), fact);
+        }
+        if from == self.incarnation && self.now >= self.balancers.away_until {
+            self.looks.insert(target.clone(), (self.now, seats));
+        }
+        for name in names {
+            let place = (target.environment.clone(), name.clone());
+            let fact = self.version(&place, &target.service);
+            survey.nodes.insert(name, fact);
+        }
+        self.answer(from, Wake::Surveyed { target, survey });
+    }
+
+    fn weigh(&mut self, effect: Effect, from: u32) {
+        let Effect::Weigh { environment, role, seats, weight, ticket, not_after } = effect else {
+            return;
+        };
+        let away = self.now < self.balancers.away_until || self.now > not_after;
+        let result = if away {
+            Err("no answer".to_owned())
+        } else {
+            self.give(&seats, weight);
+            Ok("read back".to_owned())
+        };
+        self.answer(from, Wake::Weighed { environment, role, ticket, result });
     }
 
     fn revert(

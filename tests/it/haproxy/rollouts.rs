@@ -42,7 +42,7 @@ async fn fleet(stages: &str) -> (World, Proxy, Vec<App>) {
     );
     world.write(
         "services/shop.yaml",
-        "service: shop\nrecipe: fleet\ntargets:\n  production: { ref: 1.0.0 }\n",
+        "service: shop\nrecipe: fleet\ntargets:\n  production:\n    ref: 1.0.0   # production\n",
     );
     for app in &apps {
         world.install("production", &app.name, "1.0.0");
