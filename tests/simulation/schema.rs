@@ -215,6 +215,10 @@ impl World {
     fn note_due(&mut self, target: &Target, ending: towpath::rollout::Ending) {
         let Some(rollout) = self.shadow.rollouts.get(target) else { return };
         let plan = rollout.plan();
+        // A newer debt includes the older one, however its rollout ended.
+        if self.schema.due.contains_key(target) && !rollout.leaves_owed().is_empty() {
+            self.schema.due.insert(target.clone(), plan.to.clone());
+        }
         if ending == towpath::rollout::Ending::Succeeded && plan.purpose == Purpose::Deploy {
             self.schema.retreated.remove(target);
             let spec = self.repo.meaning(plan.revision).and_then(|it| it.spec(target));
