@@ -779,6 +779,8 @@ impl World {
             Effect::Survey { target, questions, seats, .. } => {
                 let mut survey = Survey::default();
                 for (role, seat) in &seats {
+                    // Who lists a new node has made a server of it.
+                    self.balancers.add(seat);
                     let fact = self.balancers.traffic(seat, self.now);
                     survey.traffic.insert((role.clone(), seat.node.clone()), fact);
                 }
