@@ -145,10 +145,11 @@ fn canary(plan: &Plan, found: &mut Vec<String>) {
             let steps = task.ops.iter();
             steps.into_iter().any(|op| matches!(op, Op::Step { kind: StepKind::Run, .. }))
         };
-        let first = lane.batches.iter().map(|batch| batch.tasks.iter().filter(acts).count());
-        // In a window of one they go one after the other anyway.
-        let crowd = first.into_iter().find(|count| *count > 0).is_some_and(|count| count > 1);
-        if crowd && lane.width != 1 {
+        // One at a time is alone as well.
+        let most = if lane.width > 0 { lane.width } else { usize::MAX };
+        let first = lane.batches.iter();
+        let first = first.map(|batch| batch.tasks.iter().filter(acts).count().min(most));
+        if first.into_iter().find(|count| *count > 0).is_some_and(|count| count > 1) {
             found.push(format!("the first node of {} does not go alone", lane.name));
         }
     }

@@ -3,7 +3,7 @@
 use crate::model::Timestamp;
 
 use super::machine::Rollout;
-use super::plan::{OpId, Stage, StageKind, Task};
+use super::plan::{Op, OpId, Stage, StageKind, Task};
 use super::state::{OpState, Standing, TaskId, pools_of, task_id, task_of};
 
 /// An operation that the world should be working on now, whether or not it already is.
@@ -206,8 +206,12 @@ impl Rollout {
     }
 }
 
-/// Whether nothing of a stage is on a node.
+/// Whether nothing of a stage is on a node or moves traffic: a gate before that has let it through,
+/// and is not asked about what comes after it.
 fn is_control(stage: &Stage) -> bool {
     let mut tasks = stage.lanes.iter().flat_map(|lane| &lane.batches).flat_map(|it| &it.tasks);
-    tasks.all(|task| task.node.is_none())
+    tasks.all(|task| {
+        let moves = task.ops.iter().any(|op| matches!(op, Op::Weighted { .. }));
+        task.node.is_none() && !moves
+    })
 }

@@ -713,7 +713,9 @@ impl World {
             return;
         };
         let Some(rule) = &spec.target.promote else { return };
-        let quick = spec.service.hotfixes.contains(&request.to);
+        // A hot patch is as urgent as a hotfix.
+        let listed = spec.service.patches.contains_key(&request.to);
+        let quick = listed || spec.service.hotfixes.contains(&request.to);
         let mut wrong = Vec::new();
         if self.is_frozen(request.base, target) {
             wrong.push("it is frozen".to_owned());

@@ -885,6 +885,8 @@ impl World {
     ) {
         let mut survey = Survey::default();
         for (role, seat) in &seats {
+            // Who lists a new node has made a server of it.
+            self.balancers.add(seat);
             let fact = self.balancers.traffic(seat, self.now);
             survey.traffic.insert((role.clone(), seat.node.clone()), fact);
         }
