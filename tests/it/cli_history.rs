@@ -84,12 +84,10 @@ fn the_log_is_newest_first() {
     log(
         &["Shop"],
         expect![[r#"
-        ----
-        error: invalid value 'Shop' for '[SERVICE]': `Shop` is not a valid service name: use 1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit
-
-        For more information, try '--help'.
-        status 64
-    "#]],
+            ----
+            error: `Shop` is not a valid service name: use 1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit
+            status 64
+        "#]],
     );
     let told = world.json(&[&["log", "--json"], &REPOSITORY[..]].concat(), 0);
     assert_eq!(told.len(), 4);
