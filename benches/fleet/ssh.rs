@@ -180,7 +180,7 @@ async fn one(fleet: &SshFleet, place: &Place) {
         epoch: Epoch::first(now),
         argv: ["sh", "-c", "echo \"$TOWPATH_REF\" > version"].map(str::to_owned).to_vec(),
         variables: vec![("TOWPATH_REF".to_owned(), "1.1".to_owned())],
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         not_after: Timestamp(u64::MAX),
         rerun_lost: false,
     };
@@ -193,7 +193,7 @@ async fn version(fleet: &SshFleet, place: &Place) -> String {
     let question = Question::Run {
         argv: ["cat", "version"].map(str::to_owned).to_vec(),
         variables: Vec::new(),
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         absent: None,
     };
     match fleet.version(place, &question).await {
@@ -215,7 +215,7 @@ fn place(node: &str, config: &str, transport: Transport) -> Place {
             host_keys: HostKeys::Known,
             transport,
             directory: None,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             addresses: Arc::default(),
         }),
     }

@@ -105,7 +105,9 @@ impl Key {
     fn verify(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
         // HMAC takes keys of every length.
         let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(&self.bytes) else { return false };
-        parts.iter().for_each(|part| hmac.update(part));
+        for part in parts {
+            hmac.update(part);
+        }
         hmac.verify_slice(mac).is_ok()
     }
 }

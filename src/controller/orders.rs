@@ -35,6 +35,7 @@ impl Core {
         Ok(())
     }
 
+    #[expect(clippy::too_many_lines, reason = "every command has its few lines")]
     fn carry_out(
         &mut self,
         ask: Ask,

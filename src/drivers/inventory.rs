@@ -187,9 +187,9 @@ fn is_plain(text: &str) -> bool {
 
 /// A node with two names would be touched twice at once.
 fn one_name_each(inventory: &Inventory) -> Result<(), String> {
-    let mut seen: BTreeMap<(&str, u16), &NodeName> = BTreeMap::new();
     /// Where SSH listens when nothing else is said.
     const SSH_PORT: u16 = 22;
+    let mut seen: BTreeMap<(&str, u16), &NodeName> = BTreeMap::new();
     let members: BTreeSet<&NodeName> = inventory.groups.values().flatten().collect();
     for node in members {
         let address = inventory.addresses.get(node);

@@ -161,7 +161,7 @@ impl Forge {
         }
         request.state = State::Merged {
             sha: request.head,
-            by: Actor::Person(PersonName::parse("bob").unwrap()),
+            by: Actor::Person(PersonName::parse("bob").map_err(|it| it.to_string())?),
             at: now,
         };
         repo.head = request.head;

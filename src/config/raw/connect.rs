@@ -90,14 +90,14 @@ impl Read for Connect {
         match &node.value {
             Value::Map(_) => match ConnectMap::read(node, at)? {
                 ConnectMap { local: Some(it), ssh: None } => local(it.directory),
-                ConnectMap { local: None, ssh: Some(it) } => ssh(it),
+                ConnectMap { local: None, ssh: Some(it) } => Some(ssh(it)),
                 ConnectMap { .. } => {
                     at.expected(node, "`local` or `ssh`", "write one of them");
                     None
                 }
             },
             Value::Scalar(scalar) if scalar.text == "local" => local(None),
-            Value::Scalar(scalar) if scalar.text == "ssh" => ssh(SshKeys::none()),
+            Value::Scalar(scalar) if scalar.text == "ssh" => Some(ssh(SshKeys::none())),
             Value::Scalar(scalar) if scalar.text == "kubernetes" => {
                 let message = "nodes cannot be reached by `kubernetes` yet";
                 at.error(&node.span, "bad-value", message, "write `local` or `ssh`");
@@ -126,13 +126,13 @@ impl SshKeys {
     }
 }
 
-fn ssh(keys: SshKeys) -> Option<Connect> {
+fn ssh(keys: SshKeys) -> Connect {
     let SshKeys { host, user, port, config, host_keys, transport, directory, timeout } = keys;
     let host = match host {
         Some(SshHost(host)) => host,
         None => Arg::new("{node}"),
     };
-    Some(Connect(crate::model::Connect::Ssh(Ssh {
+    Connect(crate::model::Connect::Ssh(Ssh {
         host,
         user: user.map(|it| it.0),
         port: port.map(|it| it.0),
@@ -149,5 +149,5 @@ fn ssh(keys: SshKeys) -> Option<Connect> {
         directory: directory.map(|it| it.0),
         timeout: timeout.unwrap_or(LOGIN_TIMEOUT),
         addresses: Arc::default(),
-    })))
+    }))
 }

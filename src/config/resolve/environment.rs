@@ -238,7 +238,7 @@ fn seats(raw: &raw::Role, notes: &mut Notes<'_>) -> Option<Seats> {
     let usual = || Arg::new("{node}");
     Some(Seats {
         backends: names,
-        server: raw.server.as_ref().map(|it| it.value.0.clone()).unwrap_or_else(usual),
+        server: raw.server.as_ref().map_or_else(usual, |it| it.value.0.clone()),
         drain: Drain {
             timeout: timeout.unwrap_or(raw::DRAIN_TIMEOUT),
             then: match then {

@@ -66,6 +66,7 @@ pub(super) fn resolve(
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one key after the other, each with what it needs")]
 fn stage(
     raw: &raw::Stage,
     at: Place,

@@ -372,7 +372,7 @@ pub trait Api: Send {
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError>;
 }
 
-impl<A: Api + ?Sized> Api for Box<A> {
+impl<T: Api + ?Sized> Api for Box<T> {
     fn forge(&self) -> &'static str {
         (**self).forge()
     }

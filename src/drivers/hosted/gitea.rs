@@ -250,16 +250,15 @@ impl Gitea {
                 }
                 Ok(MergeAnswer::Blocked { why })
             }
-            // Still checking for conflicts, checks that are missing, a draft, or merged already.
-            405 => Ok(MergeAnswer::NotYet { why }),
+            // Still checking for conflicts, checks that are missing, a draft, merged already; or it
+            // was closed.
+            404 | 405 => Ok(MergeAnswer::NotYet { why }),
             409 if why.contains("head out of date") => Ok(MergeAnswer::HeadMoved),
             // The base branch moved while it merged, or a hook said no.
             409 if why.contains("out of date") || why.contains("ejected") => {
                 Ok(MergeAnswer::NotYet { why })
             }
             409 => Ok(MergeAnswer::Stale { why }),
-            // It was closed.
-            404 => Ok(MergeAnswer::NotYet { why }),
             _ => Err(match self.fine(doing, reply) {
                 Ok(_) => ApiError::NotUnderstood { doing: doing.to_owned(), why },
                 Err(error) => error,

@@ -110,12 +110,6 @@ impl GitHub {
         Err(ApiError::NotUnderstood { doing: doing.to_owned(), why })
     }
 
-    /// Pull requests from branches of the project itself.
-    fn ours(&self, doing: &str, found: Vec<raw::Request>) -> Result<Vec<Request>, ApiError> {
-        let here = found.into_iter().filter(raw::Request::is_from_here);
-        here.map(|it| it.read(doing)).collect()
-    }
-
     /// Finds out who closed or merged it, where the pull request itself does not say.
     fn with_settler(&self, mut request: Request) -> Result<Request, ApiError> {
         let (Standing::Closed { at, by: None } | Standing::Merged { at, by: None, .. }) =
@@ -251,11 +245,11 @@ impl Api for GitHub {
             self.path(&format!("/pulls?state={state}&base={base}&sort=updated&direction=desc"))
         };
         let (found, whole) = self.client.pages(doing, &query("all"), SETTLED_PAGES)?;
-        let mut all = self.ours(doing, found)?;
+        let mut all = ours(doing, found)?;
         if !whole {
             let open = self.whole(doing, &query("open"))?;
             let known: BTreeSet<u64> = all.iter().map(|it| it.number).collect();
-            let open = self.ours(doing, open)?;
+            let open = ours(doing, open)?;
             all.extend(open.into_iter().filter(|it| !known.contains(&it.number)));
         }
         all.retain(|it| it.author.id == me || it.labels.contains(label));
@@ -270,7 +264,7 @@ impl Api for GitHub {
         let head = encoded(&format!("{owner}:{source}"));
         let base = encoded(base.as_str());
         let path = self.path(&format!("/pulls?state=open&head={head}&base={base}"));
-        let found = self.ours(doing, self.whole(doing, &path)?)?;
+        let found = ours(doing, self.whole(doing, &path)?)?;
         let from = found.into_iter().filter(|it| it.source == source.as_str());
         Ok(from.max_by_key(|it| it.number))
     }
@@ -449,4 +443,10 @@ impl Api for GitHub {
         let gone = last.filter(|it| it.kind == "unlabeled");
         Ok(gone.and_then(|it| it.actor.as_ref()).map(raw::User::account))
     }
+}
+
+/// Pull requests from branches of the project itself.
+fn ours(doing: &str, found: Vec<raw::Request>) -> Result<Vec<Request>, ApiError> {
+    let here = found.into_iter().filter(raw::Request::is_from_here);
+    here.map(|it| it.read(doing)).collect()
 }

@@ -70,7 +70,9 @@ impl Estate {
         }
         std::fs::write(nodes[0].home().join("migrated"), "pre 1.0\npost 1.0\n").unwrap();
         let proxy = Proxy::start(&PLAIN, &apps);
-        apps.iter().for_each(|it| proxy.until_up(&it.name));
+        for it in &apps {
+            proxy.until_up(&it.name);
+        }
         let restarts = Arc::new(AtomicBool::new(true));
         for (app, node) in apps.into_iter().zip(&nodes[SERVING..]) {
             tokio::spawn(restarted(app, node.home(), Arc::clone(&restarts)));

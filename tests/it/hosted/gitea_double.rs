@@ -17,6 +17,7 @@ const PAGE: usize = 3;
 pub(crate) const CHECK: &str = "ci / build";
 
 impl Double {
+    #[expect(clippy::too_many_lines, reason = "one route after the other")]
     pub(super) fn gitea(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
         let (user, writes) = match token {
             BOT_TOKEN => (BOT, true),

@@ -14,6 +14,7 @@ use super::gitlab_double::{
 };
 
 impl Double {
+    #[expect(clippy::too_many_lines, reason = "one route after the other")]
     pub(super) fn github(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
         let (user, writes) = match token {
             BOT_TOKEN => (BOT, true),
