@@ -1,6 +1,6 @@
 //! A second opinion on any plan, written apart from the code that writes plans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Spec;
 use crate::model::{NodeName, Probe, Question, RoleName};
@@ -56,7 +56,7 @@ fn fences(plan: &Plan, found: &mut Vec<String>) {
         found.push("it has no stages".to_owned());
         return;
     };
-    let fenced: std::collections::BTreeSet<&NodeName> = first
+    let fenced: BTreeSet<&NodeName> = first
         .lanes
         .iter()
         .flat_map(|lane| &lane.batches)
@@ -289,12 +289,13 @@ fn weights(plan: &Plan, found: &mut Vec<String>) {
 }
 
 fn proof(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
-    let asked = |node: &NodeName| {
-        plan.ops()
-            .any(|(_, task, op)| matches!(op, Op::Runs { .. }) && task.node.as_ref() == Some(node))
-    };
+    let asked: BTreeSet<&NodeName> = plan
+        .ops()
+        .filter(|(_, _, op)| matches!(op, Op::Runs { .. }))
+        .filter_map(|(_, task, _)| task.node.as_ref())
+        .collect();
     for node in spec.nodes() {
-        if !asked(&node) {
+        if !asked.contains(&node) {
             found.push(format!("{node} is never asked what it runs"));
         }
     }

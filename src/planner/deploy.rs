@@ -59,9 +59,9 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     if purpose != Purpose::Verify {
         holds.extend(traffic::unseen(target, &spec, &nodes, survey, world));
     }
-    // Before the plan is written: those who wait for a node are many, and asked often.
-    if let Some(hold) = busy(target, &nodes, world) {
-        holds.push(hold);
+    // Before the plan is written: those who wait are many, and asked often.
+    holds.extend(busy(target, &nodes, world));
+    if !holds.is_empty() {
         return Deploy::Hold(holds);
     }
     let aim = Aim { purpose, nodes: &nodes, returning: &returning, to: desired };

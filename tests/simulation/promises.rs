@@ -330,6 +330,17 @@ impl World {
             (id.stage, id.lane, id.batch) == (op.stage, op.lane, op.batch) && begun(id)
         });
         let stage_begun = plan.ops().any(|(id, _, _)| id.stage == op.stage && begun(id));
+        // Stages with nothing on a node, and nothing that moves traffic.
+        let between: Vec<bool> = plan
+            .stages
+            .iter()
+            .map(|stage| {
+                let mut tasks =
+                    stage.lanes.iter().flat_map(|it| &it.batches).flat_map(|it| &it.tasks);
+                let moves = |it: &Op| matches!(it, Op::Weighted { .. });
+                tasks.all(|task| task.node.is_none() && !task.ops.iter().any(moves))
+            })
+            .collect();
         let mut behind: Vec<OpId> = Vec::new();
         let gates = plan.ops().filter(|(id, _, it)| matches!(it, Op::Gate { .. }) && control(*id));
         for (id, _, _) in gates {
@@ -338,11 +349,7 @@ impl World {
                 && id.batch + 1 == op.batch
                 && !batch_begun;
             // Everything between this stage and the nodes of an earlier one.
-            let moves = |it: OpId| matches!(plan.op(it), Some(Op::Weighted { .. }));
-            let earlier = (id.stage..op.stage).all(|stage| {
-                let here = || plan.ops().filter(move |(it, _, _)| it.stage == stage);
-                here().all(|(it, _, _)| control(it) && !moves(it))
-            });
+            let earlier = (id.stage..op.stage).all(|stage| between[stage as usize]);
             let above = id.stage < op.stage && earlier && !stage_begun;
             if before || above {
                 behind.push(id);

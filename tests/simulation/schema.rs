@@ -43,13 +43,14 @@ impl Schema {
 
 /// What a step does to the database, if anything.
 pub(crate) fn migration(perform: &Perform) -> Option<Migration> {
-    let Op::Step { deed, .. } = &perform.op else { return None };
-    let kind = match deed.argv.first().map(String::as_str) {
-        Some("migrate") => "migrate",
-        Some("post") => "post",
-        Some(_) | None => return None,
+    let Op::Step { kind, deed, .. } = &perform.op else { return None };
+    let kind = match kind {
+        StepKind::Migrate { .. } => "migrate",
+        StepKind::PostMigrate { .. } | StepKind::Owed { .. } => "post",
+        StepKind::Run | StepKind::Finally => return None,
     };
-    Some((kind, Ref::parse(deed.argv.get(1)?).ok()?))
+    let (_, reference) = deed.variables.iter().find(|(name, _)| name == "TOWPATH_REF")?;
+    Some((kind, Ref::parse(reference).ok()?))
 }
 
 impl World {
