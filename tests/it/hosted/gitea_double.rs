@@ -1,6 +1,7 @@
 //! The same forge with the face of a Gitea or a Forgejo. Fields, statuses and texts are those of Gitea's
-//! sources (`modules/structs/pull.go`, `pull_review.go`, `repo_branch.go`, `status.go`, `issue_comment.go`,
-//! `routers/api/v1/repo/pull.go`, `services/convert/pull.go`), as far as we call it. It gives fewer entries
+//! sources (`modules/structs/pull.go`, `pull_review.go`, `repo_branch.go`, `status.go`,
+//! `routers/api/v1/repo/pull.go`, `services/convert/pull.go`), as far as we call it; comments, the
+//! timeline and token scopes are from memory. It gives fewer entries
 //! a page than it is asked for, and shows where a branch is now as the head of a request settled long ago.
 
 use std::collections::BTreeMap;

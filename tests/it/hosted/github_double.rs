@@ -1,6 +1,6 @@
-//! The same forge with the face of GitHub. Paths, fields and statuses are those of GitHub's published
-//! documentation of its REST API (pulls, reviews, statuses, check runs, issues, rules of a branch), as far
-//! as we call it. It works out whether something can be merged only when it is asked, and shows who merged
+//! The same forge with the face of GitHub. Paths, fields and statuses follow GitHub's
+//! documentation of its REST API (pulls, reviews, statuses, check runs, issues, rules of a branch) as far
+//! as we call it; merging and rules were looked up, the rest is from memory. It works out whether something can be merged only when it is asked, and shows who merged
 //! only in a request that is looked at alone.
 
 use std::collections::BTreeMap;
