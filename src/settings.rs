@@ -1,6 +1,6 @@
 //! `towpath.toml`: where the controller finds the config repo and keeps its own things.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,10 +8,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml_edit::TableLike;
 
-use crate::controller::{Limits, Scheme, ServerAt, Setup};
-use crate::drivers::hosted::open::{HostedAt, Kind, TokenAt};
+use crate::controller::{Limits, Setup};
+use crate::drivers::ci::CiAt;
 use crate::git::{Branch, Location};
 use crate::model::parse_duration;
+
+mod places;
+
+use self::places::{ci, hosted, listener};
 
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +58,18 @@ struct Raw {
     observe: RawObserve,
     server: Option<RawServer>,
     webhook: Option<RawWebhook>,
+    #[serde(default)]
+    ci: BTreeMap<String, RawCi>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCi {
+    kind: String,
+    url: String,
+    project: String,
+    token_env: Option<String>,
+    token_file: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -155,7 +171,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
     })?;
     let raw =
         parse(&text).map_err(|message| SettingsError::Parse { path: path.to_owned(), message })?;
-    let Raw { repository, forge, store, observe, server, webhook } = raw;
+    let Raw { repository, forge, store, observe, server, webhook, ci } = raw;
     let mut mistakes = Mistakes(Vec::new());
     let here = std::path::absolute(path).map_err(read)?;
     let here = &here.parent().map(Path::to_owned).unwrap_or_default();
@@ -182,6 +198,10 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
         }
         Err(other) => return Err(other),
     };
+    let ci: Vec<CiAt> = ci
+        .into_iter()
+        .filter_map(|(name, raw)| self::ci(&name, raw, here, &mut mistakes))
+        .collect();
     let server = listener(server, webhook, here, &mut mistakes);
     let (Some(location), Some(branch), Some(poll_every), Some(survey_every)) =
         (location, branch, poll_every, survey_every)
@@ -207,6 +227,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
         executable,
         limits,
         server,
+        ci,
         once: false,
     })
 }
@@ -292,133 +313,6 @@ fn folder<'a>(text: Option<&'a str>, otherwise: &'a str) -> Result<&'a str, &'st
     }
 }
 
-/// Where to listen, and who may ring there.
-fn listener(
-    server: Option<RawServer>,
-    webhook: Option<RawWebhook>,
-    here: &Path,
-    mistakes: &mut Mistakes,
-) -> Option<ServerAt> {
-    let mut keys = Vec::new();
-    if let Some(RawWebhook { gitlab, github, gitea, forgejo }) = webhook {
-        if server.is_none() {
-            let why = "say where to listen for it, e.g. [server] listen = \"127.0.0.1:8460\"";
-            mistakes.of("webhook", Err::<(), _>(why));
-        }
-        if let Some(RawGitLabHook { token_env, token_file, signing_env, signing_file }) = gitlab {
-            let plain = token(token_env, token_file, here);
-            let signed = token(signing_env, signing_file, here);
-            if let (Ok(None), Ok(None)) = (&plain, &signed) {
-                let why = "say token_env or token_file, or signing_env or signing_file";
-                mistakes.of("webhook.gitlab", Err::<(), _>(why));
-            }
-            for (scheme, at) in [(Scheme::GitLabToken, plain), (Scheme::GitLabSigned, signed)] {
-                let at = mistakes.of("webhook.gitlab", at).flatten();
-                keys.extend(at.map(|at| (scheme, at)));
-            }
-        }
-        let others = [
-            ("webhook.github", Scheme::GitHub, github),
-            ("webhook.gitea", Scheme::Gitea, gitea),
-            ("webhook.forgejo", Scheme::Forgejo, forgejo),
-        ];
-        for (key, scheme, hook) in others {
-            let Some(RawHook { secret_env, secret_file }) = hook else { continue };
-            let at = token(secret_env, secret_file, here)
-                .and_then(|it| it.ok_or_else(|| "say secret_env or secret_file".to_owned()));
-            keys.extend(mistakes.of(key, at).map(|at| (scheme, at)));
-        }
-    }
-    let listen = server?.listen.parse().map_err(|_| "use IP:PORT, e.g. 127.0.0.1:8460");
-    Some(ServerAt { listen: mistakes.of("server.listen", listen)?, keys })
-}
-
-/// Longest label.
-const LABEL_MAX: usize = 60;
-
-/// The forge that the settings describe; nothing if merge requests live in the repository itself.
-fn hosted(
-    raw: RawForge,
-    here: &Path,
-    value: &dyn Fn(&'static str, String) -> SettingsError,
-) -> Result<Option<HostedAt>, SettingsError> {
-    let RawForge {
-        kind,
-        url,
-        project,
-        token_env,
-        token_file,
-        approver_token_env,
-        approver_token_file,
-        label,
-        checks,
-    } = raw;
-    let kind = match kind.as_str() {
-        "local" => return Ok(None),
-        "gitlab" => Kind::GitLab,
-        "github" => Kind::GitHub,
-        "gitea" => Kind::Gitea,
-        "forgejo" => Kind::Forgejo,
-        other => {
-            let why = format!(
-                "`{}` is no forge: use gitlab, github, gitea, forgejo or local",
-                other.escape_debug()
-            );
-            return Err(value("forge.kind", why));
-        }
-    };
-    let url = url.ok_or_else(|| {
-        value("forge.url", "say where it is, e.g. https://gitlab.example.com".to_owned())
-    })?;
-    let project = project
-        .filter(|it| !it.trim_matches('/').is_empty())
-        .ok_or_else(|| value("forge.project", "say which project, e.g. group/config".to_owned()))?;
-    let token = token(token_env, token_file, here).map_err(|why| value("forge.token_env", why))?;
-    let token = token.ok_or_else(|| {
-        value(
-            "forge.token_env",
-            "name the variable that holds the token, or say token_file".to_owned(),
-        )
-    })?;
-    let approver = token_of_second(approver_token_env, approver_token_file, here, value)?;
-    if label.is_empty()
-        || label.len() > LABEL_MAX
-        || label.contains(|c: char| c == ',' || c.is_control())
-    {
-        return Err(value("forge.label", "use 1 to 60 characters without a comma".to_owned()));
-    }
-    Ok(Some(HostedAt { kind, url, project, token, approver, label, checks }))
-}
-
-fn token_of_second(
-    variable: Option<String>,
-    file: Option<String>,
-    here: &Path,
-    value: &dyn Fn(&'static str, String) -> SettingsError,
-) -> Result<Option<TokenAt>, SettingsError> {
-    token(variable, file, here).map_err(|why| value("forge.approver_token_env", why))
-}
-
-/// Where a token is: in a variable or a file, not in both.
-fn token(
-    variable: Option<String>,
-    file: Option<String>,
-    here: &Path,
-) -> Result<Option<TokenAt>, String> {
-    match (variable, file) {
-        (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err("name a variable or a file, not both".to_owned()),
-        (None, Some(file)) => Ok(Some(TokenAt::File(here.join(file)))),
-        (Some(name), None) => {
-            let fine = !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-            // Not quoted: somebody may have put the token itself here.
-            let why = "this is the name of a variable (A-Z, 0-9, _), not the token itself";
-            if fine { Ok(Some(TokenAt::Variable(name))) } else { Err(why.to_owned()) }
-        }
-    }
-}
-
 /// A complaint of the parser quotes lines; one that somebody put a token into is quoted without it.
 fn without_tokens(message: &str) -> String {
     let line = |line: &str| match line.split_once('=') {
@@ -435,6 +329,7 @@ fn without_tokens(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drivers::hosted::open::{Kind, TokenAt};
 
     fn read(text: &str) -> Result<Setup, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -521,7 +416,7 @@ mod tests {
               |
             4 | [stroe]
               |  ^^^^^
-            unknown field `stroe`, expected one of `repository`, `forge`, `store`, `observe`, `server`, `webhook`
+            unknown field `stroe`, expected one of `repository`, `forge`, `store`, `observe`, `server`, `webhook`, `ci`
             TOML parse error at line 7, column 14
               |
             7 | per_second = "many"

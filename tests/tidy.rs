@@ -106,6 +106,8 @@ const SERDE: &[&str] = &[
     "drivers/local_forge",
     // What inventory commands print is JSON.
     "drivers/inventory.rs",
+    "drivers/ci/github.rs", // what CIs answer
+    "drivers/ci/gitlab.rs",
     "drivers/hosted/client",
     "drivers/hosted/gitea",
     "drivers/hosted/github",

@@ -124,7 +124,7 @@ fn print(
 
 fn ended(state: &StepState) -> String {
     match state {
-        StepState::Absent => "not begun".to_owned(),
+        StepState::Absent => "nothing of it is kept on the node".to_owned(),
         StepState::Running => "under way".to_owned(),
         StepState::Lost => "nobody knows how it ended".to_owned(),
         StepState::Done(end) => match end.exit {

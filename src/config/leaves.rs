@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::model::{
-    Arg, Argv, EnvironmentName, GateName, NodeName, PLACEHOLDERS, PersonName, PipelineName,
+    Arg, Argv, CiName, EnvironmentName, GateName, NodeName, PLACEHOLDERS, PersonName, PipelineName,
     RecipeName, Ref, RoleName, ServiceName, Share, StageName, VariableName, parse_duration,
 };
 use crate::text::{self, Node, Scalar, Style, Value};
@@ -19,7 +19,8 @@ use super::reader::{Leaf, Read, Reader, Refused, Shape, shortened};
 mod machine;
 
 pub(super) use machine::{
-    BackendName, PlainHost, Port, ServerName, SocketName, SshHost, UnixName, Weight, WholePath,
+    BackendName, InputName, PlainHost, Port, ServerName, SocketName, SshHost, UnixName, Weight,
+    WholePath, WorkflowFile,
 };
 
 /// Characters of a name that is quoted back; the checks themselves have their own bounds.
@@ -55,6 +56,7 @@ names! {
     RoleName, "the name of a role", LABEL;
     RecipeName, "the name of a recipe", LABEL;
     PipelineName, "the name of a pipeline", LABEL;
+    CiName, "the name of a CI", LABEL;
     StageName, "the name of a stage", LABEL;
     GateName, "the name of a gate", LABEL;
     NodeName, "the name of a node", HOST;

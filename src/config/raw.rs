@@ -17,12 +17,14 @@ mod mentions;
 mod probe;
 mod recipe;
 mod service;
+mod trigger;
 
 pub(in crate::config) use balancer::{Balancer, Drain, DrainThen};
 pub(in crate::config) use environment::{AddressKeys, Environment, InventoryKeys, Role};
 pub(in crate::config) use mentions::{MentionedTarget, Mentions};
 pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, RollbackOn, Stage, Status};
 pub(in crate::config) use service::{Patch, Pipeline, Promote, Service};
+pub(in crate::config) use trigger::Trigger;
 
 /// `confirm_above`: a quarter of all targets in one commit is more often a slip than a wish.
 pub(in crate::config) const CONFIRM_ABOVE: Share = Share::Percent(25);

@@ -250,7 +250,10 @@ impl Core {
         match wake {
             Wake::Started => self.start(turn)?,
             Wake::Tick => {}
-            Wake::RefsMoved => self.look(turn),
+            Wake::RefsMoved => {
+                self.look(turn);
+                self.look_at_pipelines();
+            }
             Wake::Head(head) => self.see_head(head, turn)?,
             Wake::ConfigRead { to, changes } => self.take_config(to, changes, turn)?,
             Wake::Surveyed { target, survey } => self.take_survey(target, survey, turn),

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::drivers::balancer::Balancer;
+use crate::drivers::ci::{Cis, Progress};
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
 use crate::drivers::{alerts, clock, inventory};
 use crate::model::{
-    Connect, Deed, EnvironmentName, Inventory, NodeName, Question, format_duration,
+    Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::{Applied, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course};
@@ -21,6 +22,8 @@ use super::wake::{Effect, Perform, Report, Wake};
 /// Pause between two looks at a node that is not well yet, or a gate that is closed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const GATE_AGAIN: Duration = Duration::from_secs(5);
+/// The same for a pipeline elsewhere, which takes minutes; a webhook makes it sooner.
+const PIPELINE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Longest single look at a node's health: a hanging one must not eat the whole patience.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -41,6 +44,7 @@ pub struct Hands {
     elsewhere: Arc<Semaphore>,
     /// Where commands run that are no node's.
     beside: Option<PathBuf>,
+    cis: Cis,
 }
 
 impl Hands {
@@ -48,13 +52,20 @@ impl Hands {
     pub fn new(fleet: Arc<dyn Fleet>, balancer: Arc<dyn Balancer>) -> Self {
         let room = |size| Arc::new(Semaphore::new(size));
         let (room, elsewhere) = (room(AT_ONCE), room(ELSEWHERE_AT_ONCE));
-        Self { fleet, balancer, room, elsewhere, beside: None }
+        Self { fleet, balancer, room, elsewhere, beside: None, cis: Cis::default() }
     }
 
     /// The same hands, which also run the commands of inventories, below this directory.
     #[must_use]
     pub fn beside(mut self, directory: &Path) -> Self {
         self.beside = Some(directory.to_owned());
+        self
+    }
+
+    /// The same hands, which also start pipelines on these CIs.
+    #[must_use]
+    pub fn triggering(mut self, cis: Cis) -> Self {
+        self.cis = cis;
         self
     }
 
@@ -93,7 +104,18 @@ impl Hands {
                 let Perform { target, rollout, id, attempt, question, .. } = *perform;
                 Some(Wake::Performed { target, rollout, op: id, attempt, question, report })
             }
-            Effect::Kill { target, connect, node, key } => {
+            Effect::Kill { errand: Some(errand), .. } => {
+                let (cis, key) = (self.cis.clone(), errand.key.clone());
+                let ended = tokio::task::spawn_blocking(move || cis.cancel(&errand)).await;
+                let why = match ended {
+                    Ok(Ok(())) => return None,
+                    Ok(Err(why)) => why,
+                    Err(error) => error.to_string(),
+                };
+                tracing::warn!(%key, why, "pipeline could not be canceled");
+                None
+            }
+            Effect::Kill { target, connect, node, key, errand: None } => {
                 let place = place(&target.environment, &connect, node);
                 if let Err(error) = self.fleet.kill(&place, &key).await {
                     tracing::warn!(%key, %error, "step could not be killed");
@@ -299,8 +321,8 @@ impl Hands {
     async fn verify(&self, place: &Place, perform: &Perform, question: &Question) -> Report {
         match question {
             Question::Run { argv, variables, timeout, absent: _ } => {
-                let deed =
-                    Deed { argv: argv.clone(), variables: variables.clone(), timeout: *timeout };
+                let (argv, variables) = (argv.clone(), variables.clone());
+                let deed = Deed::Run { argv, variables, timeout: *timeout };
                 self.step(place, perform, &deed).await
             }
             Question::Http { .. } | Question::Alerts(_) => {
@@ -371,19 +393,47 @@ impl Hands {
         }
     }
 
+    /// Looks how a pipeline stands, after starting it if it was never started.
+    async fn triggered(&self, errand: Errand) -> Report {
+        let cis = self.cis.clone();
+        let asked = tokio::task::spawn_blocking(move || cis.ensure(&errand, clock::now())).await;
+        match asked {
+            Ok(Progress::Done(evidence)) => done(evidence),
+            Ok(Progress::Waits(why)) => Report::Pending { again_after: PIPELINE_AGAIN, why },
+            Ok(Progress::Failed(why)) => Report::Failed { why },
+            Ok(Progress::TimedOut(why) | Progress::Stuck(why)) => {
+                Report::Errored { why, retry: false }
+            }
+            Err(error) => Report::Errored { why: error.to_string(), retry: true },
+        }
+    }
+
     async fn step(&self, place: &Place, perform: &Perform, deed: &Deed) -> Report {
+        let (argv, variables, timeout) = match deed {
+            Deed::Run { argv, variables, timeout } => (argv.clone(), variables.clone(), *timeout),
+            Deed::Trigger { call, timeout } => {
+                return self
+                    .triggered(Errand {
+                        call: call.clone(),
+                        key: perform.key.clone(),
+                        since: perform.since,
+                        timeout: *timeout,
+                    })
+                    .await;
+            }
+        };
         let step = Step {
             key: perform.key.clone(),
             epoch: perform.epoch,
-            argv: deed.argv.clone(),
-            variables: deed.variables.clone(),
-            timeout: deed.timeout,
+            argv,
+            variables,
+            timeout,
             not_after: perform.not_after,
             rerun_lost: perform.rerun_lost,
         };
         let _room = self.room(place).await;
         match self.fleet.ensure_step(place, &step).await {
-            Ok(end) => ended(&end, deed, perform),
+            Ok(end) => ended(&end, timeout, perform),
             Err(NodeError::Lost { key }) => {
                 Report::Lost { why: format!("step {key} was begun, and its end was not seen") }
             }
@@ -392,7 +442,7 @@ impl Hands {
     }
 }
 
-fn ended(end: &StepEnd, deed: &Deed, perform: &Perform) -> Report {
+fn ended(end: &StepEnd, timeout: Duration, perform: &Perform) -> Report {
     let took = format_duration(end.finished_at.since(end.started_at));
     let said = match end.tail.trim() {
         "" => String::new(),
@@ -407,9 +457,9 @@ fn ended(end: &StepEnd, deed: &Deed, perform: &Perform) -> Report {
             Report::Failed { why: format!("exit status {code} after {took}{said}") }
         }
         Exit::Signal(signal) => Report::Failed { why: format!("ended by signal {signal}{said}") },
-        Exit::TimedOut => Report::Failed {
-            why: format!("not done within {}{said}", format_duration(deed.timeout)),
-        },
+        Exit::TimedOut => {
+            Report::Failed { why: format!("not done within {}{said}", format_duration(timeout)) }
+        }
         Exit::Killed => Report::Failed { why: "killed on request".to_owned() },
     }
 }

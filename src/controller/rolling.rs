@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Epoch, Ref, RolloutId, Seat, Target};
+use crate::model::{Deed, Epoch, Errand, Ref, RolloutId, Seat, Target};
 use crate::rollout::{
     Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
@@ -139,8 +139,8 @@ impl Core {
                 patience
             }
             // Who waits for a lock may begin late.
-            Op::Step { deed, status: Some(status), .. } => deed.timeout + status.patience,
-            Op::Step { deed, status: None, .. } => deed.timeout,
+            Op::Step { deed, status: Some(status), .. } => deed.timeout() + status.patience,
+            Op::Step { deed, status: None, .. } => deed.timeout(),
             Op::Verified { question } | Op::Runs { question } => question.timeout(),
             Op::Fenced => Duration::ZERO,
         };
@@ -329,6 +329,7 @@ impl Core {
                 connect: plan.connect.clone(),
                 node: plan.task(op).and_then(|task| task.node.clone()),
                 key: rollout.key(op, attempt),
+                errand: errand(rollout, op, attempt),
             })
             .collect();
         // Two above: what is in hand is seen through under the lower one, and what closes the
@@ -338,6 +339,18 @@ impl Core {
         turn.effects.extend(kills);
         self.touch(target.clone());
         Ok(())
+    }
+
+    /// Something rang: pipelines that are waited for may have moved.
+    pub(super) fn look_at_pipelines(&mut self) {
+        let waits = |rollout: &Rollout| {
+            rollout.running().any(|(op, attempt)| errand(rollout, op, attempt).is_some())
+        };
+        let targets = self.ledger.rollouts.iter().filter(|(_, it)| waits(it));
+        let targets: Vec<Target> = targets.map(|(target, _)| target.clone()).collect();
+        for target in targets {
+            self.touch(target);
+        }
     }
 
     /// Writes down what happened to a rollout.
@@ -413,4 +426,14 @@ fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
         | Op::Baked { .. }
         | Op::Approved => false,
     }
+}
+
+/// The pipeline that an operation is, if it is one and under way.
+fn errand(rollout: &Rollout, id: OpId, attempt: u32) -> Option<Box<Errand>> {
+    let Some(Op::Step { deed: Deed::Trigger { call, timeout }, .. }) = rollout.plan().op(id) else {
+        return None;
+    };
+    let Some(OpState::Running { since, .. }) = rollout.state(id) else { return None };
+    let key = rollout.key(id, attempt);
+    Some(Box::new(Errand { call: call.clone(), key, since: *since, timeout: *timeout }))
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use crate::drivers::ci::{CiAt, Cis};
 use crate::drivers::clock;
 use crate::drivers::fleets::Fleets;
 use crate::drivers::forge::Forge;
@@ -48,6 +49,8 @@ pub struct Setup {
     pub executable: PathBuf,
     /// How often, and how many.
     pub limits: Limits,
+    /// Where pipelines run that do the work of stages.
+    pub ci: Vec<CiAt>,
     /// Where it listens for webhooks and shows how it is, if it does.
     pub server: Option<ServerAt>,
     /// Ends when nothing is left to do now (`run --once`).
@@ -208,7 +211,9 @@ impl Service {
             doorbell,
             config,
             forge,
-            hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new())).beside(nodes),
+            hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new()))
+                .beside(nodes)
+                .triggering(Cis::new(&setup.ci, now)),
             view: Arc::new(View::new()),
             shown: setup.server.is_some(),
             runtime,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::config::Change;
 use crate::model::{
-    Ask, Connect, EnvironmentName, Epoch, GateName, NodeName, Question, Ref, Revision, RoleName,
-    RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
+    Ask, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question, Ref, Revision,
+    RoleName, RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
 };
 use crate::observe::{Checks, MergeRequest, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
@@ -267,6 +267,8 @@ pub enum Effect {
         node: Option<NodeName>,
         /// Which.
         key: StepKey,
+        /// If it is a pipeline elsewhere.
+        errand: Option<Box<Errand>>,
     },
     /// Does everything that was built for a ref exist?
     AskArtifacts {

@@ -3,6 +3,7 @@
 
 pub mod alerts;
 pub mod balancer;
+pub mod ci;
 pub mod clock;
 pub mod fleet;
 pub mod fleets;

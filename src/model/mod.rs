@@ -15,6 +15,7 @@ mod seat;
 mod secret;
 mod share;
 mod time;
+mod trigger;
 
 pub use alerts::{
     AlertQuery, AlertSource, Alerts, BadCondition, Condition, Login, Matcher, SampleRange, Silenced,
@@ -28,13 +29,14 @@ pub use connect::{Connect, HostKeys, Ssh, Transport};
 pub use epoch::{Epoch, RolloutId, StepKey};
 pub use inventory::{Address, Inventory};
 pub use name::{
-    BadName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName, RoleName,
-    ServiceName, StageName, Target,
+    BadName, CiName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName,
+    RoleName, ServiceName, StageName, Target,
 };
-pub use probe::{Action, Deed, Probe, Question};
+pub use probe::{Probe, Question};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
 pub use seat::{BalancerAddress, Drain, DrainEnd, Seat, Socket, Traffic};
 pub use secret::Secret;
 pub use share::{BadShare, Share};
 pub use time::{BadDuration, Timestamp, format_duration, parse_duration};
+pub use trigger::{Action, Deed, Errand, TRIGGER_KEY, Trigger};

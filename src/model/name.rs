@@ -84,6 +84,8 @@ name!(/// The ordered stages that a service's rollouts follow.
     RecipeName, "recipe", is_label, LABEL_RULE);
 name!(/// Promotion rules that many services share.
     PipelineName, "pipeline", is_label, LABEL_RULE);
+name!(/// A CI that runs pipelines for stages.
+    CiName, "CI", is_label, LABEL_RULE);
 name!(/// One stage of a recipe.
     StageName, "stage", is_label, LABEL_RULE);
 name!(/// A gate of the user's own.

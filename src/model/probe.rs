@@ -1,4 +1,4 @@
-//! Questions and deeds that a config may name: a command, or a look at a URL.
+//! Questions that a config may name: a command, or a look at a URL.
 
 use std::time::Duration;
 
@@ -25,15 +25,6 @@ pub enum Probe {
     },
     /// Ask alert sources whether nothing is wrong.
     Alerts(Alerts<Arg>),
-}
-
-/// A deed on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action {
-    /// What to run.
-    pub argv: Argv,
-    /// Until when; then its whole process group is killed.
-    pub timeout: Duration,
 }
 
 /// A [`Probe`] with every place filled: ready to be asked.
@@ -71,17 +62,6 @@ impl Question {
     }
 }
 
-/// An [`Action`] with every place filled: ready to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deed {
-    /// Program and arguments.
-    pub argv: Vec<String>,
-    /// Environment variables for it.
-    pub variables: Vec<(String, String)>,
-    /// Until when; then its whole process group is killed.
-    pub timeout: Duration,
-}
-
 impl Probe {
     /// The names of its places that are not among [`super::PLACEHOLDERS`].
     pub fn asks_for(&self) -> Vec<&str> {
@@ -106,12 +86,5 @@ impl Probe {
             }
             Self::Alerts(alerts) => Question::Alerts(alerts.fill(values)),
         }
-    }
-}
-
-impl Action {
-    /// Fills every place.
-    pub fn fill(&self, values: &Values) -> Deed {
-        Deed { argv: self.argv.fill(values), variables: values.variables(), timeout: self.timeout }
     }
 }

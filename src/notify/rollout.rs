@@ -17,10 +17,7 @@ pub fn op_word(plan: &Plan, id: OpId) -> String {
         None => "nothing".to_owned(),
         Some(Op::Fenced) => "fence".to_owned(),
         Some(Op::Step { kind, deed, status: _ }) => match kind {
-            StepKind::Run | StepKind::Finally => {
-                let program = deed.argv.first().map_or("", String::as_str);
-                program.rsplit('/').next().unwrap_or(program).to_owned()
-            }
+            StepKind::Run | StepKind::Finally => deed.word(),
             StepKind::Migrate { .. } | StepKind::PostMigrate { .. } | StepKind::Owed { .. } => {
                 "migrations".to_owned()
             }

@@ -172,9 +172,7 @@ fn place(plan: &Plan, id: OpId) -> String {
 fn doing(plan: &Plan, id: OpId) -> Option<String> {
     Some(match plan.op(id)? {
         Op::Step { kind: StepKind::Run | StepKind::Finally, deed, .. } => {
-            let program = deed.argv.first().map_or("", String::as_str);
-            let name = program.rsplit('/').next().unwrap_or(program);
-            format!("runs {name}")
+            format!("runs {}", deed.word())
         }
         Op::Step { kind: StepKind::Owed { .. }, .. } => {
             let left = plan.owed.as_ref().map_or("", |it| it.reference.as_str());

@@ -158,7 +158,7 @@ fn name(op: &Op) -> String {
         Op::Drained { role, seat, keep } => format!("drain {}@{role} keep {keep}", seat.server),
         Op::Serving { role, seat, weight } => format!("serve {}@{role} {weight}%", seat.server),
         Op::Weighted { role, seats, weight } => format!("{} of {role} {weight}%", seats.len()),
-        Op::Step { deed, .. } => deed.argv[0].clone(),
+        Op::Step { deed, .. } => deed.word(),
         other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
     }
 }

@@ -17,7 +17,7 @@ fn step(kind: StepKind) -> Op {
     let (argv, variables) = (vec!["true".to_owned()], Vec::new());
     Op::Step {
         kind,
-        deed: Deed { argv, variables, timeout: Duration::from_secs(10) },
+        deed: Deed::Run { argv, variables, timeout: Duration::from_secs(10) },
         status: None,
     }
 }

@@ -26,6 +26,7 @@ mod hostile;
 mod operations;
 mod inventory;
 mod people;
+mod pipelines;
 mod tour;
 mod troubles;
 mod watching;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use towpath::controller::{Perform, Report};
-use towpath::model::{EnvironmentName, Epoch, NodeName, Ref, ServiceName, StepKey, Timestamp};
+use towpath::model::{
+    Deed, EnvironmentName, Epoch, NodeName, Ref, ServiceName, StepKey, Timestamp,
+};
 use towpath::rollout::Op;
 
 /// Where a node is.
@@ -171,12 +173,16 @@ pub(crate) fn ended(step: &Step) -> Report {
 /// The first word of a step's command: what it does in this world.
 pub(crate) fn deed(perform: &Perform) -> &str {
     match &perform.op {
-        Op::Step { deed, .. } => match deed.argv.first().map_or("", String::as_str) {
-            // The examples use a shell, and write down what they would have done.
-            "sh" => deed.argv.get(2).map_or("", |it| meant(it)),
-            first => first,
-        },
-        Op::Fenced
+        Op::Step { deed: Deed::Run { argv, .. }, .. } => {
+            match argv.first().map_or("", String::as_str) {
+                // The examples use a shell, and write down what they would have done.
+                "sh" => argv.get(2).map_or("", |it| meant(it)),
+                first => first,
+            }
+        }
+        // No CI in these worlds.
+        Op::Step { deed: Deed::Trigger { .. }, .. }
+        | Op::Fenced
         | Op::Drained { .. }
         | Op::Serving { .. }
         | Op::Weighted { .. }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::controller::{Perform, Report};
-use towpath::model::{Ref, Target};
+use towpath::model::{Deed, Ref, Target};
 use towpath::observe::{Fact as Seen, Survey};
 use towpath::rollout::{
     Applied, Course, Entry, Fact, Inquiry, Op, OpId, Outcome, Purpose, StepKind, Trace, What,
@@ -50,7 +50,8 @@ pub(crate) fn migration(perform: &Perform) -> Option<Migration> {
         StepKind::PostMigrate { .. } | StepKind::Owed { .. } => "post",
         StepKind::Run | StepKind::Finally => return None,
     };
-    let (_, reference) = deed.variables.iter().find(|(name, _)| name == "TOWPATH_REF")?;
+    let Deed::Run { variables, .. } = deed else { return None };
+    let (_, reference) = variables.iter().find(|(name, _)| name == "TOWPATH_REF")?;
     Some((kind, Ref::parse(reference).ok()?))
 }
 

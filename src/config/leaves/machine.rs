@@ -1,7 +1,7 @@
 //! How machines are named and reached: hosts, ports, accounts, paths, places in load balancers.
 
 use crate::config::reader::{Leaf, Refused, Shape, shortened};
-use crate::model::{Arg, Share, Socket};
+use crate::model::{Arg, Share, Socket, TRIGGER_KEY};
 use crate::text::{self, Scalar};
 
 use super::whole;
@@ -53,6 +53,57 @@ impl Leaf for PlainHost {
         }
         let shown = shortened(&text::visible(text));
         Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), ""))
+    }
+}
+
+/// The name of a pipeline's variable, or of a workflow's input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct InputName(pub(in crate::config) String);
+
+impl Leaf for InputName {
+    const WHAT: &'static str = "the name of a variable or input";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z_][A-Za-z0-9_-]{0,99}$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        /// GitHub's limit.
+        const NAME_MAX: usize = 100;
+        let text = scalar.text.as_ref();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+        let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !begins || text.len() > NAME_MAX || !text.bytes().all(plain) {
+            let shown = shortened(&text::visible(text));
+            return Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), ""));
+        }
+        if text.eq_ignore_ascii_case(TRIGGER_KEY) {
+            let message = format!("`{text}` is what Towpath finds its pipelines by");
+            return Err(Refused::value(message, "give the variable another name"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The file of a GitHub workflow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct WorkflowFile(pub(in crate::config) String);
+
+impl Leaf for WorkflowFile {
+    const WHAT: &'static str = "the file of a workflow, such as `deploy.yml`";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z0-9_][A-Za-z0-9._-]{0,120}\\.ya?ml$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let text = scalar.text.as_ref();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let stem = text.strip_suffix(".yml").or_else(|| text.strip_suffix(".yaml"));
+        if stem.is_some_and(|it| !it.is_empty() && it.len() <= 121 && !it.starts_with(['.', '-']))
+            && text.bytes().all(plain)
+        {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = shortened(&text::visible(text));
+        let hint = "write the name of a file in .github/workflows, without directories";
+        Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), hint))
     }
 }
 

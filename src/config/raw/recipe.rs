@@ -10,6 +10,7 @@ use crate::model::{Argv, GateName, RecipeName, RoleName, Share, StageName, Varia
 use crate::text::{Node, Scalar, Value};
 
 use super::probe::Plain;
+use super::trigger::Trigger;
 
 record! {
     /// `recipes/NAME.yaml`: the ordered stages that rollouts follow.
@@ -43,8 +44,10 @@ record! {
         "batch" batch: optional At<Share>,
         /// A program and its arguments; no shell. `{ref}`, `{from}`, `{node}`, `{service}`,
         /// `{environment}`, `{package}` and the names of `variables` are replaced. Every kind of
-        /// stage has one, but for `weight`.
+        /// stage has this or `trigger`, but for `weight`.
         "run" run: optional At<Argv>,
+        /// A pipeline elsewhere that does the work, instead of `run`: the stage waits for it.
+        "trigger" trigger: optional At<Trigger>,
         /// Takes each node out of the load balancers first, and lets it serve again when it runs
         /// the ref: for roles with a `backend`. Default: false.
         "drain" drain: optional At<bool>,

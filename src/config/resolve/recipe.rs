@@ -9,7 +9,7 @@ use crate::config::raw;
 use crate::config::snapshot::{
     Approval, On, Recipe, RollbackOn, StageGate, StageKind, StageSpec, StatusSpec,
 };
-use crate::model::{Action, Argv, Probe};
+use crate::model::{Action, Argv, Probe, Trigger};
 
 use super::environment::check_batch;
 
@@ -79,6 +79,7 @@ fn stage(
         on,
         batch,
         run,
+        trigger,
         drain,
         steps,
         timeout,
@@ -148,7 +149,7 @@ fn stage(
     }
     let timeout = timeout.as_ref().map_or(raw::STAGE_TIMEOUT, |it| it.value);
     let action = |argv: &Option<At<Argv>>| {
-        argv.as_ref().map(|it| Action { argv: it.value.clone(), timeout })
+        argv.as_ref().map(|it| Action::Run { argv: it.value.clone(), timeout })
     };
     let percents = |steps: &At<Vec<At<Weight>>>| steps.value.iter().map(|it| it.value.0).collect();
     StageSpec {
@@ -156,7 +157,7 @@ fn stage(
         kind,
         on: where_on(&on.value, notes),
         batch: batch.as_ref().map(|it| it.value),
-        run: action(run),
+        run: trigger.as_ref().map(|it| triggered(&it.value, timeout)).or_else(|| action(run)),
         drain: drain.as_ref().is_some_and(|it| it.value),
         steps: match (kind, steps) {
             (StageKind::Weight, Some(steps)) => percents(steps),
@@ -202,6 +203,18 @@ fn check_migration(raw: &raw::Stage, kind: StageKind, notes: &mut Notes<'_>) {
     }
 }
 
+fn triggered(raw: &raw::Trigger, timeout: std::time::Duration) -> Action {
+    let raw::Trigger { ci, branch, workflow, variables } = raw;
+    let variables = variables.iter().flat_map(|it| &it.0);
+    let call = Trigger {
+        ci: ci.clone(),
+        workflow: workflow.as_ref().map(|it| it.0.clone()),
+        branch: branch.clone(),
+        variables: variables.map(|(name, value)| (name.value.0.clone(), value.clone())).collect(),
+    };
+    Action::Trigger { call, timeout }
+}
+
 fn status(raw: &raw::Status) -> StatusSpec {
     let raw::Status { run, timeout, patience } = raw;
     let timeout = timeout.unwrap_or(std::time::Duration::from_secs(raw::PROBE_TIMEOUT_SECS));
@@ -221,9 +234,16 @@ fn rolls_back(on: raw::RollbackOn) -> RollbackOn {
 
 /// Checks what only stages have that do something on nodes.
 fn check_work(raw: &raw::Stage, kind: StageKind, at: Place, notes: &mut Notes<'_>) {
-    if raw.run.is_none() {
-        let message = format!("stage `{}` has nothing to `run`", raw.name.value);
-        notes.error(at, "missing-key", message, "write `run: [program, …]`");
+    match (&raw.run, &raw.trigger) {
+        (None, None) => {
+            let message = format!("stage `{}` has nothing to `run`", raw.name.value);
+            notes.error(at, "missing-key", message, "write `run: [program, …]`");
+        }
+        (Some(_), Some(At { place, .. })) => {
+            let message = format!("stage `{}` has both `run` and `trigger`", raw.name.value);
+            notes.error(*place, "bad-value", message, "remove one of them");
+        }
+        (Some(_), None) | (None, Some(_)) => {}
     }
     if let Some(At { place, .. }) = &raw.steps {
         let hint = "write `kind: weight`, or remove it";
@@ -243,6 +263,7 @@ fn check_weight(raw: &raw::Stage, notes: &mut Notes<'_>) {
     const STEPS_MAX: usize = 20;
     let foreign = [
         ("run", raw.run.as_ref().map(|it| it.place)),
+        ("trigger", raw.trigger.as_ref().map(|it| it.place)),
         ("drain", raw.drain.as_ref().map(|it| it.place)),
         ("batch", raw.batch.as_ref().map(|it| it.place)),
         ("timeout", raw.timeout.as_ref().map(|it| it.place)),

@@ -266,7 +266,7 @@ pub fn good(doing: &str, reply: Reply) -> Result<Reply, ApiError> {
         300..=399 => Err(ApiError::Refused {
             doing,
             why: format!(
-                "redirected (status {}): correct `url` and `project` under [forge]",
+                "redirected (status {}): correct `url` and `project` in the settings",
                 reply.status
             ),
         }),

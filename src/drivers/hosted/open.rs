@@ -30,6 +30,23 @@ pub enum Kind {
     Forgejo,
 }
 
+impl Kind {
+    /// Where its API is, if its pages are at `url`, and how it wants to be spoken to.
+    pub fn api(self, url: &str) -> (String, Manner) {
+        let url = url.trim_end_matches('/');
+        match self {
+            Self::GitLab => (format!("{url}/api/v4"), Manner::default()),
+            Self::GitHub if origin(url) == "https://github.com" => {
+                ("https://api.github.com".to_owned(), github::MANNER)
+            }
+            Self::GitHub => (format!("{url}/api/v3"), github::MANNER),
+            Self::Gitea | Self::Forgejo => {
+                (format!("{url}/api/v1"), Manner { scheme: "token", ..Manner::default() })
+            }
+        }
+    }
+}
+
 /// Where a token is kept. Named in the settings, which never hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenAt {
@@ -161,16 +178,7 @@ impl HostedAt {
             watching,
         };
         let (url, project) = (url.trim_end_matches('/'), project.trim_matches('/'));
-        let (base_url, manner) = match kind {
-            Kind::GitLab => (format!("{url}/api/v4"), Manner::default()),
-            Kind::GitHub if origin(url) == "https://github.com" => {
-                ("https://api.github.com".to_owned(), github::MANNER)
-            }
-            Kind::GitHub => (format!("{url}/api/v3"), github::MANNER),
-            Kind::Gitea | Kind::Forgejo => {
-                (format!("{url}/api/v1"), Manner { scheme: "token", ..Manner::default() })
-            }
-        };
+        let (base_url, manner) = kind.api(url);
         let client = |token: &TokenAt| -> Result<Client, OpenError> {
             let http = Http::speaking(&base_url, token.read()?, &manner)?;
             Ok(Client::new(Box::new(http), Box::new(Real::start())))

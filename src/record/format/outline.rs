@@ -76,8 +76,8 @@ fn runs(lanes: &[Lane]) -> Vec<Vec<String>> {
                 Some(node) => arg.replace(node.as_str(), "{node}"),
                 None => arg.clone(),
             };
-            if seen.insert(deed.argv.iter().map(without_node).collect()) {
-                runs.push(deed.argv.clone());
+            if seen.insert(deed.words().iter().map(without_node).collect()) {
+                runs.push(deed.words());
             }
         }
     }

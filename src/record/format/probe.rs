@@ -150,24 +150,104 @@ impl From<Connect> for model::Connect {
     }
 }
 
+/// A command, or a pipeline: told apart by their keys, so that what was written before there were
+/// pipelines is still read.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Deed {
+#[serde(untagged, try_from = "AnyDeed")]
+pub(super) enum Deed {
+    Run(Run),
+    Trigger(Trigger),
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Run {
     argv: Command,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     env: Vec<(String, String)>,
     timeout_ms: Ms,
 }
 
+#[derive(Debug, Serialize)]
+pub(super) struct Trigger {
+    ci: Text<model::CiName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workflow: Option<String>,
+    branch: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    variables: BTreeMap<String, String>,
+    timeout_ms: Ms,
+}
+
+/// The keys of both.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnyDeed {
+    argv: Option<Command>,
+    #[serde(default)]
+    env: Vec<(String, String)>,
+    ci: Option<Text<model::CiName>>,
+    workflow: Option<String>,
+    branch: Option<String>,
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
+    timeout_ms: Ms,
+}
+
+impl TryFrom<AnyDeed> for Deed {
+    type Error = &'static str;
+
+    fn try_from(any: AnyDeed) -> Result<Self, Self::Error> {
+        let AnyDeed { argv, env, ci, workflow, branch, variables, timeout_ms } = any;
+        match (argv, ci, branch) {
+            (Some(argv), None, None) if workflow.is_none() && variables.is_empty() => {
+                Ok(Self::Run(Run { argv, env, timeout_ms }))
+            }
+            (None, Some(ci), Some(branch)) if env.is_empty() => {
+                Ok(Self::Trigger(Trigger { ci, workflow, branch, variables, timeout_ms }))
+            }
+            _ => Err("a deed is a command or a pipeline"),
+        }
+    }
+}
+
 impl From<&model::Deed> for Deed {
-    fn from(model::Deed { argv, variables, timeout }: &model::Deed) -> Self {
-        Self { argv: Command(argv.clone()), env: variables.clone(), timeout_ms: Ms(*timeout) }
+    fn from(deed: &model::Deed) -> Self {
+        match deed {
+            model::Deed::Run { argv, variables, timeout } => Self::Run(Run {
+                argv: Command(argv.clone()),
+                env: variables.clone(),
+                timeout_ms: Ms(*timeout),
+            }),
+            model::Deed::Trigger { call, timeout } => {
+                let model::Trigger { ci, workflow, branch, variables } = call.clone();
+                Self::Trigger(Trigger {
+                    ci: Text(ci),
+                    workflow,
+                    branch,
+                    variables,
+                    timeout_ms: Ms(*timeout),
+                })
+            }
+        }
     }
 }
 
 impl From<Deed> for model::Deed {
-    fn from(Deed { argv: Command(argv), env, timeout_ms: Ms(timeout) }: Deed) -> Self {
-        Self { argv, variables: env, timeout }
+    fn from(deed: Deed) -> Self {
+        match deed {
+            Deed::Run(Run { argv: Command(argv), env, timeout_ms: Ms(timeout) }) => {
+                Self::Run { argv, variables: env, timeout }
+            }
+            Deed::Trigger(Trigger {
+                ci: Text(ci),
+                workflow,
+                branch,
+                variables,
+                timeout_ms: Ms(timeout),
+            }) => {
+                Self::Trigger { call: model::Trigger { ci, workflow, branch, variables }, timeout }
+            }
+        }
     }
 }
 

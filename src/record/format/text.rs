@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::model::{
-    Arg, Condition, EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RoleName,
-    RolloutId, ServiceName, Target, Timestamp,
+    Arg, CiName, Condition, EnvironmentName, GateName, NodeName, PersonName, Ref, Revision,
+    RoleName, RolloutId, ServiceName, Target, Timestamp,
 };
 use crate::rollout::OpId;
 
@@ -60,6 +60,7 @@ spelled!(
     EnvironmentName,
     NodeName,
     PersonName,
+    CiName,
     GateName,
     RoleName,
     Condition

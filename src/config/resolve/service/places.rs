@@ -71,7 +71,7 @@ pub(super) fn check_target(
         let of = || format!("stage `{}` of recipe `{}`", stage.name, recipe.name);
         let actions = [stage.run.as_ref(), stage.finally.as_ref()].into_iter().flatten();
         for action in actions {
-            note(unknown(action.argv.asks_for(), known, &[]), &of);
+            note(unknown(action.asks_for().into_iter(), known, &[]), &of);
         }
         let probes = [stage.check.as_ref(), stage.status.as_ref().map(|it| &it.probe)];
         for probe in probes.into_iter().flatten() {

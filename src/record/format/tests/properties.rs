@@ -29,7 +29,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         let variables = argv.iter().map(|it| (it.clone(), it.clone())).collect();
         Op::Step {
             kind: StepKind::Run,
-            deed: Deed { argv, variables, timeout: Duration::from_millis(ms) },
+            deed: Deed::Run { argv, variables, timeout: Duration::from_millis(ms) },
             status: None,
         }
     });

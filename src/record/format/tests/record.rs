@@ -3,7 +3,7 @@
 use expect_test::{expect, expect_file};
 
 use super::samples::{at, commands, entries, id, node, plan, reference, revision, target, word};
-use crate::model::{Epoch, RolloutId};
+use crate::model::{Deed, Epoch, RolloutId};
 use crate::record::format::{
     RecordSummary, Recorded, decode, encode, entry_record, restore, rollout_record,
 };
@@ -195,7 +195,8 @@ fn an_outline_says_each_operation_and_each_command_once() {
     for task in plan.stages[1].lanes[0].batches.iter_mut().flat_map(|it| &mut it.tasks) {
         for op in &mut task.ops {
             if let Op::Step { deed, .. } = op {
-                deed.argv = argv(*commands.next().unwrap());
+                let Deed::Run { argv: words, .. } = deed else { continue };
+                *words = argv(*commands.next().unwrap());
             }
         }
     }

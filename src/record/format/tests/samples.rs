@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, Command, Condition, Connect,
-    Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
+    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
+    Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
     MigrationVerdict, NodeName, PersonName, Question, Ref, Revision, RoleName, RolloutId,
     SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
+    Trigger,
 };
 use crate::rollout::{
     Batch, Cause, Ending, Entry, Event, Fact, Floor, Guard, Haste, Lane, Op, OpId, Outcome, Owed,
@@ -52,7 +53,7 @@ pub(super) fn word() -> Word {
 }
 
 pub(super) fn deed(program: &str) -> Deed {
-    Deed {
+    Deed::Run {
         argv: vec![program.to_owned(), "1.4.2".to_owned()],
         variables: vec![("TOWPATH_REF".to_owned(), "1.4.2".to_owned())],
         timeout: Duration::from_mins(10),
@@ -440,20 +441,40 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Restored { target: it(), past: vec![], floor: None, owed: Some(owed()) });
     all.push(Fact::Planned(Box::new(newer_plan())));
     // What later versions added stands last: the lines above are as they were first written.
-    let gates = Task { node: None, when: When::Always, ops: vec![guarded_bake()] };
+    all.push(Fact::Planned(Box::new(plan_of(guarded_bake()))));
+    let what = What::Reopened { op: op(0, 9) };
+    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
+    let deed = trigger();
+    let pipeline = Op::Step { kind: StepKind::Run, deed, status: None };
+    all.push(Fact::Planned(Box::new(plan_of(pipeline))));
+    all
+}
+
+/// A plan that is this operation.
+fn plan_of(op: Op) -> Plan {
+    let task = Task { node: None, when: When::Always, ops: vec![op] };
     let lane = Lane {
         name: "control".to_owned(),
         size: 0,
         keep: 0,
         max_failures: 0,
         width: 0,
-        batches: vec![Batch { tasks: vec![gates] }],
+        batches: vec![Batch { tasks: vec![task] }],
     };
     let stage = Stage { name: "gates".to_owned(), kind: StageKind::Forward, lanes: vec![lane] };
-    all.push(Fact::Planned(Box::new(Plan { stages: vec![stage], ..plan() })));
-    let what = What::Reopened { op: op(0, 9) };
-    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
-    all
+    Plan { stages: vec![stage], ..plan() }
+}
+
+fn trigger() -> Deed {
+    let variables = [("DEPLOY_VERSION", "1.4.2"), ("DEPLOY_ENVIRONMENT", "gprd")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let call = Trigger {
+        ci: CiName::parse("ops").unwrap(),
+        workflow: Some("deploy.yml".to_owned()),
+        branch: "master".to_owned(),
+        variables: variables.into(),
+    };
+    Deed::Trigger { call, timeout: Duration::from_hours(4) }
 }
 
 pub(super) fn entries() -> Vec<Entry> {

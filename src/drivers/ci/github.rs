@@ -1,0 +1,184 @@
+//! Runs of a GitHub workflow (<https://docs.github.com/rest/actions>).
+//!
+//! A start does not say which run it made, so runs are told apart by their name, which the workflow
+//! must make of the input that holds the key: `run-name: deploy ${{ inputs.TOWPATH_STEP }}`. That
+//! is checked before anything is started.
+
+use std::time::Duration;
+
+use data_encoding::BASE64_MIME_PERMISSIVE;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Ci, Run, Stand, address, harmless};
+use crate::drivers::hosted::api::ApiError;
+use crate::drivers::hosted::client::{Client, Repeat, encoded, good, read, said};
+use crate::drivers::hosted::transport::{Reply, Verb};
+use crate::model::{Errand, TRIGGER_KEY};
+
+/// How far its clock may be off.
+const SKEW: Duration = Duration::from_mins(5);
+
+/// A repository on GitHub.
+pub(super) struct GitHub {
+    client: Client,
+    project: String,
+}
+
+#[derive(Deserialize)]
+struct Runs {
+    workflow_runs: Vec<WorkflowRun>,
+}
+
+#[derive(Deserialize)]
+struct WorkflowRun {
+    id: u64,
+    #[serde(default)]
+    display_title: String,
+    status: Option<String>,
+    conclusion: Option<String>,
+    #[serde(default)]
+    html_url: String,
+}
+
+#[derive(Deserialize)]
+struct Contents {
+    content: String,
+}
+
+impl GitHub {
+    /// A repository by its path.
+    pub(super) fn new(client: Client, project: &str) -> Self {
+        let (owner, name) = project.split_once('/').unwrap_or((project, ""));
+        Self { client, project: format!("/repos/{}/{}", encoded(owner), encoded(name)) }
+    }
+
+    fn run(WorkflowRun { id, status, conclusion, html_url, .. }: WorkflowRun) -> Run {
+        let stand = match (status.as_deref(), conclusion.as_deref()) {
+            (Some("completed"), Some("success")) => Stand::Succeeded,
+            (Some("completed"), Some("cancelled")) => Stand::Canceled,
+            (
+                Some("completed"),
+                Some(
+                    other @ ("failure" | "timed_out" | "startup_failure" | "skipped" | "neutral"
+                    | "stale"),
+                ),
+            ) => Stand::Failed(format!(" ({})", other.replace('_', " "))),
+            (Some("completed"), Some("action_required")) | (Some("action_required"), _) => {
+                Stand::Manual
+            }
+            (Some(under @ ("queued" | "in_progress" | "requested" | "waiting" | "pending")), _) => {
+                Stand::Under(under.replace('_', " "))
+            }
+            (status, conclusion) => Stand::Unknown(harmless(&format!(
+                "{} {}",
+                status.unwrap_or("no status"),
+                conclusion.unwrap_or_default()
+            ))),
+        };
+        Run { id, url: address(&html_url, || format!("run {id}")), stand }
+    }
+
+    fn fine(doing: &str, reply: Reply) -> Result<Reply, ApiError> {
+        if reply.status == 403 {
+            let words = said(&reply);
+            let why = format!(
+                "the token may not do this: it needs the permissions `actions: write` and \
+                 `contents: read` in the repository ({words})"
+            );
+            return Err(ApiError::Forbidden { doing: doing.to_owned(), why });
+        }
+        good(doing, reply)
+    }
+
+    fn workflow(errand: &Errand) -> Result<&str, ApiError> {
+        errand.call.workflow.as_deref().ok_or_else(|| ApiError::Refused {
+            doing: "starting the workflow".to_owned(),
+            why: "the recipe does not say which: add `workflow: deploy.yml` to its `trigger`"
+                .to_owned(),
+        })
+    }
+
+    /// Refuses a workflow whose runs could not be told apart.
+    fn check_name(&self, errand: &Errand, workflow: &str) -> Result<(), ApiError> {
+        let doing = "reading the workflow";
+        let path = format!(
+            "{}/contents/.github/workflows/{}?ref={}",
+            self.project,
+            encoded(workflow),
+            encoded(&errand.call.branch)
+        );
+        let reply = self.client.get(doing, &path)?;
+        let file: Contents = read(doing, &Self::fine(doing, reply)?)?;
+        let text = BASE64_MIME_PERMISSIVE.decode(file.content.as_bytes()).map_err(|error| {
+            ApiError::NotUnderstood { doing: doing.to_owned(), why: error.to_string() }
+        })?;
+        let text = String::from_utf8_lossy(&text);
+        let named = text.lines().any(|it| it.starts_with("run-name:") && it.contains(TRIGGER_KEY));
+        if named {
+            return Ok(());
+        }
+        let why = format!(
+            "{workflow} on {} does not name its runs by their step: add the input {TRIGGER_KEY} to \
+             `workflow_dispatch`, and `run-name: deploy ${{{{ inputs.{TRIGGER_KEY} }}}}`",
+            errand.call.branch
+        );
+        Err(ApiError::Refused { doing: doing.to_owned(), why })
+    }
+}
+
+impl Ci for GitHub {
+    fn find(&self, errand: &Errand) -> Result<Option<Run>, ApiError> {
+        let doing = "looking for the run";
+        let workflow = Self::workflow(errand)?;
+        let path = format!(
+            "{}/actions/workflows/{}/runs?event=workflow_dispatch&branch={}&created=%3E%3D{}&per_page=100",
+            self.project,
+            encoded(workflow),
+            encoded(&errand.call.branch),
+            encoded(&errand.since.before(SKEW).to_string()),
+        );
+        let reply = self.client.get(doing, &path)?;
+        let runs: Runs = read(doing, &Self::fine(doing, reply)?)?;
+        let ours = |it: &WorkflowRun| {
+            let mut words = it
+                .display_title
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-');
+            words.any(|word| word == errand.key.as_str())
+        };
+        // Started twice by somebody else's hand: the first is ours.
+        Ok(runs.workflow_runs.into_iter().filter(ours).min_by_key(|it| it.id).map(Self::run))
+    }
+
+    fn start(&self, errand: &Errand) -> Result<Option<Run>, ApiError> {
+        let doing = "starting the workflow";
+        let workflow = Self::workflow(errand)?;
+        self.check_name(errand, workflow)?;
+        let mut inputs = errand.call.variables.clone();
+        inputs.insert(TRIGGER_KEY.to_owned(), errand.key.to_string());
+        let body = json!({ "ref": errand.call.branch, "inputs": inputs });
+        let path = format!("{}/actions/workflows/{}/dispatches", self.project, encoded(workflow));
+        let reply = self.client.act(doing, Verb::Post, &path, &body, Repeat::Never)?;
+        Self::fine(doing, reply)?;
+        Ok(None)
+    }
+
+    fn look(&self, id: u64) -> Result<Run, ApiError> {
+        let doing = "looking at the run";
+        let reply = self.client.get(doing, &format!("{}/actions/runs/{id}", self.project))?;
+        Ok(Self::run(read(doing, &Self::fine(doing, reply)?)?))
+    }
+
+    fn cancel(&self, id: u64) -> Result<(), ApiError> {
+        let doing = "canceling the run";
+        let path = format!("{}/actions/runs/{id}/cancel", self.project);
+        let reply = self.client.act(doing, Verb::Post, &path, &json!({}), Repeat::Harmless)?;
+        // 409: it is over.
+        if reply.status == 409 { Ok(()) } else { Self::fine(doing, reply).map(|_| ()) }
+    }
+
+    fn shows_within(&self) -> Duration {
+        // A run is listed some seconds after its start was accepted; on a bad day, a minute.
+        Duration::from_mins(2)
+    }
+}

@@ -1,0 +1,200 @@
+//! What is made of what a CI says, with a CI that says what it is told to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::{RolloutId, Trigger};
+
+struct Told {
+    stand: RefCell<Option<Stand>>,
+    starts: Cell<u32>,
+    /// The answer to the next start is lost; whether it arrived.
+    lost: Cell<Option<bool>>,
+    /// A run that was started is not to be seen yet.
+    hidden: Cell<bool>,
+    trouble: Cell<Option<fn() -> ApiError>>,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self {
+            stand: RefCell::default(),
+            starts: Cell::default(),
+            lost: Cell::default(),
+            hidden: Cell::default(),
+            trouble: Cell::default(),
+        }
+    }
+
+    fn says(&self, stand: Stand) {
+        *self.stand.borrow_mut() = Some(stand);
+    }
+
+    fn run(&self) -> Option<Run> {
+        let stand = self.stand.borrow().clone()?;
+        Some(Run { id: 7, url: "https://ci/7".to_owned(), stand })
+    }
+}
+
+impl Ci for Told {
+    fn find(&self, _: &Errand) -> Result<Option<Run>, ApiError> {
+        match self.trouble.get() {
+            Some(error) => Err(error()),
+            None => Ok(self.run().filter(|_| !self.hidden.get())),
+        }
+    }
+
+    fn start(&self, _: &Errand) -> Result<Option<Run>, ApiError> {
+        self.starts.set(self.starts.get() + 1);
+        let lost = self.lost.take();
+        if lost != Some(false) {
+            self.says(Stand::Under("pending".to_owned()));
+        }
+        match lost {
+            Some(_) => Err(ApiError::Lost { doing: "starting".to_owned(), why: "cut".to_owned() }),
+            None => Ok(self.run().filter(|_| !self.hidden.get())),
+        }
+    }
+
+    fn look(&self, _: u64) -> Result<Run, ApiError> {
+        match self.trouble.get() {
+            Some(error) => Err(error()),
+            None => Ok(self.run().unwrap()),
+        }
+    }
+
+    fn cancel(&self, _: u64) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn shows_within(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+fn errand() -> Errand {
+    let call = Trigger {
+        ci: CiName::parse("ops").unwrap(),
+        workflow: None,
+        branch: "main".to_owned(),
+        variables: BTreeMap::new(),
+    };
+    let key = StepKey::new(&RolloutId::parse("0123456789ab").unwrap(), "s1", 1);
+    Errand { call, key, since: at(0), timeout: Duration::from_mins(10) }
+}
+
+fn at(secs: u64) -> Timestamp {
+    Timestamp(1_000_000_000).after(Duration::from_secs(secs))
+}
+
+fn waits(progress: &Progress, part: &str) {
+    assert!(matches!(progress, Progress::Waits(why) if why.contains(part)), "{part}: {progress:?}");
+}
+
+#[test]
+fn it_is_started_once_and_waited_for() {
+    let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(0)), "started");
+    ci.says(Stand::Under("running".to_owned()));
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(10)), "is running: https://ci/7");
+    // Another process, which remembers nothing.
+    waits(&ensure((&ci, at(0)), &mut Known::default(), &errand, at(20)), "is running");
+    ci.says(Stand::Unknown("levitating".to_owned()));
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(30)), "`levitating`, which means nothing");
+    ci.says(Stand::Succeeded);
+    assert!(matches!(ensure((&ci, at(0)), &mut known, &errand, at(40)), Progress::Done(_)));
+    assert_eq!(ci.starts.get(), 1);
+}
+
+#[test]
+fn a_failed_one_that_somebody_retries_has_not_failed() {
+    let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+    ensure((&ci, at(0)), &mut known, &errand, at(0));
+    ci.says(Stand::Failed(" in deploy".to_owned()));
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(10)), "looking once more");
+    ci.says(Stand::Under("running".to_owned()));
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(20)), "running");
+    // The time begins anew.
+    ci.says(Stand::Failed(" in deploy".to_owned()));
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(31)), "looking once more");
+    let said = ensure((&ci, at(0)), &mut known, &errand, at(52));
+    assert!(matches!(&said, Progress::Failed(why) if why.contains("in deploy")), "{said:?}");
+    ci.says(Stand::Canceled);
+    let said = ensure((&ci, at(0)), &mut known, &errand, at(60));
+    assert!(matches!(&said, Progress::Failed(why) if why.contains("was canceled")), "{said:?}");
+}
+
+#[test]
+fn what_takes_too_long_has_not_failed_and_can_be_waited_for_again() {
+    let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+    ensure((&ci, at(0)), &mut known, &errand, at(0));
+    ci.says(Stand::Manual);
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(600)), "waits for somebody");
+    let said = ensure((&ci, at(0)), &mut known, &errand, at(601));
+    assert!(matches!(&said, Progress::TimedOut(why) if why.contains("goes on there")), "{said:?}");
+    // Asked again, later, it is the same one.
+    let again = Errand { since: at(700), ..errand };
+    waits(&ensure((&ci, at(0)), &mut known, &again, at(700)), "waits for somebody");
+    assert_eq!(ci.starts.get(), 1);
+}
+
+#[test]
+fn a_start_whose_answer_was_lost_is_looked_for_before_another() {
+    for arrived in [true, false] {
+        let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+        ci.lost.set(Some(arrived));
+        ci.hidden.set(true);
+        waits(&ensure((&ci, at(0)), &mut known, &errand, at(0)), "the answer was lost");
+        waits(&ensure((&ci, at(0)), &mut known, &errand, at(9)), "looking whether");
+        ci.hidden.set(false);
+        let said = ensure((&ci, at(0)), &mut known, &errand, at(11));
+        waits(&said, if arrived { "is pending" } else { "started" });
+        assert_eq!(ci.starts.get(), if arrived { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_new_process_gives_an_earlier_start_time_to_show() {
+    let (ci, errand) = (Told::new(), errand());
+    let mut known = Known::default();
+    let opened = Timestamp(at(0).0 + 1);
+    waits(&ensure((&ci, opened), &mut known, &errand, opened), "whether it was started before");
+    assert_eq!(ci.starts.get(), 0);
+    waits(&ensure((&ci, opened), &mut known, &errand, at(11)), "started");
+    assert_eq!(ci.starts.get(), 1);
+    // One that was started, and that nobody can see, is not started again by itself.
+    ci.hidden.set(true);
+    let mut known = Known { begun: Begun::Yes(at(11)), ..Known::default() };
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(20)), "not to be seen yet");
+    let said = ensure((&ci, at(0)), &mut known, &errand, at(30));
+    assert!(matches!(&said, Progress::Stuck(why) if why.contains("towpath retry")), "{said:?}");
+    assert_eq!(ci.starts.get(), 1);
+}
+
+#[test]
+fn who_cannot_be_asked_is_waited_for_but_not_for_ever() {
+    let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+    ci.trouble.set(Some(|| ApiError::Later {
+        doing: "looking".to_owned(),
+        why: "status 502".to_owned(),
+        after: None,
+    }));
+    waits(&ensure((&ci, at(0)), &mut known, &errand, at(1)), "502");
+    assert!(matches!(ensure((&ci, at(0)), &mut known, &errand, at(601)), Progress::Stuck(_)));
+    ci.trouble.set(Some(|| ApiError::Forbidden {
+        doing: "looking".to_owned(),
+        why: "the token lacks the scope `api`".to_owned(),
+    }));
+    assert!(matches!(ensure((&ci, at(0)), &mut known, &errand, at(2)), Progress::Stuck(_)));
+    assert_eq!(ci.starts.get(), 0);
+}
+
+#[test]
+fn what_a_ci_says_is_shown_harmless() {
+    assert_eq!(harmless("\u{1b}[31mred\n"), "??31mred?");
+    assert_eq!(address("https://ci/7", String::new), "https://ci/7");
+    for odd in ["javascript:alert(1)", "https://ci/\u{202e}7", "", "https://ci/ 7"] {
+        assert_eq!(address(odd, || "run 7".to_owned()), "run 7", "{odd:?}");
+    }
+}

@@ -1,0 +1,153 @@
+//! Stages that a pipeline elsewhere does, as release-tools deploys GitLab.com: one pipeline for each
+//! environment, with the version as a variable.
+
+mod double;
+
+use self::double::{Double, PROJECT, Run, TOKEN};
+use crate::world::{NEW, NODES, OLD, World, stays};
+
+/// A shop that the pipelines of this CI deploy.
+fn shop(kind: &str, workflow: &str) -> (World, Double) {
+    let world = World::new();
+    let double = Double::start();
+    let path = world.root.join("towpath.toml");
+    let mut settings = std::fs::read_to_string(&path).unwrap();
+    settings.push_str(&format!(
+        "\n[ci.ops]\nkind = \"{kind}\"\nurl = \"{}\"\nproject = \"{PROJECT}\"\ntoken_file = \"token\"\n",
+        double.url
+    ));
+    std::fs::write(path, settings).unwrap();
+    std::fs::write(world.root.join("token"), format!("{TOKEN}\n")).unwrap();
+    let recipe = format!(
+        "recipe: standard\nstages:\n  - name: deploy\n    on: deploy_node\n    trigger:\n      ci: ops\n      branch: master\n{workflow}      variables: {{ DEPLOY_ENVIRONMENT: \"{{environment}}\", DEPLOY_VERSION: \"{{ref}}\" }}\n    timeout: 4h\n    gates: [smoke]\n"
+    );
+    world.replace("recipes/standard.yaml", &recipe);
+    (world, double)
+}
+
+/// Waits until so many pipelines were started; the last one, and that it asks for this.
+fn started(world: &World, double: &Double, count: usize, environment: &str) -> Run {
+    world.until(&format!("{count} pipelines"), || double.runs().len() >= count);
+    let runs = double.runs();
+    assert_eq!(runs.len(), count, "{runs:?}");
+    let run = runs[count - 1].clone();
+    assert_eq!(run.branch, "master");
+    assert_eq!(run.variables["DEPLOY_ENVIRONMENT"], environment);
+    run
+}
+
+/// What the pipeline does, and how it ends.
+fn deploys(world: &World, double: &Double, run: &Run) {
+    let environment = &run.variables["DEPLOY_ENVIRONMENT"];
+    for node in NODES {
+        world.install(environment, node, &run.variables["DEPLOY_VERSION"]);
+    }
+    double.ends(run.id, "success");
+}
+
+#[test]
+fn a_release_travels_by_pipelines_and_survives_its_controller() {
+    let (world, double) = shop("gitlab", "");
+    let mut controller = world.start();
+    world.until_in_sync();
+    // The answer to the first start is lost: it is found again, not started again.
+    double.state().cut_next_start = true;
+    world.want("staging", NEW);
+    let run = started(&world, &double, 1, "staging");
+    assert_eq!(run.variables["DEPLOY_VERSION"], NEW);
+    let url = format!("https://ops.example.com/ops/deployer/-/pipelines/{}", run.id);
+    world.until_explained("staging", &url);
+    controller.kill();
+    let controller = world.start();
+    world.until("it is found again", || {
+        controller.told("", &url) > 0 || world.explain("staging").contains(&url)
+    });
+    deploys(&world, &double, &run);
+    world.until_runs("staging", NEW);
+    let run = started(&world, &double, 2, "canary");
+    deploys(&world, &double, &run);
+    let run = started(&world, &double, 3, "production");
+    assert_eq!(world.wanted("shop", "production"), NEW);
+    deploys(&world, &double, &run);
+    world.until_in_sync();
+    assert_eq!(double.runs().len(), 3);
+    let said = world.order(&["log", "--json"]);
+    assert!(said.contains(&url), "the record says where: {said}");
+    assert!(!said.contains(TOKEN));
+}
+
+#[test]
+fn a_canceled_pipeline_halts_and_an_aborted_one_is_canceled() {
+    let (world, double) = shop("gitlab", "");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    let run = started(&world, &double, 1, "staging");
+    double.ends(run.id, "canceled");
+    let said = world.until_explained("staging", "was canceled");
+    assert!(said.contains("retry") && said.contains("halted"), "{said}");
+    // A person's retry is another pipeline.
+    world.order(&["retry", "shop", "staging"]);
+    let again = started(&world, &double, 2, "staging");
+    assert_ne!(again.variables["TOWPATH_STEP"], run.variables["TOWPATH_STEP"]);
+    world.until_explained("staging", &format!("pipelines/{}", again.id));
+    world.order(&["abort", "shop", "staging", "--now", "--reason", "wrong day"]);
+    world.until("it is canceled there", || double.runs()[1].status == "canceled");
+    assert!(stays(std::time::Duration::from_secs(1), || double.runs().len() == 2));
+    assert!(world.runs("staging", OLD));
+}
+
+#[test]
+fn what_cannot_be_started_says_what_to_do() {
+    let (world, double) = shop("gitlab", "");
+    double.state().read_only = true;
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    let said = world.until_explained("staging", "lacks the scope `api`");
+    assert!(!said.contains(TOKEN), "{said}");
+    assert!(double.runs().is_empty());
+    // Another CI, which the settings do not know.
+    let recipe = world.show("main", "recipes/standard.yaml");
+    double.state().read_only = false;
+    world.replace("recipes/standard.yaml", &recipe.replace("ci: ops", "ci: pos"));
+    world.want("staging", "1.2.0");
+    let said = world.until_explained("staging", "no CI `pos`");
+    assert!(said.contains("[ci.pos]"), "{said}");
+    // A branch that is not there.
+    world.replace("recipes/standard.yaml", &recipe.replace("branch: master", "branch: main"));
+    world.order(&["abort", "shop", "staging", "--reason", "not that one"]);
+    world.want("staging", "1.3.0");
+    world.until_explained("staging", "Reference not found");
+    assert!(double.runs().is_empty());
+}
+
+#[test]
+fn a_workflow_of_github_is_found_by_the_name_of_its_runs() {
+    let (world, double) = shop("github", "      workflow: deploy.yml\n");
+    double.state().workflow = "on: { workflow_dispatch: {} }\nname: deploy\n".to_owned();
+    double.state().hides = true;
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    let said = world.until_explained("staging", "run-name");
+    assert!(said.contains("TOWPATH_STEP") && said.contains("halted"), "{said}");
+    assert!(double.runs().is_empty());
+    double.state().workflow =
+        "run-name: deploy ${{ inputs.TOWPATH_STEP }}\non: { workflow_dispatch: {} }\n".to_owned();
+    world.order(&["retry", "shop", "staging"]);
+    // A run is not listed at once, and the controller dies meanwhile: still only one.
+    let run = started(&world, &double, 1, "staging");
+    controller.kill();
+    let _controller = world.start();
+    world.until_explained("staging", "looking whether it was started before");
+    double.state().runs[0].hidden = false;
+    world.until_explained("staging", "actions/runs/100");
+    deploys(&world, &double, &run);
+    world.until_runs("staging", NEW);
+    world.until("it is known there", || !world.explain("staging").contains("actions/runs/100 is"));
+    assert_eq!(
+        double.runs().iter().filter(|it| it.variables["DEPLOY_ENVIRONMENT"] == "staging").count(),
+        1
+    );
+}
