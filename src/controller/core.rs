@@ -19,6 +19,10 @@ use super::wake::{Effect, Wake};
 pub trait Journal {
     /// Appends all of them or none; durable on return.
     fn append(&mut self, entries: &[Entry]) -> Result<(), String>;
+
+    /// Forgets how a rollout of a target went that is over, and what was kept of that target before
+    /// the last [`Fact::Kept`]: all of it or nothing.
+    fn forget(&mut self, id: &RolloutId, target: &Target) -> Result<(), String>;
 }
 
 /// Why a controller must end at once.
@@ -144,6 +148,8 @@ pub struct Core {
 pub(super) struct Turn {
     pub(super) now: Timestamp,
     entries: Vec<Entry>,
+    /// Rollouts that the journal may forget once the entries are in it.
+    pub(super) forgets: Vec<(RolloutId, Target)>,
     pub(super) effects: Vec<Effect>,
 }
 
@@ -193,7 +199,7 @@ impl Core {
         now: Timestamp,
         journal: &mut dyn Journal,
     ) -> Result<Vec<Effect>, Fatal> {
-        let mut turn = Turn { now, entries: Vec::new(), effects: Vec::new() };
+        let mut turn = Turn { now, entries: Vec::new(), forgets: Vec::new(), effects: Vec::new() };
         self.take_in(wake, &mut turn)?;
         self.ring(&mut turn);
         self.settle(&mut turn)?;
@@ -201,6 +207,10 @@ impl Core {
             journal.append(&turn.entries).map_err(Fatal::Journal)?;
             // What happened is told before what follows from it.
             turn.effects.insert(0, Effect::Tell(turn.entries));
+        }
+        for (id, target) in turn.forgets {
+            journal.forget(&id, &target).map_err(Fatal::Journal)?;
+            self.ledger.forget(&id);
         }
         Ok(turn.effects)
     }
@@ -309,7 +319,7 @@ impl Core {
         self.look(turn);
         self.alarm(turn.now.after(self.limits.poll_every), Alarm::Poll);
         self.record(turn);
-        Ok(())
+        self.compact(turn)
     }
 
     /// An authority above every one that was ever given.
