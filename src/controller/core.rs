@@ -128,6 +128,8 @@ pub struct Core {
     /// Targets worth a decision, in the order in which they were touched.
     dirty: VecDeque<Target>,
     is_dirty: BTreeSet<Target>,
+    /// Dirty targets of which nothing is new but these operations of their rollouts.
+    about: BTreeMap<Target, BTreeSet<OpId>>,
     /// Reasons for waiting as they were last told; only of targets that wait.
     told: BTreeMap<Target, Waiting>,
     /// Targets whose forge calls failed are left alone until then; and why they failed.
@@ -181,6 +183,7 @@ impl Core {
             set: BTreeMap::new(),
             dirty: VecDeque::new(),
             is_dirty: BTreeSet::new(),
+            about: BTreeMap::new(),
             told: BTreeMap::new(),
             rests: BTreeMap::new(),
             record_rest: None,
@@ -337,8 +340,20 @@ impl Core {
 
     /// Marks a target as worth a decision.
     pub(super) fn touch(&mut self, target: Target) {
+        self.about.remove(&target);
         if self.is_dirty.insert(target.clone()) {
             self.dirty.push_back(target);
+        }
+    }
+
+    /// Marks a target as worth a decision because there is news of one operation: large rollouts
+    /// hear of their nodes one by one, and must not look at all of them each time.
+    pub(super) fn touch_for(&mut self, target: Target, op: OpId) {
+        if self.is_dirty.insert(target.clone()) {
+            self.dirty.push_back(target.clone());
+            self.about.insert(target, BTreeSet::from([op]));
+        } else if let Some(ops) = self.about.get_mut(&target) {
+            ops.insert(op);
         }
     }
 
@@ -391,7 +406,8 @@ impl Core {
     fn settle(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
         while let Some(target) = self.dirty.pop_front() {
             self.is_dirty.remove(&target);
-            self.attend(&target, turn)?;
+            let about = self.about.remove(&target);
+            self.attend(&target, about, turn)?;
         }
         self.send_surveys(turn);
         self.record(turn);
@@ -399,8 +415,13 @@ impl Core {
     }
 
     /// Brings one target as far as it can go now.
-    fn attend(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
-        let Some(loaded) = &self.loaded else { return self.drive(target, turn) };
+    fn attend(
+        &mut self,
+        target: &Target,
+        about: Option<BTreeSet<OpId>>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let Some(loaded) = &self.loaded else { return self.drive(target, about, turn) };
         let world = World {
             snapshot: loaded.snapshot(),
             ledger: &self.ledger,
@@ -424,7 +445,7 @@ impl Core {
             self.retreat(target, retreat, turn);
         }
         self.look_into(target, &holds, turn);
-        self.drive(target, turn)?;
+        self.drive(target, about, turn)?;
         match promote {
             Promote::Nothing => {}
             Promote::Hold(reasons) => {
