@@ -1,20 +1,35 @@
 #!/bin/sh
 # Puts each fault of mutants/table.txt into a copy of the sources, runs the simulation there, and
-# prints which world caught it. Fails if one survives. Names after the options run only those.
-#   mutants/run.sh [PATTERN]
+# prints which world caught it. Fails if one survives. Only those whose name has one of the words
+# that are given, if any are.
+#   mutants/run.sh [WORDS]...
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 work=${TOWPATH_MUTANTS:-${TMPDIR:-/tmp}/towpath-mutants}
-pattern=${1:-}
 mkdir -p "$work/tree" "$work/target"
 export CARGO_TARGET_DIR="$work/target" RUST_BACKTRACE=0
 survivors=0
+words=
+for word in "$@"; do
+    words="$words${words:+
+}$word"
+done
 
 field() { sed -n "s/^$1: //p" "$work/mutant"; }
 
+wanted() {
+    [ -n "$words" ] || return 0
+    while IFS= read -r word; do
+        case $1 in *"$word"*) return 0 ;; esac
+    done <<EOF
+$words
+EOF
+    return 1
+}
+
 try() {
     name=$(field name) file=$(field file)
-    case $name in *"$pattern"*) ;; *) return 0 ;; esac
+    wanted "$name" || return 0
     cp "$work/clean/$file" "$work/tree/$file"
     OLD=$(field old) NEW=$(field new) perl -0pi -e \
         '$n = s/\Q$ENV{OLD}\E/$ENV{NEW}/g; die "`$ENV{OLD}` is there $n times\n" if $n != 1' \

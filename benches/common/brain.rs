@@ -25,6 +25,10 @@ impl Journal for Counter {
         self.entries += entries.len();
         Ok(())
     }
+
+    fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// A core, and the world that answers it.

@@ -276,7 +276,10 @@ pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> se
             Fact::Vetoed { .. } => "vetoed",
             Fact::Withdrawn { .. } => "withdrawn",
             Fact::Asked { .. } => "asked",
-            Fact::TookOver { .. } | Fact::Restored { .. } | Fact::Recorded { .. } => "controller",
+            Fact::TookOver { .. }
+            | Fact::Restored { .. }
+            | Fact::Recorded { .. }
+            | Fact::Kept(_) => "controller",
         },
         News::Waits(..) => "waits",
     };

@@ -19,6 +19,10 @@ use super::wake::{Effect, Wake};
 pub trait Journal {
     /// Appends all of them or none; durable on return.
     fn append(&mut self, entries: &[Entry]) -> Result<(), String>;
+
+    /// Forgets how a rollout of a target went that is over, and what was kept of that target before
+    /// the last [`Fact::Kept`]: all of it or nothing.
+    fn forget(&mut self, id: &RolloutId, target: &Target) -> Result<(), String>;
 }
 
 /// Why a controller must end at once.
@@ -124,6 +128,8 @@ pub struct Core {
     /// Targets worth a decision, in the order in which they were touched.
     dirty: VecDeque<Target>,
     is_dirty: BTreeSet<Target>,
+    /// Dirty targets of which nothing is new but these operations of their rollouts.
+    about: BTreeMap<Target, BTreeSet<OpId>>,
     /// Reasons for waiting as they were last told; only of targets that wait.
     told: BTreeMap<Target, Waiting>,
     /// Targets whose forge calls failed are left alone until then; and why they failed.
@@ -144,6 +150,8 @@ pub struct Core {
 pub(super) struct Turn {
     pub(super) now: Timestamp,
     entries: Vec<Entry>,
+    /// Rollouts that the journal may forget once the entries are in it.
+    pub(super) forgets: Vec<(RolloutId, Target)>,
     pub(super) effects: Vec<Effect>,
 }
 
@@ -175,6 +183,7 @@ impl Core {
             set: BTreeMap::new(),
             dirty: VecDeque::new(),
             is_dirty: BTreeSet::new(),
+            about: BTreeMap::new(),
             told: BTreeMap::new(),
             rests: BTreeMap::new(),
             record_rest: None,
@@ -193,7 +202,7 @@ impl Core {
         now: Timestamp,
         journal: &mut dyn Journal,
     ) -> Result<Vec<Effect>, Fatal> {
-        let mut turn = Turn { now, entries: Vec::new(), effects: Vec::new() };
+        let mut turn = Turn { now, entries: Vec::new(), forgets: Vec::new(), effects: Vec::new() };
         self.take_in(wake, &mut turn)?;
         self.ring(&mut turn);
         self.settle(&mut turn)?;
@@ -201,6 +210,10 @@ impl Core {
             journal.append(&turn.entries).map_err(Fatal::Journal)?;
             // What happened is told before what follows from it.
             turn.effects.insert(0, Effect::Tell(turn.entries));
+        }
+        for (id, target) in turn.forgets {
+            journal.forget(&id, &target).map_err(Fatal::Journal)?;
+            self.ledger.forget(&id);
         }
         Ok(turn.effects)
     }
@@ -312,7 +325,7 @@ impl Core {
         self.look(turn);
         self.alarm(turn.now.after(self.limits.poll_every), Alarm::Poll);
         self.record(turn);
-        Ok(())
+        self.compact(turn)
     }
 
     /// An authority above every one that was ever given.
@@ -330,8 +343,20 @@ impl Core {
 
     /// Marks a target as worth a decision.
     pub(super) fn touch(&mut self, target: Target) {
+        self.about.remove(&target);
         if self.is_dirty.insert(target.clone()) {
             self.dirty.push_back(target);
+        }
+    }
+
+    /// Marks a target as worth a decision because there is news of one operation: large rollouts
+    /// hear of their nodes one by one, and must not look at all of them each time.
+    pub(super) fn touch_for(&mut self, target: Target, op: OpId) {
+        if self.is_dirty.insert(target.clone()) {
+            self.dirty.push_back(target.clone());
+            self.about.insert(target, BTreeSet::from([op]));
+        } else if let Some(ops) = self.about.get_mut(&target) {
+            ops.insert(op);
         }
     }
 
@@ -384,7 +409,8 @@ impl Core {
     fn settle(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
         while let Some(target) = self.dirty.pop_front() {
             self.is_dirty.remove(&target);
-            self.attend(&target, turn)?;
+            let about = self.about.remove(&target);
+            self.attend(&target, about, turn)?;
         }
         self.send_surveys(turn);
         self.record(turn);
@@ -392,8 +418,13 @@ impl Core {
     }
 
     /// Brings one target as far as it can go now.
-    fn attend(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
-        let Some(loaded) = &self.loaded else { return self.drive(target, turn) };
+    fn attend(
+        &mut self,
+        target: &Target,
+        about: Option<BTreeSet<OpId>>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let Some(loaded) = &self.loaded else { return self.drive(target, about, turn) };
         let world = World {
             snapshot: loaded.snapshot(),
             ledger: &self.ledger,
@@ -417,7 +448,7 @@ impl Core {
             self.retreat(target, retreat, turn);
         }
         self.look_into(target, &holds, turn);
-        self.drive(target, turn)?;
+        self.drive(target, about, turn)?;
         match promote {
             Promote::Nothing => {}
             Promote::Hold(reasons) => {

@@ -318,7 +318,8 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                 | Fact::Rollout { .. }
                 | Fact::Proposed { .. }
                 | Fact::Withdrawn { .. }
-                | Fact::Recorded { .. } => return None,
+                | Fact::Recorded { .. }
+                | Fact::Kept(_) => return None,
             };
             Some(Record { id, subject, at, by, why, result, document, state: None })
         }

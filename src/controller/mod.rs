@@ -3,6 +3,7 @@
 
 mod wake;
 mod core;
+mod compacting;
 mod configuring;
 mod inventories;
 mod looking;

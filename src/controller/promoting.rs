@@ -328,6 +328,7 @@ impl Core {
             Ok(()) => {
                 self.record_rest = None;
                 self.note(turn, Fact::Recorded { record })?;
+                self.compact(turn)?;
             }
             Err(why) => {
                 let until = turn.now.after(FORGE_AGAIN);

@@ -1,5 +1,6 @@
 //! Carries rollouts forward: starts what they want, takes in how it went, ends what is over.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Deed, Epoch, Errand, Ref, RolloutId, Seat, Target};
@@ -39,8 +40,14 @@ pub(super) enum Step {
 }
 
 impl Core {
-    /// Carries a target's rollout as far as it goes without news from the world.
-    pub(super) fn drive(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
+    /// Carries a target's rollout as far as it goes without news from the world. `about` names the
+    /// operations that there was news of, if there was no other.
+    pub(super) fn drive(
+        &mut self,
+        target: &Target,
+        mut about: Option<BTreeSet<OpId>>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
         while !self.limits.check_only
             && let Some(rollout) = self.ledger.rollouts.get(target)
         {
@@ -50,13 +57,21 @@ impl Core {
                 self.settled(target);
                 break;
             }
-            let mut moved = false;
-            for want in rollout.wants(turn.now) {
-                moved |= self.step(target, &id, &want, turn)?;
+            let wants = match &about {
+                Some(ops) => rollout.wants_of(ops, turn.now),
+                None => rollout.wants(turn.now),
+            };
+            // What did not move is under way, or waits for a time or a word that wakes it.
+            let mut moved = BTreeSet::new();
+            for want in wants {
+                if self.step(target, &id, &want, turn)? {
+                    moved.insert(want.id);
+                }
             }
-            if !moved {
+            if moved.is_empty() {
                 break;
             }
+            about = Some(moved);
         }
         Ok(())
     }
@@ -220,7 +235,7 @@ impl Core {
         report: Report,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        self.touch(target.clone());
+        self.touch_for(target.clone(), op);
         let Some(rollout) = self.ledger.rollouts.get(target).filter(|it| it.plan().id == *id)
         else {
             return Ok(()); // Of a rollout that is over.
@@ -229,7 +244,7 @@ impl Core {
         else {
             return Ok(()); // Cut off meanwhile.
         };
-        let left_out = !rollout.running().any(|(it, _)| it == op);
+        let left_out = !rollout.is_running(op);
         if *now != attempt || left_out {
             return Ok(());
         }

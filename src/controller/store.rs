@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Loaded;
 use crate::git::{Branch, Repository};
-use crate::model::{Target, Timestamp};
+use crate::model::{RolloutId, Target, Timestamp};
 use crate::record::format::{self, Recorded};
 use crate::record::history::{self, Of};
 use crate::record::journal::{self, JournalError, NewEntry};
@@ -116,6 +116,11 @@ impl Journal for Store {
         }
         self.write(entries).map_err(|error| chain(&error))
     }
+
+    fn forget(&mut self, id: &RolloutId, target: &Target) -> Result<(), String> {
+        let (rollout, kept) = (format::rollout_stream(id), format::kept_stream(target));
+        self.journal.forget(&rollout, &kept).map_err(|error| chain(&error))
+    }
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -128,7 +133,7 @@ fn fold(rows: &[journal::Entry]) -> Result<Ledger, StoreError> {
         let seq = row.seq.0;
         let entry = format::decode(row.at, &row.kind, &row.body)
             .map_err(|source| StoreError::Format { seq, source })?;
-        ledger.apply(&entry).map_err(|source| StoreError::Illegal { seq, source })?;
+        ledger.apply_at(seq, &entry).map_err(|source| StoreError::Illegal { seq, source })?;
     }
     Ok(ledger)
 }

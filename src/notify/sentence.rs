@@ -26,7 +26,8 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::Applied { .. }
         | Fact::Refused { .. }
         | Fact::Asked { .. }
-        | Fact::Recorded { .. } => None,
+        | Fact::Recorded { .. }
+        | Fact::Kept(_) => None,
     }
 }
 
@@ -69,7 +70,7 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             None => return None,
             Some(last) => format!("{target}: git knows that {} was proven there", last.reference),
         },
-        Fact::TookOver { .. } | Fact::Recorded { .. } => return None,
+        Fact::TookOver { .. } | Fact::Recorded { .. } | Fact::Kept(_) => return None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::{Spec, StageKind};
 use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
-use crate::rollout::{Halt, History, Op, Phase, Purpose, Rollout};
+use crate::rollout::{Halt, History, Phase, Purpose, Rollout};
 
 use super::draft::Aim;
 use super::{Deploy, Hold, World, check, draft, patch, policy, traffic};
@@ -90,7 +90,7 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
             let why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             Deploy::Hold(vec![Hold::Halted { rollout: rollout_id, reference, why }])
         }
-        Phase::Running if waits_for_approval(rollout) => {
+        Phase::Running if rollout.asks_for_approval() => {
             Deploy::Rolling(Hold::Approvals { reference, have: 0, need: 1 })
         }
         Phase::Stopping(_) => Deploy::Rolling(Hold::Ending { rollout: rollout_id, reference }),
@@ -98,11 +98,6 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
             Deploy::Rolling(Hold::Rolling { rollout: rollout_id, reference })
         }
     }
-}
-
-fn waits_for_approval(rollout: &Rollout) -> bool {
-    let mut running = rollout.running().filter_map(|(op, _)| rollout.plan().op(op));
-    running.any(|op| matches!(op, Op::Approved))
 }
 
 pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {

@@ -253,10 +253,22 @@ impl Journal {
     /// Forgets the entries of a stream that is settled and recorded elsewhere. Its last hash and
     /// number stay: the stream may go on, and its numbers are never used again.
     pub fn prune(&mut self, stream: &str) -> Result<(), JournalError> {
+        self.write(|_, transaction| prune(transaction, stream))
+    }
+
+    /// Forgets a stream as [`Journal::prune`] does, and of another all but its last entry, which says
+    /// what is left of both.
+    pub fn forget(&mut self, stream: &str, all_but_last: &str) -> Result<(), JournalError> {
         self.write(|_, transaction| {
-            transaction.execute("DELETE FROM entry WHERE stream = ?1", [stream])?;
-            let pruned = "UPDATE stream SET pruned = number, pruned_hash = hash WHERE name = ?1";
-            transaction.execute(pruned, [stream]).map(|_| ())
+            prune(transaction, stream)?;
+            let older = "UPDATE stream SET pruned = number - 1, pruned_hash =
+                 (SELECT hash FROM entry AS it
+                  WHERE it.stream = stream.name AND it.number = stream.number - 1)
+                 WHERE name = ?1 AND number > pruned + 1";
+            transaction.execute(older, [all_but_last])?;
+            let delete = "DELETE FROM entry WHERE stream = ?1
+                 AND number <= (SELECT pruned FROM stream WHERE name = ?1)";
+            transaction.execute(delete, [all_but_last]).map(|_| ())
         })
     }
 
@@ -294,6 +306,12 @@ struct Cursor<'a> {
     heads: &'a mut BTreeMap<String, Head>,
     last: u64,
     epoch: Epoch,
+}
+
+fn prune(transaction: &Transaction<'_>, stream: &str) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM entry WHERE stream = ?1", [stream])?;
+    let pruned = "UPDATE stream SET pruned = number, pruned_hash = hash WHERE name = ?1";
+    transaction.execute(pruned, [stream]).map(|_| ())
 }
 
 fn insert(

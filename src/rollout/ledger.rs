@@ -10,6 +10,7 @@ use crate::model::{
 };
 
 use super::event::{Ending, Event, Outcome, What, Word};
+use super::kept::Kept;
 use super::machine::{Illegal, Rollout};
 use super::migration::{Migration, Owed, migration, migration_kind};
 use super::plan::{Plan, Purpose};
@@ -127,6 +128,8 @@ pub enum Fact {
         /// Its id: a rollout's, or the journal number of what it records.
         record: String,
     },
+    /// What rollouts that are over left behind: how they went may be forgotten.
+    Kept(Box<Kept>),
 }
 
 /// A ref that was proven at a target.
@@ -278,7 +281,9 @@ pub struct Ledger {
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// What still has to reach git, oldest first.
     pub unrecorded: Vec<Unrecorded>,
-    /// Number of entries folded so far.
+    /// Rollouts that are over and in git, and are in the journal still; of which target.
+    pub over: BTreeMap<RolloutId, Target>,
+    /// Number of the last entry folded so far, also where earlier ones were forgotten.
     pub entries: u64,
 }
 
@@ -310,6 +315,12 @@ impl Ledger {
             ledger.apply(entry)?;
         }
         Ok(ledger)
+    }
+
+    /// Takes in one entry, which has this number in its journal.
+    pub fn apply_at(&mut self, number: u64, entry: &Entry) -> Result<(), Illegal> {
+        self.entries = number.saturating_sub(1);
+        self.apply(entry)
     }
 
     /// Takes in one entry. The only way state changes.
@@ -382,7 +393,8 @@ impl Ledger {
                 history.settled_request = history.settled_request.max(*number);
                 history.proposal = None;
             }
-            Fact::Recorded { record } => self.unrecorded.retain(|it| it.record != *record),
+            Fact::Recorded { record } => self.recorded(record),
+            Fact::Kept(kept) => self.keep(kept),
         }
         Ok(())
     }
@@ -403,6 +415,15 @@ impl Ledger {
             record: format!("{:013}-{:06}", entry.at.0, self.entries),
             at: entry.at,
             what: Settled::Entry(Box::new(entry.clone())),
+        }
+    }
+
+    fn recorded(&mut self, record: &str) {
+        for it in self.unrecorded.extract_if(.., |it| it.record == record) {
+            if let Settled::Rollout(rollout) = it.what {
+                let plan = rollout.plan();
+                self.over.insert(plan.id.clone(), plan.target.clone());
+            }
         }
     }
 

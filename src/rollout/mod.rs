@@ -1,6 +1,7 @@
 //! One run of one plan: [`Plan`] + every [`Event`] so far. Pure.
 
 mod event;
+mod kept;
 mod ledger;
 mod word;
 mod machine;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use detail::{Stands, TaskDetail};
 pub use event::{Cause, Ending, Event, Outcome, Undo, What, Word};
+pub use kept::Kept;
 pub use ledger::{
     Entry, Fact, Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Settled, Stopped,
     Unrecorded,

@@ -5,7 +5,7 @@ use crate::model::NodeName;
 use super::event::{Cause, Ending};
 use super::machine::Rollout;
 use super::plan::{Op, OpId, StageKind, StepKind};
-use super::state::{OpState, Standing, TaskId, task_id};
+use super::state::{OpState, Standing, TaskId, task_id, task_of};
 
 /// Where a rollout stands. Derived, never stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,6 +229,25 @@ impl Rollout {
                 | OpState::Lost { .. } => None,
             }
         })
+    }
+
+    /// Whether an operation is under way.
+    pub fn is_running(&self, id: OpId) -> bool {
+        let open = self.states.open.contains(&task_of(id));
+        open && self.states.next_op(id) == Some(id)
+            && matches!(self.states.op(id), Some(OpState::Running { .. }))
+    }
+
+    /// Whether it waits for a person to agree. Batches on nodes wait for none.
+    pub fn asks_for_approval(&self) -> bool {
+        let stage = self.plan.stages.get(self.states.stage);
+        let lanes = stage
+            .into_iter()
+            .flat_map(|it| &it.lanes)
+            .zip(self.states.stages.get(self.states.stage).into_iter().flatten());
+        let mut here = lanes.filter_map(|(lane, state)| lane.batches.get(state.cursor));
+        here.any(|batch| batch.tasks.first().is_some_and(|it| it.node.is_none()))
+            && self.running().any(|(id, _)| matches!(self.plan.op(id), Some(Op::Approved)))
     }
 
     /// How far each stage is; without tasks whose condition does not hold.

@@ -25,8 +25,28 @@ impl Rollout {
         if self.ending.is_some() {
             return Vec::new();
         }
-        let mut wants: Vec<Want> =
-            self.states.open.iter().filter_map(|task| self.want(*task)).collect();
+        let wants = self.states.open.iter().filter_map(|task| self.want(*task)).collect();
+        self.and_begin(wants, now)
+    }
+
+    /// Of that, what concerns some tasks, named by any of their operations, and what may begin: at
+    /// the cost of these. Whoever knows that nothing else has changed need not ask about all that
+    /// is open.
+    pub fn wants_of<'a>(
+        &self,
+        some: impl IntoIterator<Item = &'a OpId>,
+        now: Timestamp,
+    ) -> Vec<Want> {
+        if self.ending.is_some() {
+            return Vec::new();
+        }
+        let tasks = some.into_iter().map(|id| task_of(*id));
+        let open = tasks.filter(|task| self.states.open.contains(task));
+        let wants = open.filter_map(|task| self.want(task)).collect();
+        self.and_begin(wants, now)
+    }
+
+    fn and_begin(&self, mut wants: Vec<Want>, now: Timestamp) -> Vec<Want> {
         if self.may_begin() {
             self.begin(self.stage_in_hand(), now, &mut wants);
         }

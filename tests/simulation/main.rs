@@ -77,6 +77,8 @@ const UNKIND: &[&str] = &[
     "patches held",
     "guarded bakes",
     "bakes begun anew",
+    "rollouts forgotten",
+    "deaths before forgetting",
 ];
 
 #[test]

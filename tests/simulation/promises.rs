@@ -31,7 +31,8 @@ impl World {
             | Fact::Proposed { .. }
             | Fact::Merged { .. }
             | Fact::Withdrawn { .. }
-            | Fact::Recorded { .. } => {}
+            | Fact::Recorded { .. }
+            | Fact::Kept(_) => {}
         }
         self.follow_schema(entry);
         if let Err(error) = self.shadow.apply(entry) {

@@ -59,9 +59,16 @@ pub(crate) enum Scar {
 /// The journal on its disk.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    pub(crate) entries: Vec<Entry>,
+    /// With their numbers.
+    entries: Vec<(u64, Entry)>,
+    last: u64,
     pub(crate) born: Timestamp,
     fails: Fails,
+    /// When the process dies among what is to be forgotten: before so many are.
+    forgets_only: Option<u64>,
+    /// What was appended and forgotten since we looked last.
+    appended: Vec<Entry>,
+    forgotten: Vec<RolloutId>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,12 +82,53 @@ enum Fails {
 impl Journal for Store {
     fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
         if self.fails != Fails::Before {
-            self.entries.extend_from_slice(entries);
+            for entry in entries {
+                self.last += 1;
+                self.entries.push((self.last, entry.clone()));
+            }
+            self.appended.extend_from_slice(entries);
         }
         match self.fails {
             Fails::Never => Ok(()),
             Fails::Before | Fails::After => Err("killed".to_owned()),
         }
+    }
+
+    fn forget(&mut self, id: &RolloutId, target: &Target) -> Result<(), String> {
+        let killed = || Err("killed".to_owned());
+        match &mut self.forgets_only {
+            Some(0) => return killed(),
+            Some(more) => *more -= 1,
+            None => {}
+        }
+        let last = self.entries.iter().rev().find_map(|(number, entry)| match &entry.fact {
+            Fact::Kept(kept) if kept.target == *target => Some(*number),
+            _ => None,
+        });
+        self.entries.retain(|(number, entry)| match &entry.fact {
+            Fact::Planned(plan) => plan.id != *id,
+            Fact::Rollout { id: of, .. } => of != id,
+            Fact::Kept(kept) => kept.target != *target || Some(*number) == last,
+            _ => true,
+        });
+        self.forgotten.push(id.clone());
+        Ok(())
+    }
+}
+
+impl Store {
+    /// A new one, with these entries.
+    fn of(entries: Vec<Entry>, born: Timestamp) -> Self {
+        let last = entries.len() as u64;
+        Self { entries: (1..).zip(entries).collect(), last, born, ..Self::default() }
+    }
+
+    fn replay(&self) -> Result<Ledger, towpath::rollout::Illegal> {
+        let mut ledger = Ledger::default();
+        for (number, entry) in &self.entries {
+            ledger.apply_at(*number, entry)?;
+        }
+        Ok(ledger)
     }
 }
 
@@ -440,7 +488,7 @@ impl World {
         if self.chaos && self.incarnation > 0 && self.seed.chance(25) {
             self.lose_the_store();
         }
-        let ledger = match Ledger::replay(&self.store.entries) {
+        let ledger = match self.store.replay() {
             Ok(ledger) => ledger,
             Err(error) => return self.broken("journal", &format!("it does not replay: {error}")),
         };
@@ -510,18 +558,29 @@ impl World {
         if self.chaos && self.seed.below(1000) < 3 {
             self.store.fails = if self.seed.chance(50) { Fails::Before } else { Fails::After };
         }
-        let before = self.store.entries.len();
+        if self.chaos && self.store.last % 12 < 2 {
+            self.store.forgets_only = Some(self.store.last % 12);
+        }
         let clock = Timestamp(self.now.0 - self.slow_by);
         let result = core.handle(wake, clock, &mut self.store);
-        let fresh: Vec<Entry> = self.store.entries[before..].to_vec();
-        for entry in &fresh {
+        for entry in &std::mem::take(&mut self.store.appended) {
             self.take_entry(entry);
         }
+        for id in std::mem::take(&mut self.store.forgotten) {
+            self.totals.count("rollouts forgotten");
+            self.shadow.forget(&id);
+        }
+        self.store.forgets_only = None;
         let alarm = core.next_alarm();
         let same = core.ledger().entries == self.shadow.entries;
         self.core = Some(core);
         match result {
-            Err(Fatal::Journal(_)) => self.crash(),
+            Err(Fatal::Journal(_)) => {
+                if self.store.fails == Fails::Never {
+                    self.totals.count("deaths before forgetting");
+                }
+                self.crash();
+            }
             Err(Fatal::Illegal(why)) => self.broken("journal", &format!("illegal: {why}")),
             Ok(mut effects) => {
                 self.store.fails = Fails::Never;
@@ -565,11 +624,8 @@ impl World {
             }
             self.orphans.insert(id.clone());
         }
-        self.store = Store { entries: self.restored(), born: self.now, fails: Fails::Never };
-        self.shadow = Ledger::default();
-        for entry in self.store.entries.clone() {
-            self.shadow.apply(&entry).unwrap();
-        }
+        self.store = Store::of(self.restored(), self.now);
+        self.shadow = self.store.replay().unwrap();
         // What was not in git yet, nobody remembers.
         let known: Vec<Target> = self.schema.due.keys().cloned().collect();
         for target in known {

@@ -108,7 +108,8 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::Rollout { target: _, id: _, event: _ }
         | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
         | Fact::Withdrawn { target: _, number: _, why: _ }
-        | Fact::Recorded { record: _ } => None,
+        | Fact::Recorded { record: _ }
+        | Fact::Kept(_) => None,
     }
 }
 

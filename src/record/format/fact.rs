@@ -9,6 +9,7 @@ use crate::rollout::{self, Entry, Fact};
 
 use super::command::Command;
 use super::event::{Event, Word};
+use super::kept::Kept;
 use super::plan::{Owed, Plan};
 use super::text::{At, Text, V1, set, unset};
 use super::{FormatError, compact, read};
@@ -20,8 +21,8 @@ const CONTROLLER: &str = "controller";
 pub fn encode(entry: &Entry) -> (String, &'static str, String) {
     let Entry { at: _, fact } = entry;
     let stream = match fact {
-        Fact::Planned(plan) => format!("rollout/{}", plan.id),
-        Fact::Rollout { id, target: _, event: _ } => format!("rollout/{id}"),
+        Fact::Planned(plan) => rollout_stream(&plan.id),
+        Fact::Rollout { id, target: _, event: _ } => rollout_stream(id),
         Fact::TookOver { epoch: _ }
         | Fact::Restored { target: _, past: _, floor: _, owed: _ }
         | Fact::Applied { revision: _, mass: _ }
@@ -32,9 +33,20 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::Vetoed { target: _, number: _, reference: _, how: _ }
         | Fact::Withdrawn { target: _, number: _, why: _ }
         | Fact::Recorded { record: _ } => CONTROLLER.to_owned(),
+        Fact::Kept(kept) => kept_stream(&kept.target),
     };
     let (kind, body) = body(fact);
     (stream, kind, body)
+}
+
+/// The stream of how a rollout went.
+pub fn rollout_stream(id: &RolloutId) -> String {
+    format!("rollout/{id}")
+}
+
+/// The stream of what is kept of a target: only its last entry counts.
+pub fn kept_stream(target: &Target) -> String {
+    format!("kept/{target}")
 }
 
 /// Reads an entry back.
@@ -53,6 +65,7 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
         "vetoed" => read::<Vetoed>(&what(kind), body)?.into(),
         "withdrawn" => read::<Withdrawn>(&what(kind), body)?.into(),
         "recorded" => read::<Recorded>(&what(kind), body)?.into(),
+        "kept" => Fact::Kept(Box::new(read::<Kept>(&what(kind), body)?.into())),
         other => return Err(FormatError::kind("a line of the journal", other)),
     };
     Ok(Entry { at, fact })
@@ -118,6 +131,7 @@ fn body(fact: &Fact) -> (&'static str, String) {
         Fact::Recorded { record } => {
             ("recorded", compact(&Recorded { v: V1, record: record.clone() }))
         }
+        Fact::Kept(kept) => ("kept", compact(&Kept::from(&**kept))),
     }
 }
 
@@ -204,7 +218,7 @@ bodies! {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Past {
+pub(super) struct Past {
     #[serde(rename = "ref")]
     reference: Text<Ref>,
     rollout: Text<RolloutId>,
@@ -237,7 +251,7 @@ impl From<Past> for rollout::Past {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Floor {
+pub(super) struct Floor {
     #[serde(rename = "ref")]
     reference: Text<Ref>,
     revision: Text<Revision>,

@@ -12,6 +12,7 @@ mod summary;
 mod told;
 
 mod fact;
+mod kept;
 
 mod alerts;
 mod command;
@@ -25,7 +26,7 @@ mod text;
 mod tests;
 
 pub use document::{entry_record, rollout_record};
-pub use fact::{decode, encode};
+pub use fact::{decode, encode, kept_stream, rollout_stream};
 pub use restore::restore;
 pub use summary::{RecordSummary, Recorded};
 pub use told::{Told, ToldStage};

@@ -118,6 +118,34 @@ fn a_pruned_stream_keeps_its_place() {
 }
 
 #[test]
+fn of_what_stands_for_others_only_the_last_is_kept() {
+    let (_dir, path) = written();
+    let mut journal = open(&path);
+    for (forgets, at) in [("b", 2), ("unknown", 3), ("a", 4)] {
+        journal.append(&[entry("kept", forgets)], Timestamp(at)).unwrap();
+        journal.forget(forgets, "kept").unwrap();
+        let entries = journal.replay().unwrap();
+        let kept: Vec<_> = entries.iter().filter(|it| it.stream == "kept").collect();
+        assert_eq!(kept.iter().map(|it| it.at.0).collect::<Vec<_>>(), [at]);
+        assert!(entries.iter().all(|it| it.stream != forgets));
+    }
+    // Once more changes nothing, and nor does a restart.
+    journal.forget("a", "kept").unwrap();
+    let entries = journal.replay().unwrap();
+    drop(journal);
+    let mut journal = open(&path);
+    assert_eq!(journal.replay().unwrap(), entries);
+    assert_eq!(journal.append(&[entry("kept", "")], Timestamp(5)).unwrap(), [Seq(10)]);
+    assert_eq!(journal.replay().unwrap().last().map(|it| it.number), Some(4));
+    assert!(matches!(journal.forget("a", "kept"), Ok(())));
+    Connection::open(&path)
+        .unwrap()
+        .execute("DELETE FROM entry WHERE stream = 'kept'", [])
+        .unwrap();
+    assert!(matches!(journal.replay(), Err(JournalError::Broken { .. })));
+}
+
+#[test]
 fn other_files_are_refused_and_left_alone() {
     let (_dir, path) = written();
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();

@@ -37,6 +37,7 @@ fn a_rollout_has_its_own_stream() {
             | Fact::Vetoed { .. }
             | Fact::Withdrawn { .. }
             | Fact::Recorded { .. } => assert_eq!(stream, "controller"),
+            Fact::Kept(kept) => assert_eq!(stream, format!("kept/{}", kept.target)),
         }
     }
 }

@@ -11,8 +11,9 @@ use crate::model::{
     Trigger,
 };
 use crate::rollout::{
-    Batch, Cause, Ending, Entry, Event, Fact, Floor, Guard, Haste, Lane, Op, OpId, Outcome, Owed,
-    Past, Plan, Purpose, Stage, StageKind, Status, StepKind, Task, Undo, What, When, Word,
+    Batch, Cause, Ending, Entry, Event, Fact, Floor, Guard, Haste, History, Kept, Lane, Op, OpId,
+    Outcome, Owed, Past, Plan, Proposal, Purpose, Stage, StageKind, Status, StepKind, Stopped,
+    Task, Undo, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -444,6 +445,9 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Planned(Box::new(plan_of(guarded_bake()))));
     let what = What::Reopened { op: op(0, 9) };
     all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
+    all.push(Fact::Kept(Box::new(kept())));
+    let (history, drained) = (History::default(), BTreeMap::new());
+    all.push(Fact::Kept(Box::new(Kept { target: it(), history, epoch: None, drained })));
     let deed = trigger();
     let pipeline = Op::Step { kind: StepKind::Run, deed, status: None };
     all.push(Fact::Planned(Box::new(plan_of(pipeline))));
@@ -475,6 +479,50 @@ fn trigger() -> Deed {
         variables: variables.into(),
     };
     Deed::Trigger { call, timeout: Duration::from_hours(4) }
+}
+
+/// Everything that can be kept of a target.
+fn kept() -> Kept {
+    let here = |text: &str| reference(text);
+    let people = BTreeSet::from([PersonName::parse("alice").unwrap()]);
+    let past = Past { reference: here("1.4.1"), rollout: id(), at: at(1), revision: revision(3) };
+    let history = History {
+        past: vec![past],
+        floor: Some(Floor { reference: here("1.4.0"), revision: revision(4), at: at(2) }),
+        stopped: Some(Stopped {
+            rollout: id(),
+            reference: here("1.4.2"),
+            ending: Ending::Partial,
+            at: at(3),
+            left_out: BTreeSet::from([NodeName::parse("web-02").unwrap()]),
+        }),
+        vetoes: BTreeMap::from([(here("1.4.3"), "bob closed it".to_owned())]),
+        promoted: BTreeSet::from([here("1.4.1")]),
+        approvals: BTreeMap::from([(here("1.4.2"), people)]),
+        wanted: Some(here("1.4.4")),
+        proposal: Some(Proposal {
+            number: 8,
+            from: here("1.4.1"),
+            reference: here("1.4.2"),
+            head: revision(5),
+        }),
+        rebuilt: true,
+        settled_request: 7,
+        migrated: Some(here("1.4.2")),
+        post_migrated: Some(here("1.4.0")),
+        attempted: Some(here("1.4.2")),
+        owed: Some(owed()),
+        owed_wanted: true,
+        owed_failed: true,
+        hurry: Some(here("1.3.9")),
+        retreated: Some(here("1.3.8")),
+        dropped_patches: BTreeSet::from([here("1.3.7")]),
+    };
+    let role = RoleName::parse("web").unwrap();
+    let node = NodeName::parse("web-02").unwrap();
+    let out = (target().environment, role, node);
+    let drained = BTreeMap::from([(out, (target(), id()))]);
+    Kept { target: target(), history, epoch: Some(Epoch(7)), drained }
 }
 
 pub(super) fn entries() -> Vec<Entry> {
