@@ -175,13 +175,13 @@ async fn a_marker_of_another_boot_is_a_lost_step() {
     let rig = Rig::new();
     let it = step("boot", "echo x >> count");
     rig.ensure(&it).await.unwrap();
-    let dir = rig.node.state().join(format!("places/staging/steps/{}", it.key));
-    std::fs::remove_file(dir.join("exit")).unwrap();
-    let start = std::fs::read_to_string(dir.join("start")).unwrap();
+    let file = |of: &str| rig.node.state().join(format!("places/staging/steps/{}@{of}", it.key));
+    std::fs::remove_file(file("exit")).unwrap();
+    let start = std::fs::read_to_string(file("start")).unwrap();
     let boot = start.split(' ').nth(2).unwrap();
-    std::fs::write(dir.join("start"), start.replace(boot, "another")).unwrap();
+    std::fs::write(file("start"), start.replace(boot, "another")).unwrap();
     assert_eq!(rig.state(&it).await, StepState::Lost);
-    std::fs::write(dir.join("start"), "start 1 ").unwrap();
+    std::fs::write(file("start"), "start 1 ").unwrap();
     assert_eq!(rig.state(&it).await, StepState::Lost);
     assert_eq!(rig.lines("count"), 1);
 }
