@@ -576,6 +576,7 @@ impl World {
             effect,
             Effect::Perform(_)
                 | Effect::Kill { .. }
+                | Effect::Sweep { .. }
                 | Effect::Weigh { .. }
                 | Effect::Propose { .. }
                 | Effect::Report { .. }
