@@ -19,8 +19,7 @@
 #   kill    somebody asked that it be killed
 # Times are by the clock of the controller, which tells it when it says hello.
 set -uf
-umask 077
-LC_ALL=C
+umask 077; LC_ALL=C
 
 LOG_MAX=524288   # bytes of the end, and as many of the beginning, or 4096 writes of it
 WRITES_MAX=4096
@@ -196,7 +195,6 @@ ask_run() { # STORE EPOCH KEY SECONDS NOT_AFTER SKEW RERUN VARIABLES
   # Room for the end, while a full disk can still be refused.
   { printf '%-200s\n' '' >"$step@exit" && printf '%s\n' "$key" >"$P/current"; } 2>/dev/null ||
     { say io "cannot write in $P"; return; }
-  values
   eval "set -- $values"
   watch "$@"
 }
@@ -374,57 +372,33 @@ end_orphan() { # HOW
   printf 'exit 1 %s 0 %s %s end\n' "$1" "$began" "$now" 1<>"$step@exit"
 } 2>/dev/null
 
-# Reads COUNT values from stdin, raw, into `block`.
-read_block() {
-  block= rows=0
+# Reads COUNT values from stdin; `values` are their names, for `eval`.
+read_values() {
+  values= rows=0
   while [ "$rows" -lt "$count" ]; do
     IFS= read -r row || return 1
-    block=$block$row$nl rows=$((rows + 1))
     case $row in
-      =*) ;;
+      =*) value=${row#=} ;;
       +*)
-        more=${row#+}
+        more=${row#+} value=
         number "$more" || return 1
         while [ "$more" -gt 0 ]; do
           IFS= read -r row || return 1
-          block=$block$row$nl more=$((more - 1))
+          more=$((more - 1)) value=$value$row
+          [ "$more" -eq 0 ] || value=$value$nl
         done ;;
       *) return 1 ;;
     esac
+    eval "value_$rows=\$value"
+    values="$values \"\$value_$rows\"" rows=$((rows + 1))
   done
-}
-
-# Reads one value from stdin.
-read_value() {
-  IFS= read -r value || return 1
-  case $value in
-    =*) value=${value#=} ;;
-    *)
-      more=${value#+} value=
-      while [ "$more" -gt 0 ]; do
-        IFS= read -r row || return 1
-        more=$((more - 1)) value=$value$row
-        [ "$more" -eq 0 ] || value=$value$nl
-      done ;;
-  esac
-}
-
-# The values of a request, quoted for `eval`: `$value0 $value1` and so on.
-values() {
-  values= at=0
-  # Not in a pipe: the values are for us.
-  while [ "$at" -lt "$count" ]; do
-    read_value
-    eval "value$at=\$value"
-    values="$values \"\$value$at\"" at=$((at + 1))
-  done <<END
-$block
-END
 }
 
 # Becomes a command in a group of its own, with some variables.
 become() { # SIGNAL SECONDS VARIABLES [NAME=VALUE...] PROGRAM [ARGUMENT...]
   signal=$1 seconds=$2 variables=$3
+  # Not earlier: our own tools need no locale, and to load one takes them a third of their time.
+  export LANG=C.UTF-8
   shift 3
   while [ "$variables" -gt 0 ]; do
     export "$1"
@@ -432,8 +406,7 @@ become() { # SIGNAL SECONDS VARIABLES [NAME=VALUE...] PROGRAM [ARGUMENT...]
     variables=$((variables - 1))
   done
   cd "$HOME" 2>/dev/null || cd /
-  umask 022
-  unset OLDPWD
+  umask 022; unset OLDPWD
   exec $GROUP "$TIMEOUT" -s "$signal" -k "$GRACE" "$seconds" "$@"
 }
 
@@ -453,9 +426,8 @@ ask_ask() { # SECONDS VARIABLES
   seconds=$1 variables=$2
   tick
   asked=$up
-  values
   eval "set -- $values"
-  : >"$tmp.n1" >"$tmp.n2"
+  : >"$tmp.n1" >"$tmp.n2" >"$tmp.err"
   {
     exec 3>&-
     dd bs=1 count="$ASK_MAX" >"$tmp.out" 2>"$tmp.n1"
@@ -470,24 +442,21 @@ ask_ask() { # SECONDS VARIABLES
       echo . >"$tmp.n2"
       exec cat >/dev/null
     fi
-    : >"$tmp.err"
     echo . >"$tmp.n2"
   } <"$tmp.2" & err=$!
   (exec 3>&-; become KILL "$seconds" "$variables" "$@") </dev/null >"$tmp.1" 2>"$tmp.2" & command=$!
   wait "$command"
   code=$?
   tick
-  took=$((up - asked))
+  took=$((up - asked)) looks=0
   kill -KILL "-$command"
-  looks=0
   until [ -s "$tmp.n1" ] && [ -s "$tmp.n2" ] || [ "$looks" -gt 200 ]; do looks=$((looks + 1)); done
   if [ "$looks" -le 200 ]; then
     counted "$tmp.n1"
   else
     # Who left the group may hold the pipes for ever.
     { sleep 0.2 || sleep 1; kill "$out" "$err"; } & clock=$!
-    wait "$out"
-    wait "$err"
+    wait "$out" "$err"
     kill "$clock"
     bytes=
     [ ! -s "$tmp.n1" ] || counted "$tmp.n1"
@@ -516,8 +485,7 @@ prune() {
     case $seen in
       done | lost | absent)
         set +f
-        rm -f "$step"@start* "$step"@[!e]*
-        rm -f "$step@exit"
+        rm -f "$step"@start* "$step"@[!e]* "$step@exit"
         set -f ;;
     esac
   done
@@ -537,7 +505,7 @@ install() { # SUM
   target=$D/runner-$(printf %.16s "$1")
   chmod 700 "$fresh" && sync "$fresh" && mv -f "$fresh" "$target" && sync "$D" ||
     refuse "cannot write in $D"
-  exec env -i HOME="$HOME" PATH="$PATH" LANG=C.UTF-8 /bin/sh "$target" serving "$1" installed
+  exec env -i HOME="$HOME" PATH="$PATH" /bin/sh "$target" serving "$1" installed
 } 2>/dev/null
 
 refuse() { # WHY
@@ -604,7 +572,7 @@ serving() { # SUM [installed]
   served=0
   # The answer to a hello is for the right login only; a request is for the right place only.
   while read -r id verb place count words; do
-    number "$id" && name "$place" && number "$count" && read_block || break
+    number "$id" && name "$place" && number "$count" && read_values || break
     P=$D/places/$place tmp=$D/.tmp.$$.r$id
     case $verb in
       run) ask_run $words </dev/null | keep 3>&- & ;;
@@ -626,7 +594,7 @@ case ${1-} in
   # As a forced command: whatever the other side asked to run, it gets this.
   serve)
     sum=$(sha256sum <"$0")
-    env -i HOME="$HOME" PATH="$PATH" LANG=C.UTF-8 setsid /bin/sh "$0" serving "${sum%% *}"
+    env -i HOME="$HOME" PATH="$PATH" setsid /bin/sh "$0" serving "${sum%% *}"
     exit $? ;;
   *) echo "towpath's runner is for towpath itself" >&2; exit 64 ;;
 esac
