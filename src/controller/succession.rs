@@ -17,7 +17,7 @@ use super::wake::Perform;
 /// traffic can be moved all the same, for its authority is in nobody else's hands either.
 const ASKED_MAX: Duration = Duration::from_secs(5);
 /// How long a node is waited for that is to learn of the new one.
-const SWEPT_MAX: Duration = Duration::from_secs(60);
+const SWEPT_MAX: Duration = Duration::from_mins(1);
 
 impl Hands {
     /// Whether a node says that somebody acts after us.
