@@ -162,6 +162,7 @@ impl Brain {
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }
+            | Effect::Sweep { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
             | Effect::TellHolds { .. } => None,

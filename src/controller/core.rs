@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
-use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId};
+use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
 use super::wake::{Effect, Wake};
 
@@ -318,7 +318,18 @@ impl Core {
             .map(|(target, rollout)| (target.clone(), rollout.plan().id.clone()))
             .collect();
         for (target, id) in rollouts {
+            // What a stop found in hand is seen through below the authority of the rest.
+            let swept = epoch;
             epoch = epoch.next();
+            if let Some(rollout) = self.ledger.rollouts.get(&target) {
+                let Plan { connect, nodes, .. } = rollout.plan();
+                turn.ask(Effect::Sweep {
+                    target: target.clone(),
+                    connect: connect.clone(),
+                    nodes: nodes.iter().cloned().collect(),
+                    epoch: swept,
+                });
+            }
             self.happen(turn, &target, id, crate::rollout::What::TakenOver { epoch })?;
             self.touch(target);
         }

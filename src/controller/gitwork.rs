@@ -88,6 +88,7 @@ impl GitWorker {
             | Effect::Weigh { .. }
             | Effect::Perform(_)
             | Effect::Kill { .. }
+            | Effect::Sweep { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskContains { .. }
             | Effect::AskGate { .. }

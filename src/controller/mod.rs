@@ -16,9 +16,11 @@ mod patches;
 mod retreat;
 
 mod store;
+mod sudden;
 mod gitwork;
 mod perform;
 mod moving;
+mod succession;
 mod service;
 mod doors;
 mod view;

@@ -38,7 +38,7 @@ const ELSEWHERE_AT_ONCE: usize = 256;
 /// The hands of a controller on its nodes.
 #[derive(Clone)]
 pub struct Hands {
-    fleet: Arc<dyn Fleet>,
+    pub(super) fleet: Arc<dyn Fleet>,
     pub(super) balancer: Arc<dyn Balancer>,
     pub(super) room: Arc<Semaphore>,
     elsewhere: Arc<Semaphore>,
@@ -70,7 +70,7 @@ impl Hands {
     }
 
     /// Waits until there is room for a command there.
-    async fn room(&self, place: &Place) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn room(&self, place: &Place) -> Option<SemaphorePermit<'_>> {
         let room = match (&place.node, &place.connect) {
             (None, _) | (Some(_), Connect::Local { .. }) => &self.room,
             (Some(_), Connect::Ssh(_)) => &self.elsewhere,
@@ -120,6 +120,10 @@ impl Hands {
                 if let Err(error) = self.fleet.kill(&place, &key).await {
                     tracing::warn!(%key, %error, "step could not be killed");
                 }
+                None
+            }
+            Effect::Sweep { target, connect, nodes, epoch } => {
+                self.sweep(&target.environment, &connect, nodes, epoch).await;
                 None
             }
             Effect::AskArtifacts { service, reference, questions } => {
@@ -241,6 +245,10 @@ impl Hands {
                 self.migrate(&place, perform, (*kind, deed), status).await
             }
             Op::Step { deed, status: None, .. } => self.step(&place, perform, deed).await,
+            Op::Drained { .. } | Op::Serving { .. } if self.is_succeeded(&place, perform).await => {
+                let why = "another controller has taken over: its fence is on the node".to_owned();
+                Report::Errored { why, retry: false }
+            }
             Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
             Op::Serving { seat, weight, .. } => self.serving(seat, *weight, perform).await,
             Op::Weighted { seats, weight, .. } => {
@@ -493,7 +501,11 @@ fn at_most(question: &Question, longest: Duration) -> Question {
     }
 }
 
-fn place(environment: &EnvironmentName, connect: &Connect, node: Option<NodeName>) -> Place {
+pub(super) fn place(
+    environment: &EnvironmentName,
+    connect: &Connect,
+    node: Option<NodeName>,
+) -> Place {
     let connect = node.as_ref().map_or_else(|| connect.clone(), |node| connect.for_node(node));
     Place { environment: environment.clone(), node, connect }
 }

@@ -308,11 +308,12 @@ impl Service {
             | Effect::Perform(_)
             | Effect::Weigh { .. }
             | Effect::Kill { .. }
+            | Effect::Sweep { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskContains { .. }
             | Effect::AskInventory { .. }
             | Effect::AskGate { .. } => {
-                let silent = matches!(effect, Effect::Kill { .. });
+                let silent = matches!(effect, Effect::Kill { .. } | Effect::Sweep { .. });
                 let (hands, doorbell) = (self.hands.clone(), self.doorbell.clone());
                 self.runtime.spawn(async move {
                     if let Some(wake) = hands.perform(effect).await {

@@ -15,6 +15,7 @@ use crate::telemetry::chain;
 
 use super::core::Journal;
 use super::gitwork::changes_between;
+use super::sudden::{self, Moment};
 
 /// Records read when a store is rebuilt: years of them. Older ones are history, not state.
 const RECORDS_MAX: usize = 100_000;
@@ -105,7 +106,10 @@ impl Store {
                 NewEntry { stream, kind: kind.to_owned(), body }
             })
             .collect();
-        self.journal.append(&rows, first.at).map(|_| ())
+        sudden::pass(Moment::Before, &rows);
+        self.journal.append(&rows, first.at)?;
+        sudden::pass(Moment::After, &rows);
+        Ok(())
     }
 }
 

@@ -270,6 +270,18 @@ pub enum Effect {
         /// If it is a pipeline elsewhere.
         errand: Option<Box<Errand>>,
     },
+    /// Let the nodes of a rollout that was taken over know of it, so that who had it before is
+    /// refused there. No answer: each step says the same again.
+    Sweep {
+        /// Where.
+        target: Target,
+        /// How nodes are reached.
+        connect: Connect,
+        /// Which.
+        nodes: Vec<NodeName>,
+        /// Above every authority that the other one had.
+        epoch: Epoch,
+    },
     /// Does everything that was built for a ref exist?
     AskArtifacts {
         /// Of what.

@@ -448,12 +448,20 @@ impl Controller {
 
     /// Starts one and does not wait until it is ready.
     pub(crate) fn spawn(world: &World) -> Self {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(world.root.join("log"))
-            .unwrap();
+        Self::spawn_with(world, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn spawn_with(world: &World, variables: &[(&str, &str)]) -> Self {
+        Self::spawn_in(world, &world.root, variables)
+    }
+
+    /// The same, by the settings of another directory.
+    pub(crate) fn spawn_in(world: &World, place: &Path, variables: &[(&str, &str)]) -> Self {
+        let log =
+            std::fs::File::options().create(true).append(true).open(place.join("log")).unwrap();
         let mut command = world.command(&["run", "--json"]);
+        command.current_dir(place).envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let events = Arc::new(Mutex::new(Vec::new()));
         let (stdout, kept) = (child.stdout.take().unwrap(), Arc::clone(&events));

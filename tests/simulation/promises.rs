@@ -577,6 +577,7 @@ impl World {
             effect,
             Effect::Perform(_)
                 | Effect::Kill { .. }
+                | Effect::Sweep { .. }
                 | Effect::Weigh { .. }
                 | Effect::Propose { .. }
                 | Effect::Report { .. }

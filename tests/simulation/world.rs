@@ -848,6 +848,17 @@ impl World {
                     self.end_step(&place, &key, run, false);
                 }
             }
+            Effect::Sweep { target, nodes, epoch, .. } => {
+                for node in nodes {
+                    let place = (target.environment.clone(), node);
+                    if self.reachable(&place)
+                        && let Some(node) = self.nodes.get_mut(&place)
+                    {
+                        // One that knows a higher one refuses.
+                        let _ = node.fence(epoch);
+                    }
+                }
+            }
             Effect::AskArtifacts { service, reference, .. } => {
                 let verdict = match truth(self.number, &reference) {
                     Truth::NeverBuilt => Verdict::Fail { why: "not there".to_owned() },
@@ -1327,9 +1338,11 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
         Effect::Record(record) => {
             Wake::Recorded { record: record.record.clone(), result: Err(why()) }
         }
-        Effect::Kill { .. } | Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. } => {
-            return None;
-        }
+        Effect::Kill { .. }
+        | Effect::Sweep { .. }
+        | Effect::Reply { .. }
+        | Effect::Tell(_)
+        | Effect::TellHolds { .. } => return None,
     })
 }
 

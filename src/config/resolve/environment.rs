@@ -6,6 +6,7 @@ use crate::config::files::Notes;
 use crate::config::place::At;
 use crate::config::ranges::NODES_MAX;
 use crate::config::raw;
+use crate::config::reader::Keyed;
 use crate::config::snapshot::{Environment, InventorySpec, Role, Seats};
 use crate::model::{
     Address, Arg, BalancerAddress, Connect, Drain, DrainEnd, EnvironmentName, GateName, NodeName,
@@ -103,9 +104,11 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
             "remove `addresses`, or write `connect: ssh`",
         );
     }
+    let connected = connect.0.with_addresses(&own_addresses);
+    one_name_each(&connected, name, &known, addresses.as_ref(), notes);
     Environment {
         name: name.value.clone(),
-        connect: connect.0.with_addresses(&own_addresses),
+        connect: connected,
         inventory: inventory.as_ref().and_then(|it| self::inventory(it, &name.value, notes)),
         deploy_node: deploy_node.clone(),
         roles: known,
@@ -114,6 +117,33 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         gates: own,
         approvers: approvers.iter().flatten().cloned().collect(),
         variables: super::variables(variables.as_ref(), notes),
+    }
+}
+
+/// A machine with two names would be touched twice at once. What `ssh_config` says is not known here.
+fn one_name_each(
+    connect: &Connect,
+    environment: &At<EnvironmentName>,
+    roles: &BTreeMap<RoleName, Role>,
+    addresses: Option<&Keyed<NodeName, raw::AddressKeys>>,
+    notes: &mut Notes<'_>,
+) {
+    /// Where SSH listens when nothing else is said.
+    const SSH_PORT: u16 = 22;
+    let mut seen: BTreeMap<(String, u16), &NodeName> = BTreeMap::new();
+    let nodes: BTreeSet<&NodeName> = roles.values().flat_map(|role| &role.nodes).collect();
+    for node in nodes {
+        let Connect::Ssh(ssh) = connect.for_node(node) else { return };
+        let (host, port) = (ssh.host_of(&environment.value, node), ssh.port.unwrap_or(SSH_PORT));
+        if let Some(other) = seen.insert((host.clone(), port), node) {
+            let mut names = addresses.iter().flat_map(|it| &it.0).map(|(name, _)| name);
+            let at = names.rfind(|it| it.value == *node || it.value == *other);
+            let place = at.map_or(environment.place, |it| it.place);
+            let message =
+                format!("`{other}` and `{node}` are one machine: both are at {host}:{port}");
+            notes.error(place, "one-machine", message, "give each node its own host or port");
+            return;
+        }
     }
 }
 

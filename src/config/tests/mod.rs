@@ -10,6 +10,7 @@ mod examples;
 mod format;
 mod hostile;
 mod incremental;
+mod machines;
 mod meaning;
 
 use std::fmt::Write as _;

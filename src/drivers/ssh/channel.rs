@@ -33,8 +33,6 @@ const NOISE_MAX: usize = 64 * 1024;
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// Most of what a node prints that an error quotes.
 const QUOTED_MAX: usize = 200;
-/// A clock that is off by more is worth a word: deadlines and times are then moved.
-const SKEW_SHOWN: Duration = Duration::from_secs(30);
 
 /// What the runner answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,7 +122,7 @@ struct Channel {
     pending: BTreeMap<u64, Pending>,
     last: u64,
     ready: bool,
-    /// How much the node's clock is before ours, in milliseconds.
+    /// By how much the clock that the node was told at our hello is before ours, in milliseconds.
     skew: Option<i64>,
     /// What was read and is no whole line yet.
     buffer: Vec<u8>,
@@ -208,6 +206,8 @@ impl Channel {
             if until == Until::Ready && self.ready {
                 return Ok(());
             }
+            // Who asked may no longer wait.
+            self.pending.retain(|_, it| !it.sent.answer.is_closed());
             if !self.pending.is_empty() {
                 idle_since = Instant::now();
             }
@@ -283,12 +283,7 @@ impl Channel {
     fn measure(&mut self, theirs: crate::model::Timestamp) {
         let ours = clock::now();
         let signed = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
-        let skew = signed(theirs.0).saturating_sub(signed(ours.0));
-        self.skew = Some(skew);
-        if Duration::from_millis(skew.unsigned_abs()) > SKEW_SHOWN {
-            let seconds = skew / 1000;
-            tracing::warn!(node = %self.host.name, seconds, "the node's clock is not ours");
-        }
+        self.skew = Some(signed(theirs.0).saturating_sub(signed(ours.0)));
     }
 
     fn piece(&mut self, id: u64, stream: u8, bytes: &[u8]) -> Result<(), Broken> {

@@ -18,7 +18,7 @@ const BOOTSTRAP: &str = concat!(
     r#"if [ -z "$d" ]; then if [ "$(id -u)" = 0 ]; then d=/var/lib/towpath; else d=$HOME/.towpath; fi; fi; "#,
     r#"p=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; r=$d/runner-$3; "#,
     r#"if [ "$({ sha256sum <"$r"; } 2>/dev/null)" = "$2  -" ]; then "#,
-    r#"exec env -i HOME="$HOME" PATH=$p LANG=C.UTF-8 /bin/sh "$r" serving "$2"; fi; "#,
+    r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$2"; exit $?; fi; "#,
     r#"read -r w f n l || exit 0; no() { printf "towpath %s trouble %s\n" "$n" "$*"; exit 1; }; "#,
     r#"for c in sha256sum env mkdir chmod sync mv; do command -v "$c" >/dev/null || no "there is no $c on the node, install coreutils"; done; "#,
     r#"mkdir -p "$d" 2>/dev/null || no "cannot make $d"; printf "towpath %s need\n" "$n"; "#,
@@ -26,7 +26,7 @@ const BOOTSTRAP: &str = concat!(
     r#"{ while IFS= read -r l; do [ "$l" = "towpath-end $2" ] && break; printf "%s\n" "$l"; done >"$t"; } 2>/dev/null || no "cannot write in $d"; "#,
     r#"[ "$(sha256sum <"$t")" = "$2  -" ] || no "the runner arrived garbled in $d: is its disk full?"; "#,
     r#"{ chmod 700 "$t" && sync "$t" && mv -f "$t" "$r" && sync "$d"; } 2>/dev/null || no "cannot write in $d"; "#,
-    r#"exec env -i HOME="$HOME" PATH=$p LANG=C.UTF-8 /bin/sh "$r" serving "$2" installed"#,
+    r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$2" installed; exit $?"#,
 );
 
 /// The sum of the runner, in hexadecimal digits.

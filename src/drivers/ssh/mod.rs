@@ -43,8 +43,9 @@ const REOPENINGS_MAX: u32 = 4;
 /// First pause before that; it doubles, and a part of it is chance, so that a fleet that lost
 /// its jump host does not come back at one stroke.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long the runner waits for the end of a step before it says that it goes on.
-const PATIENCE: u64 = 20;
+/// How often it is asked how a step stands, at first where somebody else began it, and at most. It
+/// costs the node a fork.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How often a step is asked for whose runner dies before it begins the command.
 const STARTS_MAX: u32 = 3;
 /// Longest that any step may run: a year, as in the config.
@@ -133,15 +134,10 @@ impl SshFleet {
                 seconds: seconds(step.timeout.min(TIMEOUT_MAX)),
                 not_after: step.not_after,
                 rerun_lost: step.rerun_lost,
-                patience: PATIENCE,
                 variables: step.variables.clone(),
                 argv: step.argv.clone(),
             };
-            let mut reply = self.request(place, Verb::Run(run)).await?;
-            while reply.word(0) == "running" {
-                let wait = Verb::State { key: step.key.clone(), patience: PATIENCE };
-                reply = self.request(place, wait).await?;
-            }
+            let reply = self.watched(place, run).await?;
             match reply.word(0) {
                 "done" => return reply.end(),
                 "stale" => return Err(NodeError::Stale { fence: Epoch(reply.number(1)?) }),
@@ -165,8 +161,47 @@ impl SshFleet {
         }
     }
 
+    /// Has a step run, and waits for its end. Its runner answers then, if it lives; so it is looked
+    /// after it all the same.
+    async fn watched(&self, place: &Place, run: Run) -> Result<Reply, NodeError> {
+        let state = Verb::State { key: run.key.clone() };
+        let (first, longest) = LOOKS;
+        let mut pause = longest;
+        {
+            let running = self.request(place, Verb::Run(run));
+            tokio::pin!(running);
+            loop {
+                tokio::select! {
+                    reply = &mut running => {
+                        let reply = reply?;
+                        if reply.word(0) != "running" {
+                            return Ok(reply);
+                        }
+                        pause = first;
+                        break;
+                    }
+                    () = tokio::time::sleep(pause) => {
+                        let reply = self.request(place, state.clone()).await?;
+                        if reply.word(0) != "running" {
+                            return Ok(reply);
+                        }
+                    }
+                }
+            }
+        }
+        // Somebody else's, or ours over a connection that broke.
+        loop {
+            tokio::time::sleep(pause).await;
+            let reply = self.request(place, state.clone()).await?;
+            if reply.word(0) != "running" {
+                return Ok(reply);
+            }
+            pause = longest.min(pause + pause / 4);
+        }
+    }
+
     async fn look(&self, place: &Place, key: &StepKey) -> Result<StepState, NodeError> {
-        let state = Verb::State { key: key.clone(), patience: 0 };
+        let state = Verb::State { key: key.clone() };
         let reply = self.request(place, state).await?;
         Ok(match reply.word(0) {
             "absent" => StepState::Absent,

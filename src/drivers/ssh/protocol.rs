@@ -30,10 +30,9 @@ pub(super) enum Verb {
         epoch: Epoch,
     },
     Run(Run),
-    /// How a step stands; waits so many seconds for its end.
+    /// How a step stands, at once.
     State {
         key: StepKey,
-        patience: u64,
     },
     Log {
         key: StepKey,
@@ -48,7 +47,7 @@ pub(super) enum Verb {
     },
 }
 
-/// A step, and how long to wait for its end.
+/// A step. The answer comes when it ends, or at once where somebody else began it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) store: String,
@@ -57,7 +56,6 @@ pub(super) struct Run {
     pub(super) seconds: u64,
     pub(super) not_after: Timestamp,
     pub(super) rerun_lost: bool,
-    pub(super) patience: u64,
     pub(super) variables: Vec<(String, String)>,
     pub(super) argv: Vec<String>,
 }
@@ -67,10 +65,11 @@ impl Request {
     pub(super) fn patience(&self) -> u64 {
         /// A kill waits for two graces and the runner's files.
         const KILL: u64 = 15;
+        /// Nobody may hold the gate of a place for longer, nor a full disk hold back the end.
+        const RUN: u64 = 120;
         match &self.verb {
-            Verb::Fence { .. } | Verb::Log { .. } => 0,
-            Verb::Run(run) => run.patience,
-            Verb::State { patience, .. } => *patience,
+            Verb::Fence { .. } | Verb::Log { .. } | Verb::State { .. } => 0,
+            Verb::Run(run) => run.seconds.saturating_add(RUN),
             Verb::Kill { .. } => KILL,
             Verb::Ask { seconds, .. } => *seconds,
         }
@@ -81,7 +80,7 @@ impl Request {
         let (verb, words, values) = match &self.verb {
             Verb::Fence { store, epoch } => ("fence", format!("{store} {epoch}"), Vec::new()),
             Verb::Run(run) => ("run", run.words(skew), values(&run.variables, &run.argv)),
-            Verb::State { key, patience } => ("state", format!("{key} {patience}"), Vec::new()),
+            Verb::State { key } => ("state", key.to_string(), Vec::new()),
             Verb::Log { key } => ("log", key.to_string(), Vec::new()),
             Verb::Kill { key } => ("kill", key.to_string(), Vec::new()),
             Verb::Ask { variables, argv, seconds } => {
@@ -100,12 +99,11 @@ impl Request {
 
 impl Run {
     fn words(&self, skew: Option<i64>) -> String {
-        let Self { store, epoch, key, seconds, not_after, rerun_lost, patience, variables, .. } =
-            self;
+        let Self { store, epoch, key, seconds, not_after, rerun_lost, variables, .. } = self;
         let skew = skew.map_or("-".to_owned(), |it| it.to_string());
         let lost = if *rerun_lost { "rerun" } else { "once" };
         let (not_after, variables) = (not_after.0.min(TIME_MAX), variables.len());
-        format!("{store} {epoch} {key} {seconds} {not_after} {skew} {lost} {patience} {variables}")
+        format!("{store} {epoch} {key} {seconds} {not_after} {skew} {lost} {variables}")
     }
 }
 
@@ -176,8 +174,20 @@ impl Line {
         match words.next()? {
             "." => Some(Self::Said { id, words: words.map(str::to_owned).collect() }),
             stream => {
-                let stream = stream.parse().ok().filter(|it| matches!(it, 1 | 2))?;
-                Some(Self::Piece { id, stream, bytes: decode(words.next()?)? })
+                let number = stream.trim_start_matches(['=', '-']);
+                let plain = stream.len() - number.len();
+                let stream_number = number.parse().ok().filter(|it| matches!(it, 1 | 2))?;
+                let bytes = match (plain, stream.as_bytes()[0]) {
+                    (0, _) => decode(words.next()?)?,
+                    // A line of text, as it is.
+                    (1, mark) => {
+                        let mut text = words.collect::<Vec<_>>().join(" ").into_bytes();
+                        text.extend((mark == b'=').then_some(b'\n'));
+                        text
+                    }
+                    (..) => return None,
+                };
+                Some(Self::Piece { id, stream: stream_number, bytes })
             }
         }
     }
@@ -224,8 +234,8 @@ mod tests {
         let text = Request { place: "prod".to_owned(), verb: ask }.encode(7, None);
         assert_eq!(text, "7 ask prod 4 5 1\n=A=$(rm -rf /)\n=sh\n+3\none\ntwo\n\n=\n");
         let key = StepKey::new(&RolloutId::unset(), "a", 1);
-        let state = Request { place: "prod".to_owned(), verb: Verb::State { key, patience: 0 } };
-        assert_eq!(state.encode(1, None), "1 state prod 0 000000000000.a 0\n");
+        let state = Request { place: "prod".to_owned(), verb: Verb::State { key } };
+        assert_eq!(state.encode(1, None), "1 state prod 0 000000000000.a\n");
     }
 
     #[test]
@@ -240,6 +250,14 @@ mod tests {
         assert_eq!(line("n0 3 1 aGk="), {
             Some(Line::Piece { id: 3, stream: 1, bytes: b"hi".to_vec() })
         });
+        for (text, bytes) in [("n0 3 =1 a  b", "a  b\n"), ("n0 3 -1 a ", "a "), ("n0 3 =1 ", "\n")]
+        {
+            let bytes = bytes.as_bytes().to_vec();
+            assert_eq!(line(text), Some(Line::Piece { id: 3, stream: 1, bytes }), "{text}");
+        }
+        for bad in ["n0 3 ==1 a", "n0 3 =3 a", "n0 3 = a", "n0 3  a"] {
+            assert_eq!(line(bad), None, "{bad}");
+        }
         for bad in ["n1 3 . ok", "n0 x . ok", "n0 3 9 aGk=", "n0 3 1 aGk", "n0 3 1 a===", "n0"] {
             assert_eq!(line(bad), None, "{bad}");
         }

@@ -2,7 +2,9 @@
 //! recipe. Deployed, rolled back, with the controller killed in the middle, and with an alert there.
 
 mod estate;
+mod matrix;
 mod packages;
+mod stopped;
 
 use std::time::Duration;
 

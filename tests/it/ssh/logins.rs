@@ -224,8 +224,7 @@ async fn a_full_or_forbidden_disk_is_said() {
     // A key that names a file of another kind.
     let it = Step { ..step("taken", "echo x >> count") };
     let steps = rig.node.state().join("places/staging/steps");
-    std::fs::create_dir_all(&steps).unwrap();
-    std::fs::write(steps.join(it.key.as_str()), "").unwrap();
+    std::fs::create_dir_all(steps.join(format!("{}@exit", it.key.as_str()))).unwrap();
     let refused = rig.ensure(&it).await;
     assert!(matches!(refused, Err(NodeError::Io { .. })), "{refused:?}");
     assert_eq!(rig.lines("count"), 0);

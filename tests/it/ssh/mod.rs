@@ -66,7 +66,7 @@ impl Rig {
 
     /// Processes of a step: its runner and its command.
     fn processes(&self, step: &Step) -> (i32, i32) {
-        let path = self.node.state().join(format!("places/staging/steps/{}/start", step.key));
+        let path = self.node.state().join(format!("places/staging/steps/{}@start", step.key));
         let text = std::fs::read_to_string(path).unwrap();
         let words: Vec<&str> = text.split_whitespace().collect();
         (words[3].parse().unwrap(), words[5].parse().unwrap())

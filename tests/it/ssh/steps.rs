@@ -175,13 +175,13 @@ async fn a_marker_of_another_boot_is_a_lost_step() {
     let rig = Rig::new();
     let it = step("boot", "echo x >> count");
     rig.ensure(&it).await.unwrap();
-    let dir = rig.node.state().join(format!("places/staging/steps/{}", it.key));
-    std::fs::remove_file(dir.join("exit")).unwrap();
-    let start = std::fs::read_to_string(dir.join("start")).unwrap();
+    let file = |of: &str| rig.node.state().join(format!("places/staging/steps/{}@{of}", it.key));
+    std::fs::remove_file(file("exit")).unwrap();
+    let start = std::fs::read_to_string(file("start")).unwrap();
     let boot = start.split(' ').nth(2).unwrap();
-    std::fs::write(dir.join("start"), start.replace(boot, "another")).unwrap();
+    std::fs::write(file("start"), start.replace(boot, "another")).unwrap();
     assert_eq!(rig.state(&it).await, StepState::Lost);
-    std::fs::write(dir.join("start"), "start 1 ").unwrap();
+    std::fs::write(file("start"), "start 1 ").unwrap();
     assert_eq!(rig.state(&it).await, StepState::Lost);
     assert_eq!(rig.lines("count"), 1);
 }
@@ -203,6 +203,16 @@ async fn what_a_node_prints_is_data() {
     assert!(log.len() < 1_100_000, "{}", log.len());
     let gap = b"[towpath: output was dropped here]";
     assert!(log.windows(gap.len()).any(|it| it == gap));
+    // Without an end of line, on both ways out.
+    let endless = step("endless", "head -c 3000000 /dev/zero | tr '\\0' x; exit 6");
+    let end = rig.ensure(&endless).await.unwrap();
+    assert_eq!((end.exit, end.tail.len()), (Exit::Code(6), 2048));
+    let both = "head -c 99999 /dev/zero | tr '\\0' x | tee /dev/stderr; exit 7";
+    let asked = rig.ssh.ask(&rig.place, &question(both)).await;
+    assert!(matches!(&asked, Verdict::Fail { why } if why.len() < 1000), "{asked:?}");
+    // NUL is not nothing: a file that a power cut left so says no version, and not that there is none.
+    let asked = rig.ssh.version(&rig.place, &question("printf '\\0\\0\\0'")).await;
+    assert!(matches!(&asked, Fact::Unknown { .. }), "{asked:?}");
     let asked = rig.ssh.version(&rig.place, &question("head -c 9000000 /dev/zero")).await;
     assert!(matches!(&asked, Fact::Unknown { why, .. } if why.contains("4096")), "{asked:?}");
     let asked = rig.ssh.ask(&rig.place, &question("head -c 9000000 /dev/zero; true")).await;
