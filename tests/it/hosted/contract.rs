@@ -92,7 +92,7 @@ impl Place {
         Box::new(LocalForge::new(self.repository(), base, Identity::towpath()))
     }
 
-    fn hand<T>(&mut self, act: impl FnOnce(&mut Double) -> T) -> T {
+    pub(super) fn hand<T>(&mut self, act: impl FnOnce(&mut Double) -> T) -> T {
         match (&self.server, &mut self.hand) {
             (Some(server), _) => act(&mut server.double()),
             (None, Some(hand)) => act(hand),
@@ -100,7 +100,7 @@ impl Place {
         }
     }
 
-    fn push(&mut self, branch: &str, file: &str, text: &str) -> Revision {
+    pub(super) fn push(&mut self, branch: &str, file: &str, text: &str) -> Revision {
         Revision::parse(&self.hand(|it| it.push(branch, file, text))).unwrap()
     }
 
@@ -153,32 +153,43 @@ fn merge(forge: &dyn Forge, number: u64, sha: Revision) -> Merge {
 
 #[test]
 fn from_proposal_to_merge() {
-    everywhere(|mut place| {
-        let mr = place.open("staging", "2");
-        assert_eq!((mr.number, mr.branch.as_str()), (1, "towpath/shop/staging"));
-        let again = place.open("staging", "2");
-        assert_eq!((again.number, again.head), (1, mr.head), "the first one's work is found");
-        let (forge, base) = (place.forge(), place.main());
-        assert!(matches!(forge.merge(1, mr.head, &act()).unwrap(), Merge::NotGreen { .. }));
-        forge.report(1, &green(mr.head, base)).unwrap();
-        forge.report(1, &green(mr.head, base)).unwrap();
-        let listed = &place.forge().list(at(20)).unwrap()[0];
-        assert!(listed.is_green(), "known after a restart: {listed:?}");
-        assert_eq!((listed.from.as_str(), listed.to.as_str()), ("1", "2"));
-        assert_eq!(listed.authorship, Authorship::Ours);
-        assert_eq!(listed.body.trim(), "Proven.\n\n- staging runs it");
-        let wrong = forge.merge(1, base, &act()).unwrap();
-        assert_eq!(wrong, Merge::HeadMoved { now: mr.head });
-        assert!(matches!(merge(&*forge, 1, mr.head), Merge::Merged { .. }));
-        assert!(matches!(merge(&*forge, 1, mr.head), Merge::AlreadyMerged { .. }));
-        assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
-        let listed = &forge.list(at(60)).unwrap()[0];
-        assert!(matches!(listed.state, State::Merged { by: Actor::Towpath, .. }), "{listed:?}");
-        assert_eq!(place.hand(|it| it.tip("towpath/shop/staging")), None, "the branch is gone");
-        let late = forge.report(1, &green(mr.head, base));
-        assert!(matches!(late, Err(Error::NotOpen { .. })), "{late:?}");
-        assert!(matches!(forge.show(9, at(1)), Err(Error::Unknown { number: 9 })));
-    });
+    everywhere(from_proposal_to_merge_at);
+}
+
+/// Whatever we ever ask of a forge, once.
+pub(super) fn the_whole_way(face: Face) {
+    from_proposal_to_merge_at(Place::with(face));
+    people_veto_at(face);
+    decide_with_pipelines_at(face);
+    known_by_head_at(face);
+    what_is_closed_stays_closed_at(Place::with(face));
+}
+
+fn from_proposal_to_merge_at(mut place: Place) {
+    let mr = place.open("staging", "2");
+    assert_eq!((mr.number, mr.branch.as_str()), (1, "towpath/shop/staging"));
+    let again = place.open("staging", "2");
+    assert_eq!((again.number, again.head), (1, mr.head), "the first one's work is found");
+    let (forge, base) = (place.forge(), place.main());
+    assert!(matches!(forge.merge(1, mr.head, &act()).unwrap(), Merge::NotGreen { .. }));
+    forge.report(1, &green(mr.head, base)).unwrap();
+    forge.report(1, &green(mr.head, base)).unwrap();
+    let listed = &place.forge().list(at(20)).unwrap()[0];
+    assert!(listed.is_green(), "known after a restart: {listed:?}");
+    assert_eq!((listed.from.as_str(), listed.to.as_str()), ("1", "2"));
+    assert_eq!(listed.authorship, Authorship::Ours);
+    assert_eq!(listed.body.trim(), "Proven.\n\n- staging runs it");
+    let wrong = forge.merge(1, base, &act()).unwrap();
+    assert_eq!(wrong, Merge::HeadMoved { now: mr.head });
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Merged { .. }));
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::AlreadyMerged { .. }));
+    assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+    let listed = &forge.list(at(60)).unwrap()[0];
+    assert!(matches!(listed.state, State::Merged { by: Actor::Towpath, .. }), "{listed:?}");
+    assert_eq!(place.hand(|it| it.tip("towpath/shop/staging")), None, "the branch is gone");
+    let late = forge.report(1, &green(mr.head, base));
+    assert!(matches!(late, Err(Error::NotOpen { .. })), "{late:?}");
+    assert!(matches!(forge.show(9, at(1)), Err(Error::Unknown { number: 9 })));
 }
 
 #[test]
@@ -240,24 +251,26 @@ fn a_person_who_pushes_to_the_branch_is_never_overwritten() {
 
 #[test]
 fn what_is_closed_stays_closed_and_the_next_one_is_new() {
-    everywhere(|mut place| {
-        place.open("staging", "2");
-        let forge = place.forge();
-        let ada = Actor::Person(PersonName::parse("ada").unwrap());
-        let by = Act { by: ada.clone(), at: at(30) };
-        let closed = forge.close(1, &by, "slow --> queries").unwrap();
-        let expected = |state: &State| match state {
-            State::Closed { by, reason, .. } => *by == ada && reason == "slow --> queries",
-            State::Open | State::Merged { .. } => false,
-        };
-        assert!(expected(&closed.state), "{closed:?}");
-        let twice = forge.close(1, &act(), "other").unwrap();
-        assert!(expected(&twice.state), "{twice:?}");
-        assert!(expected(&place.forge().list(at(40)).unwrap()[0].state));
-        assert!(matches!(merge(&*forge, 1, closed.head), Merge::Closed { .. }));
-        assert_eq!(place.open("staging", "2").number, 2);
-        assert_eq!(place.forge().list(at(41)).unwrap().len(), 1, "the latest of each target");
-    });
+    everywhere(what_is_closed_stays_closed_at);
+}
+
+fn what_is_closed_stays_closed_at(mut place: Place) {
+    place.open("staging", "2");
+    let forge = place.forge();
+    let ada = Actor::Person(PersonName::parse("ada").unwrap());
+    let by = Act { by: ada.clone(), at: at(30) };
+    let closed = forge.close(1, &by, "slow --> queries").unwrap();
+    let expected = |state: &State| match state {
+        State::Closed { by, reason, .. } => *by == ada && reason == "slow --> queries",
+        State::Open | State::Merged { .. } => false,
+    };
+    assert!(expected(&closed.state), "{closed:?}");
+    let twice = forge.close(1, &act(), "other").unwrap();
+    assert!(expected(&twice.state), "{twice:?}");
+    assert!(expected(&place.forge().list(at(40)).unwrap()[0].state));
+    assert!(matches!(merge(&*forge, 1, closed.head), Merge::Closed { .. }));
+    assert_eq!(place.open("staging", "2").number, 2);
+    assert_eq!(place.forge().list(at(41)).unwrap().len(), 1, "the latest of each target");
 }
 
 #[test]
@@ -284,13 +297,17 @@ fn a_rollback_is_a_commit_and_twice_is_once() {
 
 #[test]
 fn people_veto_by_label_and_by_review() {
+    FACES.into_iter().for_each(people_veto_at);
+}
+
+fn people_veto_at(face: Face) {
     type How = fn(&mut Double);
     let ways: [(How, &str); 3] = [
         (|it| it.unlabel(1, ADA), "took the label"),
         (|it| it.request_changes(1, ADA), "requested changes"),
         (|it| it.delete("towpath/shop/staging"), "deleted"),
     ];
-    for (face, (how, part)) in FACES.iter().flat_map(|face| ways.map(|way| (*face, way))) {
+    for (how, part) in ways {
         let mut place = Place::with(face);
         let mr = place.open("staging", "2");
         place.forge().report(1, &green(mr.head, place.main())).unwrap();
@@ -308,6 +325,16 @@ fn people_veto_by_label_and_by_review() {
         assert!(matches!(&after.state, State::Closed { by: it, .. } if it == by), "{after:?}");
         assert_eq!(place.hand(|it| it.requests[0].state), "closed");
         assert_eq!(place.text(), TEXT);
+    }
+}
+
+fn decide_with_pipelines_at(face: Face) {
+    match face {
+        Face::GitLab => the_pipeline_decides_when_and_a_second_account_approves(),
+        Face::GitHub => on_github_statuses_and_check_runs_count_and_a_second_account_approves(),
+        Face::Gitea => {
+            on_gitea_we_merge_when_the_checks_are_green_and_never_leave_it_to_the_forge();
+        }
     }
 }
 
@@ -349,17 +376,19 @@ fn the_pipeline_decides_when_and_a_second_account_approves() {
 
 #[test]
 fn who_approved_what_is_known_by_head() {
-    for face in FACES {
-        let mut place = Place::with(face);
-        let first = place.open("staging", "2");
-        place.hand(|it| it.approve(1, ADA));
-        let ada = PersonName::parse("ada").unwrap();
-        let seen = place.forge().show(1, at(20)).unwrap();
-        assert_eq!(seen.approvals.get(&ada), Some(&first.head));
-        place.open("staging", "3");
-        let seen = place.forge().show(1, at(21)).unwrap();
-        assert_eq!(seen.approvals.get(&ada), Some(&first.head), "of the old head");
-    }
+    FACES.into_iter().for_each(known_by_head_at);
+}
+
+fn known_by_head_at(face: Face) {
+    let mut place = Place::with(face);
+    let first = place.open("staging", "2");
+    place.hand(|it| it.approve(1, ADA));
+    let ada = PersonName::parse("ada").unwrap();
+    let seen = place.forge().show(1, at(20)).unwrap();
+    assert_eq!(seen.approvals.get(&ada), Some(&first.head));
+    place.open("staging", "3");
+    let seen = place.forge().show(1, at(21)).unwrap();
+    assert_eq!(seen.approvals.get(&ada), Some(&first.head), "of the old head");
 }
 
 #[test]

@@ -1,15 +1,16 @@
-//! The same forge with the face of a Gitea or a Forgejo. Fields, statuses and texts are those of Gitea's
-//! sources (`modules/structs/pull.go`, `pull_review.go`, `repo_branch.go`, `status.go`,
-//! `routers/api/v1/repo/pull.go`, `services/convert/pull.go`), as far as we call it; comments, the
-//! timeline and token scopes are from memory. It gives fewer entries
-//! a page than it is asked for, and shows where a branch is now as the head of a request settled long ago.
+//! The same forge with the face of a Gitea or a Forgejo. Paths, fields and statuses are those of Forgejo's
+//! published description (`published.rs` holds them against it); what they mean is as in Gitea's sources
+//! (`routers/api/v1/repo/pull.go`, `services/convert/pull.go`, `routers/api/v1/api.go` for token scopes), see
+//! <https://docs.gitea.com/api/1.24/#tag/repository>. It gives fewer entries a page than it is asked for, and shows
+//! where a branch is now as the head of a request settled long ago.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::gitlab_double::{
-    ADA, Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded, refuse,
+    ADA, Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded,
+    read_query, refuse,
 };
 
 /// Entries of a page, whatever is asked for.
@@ -33,11 +34,7 @@ impl Double {
             );
         }
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query: BTreeMap<String, String> = query
-            .split('&')
-            .filter_map(|it| it.split_once('='))
-            .map(|(key, value)| (key.to_owned(), decoded(value)))
-            .collect();
+        let query = read_query(query);
         let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
         if path == "/user" {
             return answer(200, person(user));

@@ -1,7 +1,7 @@
-//! The same forge with the face of GitHub. Paths, fields and statuses follow GitHub's
-//! documentation of its REST API (pulls, reviews, statuses, check runs, issues, rules of a branch) as far
-//! as we call it; merging and rules were looked up, the rest is from memory. It works out whether something can be merged only when it is asked, and shows who merged
-//! only in a request that is looked at alone.
+//! The same forge with the face of GitHub. Paths, fields and statuses are those of GitHub's published
+//! description (`published.rs` holds them against it), and what it says of merging and rules is its documentation's
+//! (<https://docs.github.com/en/rest/pulls/pulls#merge-a-pull-request>, `/rest/repos/rules`). It works out whether
+//! something can be merged only when it is asked, and shows who merged only in a request that is looked at alone.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::gitea_double::CHECK;
 use super::gitlab_double::{
     Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded, paged,
-    refuse,
+    read_query, refuse,
 };
 
 impl Double {
@@ -26,11 +26,7 @@ impl Double {
             return refuse(403, "Resource not accessible by personal access token");
         }
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query: BTreeMap<String, String> = query
-            .split('&')
-            .filter_map(|it| it.split_once('='))
-            .map(|(key, value)| (key.to_owned(), decoded(value)))
-            .collect();
+        let query = read_query(query);
         let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
         if path == "/user" {
             return answer(200, person(user));

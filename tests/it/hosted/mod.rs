@@ -7,6 +7,8 @@ mod gitea_double;
 mod github_double;
 mod gitlab_double;
 mod limits;
+mod published;
+mod python_gitlab;
 mod seeds;
 mod server;
 
