@@ -220,6 +220,11 @@ pub(super) fn edited(
         .map_err(|refusal| refused(file, &refusal))
 }
 
+/// A file's bytes with a target moved to a ref; nothing if that is not safe.
+pub(super) fn moved(file: &RepoPath, bytes: &[u8], target: &Target, to: &Ref) -> Option<Vec<u8>> {
+    text::edit(file.as_str(), bytes, 0, &pointer(target), to.as_str()).ok()
+}
+
 /// What differs between two commits, as the config reader takes it; everything if there is no
 /// first one.
 pub fn changes_between(

@@ -22,7 +22,7 @@ use crate::rollout::{Entry, Ledger};
 
 use super::core::{Core, Fatal, Limits};
 use super::doors::ServerAt;
-use super::gitwork::GitWorker;
+use super::gitwork::{GitWorker, moved};
 use super::perform::Hands;
 use super::store::{Store, StoreError};
 use super::view::View;
@@ -75,7 +75,7 @@ impl Setup {
             None => {
                 Ok(Box::new(LocalForge::new(repository, self.branch.clone(), Identity::towpath())))
             }
-            Some(at) => Ok(at.open(repository, &self.branch, store, watching)?),
+            Some(at) => Ok(at.open(repository, &self.branch, store, watching, moved)?),
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Proposed {
 pub(super) struct Marker {
     pub(super) proposed: Proposed,
     pub(super) head: Revision,
+    /// The head of ours that it takes the place of: said before the push, so that one of the two is there.
+    pub(super) was: Option<Revision>,
     pub(super) merging: Merging,
     /// Which controller wrote it.
     pub(super) store: String,
@@ -64,6 +66,8 @@ struct RawProposed {
 struct RawMarker {
     proposed: RawProposed,
     head: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<String>,
     auto: bool,
     store: String,
     closed: Option<RawClosed>,
@@ -150,9 +154,14 @@ impl Proposed {
 }
 
 impl Marker {
+    /// Whether a head of the branch is one that we said we push.
+    pub(super) fn speaks_of(&self, head: Revision) -> bool {
+        self.head == head || self.was == Some(head)
+    }
+
     /// A description: the text for people, and this.
     pub(super) fn body(&self, text: &str) -> String {
-        let Self { proposed, head, merging, store, closed } = self;
+        let Self { proposed, head, was, merging, store, closed } = self;
         let auto = match merging {
             Merging::Auto => true,
             Merging::Manual => false,
@@ -166,14 +175,15 @@ impl Marker {
             reason: reason.clone(),
         });
         let (proposed, head, store) = (proposed.raw(), head.to_string(), store.clone());
-        let raw = RawMarker { proposed, head, auto, store, closed };
+        let was = was.map(|it| it.to_string());
+        let raw = RawMarker { proposed, head, was, auto, store, closed };
         format!("{}\n\n{REQUEST}{}{END}\n", text.trim_end(), json(&raw))
     }
 
     /// Reads the last one in a description; and the text for people.
     pub(super) fn read(body: &str) -> Option<(Self, String)> {
         let (text, found) = last(body, REQUEST)?;
-        let RawMarker { proposed, head, auto, store, closed } = parse(found)?;
+        let RawMarker { proposed, head, was, auto, store, closed } = parse(found)?;
         let closed = match closed {
             None => None,
             Some(RawClosed { person: None, reason }) => Some((Actor::Towpath, reason)),
@@ -184,6 +194,7 @@ impl Marker {
         let marker = Self {
             proposed: Proposed::checked(proposed)?,
             head: Revision::parse(&head).ok()?,
+            was: was.map(|it| Revision::parse(&it)).transpose().ok()?,
             merging: if auto { Merging::Auto } else { Merging::Manual },
             store,
             closed,
@@ -282,6 +293,7 @@ mod tests {
         Marker {
             proposed,
             head: Revision::new([9; 20]),
+            was: (reason.is_empty()).then(|| Revision::new([8; 20])),
             merging: Merging::Auto,
             store: "s-1".to_owned(),
             closed: Some((Actor::Towpath, reason.to_owned())),

@@ -27,13 +27,16 @@ use super::forge::{
     Act, Actor, Checks, Direct, Error, Forge, Merge, MergeRequest, Proposal, State,
 };
 use crate::git::{self, Commit, Fault, Identity, Update};
-use crate::model::{Branch, PersonName, Revision, Timestamp};
+use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::observe::Verdict;
 
 /// What our own status on a commit is called.
 pub const STATUS: &str = "towpath";
 /// Longest explanation that goes with a status: the least that a forge takes.
 const WHY_MAX: usize = 140;
+
+/// Moves a target in a file's bytes to a ref.
+pub type Moved = fn(&RepoPath, &[u8], &Target, &Ref) -> Option<Vec<u8>>;
 
 /// How we work on a forge.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub struct Options {
     pub checks: BTreeSet<String>,
     /// Who writes: the controller's store.
     pub store: String,
+    /// How a file is moved to a ref: byte for byte what a promotion changes; nothing if that is not safe.
+    pub moved: Moved,
     /// Looks, and does nothing about what it sees: for `plan` and `status`.
     pub watching: bool,
 }
@@ -65,6 +70,8 @@ struct Memory {
     rules: Option<Rules>,
     /// Our own answers, by merge request.
     checks: BTreeMap<u64, Checks>,
+    /// What a commit on the branch of a target proposes: that never changes.
+    proposed: BTreeMap<(Revision, Branch), Option<marker::Proposed>>,
 }
 
 impl<A: Api> Hosted<A> {

@@ -1,6 +1,6 @@
 //! What the algorithm needs of git. The repository answers it; tests may answer it in memory.
 
-use crate::git::{Commit, Error, Made, RefName, Repository, Update};
+use crate::git::{Commit, Entry, Error, Made, Place, RefName, Repository, Update};
 use crate::model::{Branch, RepoPath, Revision};
 
 /// Branches, files and commits, as the forge's server has them.
@@ -13,6 +13,12 @@ pub trait Git: Send {
     fn read_at(&self, at: Revision, path: &RepoPath) -> Result<Option<Vec<u8>>, Error>;
     /// How a commit was made; nothing if it is not known here.
     fn made(&self, at: Revision) -> Result<Option<Made>, Error>;
+    /// What differs between two commits, and is no more than one file: which, and what it says now.
+    fn only_change(
+        &self,
+        from: Revision,
+        to: Revision,
+    ) -> Result<Option<(RepoPath, Vec<u8>)>, Error>;
     /// Whether a commit is, or comes after, another.
     fn descends(&self, head: Revision, from: Revision) -> Result<bool, Error>;
     /// Makes a commit; no ref moves.
@@ -36,6 +42,19 @@ impl Git for Repository {
 
     fn made(&self, at: Revision) -> Result<Option<Made>, Error> {
         Self::made(self, at)
+    }
+
+    fn only_change(
+        &self,
+        from: Revision,
+        to: Revision,
+    ) -> Result<Option<(RepoPath, Vec<u8>)>, Error> {
+        let mut all = self.changes(Some(from), to, &|_| true)?;
+        let only = if all.len() == 1 { all.pop() } else { None };
+        Ok(only.and_then(|it| match (it.place, it.now) {
+            (Place::Path(path), Some(Entry::File { bytes, .. })) => Some((path, bytes)),
+            (Place::Path(_) | Place::Bad(_), _) => None,
+        }))
     }
 
     fn descends(&self, head: Revision, from: Revision) -> Result<bool, Error> {

@@ -249,6 +249,69 @@ fn a_person_who_pushes_to_the_branch_is_never_overwritten() {
     });
 }
 
+/// A commit that says of itself what ours says, byte for byte but for `message`, with other files.
+fn forged(
+    place: &mut Place,
+    ours: Revision,
+    message: &dyn Fn(&str) -> String,
+    files: &[(&str, &str)],
+) -> Revision {
+    let made = {
+        let repo = git2::Repository::open_bare(place.dir.path()).unwrap();
+        let ours = repo.find_commit(git2::Oid::from_str(&ours.to_string()).unwrap()).unwrap();
+        let base = ours.parent(0).unwrap();
+        let mut builder = git2::build::TreeUpdateBuilder::new();
+        for (path, text) in files {
+            builder.upsert(*path, repo.blob(text.as_bytes()).unwrap(), git2::FileMode::Blob);
+        }
+        let tree = builder.create_updated(&repo, &base.tree().unwrap()).unwrap();
+        let tree = repo.find_tree(tree).unwrap();
+        let (author, committer) = (ours.author(), ours.committer());
+        let message = message(ours.message().unwrap());
+        let made = repo.commit(None, &author, &committer, &message, &tree, &[&base]).unwrap();
+        repo.reference("refs/heads/towpath/shop/staging", made, true, "push").unwrap();
+        made.to_string()
+    };
+    place.hand(Double::notice);
+    Revision::parse(&made).unwrap()
+}
+
+#[test]
+fn a_person_who_writes_our_trailer_is_a_person_still() {
+    let other_ref = |message: &str| message.replace("\"to\":\"2\"", "\"to\":\"9\"");
+    let as_ours = |message: &str| message.to_owned();
+    let two = "staging: 2\nproduction: 1\n";
+    let nine = "staging: 9\nproduction: 1\n";
+    type Way<'a> = (&'a str, &'a dyn Fn(&str) -> String, &'a [(&'a str, &'a str)]);
+    let ways: [Way<'_>; 5] = [
+        ("another ref, and it says so", &other_ref, &[(FILE, nine)]),
+        ("another ref, and it says ours", &as_ours, &[(FILE, nine)]),
+        ("another target too", &as_ours, &[(FILE, "staging: 2\nproduction: 2\n")]),
+        ("another file too", &as_ours, &[(FILE, two), ("services/other.yaml", "x: 1\n")]),
+        ("another file only", &as_ours, &[("services/other.yaml", "x: 1\n")]),
+    ];
+    for face in FACES {
+        for (how, message, files) in ways {
+            let mut place = Place::with(face);
+            let ours = place.open("staging", "2");
+            let running = place.forge();
+            running.report(1, &green(ours.head, place.main())).unwrap();
+            let theirs = forged(&mut place, ours.head, message, files);
+            assert_ne!(theirs, ours.head);
+            // The one that pushed ours, and one that knows nothing.
+            for forge in [running, place.forge()] {
+                let seen = &forge.list(at(20)).unwrap()[0];
+                assert_eq!((seen.authorship, seen.head), (Authorship::Person, theirs), "{how}");
+                assert!(matches!(merge(&*forge, 1, theirs), Merge::NotGreen { .. }), "{how}");
+                let wanted = proposal(&place.text(), place.main(), "staging", "3", at(21));
+                let refused = forge.open_or_update(&wanted);
+                assert!(matches!(refused, Err(Error::PersonPushed { .. })), "{how}: {refused:?}");
+            }
+            assert_eq!(place.text(), TEXT, "{how}");
+        }
+    }
+}
+
 #[test]
 fn what_is_closed_stays_closed_and_the_next_one_is_new() {
     everywhere(what_is_closed_stays_closed_at);

@@ -248,6 +248,20 @@ impl Git for InMemory {
         }))
     }
 
+    fn only_change(
+        &self,
+        from: Revision,
+        to: Revision,
+    ) -> Result<Option<(RepoPath, Vec<u8>)>, git::Error> {
+        let tree = |at| self.repo.find_commit(oid(at)).unwrap().tree().unwrap();
+        let diff = self.repo.diff_tree_to_tree(Some(&tree(from)), Some(&tree(to)), None).unwrap();
+        let mut all = diff.deltas();
+        let (Some(one), None) = (all.next(), all.next()) else { return Ok(None) };
+        let path = RepoPath::parse(one.new_file().path().unwrap().to_str().unwrap()).unwrap();
+        let bytes = self.read_at(to, &path)?;
+        Ok(bytes.map(|bytes| (path, bytes)))
+    }
+
     fn descends(&self, head: Revision, from: Revision) -> Result<bool, git::Error> {
         Ok(head == from || self.repo.graph_descendant_of(oid(head), oid(from)).unwrap())
     }
