@@ -85,6 +85,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     {
         let checks = if request.is_green() { "checks green" } else { "not checked yet" };
         line("open", format!("!{} {} → {}, {checks}", request.number, request.from, request.to));
+        if let Some(why) = &request.blocked {
+            line("", ui.paint(Tone::Waiting, format!("the forge says {why}")));
+        }
     }
     if let Some(hold) = refused(&seen) {
         waits("config", &[hold], ui);

@@ -21,6 +21,7 @@ mod moving;
 mod service;
 mod doors;
 mod view;
+mod visiting;
 mod inspect;
 mod logs;
 
@@ -33,4 +34,4 @@ pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
 pub use view::{Counts, View};
-pub use wake::{Effect, Head, Perform, Refusal, Report, Ticket, Wake};
+pub use wake::{Around, Effect, Head, Perform, Refusal, Report, Ticket, Visit, Wake};

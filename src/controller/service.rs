@@ -153,6 +153,18 @@ impl Doorbell {
         self.send(Message::End);
     }
 
+    /// A bell that nobody's loop hears, and how often it was rung so far.
+    #[cfg(test)]
+    pub(crate) fn alone() -> (Self, impl Fn() -> usize) {
+        let (messages, heard) = mpsc::channel();
+        let count = std::cell::Cell::new(0);
+        let rings = move || {
+            count.set(count.get() + heard.try_iter().count());
+            count.get()
+        };
+        (Self { messages }, rings)
+    }
+
     fn send(&self, message: Message) {
         // A controller that has ended needs no message.
         let _ = self.messages.send(message);
@@ -292,6 +304,9 @@ impl Service {
                 self.config.send(effect).is_ok()
             }
             Effect::ListMergeRequests
+            | Effect::LookAround { .. }
+            | Effect::Review { .. }
+            | Effect::Answer { .. }
             | Effect::Propose { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
@@ -354,6 +369,9 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Gate { .. }
         | Wake::Inventory { .. }
         | Wake::MergeRequests(_)
+        | Wake::LookedAround(_)
+        | Wake::Reviewed { .. }
+        | Wake::Answered { .. }
         | Wake::ForgeDone { .. }
         | Wake::ProposalRead { .. }
         | Wake::Merged { .. }

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use towpath::controller::{Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake};
+use towpath::controller::{
+    Around, Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake,
+};
 use towpath::model::{
     EnvironmentName, GateName, NodeName, Ref, RoleName, RolloutId, Seat, ServiceName, StepKey,
     Target, Timestamp,
@@ -826,6 +828,11 @@ impl World {
                 log.or_default().push((self.now, verdict == Verdict::Pass));
                 self.answer(from, Wake::Gate { target, gate, reference, verdict });
             }
+            // Nobody visits these worlds.
+            Effect::LookAround { .. } => {
+                self.answer(from, Wake::LookedAround(Ok(Around::default())));
+            }
+            Effect::Review { .. } | Effect::Answer { .. } => {}
             Effect::ListMergeRequests => {
                 self.answer(from, Wake::MergeRequests(Ok(self.forge.list())));
             }
@@ -1241,6 +1248,11 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             reference: reference.clone(),
             verdict: Verdict::Error { why: why() },
         },
+        Effect::LookAround { .. } => Wake::LookedAround(Err(why())),
+        Effect::Review { number, checks } => {
+            Wake::Reviewed { number: *number, head: checks.sha, result: Err(why()) }
+        }
+        Effect::Answer { comment, .. } => Wake::Answered { comment: *comment, result: Err(why()) },
         Effect::ListMergeRequests => Wake::MergeRequests(Err(why())),
         Effect::Propose { promotion, .. } => {
             Wake::ForgeDone { target: promotion.target.clone(), result: Err(why()) }

@@ -79,6 +79,14 @@ impl<A: Api> Hosted<A> {
         now: Timestamp,
     ) -> Result<Option<MergeRequest>, Error> {
         let Some((branch, target)) = proposing(&request.source) else { return Ok(None) };
+        let mut request = request;
+        if self.options.watching
+            && request.state == Standing::Open
+            && matches!(request.readiness, Readiness::Transient(_))
+        {
+            // Some forges say what is in the way only of one that is looked at alone.
+            request = self.request(request.number)?;
+        }
         let marker = Marker::read(&request.body).filter(|(it, _)| it.proposed.target == target);
         if marker.is_none() && !self.is_me(&request.author)? {
             return Ok(None);
@@ -138,6 +146,7 @@ impl<A: Api> Hosted<A> {
             approvals: approvals(&reviews),
             merging,
             armed: request.armed,
+            blocked: blocked(&request.readiness),
             opened_at: request.opened_at,
             updated_at: request.updated_at,
         }))
@@ -249,8 +258,22 @@ impl<A: Api> Hosted<A> {
     }
 }
 
+/// What the forge says is in the way, for people.
+fn blocked(readiness: &Readiness) -> Option<String> {
+    let (word, what) = match readiness {
+        Readiness::Ready | Readiness::Transient(_) => return None,
+        Readiness::Waiting(word) => (word, "it waits for a pipeline or a check"),
+        Readiness::Stale(word) => (word, "its branch has to be rebuilt on the base branch"),
+        Readiness::Unapproved(word) => (word, "an approval or a required check is missing"),
+        Readiness::Vetoed(word) => (word, "somebody requested changes"),
+        Readiness::Blocked(word) => (word, "a person has to do something there"),
+        Readiness::Unknown(word) => (word, "this Towpath does not know that word"),
+    };
+    Some(format!("`{word}`: {what}"))
+}
+
 /// The branch and the target of a request's source, if it is one of ours.
-fn proposing(source: &str) -> Option<(Branch, Target)> {
+pub(super) fn proposing(source: &str) -> Option<(Branch, Target)> {
     let branch = Branch::parse(source).ok()?;
     let (service, environment) = source.strip_prefix("towpath/")?.split_once('/')?;
     let service = ServiceName::parse(service.trim_end_matches('_')).ok()?;

@@ -18,7 +18,9 @@ const MARKER_MAX: usize = 16 << 10;
 const REQUEST: &str = "<!-- towpath: ";
 /// Before the one in our comment; also what the comment is found by.
 pub(super) const COMMENT: &str = "<!-- towpath:checks: ";
-/// After both.
+/// Before the one in an answer to somebody's comment, with its number.
+const ANSWER: &str = "<!-- towpath:answer: ";
+/// After all.
 const END: &str = " -->";
 /// Before the one in a commit's message.
 const TRAILER: &str = "Towpath-Proposal: ";
@@ -231,6 +233,22 @@ pub(super) fn comment(checks: &Checks) -> String {
     format!("{text}```\n\n{COMMENT}{}{END}\n", json(&raw))
 }
 
+/// An answer to somebody's comment: for people, and for us to know that it was given.
+pub(super) fn answer(comment: u64, text: &str) -> String {
+    let mut said = "**towpath**\n\n```text\n".to_owned();
+    for line in text.lines() {
+        said.push_str(&plain(line));
+        said.push('\n');
+    }
+    format!("{said}```\n\n{ANSWER}{comment}{END}\n")
+}
+
+/// Which comment one of ours answers.
+pub(super) fn answers(text: &str) -> Option<u64> {
+    let (_, found) = last(text, ANSWER)?;
+    found.parse().ok()
+}
+
 /// Reads it back.
 pub(super) fn checks(comment: &str) -> Option<Checks> {
     let (_, found) = last(comment, COMMENT)?;
@@ -273,7 +291,7 @@ fn json(value: &impl Serialize) -> String {
 /// A line that means nothing to Markdown's fences, and nothing to a forge's quick actions.
 fn plain(line: &str) -> String {
     let line: String = line.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
-    line.replace("```", "'''").replace(COMMENT, "")
+    line.replace("```", "'''").replace("<!--", "<!-")
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ pub trait Git: Send {
     fn refresh(&self, base: &Branch) -> Result<Revision, Error>;
     /// Where a ref was at the last look; nothing if it was not there.
     fn find(&self, name: &RefName) -> Result<Option<Revision>, Error>;
+    /// Brings the commits of a ref of the server here; where it was.
+    fn bring(&self, name: &str, number: u64) -> Result<Option<Revision>, Error>;
     /// A file at a commit.
     fn read_at(&self, at: Revision, path: &RepoPath) -> Result<Option<Vec<u8>>, Error>;
     /// How a commit was made; nothing if it is not known here.
@@ -34,6 +36,10 @@ impl Git for Repository {
 
     fn find(&self, name: &RefName) -> Result<Option<Revision>, Error> {
         Self::find(self, name)
+    }
+
+    fn bring(&self, name: &str, number: u64) -> Result<Option<Revision>, Error> {
+        Self::bring(self, name, number)
     }
 
     fn read_at(&self, at: Revision, path: &RepoPath) -> Result<Option<Vec<u8>>, Error> {

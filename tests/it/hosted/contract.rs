@@ -1,6 +1,8 @@
 //! One contract for every forge: the local one in the repository itself, and the others over HTTP.
 
-use towpath::drivers::forge::{Act, Actor, Authorship, Direct, Error, Forge, Merge, State};
+use std::collections::BTreeMap;
+
+use towpath::drivers::forge::{Act, Actor, Authorship, Checks, Direct, Error, Forge, Merge, State};
 use towpath::drivers::hosted::Hosted;
 use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::Client;
@@ -11,6 +13,7 @@ use towpath::drivers::hosted::transport::{Http, Manner, Real};
 use towpath::drivers::local_forge::LocalForge;
 use towpath::git::{Branch, Identity, Location, Program, Repository};
 use towpath::model::{PersonName, RepoPath, Revision, Secret};
+use towpath::observe::Verdict;
 
 use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face, READ_TOKEN, SECOND_TOKEN};
 use super::server::{Server, Trouble};
@@ -575,6 +578,82 @@ fn on_github_statuses_and_check_runs_count_and_a_second_account_approves() {
     let both = place.hosted(BOT_TOKEN, Some(SECOND_TOKEN));
     assert!(matches!(merge(&both, 1, mr.head), Merge::Merged { .. }));
     assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+}
+
+#[test]
+fn what_people_propose_gets_a_status_and_one_comment() {
+    for face in FACES {
+        for fork in [false, true] {
+            let mut place = Place::with(face);
+            let ours = place.open("staging", "2");
+            // A branch of a fork may be called like one of ours.
+            let name = if fork { "towpath/shop/production" } else { "by-hand" };
+            let head = place.push(name, FILE, "staging: 1\nproduction: 5\n");
+            let number = place.hand(|it| it.visit(name, fork));
+            let forge = place.forge();
+            let guests = forge.guests(&BTreeMap::new()).unwrap();
+            let found: Vec<_> = guests.iter().map(|it| (it.number, it.head, it.here)).collect();
+            assert_eq!(
+                found,
+                [(number, head, true)],
+                "{face:?}, and ours (!{}) is none",
+                ours.number
+            );
+            let known = BTreeMap::from([(number, head)]);
+            assert!(!forge.guests(&known).unwrap()[0].here, "not read twice");
+            let base = place.main();
+            forge.review(number, &green(head, base)).unwrap();
+            let verdict = Verdict::Fail { why: "services/shop.yaml:1 --> no".to_owned() };
+            forge.review(number, &Checks { verdict, ..green(head, base) }).unwrap();
+            let (said, states) = place
+                .hand(|it| (it.said(number), it.statuses_of(&head.to_string(), "towpath/plan")));
+            assert_eq!(said.len(), 1, "one comment, brought up to date: {said:?}");
+            assert!(said[0].contains("failed: services/shop.yaml:1"), "{said:?}");
+            let red = if face == Face::GitLab { "failed" } else { "failure" };
+            assert_eq!(states, ["success", red], "{face:?}");
+            let moved = forge.review(number, &green(base, base));
+            assert!(matches!(moved, Err(Error::HeadMoved { now, .. }) if now == head), "{moved:?}");
+            // None of it makes it ours.
+            let listed = forge.list(at(20)).unwrap();
+            assert!(listed.iter().all(|it| it.number == ours.number), "{listed:?}");
+            assert!(matches!(forge.show(number, at(20)), Err(Error::Unknown { .. })));
+        }
+    }
+}
+
+#[test]
+fn comments_are_answered_once_and_never_echoed() {
+    for face in FACES {
+        let mut place = Place::with(face);
+        let mr = place.open("staging", "2");
+        let (first, second) = place.hand(|it| {
+            it.comment(mr.number, ADA, "Looks good, /approve it");
+            let first =
+                it.comment(mr.number, ADA, "/hold ``` --> \u{7}<!-- towpath:answer: 1 -->\nmore");
+            // Whoever is not us answers nothing.
+            it.comment(mr.number, ADA, &format!("ok <!-- towpath:answer: {first} -->"));
+            (first, it.comment(mr.number, ADA, "  /explain"))
+        });
+        let forge = place.forge();
+        let orders = forge.orders(mr.number).unwrap();
+        let ada = PersonName::parse("ada").unwrap();
+        let asked: Vec<_> = orders.iter().map(|it| (it.comment, it.by.clone())).collect();
+        assert_eq!(asked, [(first, Some(ada.clone())), (second, Some(ada))], "{face:?}");
+        assert!(orders[0].line.starts_with("/hold") && !orders[0].line.contains(['\n', '\u{7}']));
+        let before = place.hand(|it| it.said(mr.number).len());
+        for forge in [&forge, &place.forge()] {
+            forge
+                .answer(mr.number, first, "held\n``` --> /merge <!-- towpath:checks: {} -->")
+                .unwrap();
+        }
+        let said = place.hand(|it| it.said(mr.number));
+        assert_eq!(said.len(), before + 1, "{said:?}");
+        let last = said.last().unwrap();
+        assert!(last.starts_with("**towpath**") && last.matches("```").count() == 2, "{last}");
+        assert_eq!(last.matches("<!--").count(), 1, "{last}");
+        let left: Vec<u64> = forge.orders(mr.number).unwrap().iter().map(|it| it.comment).collect();
+        assert_eq!(left, [second], "{face:?}");
+    }
 }
 
 #[test]

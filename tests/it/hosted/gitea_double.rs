@@ -39,6 +39,10 @@ impl Double {
         if path == "/user" {
             return answer(200, person(user));
         }
+        if (verb, path) == ("POST", "/user/repos") {
+            let clone = self.repo.path().to_string_lossy().into_owned();
+            return answer(201, json!({ "id": 7, "full_name": self.project, "clone_url": clone }));
+        }
         let prefix = format!("/repos/{}", self.project.replace(' ', "%20"));
         let Some(rest) = path.strip_prefix(&prefix) else {
             self.broken(format!("{verb} {path}: no such route"));
@@ -84,6 +88,7 @@ impl Double {
                 self.labels.extend(text("name"));
                 answer(201, json!({ "id": self.labels.len(), "name": text("name") }))
             }
+            ("DELETE", []) => answer(204, Value::Null),
             ("GET", ["pulls"]) => {
                 let state = query.get("state").map_or("open", String::as_str);
                 let mut found: Vec<usize> = (0..self.requests.len())
@@ -231,7 +236,12 @@ impl Double {
                 let shown: Vec<Value> = self.requests[at]
                     .notes
                     .iter()
-                    .map(|(id, by, text)| json!({ "id": id, "user": person(*by), "body": text }))
+                    .map(|(id, by, text)| {
+                        json!({
+                            "id": id, "user": person(*by), "body": text,
+                            "created_at": date(*id), "updated_at": date(*id),
+                        })
+                    })
                     .collect();
                 answer(200, Value::Array(shown))
             }
@@ -293,7 +303,7 @@ impl Double {
             "merge_commit_sha": mr.merge_commit, "merged_by": mr.merged_by.map(person),
             "closed_at": settled.then(|| date(mr.settled_at)),
             "base": { "label": mr.target, "ref": mr.target, "sha": base, "repo_id": 7 },
-            "head": { "label": mr.source, "ref": reference, "sha": sha, "repo_id": 7 },
+            "head": { "label": mr.source, "ref": reference, "sha": sha, "repo_id": 7 + u64::from(mr.fork) },
             "html_url": format!("https://gitea.example.com/{}/pulls/{}", self.project, mr.iid),
             "created_at": date(mr.created_at), "updated_at": date(mr.updated_at),
         })

@@ -31,6 +31,10 @@ impl Double {
         if path == "/user" {
             return answer(200, person(user));
         }
+        if (verb, path) == ("POST", "/user/repos") {
+            let clone = self.repo.path().to_string_lossy().into_owned();
+            return answer(201, json!({ "id": 7, "full_name": self.project, "clone_url": clone }));
+        }
         let prefix = format!("/repos/{}", self.project.replace(' ', "%20"));
         let Some(rest) = path.strip_prefix(&prefix) else {
             self.broken(format!("{verb} {path}: no such route"));
@@ -76,6 +80,7 @@ impl Double {
                 }
                 paged(rules, &query)
             }
+            ("DELETE", []) => answer(204, Value::Null),
             ("GET", ["pulls"]) => self.github_list(&query),
             ("POST", ["pulls"]) => self.github_open(user, &body),
             ("GET", ["commits", sha, "statuses"]) => {
@@ -202,8 +207,12 @@ impl Double {
             }
             ("GET", "issues", ["comments"]) => {
                 let notes = self.requests[at].notes.iter();
-                let shown = notes
-                    .map(|(id, by, text)| json!({ "id": id, "user": person(*by), "body": text }));
+                let shown = notes.map(|(id, by, text)| {
+                    json!({
+                        "id": id, "user": person(*by), "body": text,
+                        "created_at": date(*id), "updated_at": date(*id),
+                    })
+                });
                 paged(shown.collect(), query)
             }
             ("POST", "issues", ["comments"]) => self.note(user, at, text("body")),
@@ -256,7 +265,7 @@ impl Double {
             "merge_commit_sha": mr.merge_commit,
             "closed_at": settled.then(|| date(mr.settled_at)),
             "base": { "label": "g:main", "ref": mr.target, "sha": base, "repo": { "id": 7 } },
-            "head": { "label": "g:x", "ref": mr.source, "sha": mr.head, "repo": { "id": 7 } },
+            "head": { "label": "g:x", "ref": mr.source, "sha": mr.head, "repo": { "id": 7 + u64::from(mr.fork) } },
             "html_url": format!("https://github.com/{}/pull/{}", self.project, mr.iid),
             "created_at": date(mr.created_at), "updated_at": date(mr.updated_at),
         });

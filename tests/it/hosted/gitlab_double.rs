@@ -79,6 +79,8 @@ pub(crate) struct Mr {
     pub(super) events: Vec<(u64, u64, &'static str, String)>,
     pub(crate) approvals: Vec<(u64, u64)>,
     pub(super) changes_requested: BTreeSet<u64>,
+    /// Whether its branch is one of a fork.
+    pub(crate) fork: bool,
     /// When the first veto came, by calls.
     pub(super) vetoed_at: Option<u64>,
 }
@@ -421,6 +423,7 @@ impl Double {
             "id": 1000 + mr.iid, "iid": mr.iid, "project_id": 7,
             "title": mr.title, "description": mr.description, "state": mr.state,
             "source_branch": mr.source, "target_branch": mr.target,
+            "source_project_id": 7 + u64::from(mr.fork), "target_project_id": 7,
             "sha": mr.head, "labels": mr.labels, "author": Self::user(mr.author),
             "draft": false, "reviewers": reviewers,
             "merge_user": user(mr.merged_by), "merged_at": date(mr.merged_by.is_some()),
@@ -604,6 +607,12 @@ impl Double {
         if path == "/user" {
             return answer(200, Self::user(user));
         }
+        if (verb, path) == ("POST", "/projects") {
+            let clone = self.repo.path().to_string_lossy().into_owned();
+            let shown =
+                json!({ "id": 7, "path_with_namespace": self.project, "http_url_to_repo": clone });
+            return answer(201, shown);
+        }
         let by_number = path.strip_prefix("/projects/7");
         let Some(rest) = path.strip_prefix(&prefix).or(by_number) else {
             self.broken(format!("{verb} {path}: no such route"));
@@ -627,6 +636,7 @@ impl Double {
                     "permissions": { "project_access": { "access_level": self.level }, "group_access": null },
                 }),
             ),
+            ("DELETE", []) => refuse(202, "202 Accepted"),
             ("GET", ["merge_requests"]) => self.list(&query),
             ("POST", ["merge_requests"]) => self.open(user, &body),
             ("GET", ["repository", "commits", sha]) => {
@@ -661,6 +671,35 @@ impl Double {
                 refuse(404, "404 Not Found")
             }
         }
+    }
+
+    /// A person opens one from a branch, or from one of their fork.
+    pub(crate) fn visit(&mut self, source: &str, fork: bool) -> u64 {
+        let (name, none) = (source.to_owned(), Vec::new());
+        let title = "A change by hand".to_owned();
+        let at = self.add(ADA, name, "main".to_owned(), title, String::new(), none).unwrap();
+        self.requests[at].fork = fork;
+        self.requests[at].iid
+    }
+
+    /// Somebody writes a comment.
+    pub(crate) fn comment(&mut self, iid: u64, by: u64, text: &str) -> u64 {
+        let id = self.id();
+        let found = self.requests.iter_mut().find(|it| it.iid == iid).unwrap();
+        found.notes.push((id, by, text.to_owned()));
+        id
+    }
+
+    /// What the comments on one say, in order.
+    pub(crate) fn said(&self, iid: u64) -> Vec<String> {
+        let found = self.requests.iter().filter(|it| it.iid == iid);
+        found.flat_map(|it| it.notes.iter().map(|it| it.2.clone())).collect()
+    }
+
+    /// The statuses of a name on a commit, in order.
+    pub(crate) fn statuses_of(&self, sha: &str, name: &str) -> Vec<String> {
+        let all = self.statuses.get(sha).into_iter().flatten();
+        all.filter(|it| it.name == name).map(|it| it.state.clone()).collect()
     }
 
     /// Takes a comment.
@@ -774,7 +813,10 @@ impl Double {
             }
             ("GET", ["notes"]) => {
                 let shown = self.requests[at].notes.iter().map(|(id, by, text)| {
-                    json!({ "id": id, "author": Self::user(*by), "body": text, "system": false })
+                    json!({
+                        "id": id, "author": Self::user(*by), "body": text, "system": false,
+                        "created_at": Self::date(*id), "updated_at": Self::date(*id),
+                    })
                 });
                 paged(shown.collect(), query)
             }
@@ -887,6 +929,7 @@ impl Double {
             events: Vec::new(),
             approvals: Vec::new(),
             changes_requested: BTreeSet::new(),
+            fork: false,
             vetoed_at: None,
         });
         Some(self.requests.len() - 1)

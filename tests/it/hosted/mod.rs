@@ -9,6 +9,7 @@ mod gitlab_double;
 mod limits;
 mod published;
 mod python_gitlab;
+mod real;
 mod seeds;
 mod server;
 

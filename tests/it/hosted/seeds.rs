@@ -228,6 +228,10 @@ impl Git for InMemory {
         Ok(self.repo.refname_to_id(name.as_str()).ok().map(revision))
     }
 
+    fn bring(&self, _name: &str, _number: u64) -> Result<Option<Revision>, git::Error> {
+        Ok(None)
+    }
+
     fn read_at(&self, at: Revision, path: &RepoPath) -> Result<Option<Vec<u8>>, git::Error> {
         let tree = self.repo.find_commit(oid(at)).unwrap().tree().unwrap();
         let entry = tree.get_path(Path::new(path.as_str())).ok();
