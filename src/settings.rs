@@ -1,10 +1,12 @@
 //! `towpath.toml`: where the controller finds the config repo and keeps its own things.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use toml_edit::TableLike;
 
 use crate::controller::{Limits, Scheme, ServerAt, Setup};
 use crate::drivers::hosted::open::{HostedAt, Kind, TokenAt};
@@ -151,10 +153,8 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
             error.utf8_error().valid_up_to()
         ),
     })?;
-    let raw: Raw = toml_edit::de::from_str(&text).map_err(|error| SettingsError::Parse {
-        path: path.to_owned(),
-        message: without_tokens(error.to_string().trim_end()),
-    })?;
+    let raw =
+        parse(&text).map_err(|message| SettingsError::Parse { path: path.to_owned(), message })?;
     let Raw { repository, forge, store, observe, server, webhook } = raw;
     let mut mistakes = Mistakes(Vec::new());
     let here = std::path::absolute(path).map_err(read)?;
@@ -210,6 +210,54 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
         server,
         once: false,
     })
+}
+
+/// Reads the keys, or says what is wrong with any of them: the parser stops at the first, so what
+/// it complains of is taken away, and it is asked again.
+fn parse(text: &str) -> Result<Raw, String> {
+    /// Complaints that are shown; nobody reads more.
+    const COMPLAINTS_MAX: usize = 16;
+    let unreadable = |error: toml_edit::TomlError| without_tokens(error.to_string().trim_end());
+    let mut table = toml_edit::Document::parse(text).map_err(unreadable)?.as_table().clone();
+    let mut complaints: Vec<String> = Vec::new();
+    let mut taken = BTreeSet::new();
+    loop {
+        let document = toml_edit::DocumentMut::from(table.clone());
+        let mut error = match toml_edit::de::from_document(document) {
+            Ok(raw) if complaints.is_empty() => return Ok(raw),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let span = error.span().unwrap_or_default();
+        let culprit = take_away(&mut table, &span);
+        // What is missing may have been taken away.
+        if !taken.iter().any(|key| error.message() == format!("missing field `{key}`")) {
+            error.set_input(Some(text));
+            complaints.push(without_tokens(error.to_string().trim_end()));
+        }
+        match culprit {
+            Some(key) if complaints.len() < COMPLAINTS_MAX => taken.insert(key),
+            Some(_) | None => break,
+        };
+    }
+    Err(complaints.join("\n"))
+}
+
+/// Takes the key away that stands at these bytes or whose value does, and names it.
+fn take_away(table: &mut dyn TableLike, at: &Range<usize>) -> Option<String> {
+    let whole = table.iter().map(|(name, _)| name.to_owned()).find(|name| {
+        let (key, item) = match table.get_key_value(name) {
+            Some((key, item)) => (key.span(), item.span()),
+            None => (None, None),
+        };
+        key.as_ref() == Some(at) || item.as_ref() == Some(at)
+    });
+    if let Some(name) = whole {
+        table.remove(&name)?;
+        return Some(name);
+    }
+    let mut inner = table.iter_mut().filter_map(|(_, item)| item.as_table_like_mut());
+    inner.find_map(|it| take_away(it, at))
 }
 
 /// All that is wrong with the values of one file.
@@ -453,6 +501,50 @@ mod tests {
         for key in ["url", "branch", "poll", "directory", "nodes", "every", "per_second"] {
             assert!(said.contains(&format!(".{key}`: ")), "{key}: {said}");
         }
+    }
+
+    #[test]
+    fn every_key_that_means_nothing_is_told_of_at_once() {
+        let text = "[repository]\nurl = 7\nbrnch = \"main\"\n[stroe]\ndirectory = \"s\"\n\
+                    [observe]\nper_second = \"many\"\n[forge]\nkid = 1\ntoken = \"glpat-1\"\n";
+        expect_test::expect![[r#"
+            TOML parse error at line 2, column 7
+              |
+            2 | url = 7
+              |       ^
+            invalid type: integer `7`, expected a string
+            TOML parse error at line 3, column 1
+              |
+            3 | brnch = "main"
+              | ^^^^^
+            unknown field `brnch`, expected one of `url`, `branch`, `poll`
+            TOML parse error at line 4, column 2
+              |
+            4 | [stroe]
+              |  ^^^^^
+            unknown field `stroe`, expected one of `repository`, `forge`, `store`, `observe`, `server`, `webhook`
+            TOML parse error at line 7, column 14
+              |
+            7 | per_second = "many"
+              |              ^^^^^^
+            invalid type: string "many", expected u32
+            TOML parse error at line 9, column 1
+              |
+            9 | kid = 1
+              | ^^^
+            unknown field `kid`, expected one of `kind`, `url`, `project`, `token_env`, `token_file`, `approver_token_env`, `approver_token_file`, `label`, `checks`
+            TOML parse error at line 10, column 1
+               |
+            10 | token = …
+               | ^^^^^
+            unknown field `token`, expected one of `kind`, `url`, `project`, `token_env`, `token_file`, `approver_token_env`, `approver_token_file`, `label`, `checks`
+            TOML parse error at line 8, column 1
+              |
+            8 | [forge]
+              | ^^^^^^^
+            missing field `kind`"#]].assert_eq(&said(text.as_bytes()));
+        // What is there twice stops it: nobody knows which counts.
+        assert!(said(b"[store]\n[store]\n").contains("duplicate key"));
     }
 
     #[test]

@@ -127,12 +127,12 @@ impl Brain {
                 Some(Wake::Surveyed { target, survey: Survey { nodes, ..Survey::default() } })
             }
             Effect::Perform(perform) => {
-                let Perform { target, rollout, id, attempt, op, to, .. } = *perform;
+                let Perform { target, rollout, id, attempt, question, op, to, .. } = *perform;
                 if let Op::Step { .. } = op {
                     self.runs.insert(target.clone(), to);
                 }
                 let report = Report::Done { evidence: "yes".to_owned(), at: clock::now() };
-                Some(Wake::Performed { target, rollout, op: id, attempt, report })
+                Some(Wake::Performed { target, rollout, op: id, attempt, question, report })
             }
             Effect::Record(settled) => {
                 Some(Wake::Recorded { record: settled.record, result: Ok(()) })

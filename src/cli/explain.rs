@@ -77,8 +77,10 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             format!("to {} by itself, as the recipe says: {}", retreat.to, retreat.cause),
         );
     }
-    if let Some(owed) = seen.ledger.history(&target).and_then(|it| it.owed.as_ref()) {
-        line("owed", super::rollback::owed(&target, owed));
+    if let Some(history) = seen.ledger.history(&target)
+        && let Some(owed) = &history.owed
+    {
+        line("owed", super::rollback::owed(&target, owed, history.owed_failed));
     }
     if let Some(Fact::Known { value, .. }) = &seen.seen.merge_requests
         && let Some(request) = value.get(&target).filter(|it| it.state == State::Open)

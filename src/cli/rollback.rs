@@ -125,10 +125,15 @@ fn json(target: &Target, way: &WayBack) -> serde_json::Value {
 }
 
 /// What is owed, and how to have it run.
-pub(super) fn owed(target: &Target, owed: &Owed) -> String {
+pub(super) fn owed(target: &Target, owed: &Owed, failed: bool) -> String {
     let Target { service, environment } = target;
+    let when = if failed {
+        "they failed, so the next rollout goes on without them, and its own include them"
+    } else {
+        "the next rollout begins with them, if their approval is not manual and their ref not blocked"
+    };
     format!(
-        "post-deploy migrations of {} since {} ({}): the next rollout begins with them, if their approval is not manual; `towpath post-migrate {service} {environment}` runs them now",
+        "post-deploy migrations of {} since {} ({}): {when}; `towpath post-migrate {service} {environment}` runs them now",
         owed.reference,
         owed.at,
         owed.stages.join(", ")

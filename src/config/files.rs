@@ -116,6 +116,8 @@ pub(super) struct File<T> {
     pub(super) path: RepoPath,
     /// What it says, if nothing at all was wrong with it.
     pub(super) raw: Option<Arc<T>>,
+    /// What it refers to, if something was wrong with it, but not with its syntax.
+    pub(super) mentions: Option<Arc<raw::Mentions>>,
     /// What is wrong with it.
     pub(super) found: Vec<Finding>,
 }
@@ -172,14 +174,14 @@ pub(super) fn read<T: Titled>(path: &RepoPath, content: &Content) -> Option<File
         Content::Bytes(bytes) => bytes,
         Content::Symlink | Content::Submodule | Content::TooLarge { .. } | Content::BadPath => {
             let found = refuse(path.as_str(), content).into_iter().collect();
-            return Some(File { path: path.clone(), raw: None, found });
+            return Some(File { path: path.clone(), raw: None, mentions: None, found });
         }
     };
     let document = match text::parse(path.as_str(), bytes) {
         Ok(document) => document,
         Err(problems) => {
             let found = located(problems, beginning(bytes));
-            return Some(File { path: path.clone(), raw: None, found });
+            return Some(File { path: path.clone(), raw: None, mentions: None, found });
         }
     };
     let mut reader = Reader::new(path.as_str(), document.text);
@@ -199,7 +201,8 @@ pub(super) fn read<T: Titled>(path: &RepoPath, content: &Content) -> Option<File
         found.push(Finding::at(diagnostic, title.place));
     }
     let raw = if found.is_empty() { raw.map(Arc::new) } else { None };
-    Some(File { path: path.clone(), raw, found })
+    let mentions = raw.is_none().then(|| Arc::new(raw::Mentions::read(path.as_str(), &document)));
+    Some(File { path: path.clone(), raw, mentions, found })
 }
 
 /// Why what stands at a path is no file that we read; nothing if it may be one.

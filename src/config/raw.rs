@@ -13,12 +13,14 @@ mod alerts;
 mod balancer;
 mod connect;
 mod environment;
+mod mentions;
 mod probe;
 mod recipe;
 mod service;
 
 pub(in crate::config) use balancer::{Balancer, Drain, DrainThen};
 pub(in crate::config) use environment::{AddressKeys, Environment, InventoryKeys, Role};
+pub(in crate::config) use mentions::{MentionedTarget, Mentions};
 pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, RollbackOn, Stage, Status};
 pub(in crate::config) use service::{Patch, Pipeline, Promote, Service};
 

@@ -121,8 +121,16 @@ pub(super) fn commons(files: &Commons) -> World {
     }
     let mut pipelines = BTreeMap::new();
     for (name, file) in &files.pipelines {
+        if let Some(mentions) = &file.mentions {
+            let mut notes = Notes::new(file.path.as_str());
+            let mentioned =
+                mentions.targets.iter().map(|it| (&it.environment, it.promote.as_ref()));
+            service::check_environments(mentioned, &environments, &unlisted, &mut notes);
+            found.extend(notes.finish());
+        }
         let known = settle(&mut found, file, |raw, notes| {
-            service::check_pipeline(raw, &environments, &unlisted, notes);
+            let named = raw.targets.0.iter().map(|(at, shared)| (at, shared.promote.as_ref()));
+            service::check_environments(named, &environments, &unlisted, notes);
             raw.clone()
         });
         pipelines.insert(name.clone(), known);

@@ -67,7 +67,7 @@ impl Core {
         let (since, waiting) = (*since, waiting.clone());
         let max_age = guards.iter().map(|it| it.max_age).min().unwrap_or_default();
         let why = match report {
-            // Of an earlier question: the answer to the last one is still to come.
+            // Of a clock that was set back since, or of before this bake began.
             Report::Done { at, .. } if asked.is_none_or(|asked| at < asked) => return Ok(()),
             Report::Done { at, .. } if at.after(max_age) < turn.now => {
                 format!("their answer is from {at}")

@@ -69,7 +69,6 @@ pub(super) enum Flight {
     Head,
     Config,
     Survey(Target),
-    Op(RolloutId, OpId),
     Artifacts(ServiceName, Ref),
     Contains(ServiceName, Ref, Ref),
     Gate(Target, GateName, Ref),
@@ -110,6 +109,10 @@ pub struct Core {
     /// The last answer of each inventory that was believed.
     pub(super) inventories: BTreeMap<EnvironmentName, Inventory>,
     pub(super) flights: BTreeSet<Flight>,
+    /// Operations under way, and the number of the question that is still to be answered.
+    pub(super) questions: BTreeMap<(RolloutId, OpId), u64>,
+    /// How many questions there were.
+    pub(super) asked_so_far: u64,
     /// When each gate under way was asked: its answer is as old as the question.
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// When the guards of each bake were asked last.
@@ -167,6 +170,8 @@ impl Core {
             seen: Observation::default(),
             inventories: BTreeMap::new(),
             flights: BTreeSet::new(),
+            questions: BTreeMap::new(),
+            asked_so_far: 0,
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
             next_look: Timestamp(0),
@@ -220,7 +225,8 @@ impl Core {
             Alarm::Decide(_) | Alarm::Record => *at <= soon,
             Alarm::Poll | Alarm::Survey(_) | Alarm::Inventory(_) => *at <= now,
         };
-        self.loaded.is_some() && self.flights.is_empty() && !self.alarms.iter().any(acts)
+        let waits = !self.flights.is_empty() || !self.questions.is_empty();
+        self.loaded.is_some() && !waits && !self.alarms.iter().any(acts)
     }
 
     /// What was decided and done so far.
@@ -259,8 +265,10 @@ impl Core {
             Wake::Weighed { environment, role, ticket, result } => {
                 self.take_weighed(environment, role, ticket, result, turn);
             }
-            Wake::Performed { target, rollout, op, attempt, report } => {
-                self.take_report(&target, &rollout, op, attempt, report, turn)?;
+            Wake::Performed { target, rollout, op, attempt, question, report } => {
+                if self.is_answer((&rollout, op), question) {
+                    self.take_report(&target, &rollout, op, attempt, report, turn)?;
+                }
             }
             Wake::Artifacts { service, reference, verdict } => {
                 self.take_artifacts(service, reference, verdict, turn);

@@ -90,8 +90,8 @@ impl Hands {
             }
             Effect::Perform(perform) => {
                 let report = self.ensure(&perform).await;
-                let Perform { target, rollout, id, attempt, .. } = *perform;
-                Some(Wake::Performed { target, rollout, op: id, attempt, report })
+                let Perform { target, rollout, id, attempt, question, .. } = *perform;
+                Some(Wake::Performed { target, rollout, op: id, attempt, question, report })
             }
             Effect::Kill { target, connect, node, key } => {
                 let place = place(&target.environment, &connect, node);

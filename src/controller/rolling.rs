@@ -83,7 +83,8 @@ impl Core {
                 Ok(true)
             }
             Step::Perform(perform) => {
-                self.flights.insert(Flight::Op(id.clone(), want.id));
+                self.asked_so_far = perform.question;
+                self.questions.insert((id.clone(), want.id), perform.question);
                 if matches!(perform.op, Op::Baked { .. }) {
                     self.baking.insert((id.clone(), want.id), turn.now);
                 }
@@ -99,7 +100,7 @@ impl Core {
 
     fn consider(&self, rollout: &Rollout, want: &Want, turn: &Turn) -> Step {
         let plan = rollout.plan();
-        if self.flights.contains(&Flight::Op(plan.id.clone(), want.id)) {
+        if self.questions.contains_key(&(plan.id.clone(), want.id)) {
             return Step::Leave;
         }
         if turn.now < want.not_before {
@@ -148,6 +149,7 @@ impl Core {
             rollout: plan.id.clone(),
             id: want.id,
             attempt: want.attempt,
+            question: self.asked_so_far + 1,
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
             op: self.as_people_want(op),
@@ -197,6 +199,18 @@ impl Core {
         Step::End(id, Outcome::Done { evidence: format!("approved by {by}") })
     }
 
+    /// Whether a report is the answer that is waited for, and not once more that of an earlier
+    /// question: what was asked since is still on its way, and must not be overtaken. A load
+    /// balancer has no fence that would stop it.
+    pub(super) fn is_answer(&mut self, (id, op): (&RolloutId, OpId), question: u64) -> bool {
+        let key = (id.clone(), op);
+        let awaited = self.questions.get(&key) == Some(&question);
+        if awaited {
+            self.questions.remove(&key);
+        }
+        awaited
+    }
+
     pub(super) fn take_report(
         &mut self,
         target: &Target,
@@ -206,7 +220,6 @@ impl Core {
         report: Report,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        self.flights.remove(&Flight::Op(id.clone(), op));
         self.touch(target.clone());
         let Some(rollout) = self.ledger.rollouts.get(target).filter(|it| it.plan().id == *id)
         else {

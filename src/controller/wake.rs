@@ -57,6 +57,8 @@ pub enum Wake {
         op: OpId,
         /// Which attempt of it.
         attempt: u32,
+        /// Which question about it.
+        question: u64,
         /// How it stands.
         report: Report,
     },
@@ -473,6 +475,8 @@ pub struct Perform {
     pub id: OpId,
     /// Which attempt of it.
     pub attempt: u32,
+    /// Numbers what one controller asks for: an answer names the question that it is for.
+    pub question: u64,
     /// The name of that attempt.
     pub key: StepKey,
     /// Under which authority.

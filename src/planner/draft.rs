@@ -191,6 +191,10 @@ fn haste(spec: &Spec<'_>, purpose: Purpose, to: &Ref, history: Option<&History>)
 
 /// Post-deploy migrations that an earlier rollout left and this one begins with: of the ref that
 /// all nodes run, and none that a person must agree to first.
+///
+/// Those that failed before, or of a ref that was blocked meanwhile, are not begun again without a
+/// person's word: the stages that would run them are in the recipe still, so this rollout has them,
+/// or leaves them, for its own ref; and those of a ref include those of all refs before it.
 fn owed_first(
     history: &History,
     spec: &Spec<'_>,
@@ -199,10 +203,12 @@ fn owed_first(
 ) -> Option<Owed> {
     let owed = history.owed.as_ref()?;
     let stages = owed_stages(spec, owed);
-    let asks = stages.iter().any(|it| it.approval == Approval::Manual) && !history.owed_wanted;
+    let bad = history.owed_failed || spec.service.blocked.contains(&owed.reference);
+    let asks = bad || stages.iter().any(|it| it.approval == Approval::Manual);
     let now = match purpose {
         Purpose::PostMigrate => true,
-        Purpose::Deploy => !asks && survey.running() == Running::Uniform(owed.reference.clone()),
+        Purpose::Deploy if asks && !history.owed_wanted => false,
+        Purpose::Deploy => survey.running() == Running::Uniform(owed.reference.clone()),
         Purpose::Rollback | Purpose::Repair | Purpose::Verify => false,
     };
     (now && !stages.is_empty()).then(|| owed.clone())

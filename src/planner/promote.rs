@@ -26,6 +26,7 @@ const NO_HISTORY: &History = &History {
     attempted: None,
     owed: None,
     owed_wanted: false,
+    owed_failed: false,
     hurry: None,
     retreated: None,
     dropped_patches: std::collections::BTreeSet::new(),

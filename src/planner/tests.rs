@@ -5,6 +5,8 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod owed;
+
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};

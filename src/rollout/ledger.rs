@@ -201,6 +201,8 @@ pub struct History {
     pub owed: Option<Owed>,
     /// A person asked to run them now.
     pub owed_wanted: bool,
+    /// They failed in the last rollout that ran them, and it ended without them.
+    pub owed_failed: bool,
     /// Where a person asked for a fast rollback to.
     pub hurry: Option<Ref>,
     /// The ref that was rolled back last without a person's word.
@@ -321,6 +323,7 @@ impl Ledger {
                 history.floor.clone_from(floor);
                 history.owed.clone_from(owed);
                 history.owed_wanted = false;
+                history.owed_failed = false;
                 history.rebuilt = true;
             }
             Fact::Applied { revision, mass } => {
@@ -446,10 +449,12 @@ impl Ledger {
                     Migration::After => {
                         history.post_migrated = Some(plan.to.clone());
                         history.owed = None;
+                        history.owed_failed = false;
                     }
                     Migration::Owed => {
                         history.post_migrated = plan.owed.as_ref().map(|it| it.reference.clone());
                         history.owed = None;
+                        history.owed_failed = false;
                     }
                 }
             }
@@ -468,8 +473,10 @@ impl Ledger {
         let Some(rollout) = self.rollouts.remove(target) else { return };
         let history = self.histories.entry(target.clone()).or_default();
         let plan = rollout.plan();
+        history.owed_failed |= history.owed.is_some() && rollout.failed_at_owed();
         let left = rollout.leaves_owed();
         if !left.is_empty() {
+            history.owed_failed = false;
             let (reference, revision) = (plan.to.clone(), plan.revision);
             history.owed = Some(Owed { reference, revision, at, stages: left });
         }

@@ -182,6 +182,15 @@ impl Rollout {
         left
     }
 
+    /// Whether post-deploy migrations that an earlier rollout left have failed here.
+    pub(super) fn failed_at_owed(&self) -> bool {
+        self.plan.owed.is_some()
+            && self.plan.ops().any(|(id, _, op)| {
+                matches!(op, Op::Step { kind: StepKind::Owed { .. }, .. })
+                    && matches!(self.states.op(id), Some(OpState::Failed { .. }))
+            })
+    }
+
     /// Whether every operation of a kind that the plan has is done.
     pub fn all_done(&self, kind: impl Fn(StepKind) -> bool) -> bool {
         self.plan.ops().all(|(id, _, op)| match op {

@@ -87,6 +87,7 @@ impl Ledger {
                 history.owed_wanted = !settled;
                 if *settled {
                     history.owed = None;
+                    history.owed_failed = false;
                 }
             }
             Command::DropPatch { target, patch } => {

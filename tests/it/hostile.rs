@@ -284,6 +284,35 @@ fn an_interrupted_demo_leaves_nothing() {
     leaves_nothing(&world, &said);
 }
 
+#[test]
+fn a_demo_that_is_kept_can_be_asked_until_it_is_interrupted() {
+    use std::io::{BufRead as _, BufReader};
+    let world = World::bare();
+    let mut child = demo(&world, &["demo", "--keep", "--json"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let over = lines.by_ref().map(Result::unwrap).find(|it| it.contains("\"over\""));
+    let over: serde_json::Value = serde_json::from_str(&over.unwrap()).unwrap();
+    assert_eq!(over["good"], true);
+    // It stays, and answers what its last words propose.
+    let home = demos(&world).pop().unwrap();
+    for (verb, part) in [
+        (&["status"][..], "in sync"),
+        (&["explain", "shop", "production"], "it is proven"),
+        (&["log"], "succeeded"),
+        (&["mr", "list", "--all"], "merged"),
+    ] {
+        let out = world.command(verb).current_dir(&home).output().unwrap();
+        let said = Said::from(&out);
+        assert!(said.status == 0 && said.stdout.contains(part), "{verb:?}: {said:?}");
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it ended");
+    let id = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(id, Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    world.until("no process stays", || world.processes().is_empty());
+    assert_eq!(demos(&world), Vec::<std::path::PathBuf>::new());
+}
+
 fn demo(world: &World, args: &[&str]) -> std::process::Child {
     let mut command = world.command(args);
     command.env("TMPDIR", &world.root);

@@ -85,6 +85,54 @@ fn a_failing_node_is_retried_alone_or_left_out() {
 }
 
 #[test]
+fn as_many_nodes_are_out_and_fail_as_the_role_allows() {
+    let world = World::new();
+    let all_at_once = crate::world::environment_file("staging")
+        .replace("batch: 1", "batch: 100%, min_healthy: 1, max_failures: 1");
+    assert!(all_at_once.contains("max_failures"), "{all_at_once}");
+    world.replace("environments/staging.yaml", &all_at_once);
+    // Who is at work on its node says so, and looks who else is.
+    let busy = world.root.join("busy");
+    std::fs::create_dir(&busy).unwrap();
+    let busy = busy.display();
+    world.script(
+        "install",
+        &format!(
+            "touch {busy}/$$; sleep 0.5; ls {busy} | wc -l >> at_once; rm {busy}/$$; echo \"$1\" >> installed; [ ! -e sick ] && echo \"$1\" > version"
+        ),
+    );
+    let _controller = world.start();
+    world.until_in_sync();
+    let sick = |node: &str| world.node("staging", node).join("sick");
+    std::fs::write(sick("web-1"), "").unwrap();
+    world.want("staging", NEW);
+    // One may fail: the others go on, and the rollout is not done without it.
+    world.until("the others run it", || {
+        ["web-2", "web-3"].iter().all(|it| world.read("staging", it, "version").trim() == NEW)
+    });
+    let said = world.until_explained("staging", "web-1");
+    assert!(said.contains("retry"), "{said}");
+    assert!(stays(Duration::from_secs(1), || world.wanted("shop", "canary") == OLD));
+    let at_once = |node: &str| world.read("staging", node, "at_once").trim().to_owned();
+    let most = NODES.iter().flat_map(|it| {
+        at_once(it).lines().map(|it| it.trim().parse::<usize>().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(most.max(), Some(2), "one of three must stay healthy");
+    std::fs::remove_file(sick("web-1")).unwrap();
+    world.order(&["retry", "shop", "staging"]);
+    world.until_runs("staging", NEW);
+    world.until_runs("production", NEW);
+    // Two are too many: the third is not begun.
+    for node in ["web-1", "web-2"] {
+        std::fs::write(sick(node), "").unwrap();
+    }
+    world.want("staging", "1.2.0");
+    let said = world.until_explained("staging", "halted");
+    assert!(said.contains("web-1") && said.contains("web-2"), "{said}");
+    assert_eq!(world.count("staging", "web-3", "installed", "1.2.0"), 0);
+}
+
+#[test]
 fn a_newer_ref_supersedes_and_a_hanging_step_is_killed() {
     let world = World::new();
     world.script(

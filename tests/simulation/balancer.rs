@@ -8,6 +8,7 @@ use towpath::model::{NodeName, RoleName, Seat, Target, Timestamp, Traffic};
 use towpath::observe::Fact as Seen;
 use towpath::rollout::Op;
 
+use super::seeds::{Truth, truth};
 use super::world::World;
 
 /// What keeps new sessions from a server.
@@ -278,10 +279,18 @@ impl World {
         }
     }
 
+    /// Whether no role must keep nodes in service, by the rules that are in force from here on.
+    fn spares_servers(&self) -> bool {
+        let meaning = self.repo.meaning(self.repo.head);
+        let mut roles = meaning.into_iter().flat_map(|it| it.environments.values());
+        roles
+            .all(|it| it.roles.values().all(|role| role.min_healthy.ceil_of(role.nodes.len()) == 0))
+    }
+
     /// All is well with the balancers; what people have out where nobody need stay is left so.
     pub(crate) fn calm_balancers(&mut self) {
         self.balancers.away_until = Timestamp(0);
-        let keep = self.seed.chance(40) && self.spare_servers;
+        let keep = self.seed.chance(40) && self.spares_servers();
         // A journal that was lost knew whom we had out: somebody has to look.
         let lost = !self.orphans.is_empty();
         for server in self.balancers.servers.values_mut() {
@@ -289,6 +298,41 @@ impl World {
                 (server.gate, server.shown) = (Gate::Open, None);
             }
         }
+    }
+
+    /// A role of a target that a person gave a share of traffic, and that serves with another.
+    pub(crate) fn unweighed(&self, target: &Target) -> Option<RoleName> {
+        let spec = self.core.as_ref()?.snapshot()?.spec(target)?;
+        let differs = |seat: &Seat, percent: u32| {
+            let servers = Balancers::of(seat);
+            servers
+                .iter()
+                .filter_map(|it| self.balancers.servers.get(it))
+                .any(|it| it.gate == Gate::Open && it.weight != percent)
+        };
+        let seats = spec.seats().into_iter();
+        let mut wrong = seats.filter(|(role, seat)| {
+            let given = self.shadow.weights.get(&(target.environment.clone(), role.clone()));
+            given.is_some_and(|(percent, _)| differs(seat, *percent))
+        });
+        wrong.next().map(|(role, _)| role)
+    }
+
+    /// Whether a rollout of another service left nodes out that this target shares, with a ref
+    /// that cannot come: then too few serve to bring anything to the rest.
+    pub(crate) fn is_short_of_others(&self, target: &Target) -> bool {
+        let Some(spec) = self.core.as_ref().and_then(|it| it.snapshot()?.spec(target)) else {
+            return false;
+        };
+        let left = |server: &Server| {
+            let by = server.by.as_ref().filter(|by| *by != target);
+            let bad = by.and_then(|by| self.wants(by));
+            server.gate == (Gate::Drained { by_person: false })
+                && bad.is_some_and(|it| truth(self.number, &it) != Truth::Good)
+        };
+        let seats = spec.seats();
+        let servers = seats.iter().flat_map(|(_, seat)| Balancers::of(seat));
+        servers.filter_map(|it| self.balancers.servers.get(&it)).any(left)
     }
 
     /// A node of a target in sync that is out, and not by a person's hand.

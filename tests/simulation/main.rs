@@ -1,7 +1,7 @@
 //! Thousands of unkind worlds, and what must hold in each of them.
 //!
-//! `TOWPATH_WORLDS=n` runs more of them, `TOWPATH_FAILURES=n` goes on until so many have failed;
-//! `TOWPATH_SEED=n` runs one and tells its story.
+//! `TOWPATH_WORLDS=n` runs more of them, `TOWPATH_FIRST=n` others, `TOWPATH_FAILURES=n` goes on until
+//! so many have failed; `TOWPATH_SEED=n` runs one and tells its story.
 
 #[cfg(test)]
 mod world;
@@ -34,16 +34,6 @@ use world::{Totals, World};
 
 /// Worlds that every run of the tests goes through.
 const WORLDS: u64 = 1000;
-
-/// Worlds that break a promise today, and what is believed of them. Whoever mends one takes it off
-/// this list: the test fails too when one of them holds.
-const KNOWN: [(u64, &str); 5] = [
-    (127, "a guard's no that was asked before a bake ended is delivered after it"),
-    (162, "a weight is moved once more after all came to rest: not understood yet"),
-    (165, "an operator repeats a post-deploy migration that a reboot had left applied"),
-    (256, "an edit raises min_healthy above what people left in the balancer"),
-    (279, "an owed migration of a bad ref blocks all later deploys, and nobody gives it up"),
-];
 
 /// What must have happened, lest the worlds were too kind to prove anything.
 const UNKIND: &[&str] = &[
@@ -99,8 +89,9 @@ fn unkind_worlds_break_no_promise() {
         return;
     }
     let worlds = number_in("TOWPATH_WORLDS").unwrap_or(WORLDS);
+    let first = number_in("TOWPATH_FIRST").unwrap_or(0);
     let enough = number_in("TOWPATH_FAILURES").unwrap_or(1);
-    let next = AtomicU64::new(0);
+    let next = AtomicU64::new(first);
     let totals = Mutex::new(Totals::default());
     let failures: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -108,9 +99,7 @@ fn unkind_worlds_break_no_promise() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= worlds
-                        || failures.lock().unwrap().len() as u64 >= enough + KNOWN.len() as u64
-                    {
+                    if seed >= first + worlds || failures.lock().unwrap().len() as u64 >= enough {
                         return;
                     }
                     let (failure, sum) = live(seed);
@@ -128,12 +117,7 @@ fn unkind_worlds_break_no_promise() {
             format!("seed {seed} breaks promise {what}\n  replay: TOWPATH_SEED={seed} cargo test --test simulation -- --nocapture")
         })
         .collect();
-    if worlds == WORLDS && enough == 1 {
-        let found: Vec<u64> = failures.iter().map(|(seed, _)| *seed).collect();
-        assert_eq!(found, KNOWN.map(|(seed, _)| seed), "{}", told.join("\n"));
-    } else {
-        assert!(failures.is_empty(), "{}", told.join("\n"));
-    }
+    assert!(failures.is_empty(), "{}", told.join("\n"));
     let totals = totals.into_inner().unwrap().0;
     println!("{worlds} worlds: {totals:?}");
     for what in UNKIND {

@@ -24,8 +24,8 @@ pub(crate) struct Step {
     pub(crate) began: Timestamp,
     /// How often it really ran.
     pub(crate) runs: u32,
-    /// Controllers that wait for its end.
-    pub(crate) waiters: Vec<u32>,
+    /// Controllers that wait for its end, and by which question.
+    pub(crate) waiters: Vec<(u32, u64)>,
 }
 
 /// What is installed, and since when.
@@ -96,7 +96,7 @@ impl Node {
         if let Some(step) = self.steps.get_mut(&perform.key) {
             match &step.state {
                 State::Running => {
-                    step.waiters.push(from);
+                    step.waiters.push((from, perform.question));
                     return Says::Runs;
                 }
                 State::Done { .. } => return Says::At(ended(step)),
@@ -119,7 +119,7 @@ impl Node {
             perform: Box::new(perform.clone()),
             began: now,
             runs,
-            waiters: vec![from],
+            waiters: vec![(from, perform.question)],
         };
         self.steps.insert(perform.key.clone(), step);
         self.running = Some(perform.key.clone());

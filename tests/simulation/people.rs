@@ -280,6 +280,8 @@ impl World {
             .values()
             .filter_map(|node| node.steps.get(&key))
             .any(|step| matches!(step.state, State::Done { well: true, .. }));
+        // Or in the database, where a step that its node has lost had come to its end.
+        let done = done || self.is_applied(rollout.plan(), lost);
         Some(if done { MigrationVerdict::Done } else { MigrationVerdict::Retry })
     }
 
@@ -416,6 +418,9 @@ impl World {
             if let Some(hold) = spurious {
                 return Some(format!("{target}: {hold}"));
             }
+            if let Some(role) = self.unweighed(&target) {
+                return Some(format!("{target}: {role} has another share than a person gave it"));
+            }
             if let Some(node) = self.forgotten(&target).filter(|_| holds.is_empty()) {
                 return Some(format!("{target}: {node} is out, and nobody lets it back"));
             }
@@ -453,7 +458,9 @@ impl World {
             | Hold::Vetoed { .. } => true,
             Hold::Artifacts { reference, .. } => truth(self.number, reference) == Truth::NeverBuilt,
             Hold::Stopped { reference, .. } => {
-                dead_here || truth(self.number, reference) != Truth::Good
+                dead_here
+                    || truth(self.number, reference) != Truth::Good
+                    || self.is_short_of_others(target)
             }
             Hold::Unseen { nodes } => match &self.scar {
                 Scar::DeadNode(place) => dead_here && nodes.keys().all(|node| *node == place.1),

@@ -6,7 +6,8 @@ use towpath::controller::{Perform, Report};
 use towpath::model::{Ref, Target};
 use towpath::observe::{Fact as Seen, Survey};
 use towpath::rollout::{
-    Applied, Course, Entry, Fact, Inquiry, Op, Outcome, Purpose, StepKind, Trace, What, course,
+    Applied, Course, Entry, Fact, Inquiry, Op, OpId, Outcome, Purpose, StepKind, Trace, What,
+    course,
 };
 
 use super::nodes::{Place, Says, State};
@@ -120,6 +121,21 @@ impl World {
         } else {
             Applied::Pending
         }
+    }
+
+    /// Whether the migration of a plan's operation is in the database, by whichever run of it.
+    pub(crate) fn is_applied(&self, plan: &towpath::rollout::Plan, op: OpId) -> bool {
+        let migration = match plan.op(op) {
+            Some(Op::Step { kind: StepKind::Migrate { .. }, .. }) => ("migrate", &plan.to),
+            Some(Op::Step { kind: StepKind::PostMigrate { .. }, .. }) => ("post", &plan.to),
+            Some(Op::Step { kind: StepKind::Owed { .. }, .. }) => {
+                let Some(owed) = &plan.owed else { return false };
+                ("post", &owed.reference)
+            }
+            _ => return false,
+        };
+        let migration = (migration.0, migration.1.clone());
+        self.schema.applied.contains(&(plan.target.clone(), migration))
     }
 
     /// A migration begins: is there anything to do, and is its code there?

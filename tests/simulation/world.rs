@@ -132,8 +132,6 @@ pub(crate) struct World {
     pub(crate) forge: Forge,
     pub(crate) nodes: BTreeMap<Place, Node>,
     pub(crate) balancers: Balancers,
-    /// Whether no role of this world must keep nodes in service.
-    pub(crate) spare_servers: bool,
     pub(crate) smokes: BTreeMap<StepKey, Smoke>,
     /// When gates within rollouts were asked, and whether they passed.
     pub(crate) asked: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool)>>,
@@ -261,13 +259,11 @@ impl World {
         }
         let repo = Repo::new(files);
         let mut balancers = Balancers::default();
-        let mut spare_servers = true;
         for environment in
             repo.meaning(repo.head).into_iter().flat_map(|it| it.environments.values())
         {
             for role in environment.roles.values() {
                 environment.seats(role).iter().for_each(|seat| balancers.add(seat));
-                spare_servers &= role.min_healthy.ceil_of(role.nodes.len()) == 0;
             }
         }
         if seed.chance(50) {
@@ -300,7 +296,6 @@ impl World {
             forge: Forge::default(),
             nodes,
             balancers,
-            spare_servers,
             smokes: BTreeMap::new(),
             asked: BTreeMap::new(),
             guarded: BTreeMap::new(),
@@ -432,8 +427,8 @@ impl World {
             let dead = self.scar == Scar::DeadNode(place.clone());
             node.away_until = if dead { Timestamp(u64::MAX) } else { Timestamp(0) };
         }
-        self.calm_balancers();
         self.mend_files();
+        self.calm_balancers();
         self.at(SECOND, Event::Operator);
         self.hint();
     }
@@ -1090,8 +1085,9 @@ impl World {
 
     fn tell_waiters(&mut self, step: Step, report: Option<Report>) {
         let Some(report) = report else { return };
-        for waiter in step.waiters {
-            self.answer(waiter, performed(&step.perform, report.clone()));
+        for (waiter, question) in step.waiters {
+            let perform = Perform { question, ..(*step.perform).clone() };
+            self.answer(waiter, performed(&perform, report.clone()));
         }
     }
 
@@ -1200,6 +1196,7 @@ fn performed(perform: &Perform, report: Report) -> Wake {
         rollout: perform.rollout.clone(),
         op: perform.id,
         attempt: perform.attempt,
+        question: perform.question,
         report,
     }
 }

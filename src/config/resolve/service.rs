@@ -8,7 +8,7 @@ use crate::config::place::{At, Finding, Place};
 use crate::config::raw;
 use crate::config::reader::any_error;
 use crate::config::snapshot::{Environment, On, Recipe, Service, StageGate, StageKind, TargetSpec};
-use crate::model::{EnvironmentName, GateName, RoleName, ServiceName};
+use crate::model::{EnvironmentName, GateName, PipelineName, RecipeName, RoleName, ServiceName};
 use crate::text::Diagnostic;
 
 use super::{Known, World, first_line};
@@ -46,6 +46,11 @@ pub(in crate::config) fn service(
                 let recipe = world.recipes.get(&raw.recipe.value);
                 let pipeline = raw.pipeline.as_ref().and_then(|it| world.pipelines.get(&it.value));
                 others_fault = fault(recipe).or_else(|| fault(pipeline));
+            }
+            if let Some(mentions) = &file.mentions {
+                let mut notes = Notes::new(file.path.as_str());
+                check_mentions(mentions, world, &mut notes);
+                found.extend(notes.finish());
             }
         }
         [first, .., last] => {
@@ -90,19 +95,9 @@ fn join(
         variables,
         targets,
     } = raw;
-    let known_recipe = world.recipes.get(&recipe.value);
-    if known_recipe.is_none() {
-        let known = world.recipes.keys().map(crate::model::RecipeName::as_str);
-        notes.unknown(recipe.place, "recipe", recipe.value.as_str(), known);
-    }
-    let shared = pipeline.as_ref().and_then(|it| {
-        let found = world.pipelines.get(&it.value);
-        if found.is_none() {
-            let known = world.pipelines.keys().map(crate::model::PipelineName::as_str);
-            notes.unknown(it.place, "pipeline", it.value.as_str(), known);
-        }
-        found.and_then(Known::good)
-    });
+    let known_recipe = known_recipe(recipe, world, notes);
+    let shared = pipeline.as_ref().and_then(|it| known_pipeline(it, world, notes));
+    let shared = shared.and_then(Known::good);
     if targets.0.is_empty() {
         notes.warning(name.place, "no-targets", "the service has no targets", "it runs nowhere");
     }
@@ -211,6 +206,60 @@ impl Target<'_> {
     }
 }
 
+/// Checks the names in a file that is broken for another reason.
+fn check_mentions(mentions: &raw::Mentions, world: &World, notes: &mut Notes<'_>) {
+    let raw::Mentions { recipe, pipeline, targets, incomplete } = mentions;
+    if let Some(recipe) = recipe {
+        known_recipe(recipe, world, notes);
+    }
+    if let Some(pipeline) = pipeline {
+        known_pipeline(pipeline, world, notes);
+    }
+    let names: BTreeSet<&EnvironmentName> =
+        targets.iter().map(|it| &it.environment.value).collect();
+    for raw::MentionedTarget { environment: At { value: name, place }, promote, roles } in targets {
+        let target = Target {
+            environment: name,
+            place: *place,
+            promote: promote.as_ref().map(|it| (it, None)),
+            roles: roles.as_ref().map(|it| (it.as_slice(), None)),
+            smoke: true,
+        };
+        if !incomplete {
+            check_promote(&target, &names, notes);
+        }
+        if let Some(environment) = known_environment(name, *place, world, notes) {
+            check_names(&target, environment, notes);
+        }
+    }
+}
+
+fn known_recipe<'w>(
+    recipe: &At<RecipeName>,
+    world: &'w World,
+    notes: &mut Notes<'_>,
+) -> Option<&'w Known<Recipe>> {
+    let found = world.recipes.get(&recipe.value);
+    if found.is_none() {
+        let known = world.recipes.keys().map(RecipeName::as_str);
+        notes.unknown(recipe.place, "recipe", recipe.value.as_str(), known);
+    }
+    found
+}
+
+fn known_pipeline<'w>(
+    pipeline: &At<PipelineName>,
+    world: &'w World,
+    notes: &mut Notes<'_>,
+) -> Option<&'w Known<raw::Pipeline>> {
+    let found = world.pipelines.get(&pipeline.value);
+    if found.is_none() {
+        let known = world.pipelines.keys().map(PipelineName::as_str);
+        notes.unknown(pipeline.place, "pipeline", pipeline.value.as_str(), known);
+    }
+    found
+}
+
 fn known_environment<'w>(
     name: &EnvironmentName,
     place: Place,
@@ -262,6 +311,18 @@ fn check_target(
     recipe: Option<&Arc<Recipe>>,
     notes: &mut Notes<'_>,
 ) {
+    check_names(target, environment, notes);
+    let mut wanted: BTreeSet<&RoleName> = environment.roles.keys().collect();
+    if let Some((roles, _)) = target.roles {
+        wanted.retain(|name| roles.iter().any(|it| it.value == **name));
+    }
+    if let Some(recipe) = recipe {
+        check_stages(target, environment, recipe, &wanted, notes);
+    }
+}
+
+/// Checks what a target names in its environment.
+fn check_names(target: &Target<'_>, environment: &Environment, notes: &mut Notes<'_>) {
     let here = target.environment;
     if let Some((promote, through)) = target.promote {
         for (gate, place) in promote.rules.gates.iter().zip(&promote.gates) {
@@ -271,7 +332,6 @@ fn check_target(
             }
         }
     }
-    let mut wanted: BTreeSet<&RoleName> = environment.roles.keys().collect();
     if let Some((roles, through)) = target.roles {
         if roles.is_empty() {
             let message = format!("the service has no roles in `{here}`");
@@ -289,10 +349,6 @@ fn check_target(
                 notes.unknown(through.unwrap_or(*place), &what, value.as_str(), known);
             }
         }
-        wanted.retain(|name| roles.iter().any(|it| it.value == **name));
-    }
-    if let Some(recipe) = recipe {
-        check_stages(target, environment, recipe, &wanted, notes);
     }
 }
 
@@ -411,9 +467,9 @@ fn check_circle(
     notes.error(*place, "promotion-circle", message, "one of them must come first");
 }
 
-/// Checks what a pipeline says by itself.
-pub(super) fn check_pipeline(
-    raw: &raw::Pipeline,
+/// Checks the environments that a pipeline names.
+pub(super) fn check_environments<'p>(
+    targets: impl Iterator<Item = (&'p At<EnvironmentName>, Option<&'p raw::Promote>)>,
     environments: &BTreeMap<EnvironmentName, Known<Environment>>,
     unlisted: &BTreeSet<EnvironmentName>,
     notes: &mut Notes<'_>,
@@ -424,9 +480,9 @@ pub(super) fn check_pipeline(
             notes.unknown(place, "environment", name.as_str(), known);
         }
     };
-    for (At { value: here, place }, shared) in &raw.targets.0 {
+    for (At { value: here, place }, promote) in targets {
         check(here, *place);
-        let Some(promote) = &shared.promote else { continue };
+        let Some(promote) = promote else { continue };
         for (after, place) in promote.rules.after.iter().zip(&promote.after) {
             check(after, *place);
         }

@@ -56,6 +56,63 @@ targets:
 }
 
 #[test]
+fn names_are_looked_up_in_a_broken_file_too() {
+    check(
+        "--- services/shop.yaml
+service: shop
+recpie: simple
+pipeline: standrd
+targets:
+  stagin: { ref: 1.4.2 }
+  staging: { ref: 12, roles: [wev] }
+  production: { reff: 1.4.1, promote: { after: [staging, canary], gates: [quite] } }
+--- pipelines/standard.yaml
+pipeline: standard
+owner: me
+targets:
+  prod: { promote: { after: [staging] } }
+",
+        expect![[r#"
+            pipelines/standard.yaml:2:1: unknown key `owner` [unknown-key]
+                known here: pipeline, targets
+            pipelines/standard.yaml:4:3: environment `prod` is not known [unknown-name]
+                known: production, staging
+            services/shop.yaml:1:1: the key `recipe` is missing here [missing-key]
+            services/shop.yaml:2:1: unknown key `recpie` [unknown-key]
+                did you mean `recipe`?
+            services/shop.yaml:3:11: pipeline `standrd` is not known [unknown-name]
+                did you mean `standard`?
+            services/shop.yaml:5:3: environment `stagin` is not known [unknown-name]
+                did you mean `staging`?
+            services/shop.yaml:6:19: the ref `12` could be taken for a number [quote-it]
+                quote it: '12'
+            services/shop.yaml:6:31: `staging`: role `wev` is not known [unknown-name]
+                did you mean `web`?
+            services/shop.yaml:7:17: the key `ref` is missing here [missing-key]
+            services/shop.yaml:7:17: unknown key `reff` [unknown-key]
+                did you mean `ref`?
+            services/shop.yaml:7:58: `production` is promoted after `canary`, where this service has no target [unknown-name]
+                add a target `canary`, or name another
+            services/shop.yaml:7:75: gate `quite` is not known [unknown-name]
+                did you mean `quiet`?
+        "#]],
+    );
+    // A key that is no name: nobody knows what targets there are.
+    check(
+        "--- services/shop.yaml
+service: shop
+recipe: simple
+targets:
+  STAGING: { ref: 1.4.2 }
+  production: { ref: 1.4.1, promote: { after: [staging] } }
+",
+        expect![[r#"
+            services/shop.yaml:4:3: `STAGING` is not a valid environment name: use 1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit [bad-value]
+        "#]],
+    );
+}
+
+#[test]
 fn recipe_and_environment_must_fit() {
     check(
         "--- recipes/simple.yaml
@@ -335,6 +392,14 @@ fn findings_are_shown_with_their_lines() {
     let source =
         |file: &str| (file == "services/shop.yaml").then(|| text.split_once('\n').unwrap().1);
     expect![[r#"
+        error[unknown-name]: recipe `simpel` is not known
+         --> services/shop.yaml:2:9
+          |
+        2 | recipe: simpel
+          |         ^^^^^^
+          |
+          = help: did you mean `simple`?
+
         error[quote-it]: the ref `1.10` could be taken for a number
          --> services/shop.yaml:3:28
           |
@@ -344,7 +409,7 @@ fn findings_are_shown_with_their_lines() {
           = help: quote it: '1.10'
     "#]]
     .assert_eq(&render(&loaded.diagnostics(), source, false));
-    assert_eq!(shown(&loaded.findings()).lines().count(), 2);
+    assert_eq!(shown(&loaded.findings()).lines().count(), 4);
 }
 
 #[test]
