@@ -237,6 +237,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "how long the ringing goes on is measured")]
     fn however_many_ring_a_loop_that_does_not_turn_is_rung_once() {
         let (_runtime, address, rings) = open(View::silent_for(Duration::ZERO));
         let hook = "POST /webhook/gitlab HTTP/1.1\r\nhost: x\r\nx-gitlab-token: a-secret-of-ours\r\ncontent-length: 0\r\n\r\n";

@@ -284,8 +284,8 @@ impl Core {
             }
             Wake::MergeRequests(list) => self.take_merge_requests(list, turn)?,
             Wake::LookedAround(around) => self.take_around(around, turn)?,
-            Wake::Reviewed { number, head, result } => self.take_reviewed(number, head, result),
-            Wake::Answered { comment, result } => self.take_answered(comment, result),
+            Wake::Reviewed { number, head, result } => self.take_reviewed(number, head, &result),
+            Wake::Answered { comment, result } => self.take_answered(comment, &result),
             Wake::ForgeDone { target, result } => self.forge_done(target, result, turn),
             Wake::ProposalRead { target, number, head, base, changes } => {
                 self.check_proposal(&target, number, [head, base], changes, turn);

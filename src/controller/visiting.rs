@@ -108,7 +108,7 @@ impl Core {
         &mut self,
         number: u64,
         head: Revision,
-        result: Result<(), String>,
+        result: &Result<(), String>,
     ) {
         self.visitors.sent.remove(&number);
         if result.is_ok() {
@@ -190,7 +190,7 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn take_answered(&mut self, comment: u64, result: Result<(), String>) {
+    pub(super) fn take_answered(&mut self, comment: u64, result: &Result<(), String>) {
         if result.is_ok() {
             self.visitors.answers.insert(comment, None);
         }

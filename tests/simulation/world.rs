@@ -115,7 +115,6 @@ pub(crate) struct Smoke {
 /// When the guards of a bake were asked, whether they passed, and which controller was answered.
 pub(crate) type Guarded = (Timestamp, bool, u32);
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a trait of a world of its own")]
 pub(crate) struct World {
     pub(crate) number: u64,
     pub(crate) seed: Seed,
@@ -827,7 +826,6 @@ impl World {
             Effect::LookAround { .. } => {
                 self.answer(from, Wake::LookedAround(Ok(Around::default())));
             }
-            Effect::Review { .. } | Effect::Answer { .. } => {}
             Effect::ListMergeRequests => {
                 self.answer(from, Wake::MergeRequests(Ok(self.forge.list())));
             }
@@ -875,7 +873,11 @@ impl World {
                 let record = record.record;
                 self.answer(from, Wake::Recorded { record, result: Ok(()) });
             }
-            Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. } => {}
+            Effect::Review { .. }
+            | Effect::Answer { .. }
+            | Effect::Reply { .. }
+            | Effect::Tell(_)
+            | Effect::TellHolds { .. } => {}
         }
     }
 

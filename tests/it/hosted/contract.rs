@@ -281,11 +281,11 @@ fn forged(
 
 #[test]
 fn a_person_who_writes_our_trailer_is_a_person_still() {
+    type Way<'a> = (&'a str, &'a dyn Fn(&str) -> String, &'a [(&'a str, &'a str)]);
     let other_ref = |message: &str| message.replace("\"to\":\"2\"", "\"to\":\"9\"");
     let as_ours = |message: &str| message.to_owned();
     let two = "staging: 2\nproduction: 1\n";
     let nine = "staging: 9\nproduction: 1\n";
-    type Way<'a> = (&'a str, &'a dyn Fn(&str) -> String, &'a [(&'a str, &'a str)]);
     let ways: [Way<'_>; 5] = [
         ("another ref, and it says so", &other_ref, &[(FILE, nine)]),
         ("another ref, and it says ours", &as_ours, &[(FILE, nine)]),

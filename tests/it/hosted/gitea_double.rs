@@ -161,6 +161,7 @@ impl Double {
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a call consists of")]
+    #[expect(clippy::too_many_lines, reason = "one route after the other")]
     fn gitea_one(
         &mut self,
         user: u64,

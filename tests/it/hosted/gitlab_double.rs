@@ -763,7 +763,7 @@ impl Double {
                 mr.labels.extend(text("add_labels"));
                 mr.updated_at = now;
                 if let Some(labels) = named(body) {
-                    self.relabel(user, at, labels);
+                    self.relabel(user, at, &labels);
                 }
                 let mr = &self.requests[at];
                 if text("state_event").as_deref() == Some("close") {
@@ -843,9 +843,9 @@ impl Double {
         }
     }
 
-    fn relabel(&mut self, by: u64, at: usize, labels: BTreeSet<String>) {
+    fn relabel(&mut self, by: u64, at: usize, labels: &BTreeSet<String>) {
         let old = std::mem::replace(&mut self.requests[at].labels, labels.clone());
-        let gone = old.difference(&labels).map(|it| ("remove", it.clone()));
+        let gone = old.difference(labels).map(|it| ("remove", it.clone()));
         let come = labels.difference(&old).map(|it| ("add", it.clone()));
         for (action, label) in gone.chain(come).collect::<Vec<_>>() {
             let id = self.id();
