@@ -217,6 +217,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
     };
     let mut limits = Limits { poll_every: poll_every.max(POLL_MIN), ..Limits::default() };
     limits.survey_every = survey_every.unwrap_or(limits.survey_every);
+    limits.looks_around = forge.is_some();
     limits.surveys_per_second = observe.per_second.unwrap_or(limits.surveys_per_second);
     Ok(Setup {
         repository: location,

@@ -70,6 +70,7 @@ const PURE_CONTROLLER: &[&str] = &[
     "rolling.rs",
     "baking.rs",
     "promoting.rs",
+    "visiting.rs",
     "orders.rs",
 ];
 

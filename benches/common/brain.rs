@@ -153,6 +153,9 @@ impl Brain {
             }
             // Nobody proposes or asks in these worlds; the rest has no answer.
             Effect::Propose { .. }
+            | Effect::LookAround { .. }
+            | Effect::Review { .. }
+            | Effect::Answer { .. }
             | Effect::Weigh { .. }
             | Effect::AskInventory { .. }
             | Effect::ReadProposal { .. }

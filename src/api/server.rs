@@ -189,3 +189,66 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::controller::Scheme;
+    use crate::model::Secret;
+
+    fn open(view: View) -> (tokio::runtime::Runtime, SocketAddr, impl Fn() -> usize) {
+        let (doorbell, rings) = Doorbell::alone();
+        let key = Key::new(Scheme::GitLabToken, &Secret::new("a-secret-of-ours").unwrap());
+        let door = Door {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            keys: vec![key.ok().unwrap()],
+            doorbell,
+            view: Arc::new(view),
+            now: || Timestamp(0),
+        };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let address = listen(runtime.handle(), door).unwrap();
+        (runtime, address, rings)
+    }
+
+    fn said(address: SocketAddr, request: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut said = String::new();
+        let _ = stream.read_to_string(&mut said);
+        said
+    }
+
+    #[test]
+    fn health_says_no_when_the_loop_does_not_turn() {
+        let health = |silence| {
+            let (_runtime, address, _) = open(View::silent_for(Duration::from_secs(silence)));
+            said(address, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        };
+        assert!(health(1).starts_with("HTTP/1.1 200 "));
+        let no = health(31);
+        assert!(
+            no.starts_with("HTTP/1.1 503 ") && no.ends_with("the loop does not turn\n"),
+            "{no}"
+        );
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "how long the ringing goes on is measured")]
+    fn however_many_ring_a_loop_that_does_not_turn_is_rung_once() {
+        let (_runtime, address, rings) = open(View::silent_for(Duration::ZERO));
+        let hook = "POST /webhook/gitlab HTTP/1.1\r\nhost: x\r\nx-gitlab-token: a-secret-of-ours\r\ncontent-length: 0\r\n\r\n";
+        let begun = Instant::now();
+        let mut taken = 0;
+        // Longer than two rings are apart, from one peer who never stops.
+        while begun.elapsed() < RING_EVERY * 3 {
+            assert!(said(address, hook).starts_with("HTTP/1.1 202 "));
+            taken += 1;
+        }
+        assert!(taken > 10, "{taken}");
+        assert_eq!(rings(), 1, "of {taken} webhooks");
+    }
+}

@@ -1,5 +1,6 @@
 //! `towpath explain`: why is it not there yet?
 
+use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
@@ -82,11 +83,8 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     {
         line("owed", super::rollback::owed(&target, owed, history.owed_failed));
     }
-    if let Some(Fact::Known { value, .. }) = &seen.seen.merge_requests
-        && let Some(request) = value.get(&target).filter(|it| it.state == State::Open)
-    {
-        let checks = if request.is_green() { "checks green" } else { "not checked yet" };
-        line("open", format!("!{} {} → {}, {checks}", request.number, request.from, request.to));
+    for text in request(&target, &seen, ui) {
+        line("open", text);
     }
     if let Some(hold) = refused(&seen) {
         waits("config", &[hold], ui);
@@ -121,6 +119,19 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
     }
     Ok(0)
+}
+
+/// The open merge request, and what the forge says is in its way.
+fn request(target: &Target, seen: &Inspection, ui: &Ui) -> Vec<String> {
+    let Some(Fact::Known { value, .. }) = &seen.seen.merge_requests else { return Vec::new() };
+    let Some(it) = value.get(target).filter(|it| it.state == State::Open) else {
+        return Vec::new();
+    };
+    let checks = if it.is_green() { "checks green" } else { "not checked yet" };
+    let mut lines = vec![format!("!{} {} → {}, {checks}", it.number, it.from, it.to)];
+    let blocked = it.blocked.iter();
+    lines.extend(blocked.map(|why| ui.paint(Tone::Waiting, format!("the forge says {why}"))));
+    lines
 }
 
 fn waits(label: &str, holds: &[Hold], ui: &Ui) {

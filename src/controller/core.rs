@@ -13,6 +13,7 @@ use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
+use super::visiting::Visitors;
 use super::wake::{Effect, Wake};
 
 /// Where entries become durable.
@@ -47,6 +48,8 @@ pub struct Limits {
     pub surveys_per_second: u32,
     /// Surveys under way at once.
     pub surveys_at_once: usize,
+    /// Whether people's merge requests and comments on the forge are looked at.
+    pub looks_around: bool,
     /// Whether effects that change the world are withheld (`run --check`).
     pub check_only: bool,
 }
@@ -58,6 +61,7 @@ impl Default for Limits {
             poll_every: Duration::from_secs(30),
             surveys_per_second: 2,
             surveys_at_once: 16,
+            looks_around: false,
             check_only: false,
         }
     }
@@ -74,6 +78,7 @@ pub(super) enum Flight {
     Gate(Target, GateName, Ref),
     Inventory(EnvironmentName),
     List,
+    Around,
     Forge(Target),
     Record,
     Weigh(EnvironmentName, RoleName),
@@ -134,6 +139,8 @@ pub struct Core {
     told: BTreeMap<Target, Waiting>,
     /// Targets whose forge calls failed are left alone until then; and why they failed.
     pub(super) rests: BTreeMap<Target, (Timestamp, String)>,
+    /// What people do on the forge.
+    pub(super) visitors: Visitors,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
     /// Why records could not be written last.
@@ -186,6 +193,7 @@ impl Core {
             about: BTreeMap::new(),
             told: BTreeMap::new(),
             rests: BTreeMap::new(),
+            visitors: Visitors::default(),
             record_rest: None,
             record_trouble: None,
             trouble: None,
@@ -291,6 +299,9 @@ impl Core {
                 self.take_inventory(&environment, answer, turn);
             }
             Wake::MergeRequests(list) => self.take_merge_requests(list, turn)?,
+            Wake::LookedAround(around) => self.take_around(around, turn)?,
+            Wake::Reviewed { number, head, result } => self.take_reviewed(number, head, &result),
+            Wake::Answered { comment, result } => self.take_answered(comment, &result),
             Wake::ForgeDone { target, result } => self.forge_done(target, result, turn),
             Wake::ProposalRead { target, number, head, base, changes } => {
                 self.check_proposal(&target, number, [head, base], changes, turn);

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use crate::config::{Change, Content};
 use crate::drivers::clock;
-use crate::drivers::forge::{self, Act, Direct, Forge, Merge, Proposal};
+use crate::drivers::forge::{self, Act, Direct, Forge, Guest, Merge, Proposal};
 use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::notify::done_word;
@@ -19,7 +19,7 @@ use crate::telemetry::chain;
 use crate::text::{self, Pointer, Refusal};
 
 use super::orders::target_of;
-use super::wake::{Effect, Head, Wake};
+use super::wake::{Around, Effect, Head, Visit, Wake};
 
 /// What one worker works with.
 pub(super) struct GitWorker {
@@ -52,6 +52,17 @@ impl GitWorker {
                 Some(Wake::ConfigRead { to, changes: self.changes(from, to) })
             }
             Effect::ListMergeRequests => Some(Wake::MergeRequests(self.list())),
+            Effect::LookAround { base, known, ours } => {
+                Some(Wake::LookedAround(self.look_around(base, &known, &ours)))
+            }
+            Effect::Review { number, checks } => {
+                let (head, result) = (checks.sha, said(self.forge.review(number, &checks)));
+                Some(Wake::Reviewed { number, head, result })
+            }
+            Effect::Answer { number, comment, text } => {
+                let result = said(self.forge.answer(number, comment, &text));
+                Some(Wake::Answered { comment, result })
+            }
             Effect::Propose { promotion, file, at } => {
                 let target = promotion.target.clone();
                 Some(Wake::ForgeDone { target, result: self.propose(&promotion, &file, at) })
@@ -115,6 +126,32 @@ impl GitWorker {
     fn list(&self) -> Result<BTreeMap<Target, MergeRequest>, String> {
         let list = self.forge.list(clock::now()).map_err(|error| chain(&error))?;
         Ok(list.into_iter().map(|it| (it.target.clone(), it)).collect())
+    }
+
+    /// What people propose: of each head that is new, what it changes since it left the base branch. Read as data,
+    /// whoever wrote it; nothing of it is run.
+    fn look_around(
+        &self,
+        base: Revision,
+        known: &BTreeMap<u64, Revision>,
+        ours: &[u64],
+    ) -> Result<Around, String> {
+        let guests = self.forge.guests(known).map_err(|error| chain(&error))?;
+        let changes = |head| {
+            let from = self.repository.common_ancestor(base, head).map_err(|it| chain(&it))?;
+            let from =
+                from.ok_or_else(|| "it has no history in common with its base".to_owned())?;
+            self.changes(Some(from), head)
+        };
+        let read = |guest: Guest| {
+            let changes = guest.here.then(|| changes(guest.head));
+            Visit { guest, changes }
+        };
+        let mut orders = Vec::new();
+        for number in ours {
+            orders.extend(self.forge.orders(*number).map_err(|error| chain(&error))?);
+        }
+        Ok(Around { guests: guests.into_iter().map(read).collect(), orders })
     }
 
     fn propose(&self, promotion: &Promotion, file: &RepoPath, at: Timestamp) -> Result<(), String> {
@@ -219,6 +256,11 @@ pub(super) fn edited(
         .ok_or_else(|| format!("{file} is not there at {}", base.short()))?;
     text::edit(file.as_str(), &bytes, 0, &pointer(target), to.as_str())
         .map_err(|refusal| refused(file, &refusal))
+}
+
+/// A file's bytes with a target moved to a ref; nothing if that is not safe.
+pub(super) fn moved(file: &RepoPath, bytes: &[u8], target: &Target, to: &Ref) -> Option<Vec<u8>> {
+    text::edit(file.as_str(), bytes, 0, &pointer(target), to.as_str()).ok()
 }
 
 /// What differs between two commits, as the config reader takes it; everything if there is no

@@ -24,6 +24,7 @@ mod succession;
 mod service;
 mod doors;
 mod view;
+mod visiting;
 mod inspect;
 mod logs;
 
@@ -36,4 +37,4 @@ pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
 pub use view::{Counts, View};
-pub use wake::{Effect, Head, Perform, Refusal, Report, Ticket, Wake};
+pub use wake::{Around, Effect, Head, Perform, Refusal, Report, Ticket, Visit, Wake};

@@ -35,6 +35,20 @@ impl Core {
         Ok(())
     }
 
+    /// Does what somebody asks for in a comment; and what there is to answer.
+    pub(super) fn obey_comment(
+        &mut self,
+        ask: Ask,
+        ticket: Ticket,
+        turn: &mut Turn,
+    ) -> Result<String, Fatal> {
+        Ok(match self.carry_out(ask, ticket, turn)? {
+            Ok(Answer::Now(said)) => said,
+            Ok(Answer::Later) => "it is under way".to_owned(),
+            Err(refusal) => refusal.to_string(),
+        })
+    }
+
     #[expect(clippy::too_many_lines, reason = "every command has its few lines")]
     fn carry_out(
         &mut self,

@@ -146,6 +146,9 @@ impl Hands {
             Effect::LookAtHead { .. }
             | Effect::ReadConfig { .. }
             | Effect::ListMergeRequests
+            | Effect::LookAround { .. }
+            | Effect::Review { .. }
+            | Effect::Answer { .. }
             | Effect::Propose { .. }
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }

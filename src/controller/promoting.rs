@@ -224,6 +224,7 @@ impl Core {
             self.touch(target.clone());
         }
         self.seen.merge_requests = Some(Seen::Known { value: list, at: turn.now });
+        self.look_around(turn);
         Ok(())
     }
 

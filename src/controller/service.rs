@@ -23,7 +23,7 @@ use crate::rollout::{Entry, Ledger};
 
 use super::core::{Core, Fatal, Limits};
 use super::doors::ServerAt;
-use super::gitwork::GitWorker;
+use super::gitwork::{GitWorker, moved};
 use super::perform::Hands;
 use super::store::{Store, StoreError};
 use super::view::View;
@@ -78,7 +78,7 @@ impl Setup {
             None => {
                 Ok(Box::new(LocalForge::new(repository, self.branch.clone(), Identity::towpath())))
             }
-            Some(at) => Ok(at.open(repository, &self.branch, store, watching)?),
+            Some(at) => Ok(at.open(repository, &self.branch, store, watching, moved)?),
         }
     }
 
@@ -154,6 +154,18 @@ impl Doorbell {
     /// Ends the controller between two turns; steps on nodes run on.
     pub fn end(&self) {
         self.send(Message::End);
+    }
+
+    /// A bell that nobody's loop hears, and how often it was rung so far.
+    #[cfg(test)]
+    pub(crate) fn alone() -> (Self, impl Fn() -> usize) {
+        let (messages, heard) = mpsc::channel();
+        let count = std::cell::Cell::new(0);
+        let rings = move || {
+            count.set(count.get() + heard.try_iter().count());
+            count.get()
+        };
+        (Self { messages }, rings)
     }
 
     fn send(&self, message: Message) {
@@ -297,6 +309,9 @@ impl Service {
                 self.config.send(effect).is_ok()
             }
             Effect::ListMergeRequests
+            | Effect::LookAround { .. }
+            | Effect::Review { .. }
+            | Effect::Answer { .. }
             | Effect::Propose { .. }
             | Effect::Report { .. }
             | Effect::Merge { .. }
@@ -360,6 +375,9 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Gate { .. }
         | Wake::Inventory { .. }
         | Wake::MergeRequests(_)
+        | Wake::LookedAround(_)
+        | Wake::Reviewed { .. }
+        | Wake::Answered { .. }
         | Wake::ForgeDone { .. }
         | Wake::ProposalRead { .. }
         | Wake::Merged { .. }

@@ -80,6 +80,15 @@ impl View {
         self.lock().clone()
     }
 
+    /// One whose loop turned last so long ago.
+    #[cfg(test)]
+    pub(crate) fn silent_for(span: Duration) -> Self {
+        let view = Self::new();
+        let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        view.beat.store(millis().saturating_sub(span), Ordering::Relaxed);
+        view
+    }
+
     /// The loop has turned.
     pub(super) fn beat(&self) {
         self.beat.store(millis(), Ordering::Relaxed);

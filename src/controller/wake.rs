@@ -7,7 +7,7 @@ use crate::model::{
     Ask, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question, Ref, Revision,
     RoleName, RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
 };
-use crate::observe::{Checks, MergeRequest, Survey, Verdict};
+use crate::observe::{Checks, Guest, MergeRequest, Order, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
 use crate::rollout::{Entry, Op, OpId, Unrecorded};
 
@@ -102,6 +102,24 @@ pub enum Wake {
     },
     /// The answer to [`Effect::ListMergeRequests`]: the newest for each target.
     MergeRequests(Result<BTreeMap<Target, MergeRequest>, String>),
+    /// The answer to [`Effect::LookAround`].
+    LookedAround(Result<Around, String>),
+    /// The answer to [`Effect::Review`].
+    Reviewed {
+        /// Which merge request.
+        number: u64,
+        /// The head that it was about.
+        head: Revision,
+        /// Whether it is there, or why not.
+        result: Result<(), String>,
+    },
+    /// The answer to [`Effect::Answer`].
+    Answered {
+        /// To which comment.
+        comment: u64,
+        /// Whether it is there, or why not.
+        result: Result<(), String>,
+    },
     /// The answer to [`Effect::Propose`], [`Effect::Report`], [`Effect::Disarm`] or [`Effect::Withdraw`].
     ForgeDone {
         /// For what.
@@ -167,6 +185,24 @@ pub enum Wake {
 /// Names somebody who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
+
+/// What people do on the forge, beside what we do there.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Their merge requests.
+    pub guests: Vec<Visit>,
+    /// What they ask for on ours.
+    pub orders: Vec<Order>,
+}
+
+/// A person's merge request, and what it would change if that is new.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// Which.
+    pub guest: Guest,
+    /// What its branch changes since it left the base branch, if it was read; or why it cannot be.
+    pub changes: Option<Result<Vec<Change>, String>>,
+}
 
 /// The tip of the config branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +360,31 @@ pub enum Effect {
     },
     /// The newest merge request for each target.
     ListMergeRequests,
+    /// Looks at what people propose, and at what they ask for on merge requests of ours.
+    LookAround {
+        /// The base branch, as it is known.
+        base: Revision,
+        /// Heads of people's merge requests that were looked at before.
+        known: BTreeMap<u64, Revision>,
+        /// Open merge requests of ours.
+        ours: Vec<u64>,
+    },
+    /// Says of a person's merge request what it would do.
+    Review {
+        /// Which.
+        number: u64,
+        /// What.
+        checks: Checks,
+    },
+    /// Answers a comment.
+    Answer {
+        /// On which merge request.
+        number: u64,
+        /// Which comment.
+        comment: u64,
+        /// What.
+        text: String,
+    },
     /// Open a merge request, or bring it up to date.
     Propose {
         /// What to propose.

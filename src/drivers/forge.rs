@@ -1,9 +1,11 @@
 //! The port to where merge requests live. Neutral: a forge is a repository with merge requests, checks
 //! and approvals, be it GitLab, GitHub, Gitea or refs in a bare repository. Every call is safe to repeat.
 
+use std::collections::BTreeMap;
+
 use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestamp};
 
-pub use crate::observe::{Actor, Authorship, Checks, MergeRequest, Merging, State};
+pub use crate::observe::{Actor, Authorship, Checks, Guest, MergeRequest, Merging, Order, State};
 
 /// A promotion to propose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,6 +234,31 @@ pub trait Forge: Send {
 
     /// Ensures that it is not open. Closing what is settled changes nothing.
     fn close(&self, number: u64, act: &Act, reason: &str) -> Result<MergeRequest, Error>;
+
+    /// Open merge requests of people, the last changed ones first; within a bound the commits of those whose head
+    /// is not `known` are brought here. A forge without people has none.
+    fn guests(&self, known: &BTreeMap<u64, Revision>) -> Result<Vec<Guest>, Error> {
+        let _ = known;
+        Ok(Vec::new())
+    }
+
+    /// Puts the answer of the checks on a merge request of a person: a status, and one comment.
+    fn review(&self, number: u64, checks: &Checks) -> Result<(), Error> {
+        let _ = checks;
+        Err(Error::Unknown { number })
+    }
+
+    /// What people ask for in comments on a merge request of ours, and was not answered yet.
+    fn orders(&self, number: u64) -> Result<Vec<Order>, Error> {
+        let _ = number;
+        Ok(Vec::new())
+    }
+
+    /// Answers one of those, once.
+    fn answer(&self, number: u64, comment: u64, text: &str) -> Result<(), Error> {
+        let _ = (comment, text);
+        Err(Error::Unknown { number })
+    }
 
     /// Commits to the base branch itself, if it is still where the edits were made from.
     fn commit_direct(&self, direct: &Direct) -> Result<Revision, Error>;

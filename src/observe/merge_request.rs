@@ -42,10 +42,36 @@ pub struct MergeRequest {
     pub merging: Merging,
     /// Whether the forge merges it by itself when its pipeline ends.
     pub armed: bool,
+    /// What stands in the way of merging it, in the forge's own words, if it said so.
+    pub blocked: Option<String>,
     /// When it was opened.
     pub opened_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+/// A merge request that a person opened, as far as a look at it needs it. Its branch is data, never to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// The number that people know it by.
+    pub number: u64,
+    /// Its head.
+    pub head: Revision,
+    /// Whether that commit is here to be read.
+    pub here: bool,
+}
+
+/// A comment on a merge request of ours that asks for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// On which.
+    pub number: u64,
+    /// The forge's number for the comment.
+    pub comment: u64,
+    /// Who wrote it, as the forge says when it is asked; nothing for a name that could be no person's.
+    pub by: Option<PersonName>,
+    /// Its first line, bounded. A stranger's words.
+    pub line: String,
 }
 
 impl MergeRequest {

@@ -9,7 +9,7 @@ use crate::model::{
     Traffic,
 };
 
-pub use merge_request::{Actor, Authorship, Checks, MergeRequest, Merging, State};
+pub use merge_request::{Actor, Authorship, Checks, Guest, MergeRequest, Merging, Order, State};
 
 /// An answer from the world. Callers must match on `Unknown`; there is no default.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use towpath::controller::{Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake};
+use towpath::controller::{
+    Around, Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake,
+};
 use towpath::model::{
     EnvironmentName, GateName, NodeName, Ref, RoleName, RolloutId, Seat, ServiceName, StepKey,
     Target, Timestamp,
@@ -161,7 +163,6 @@ pub(crate) struct Smoke {
 /// When the guards of a bake were asked, whether they passed, and which controller was answered.
 pub(crate) type Guarded = (Timestamp, bool, u32);
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a trait of a world of its own")]
 pub(crate) struct World {
     pub(crate) number: u64,
     pub(crate) seed: Seed,
@@ -888,6 +889,10 @@ impl World {
                 log.or_default().push((self.now, verdict == Verdict::Pass));
                 self.answer(from, Wake::Gate { target, gate, reference, verdict });
             }
+            // Nobody visits these worlds.
+            Effect::LookAround { .. } => {
+                self.answer(from, Wake::LookedAround(Ok(Around::default())));
+            }
             Effect::ListMergeRequests => {
                 self.answer(from, Wake::MergeRequests(Ok(self.forge.list())));
             }
@@ -935,7 +940,11 @@ impl World {
                 let record = record.record;
                 self.answer(from, Wake::Recorded { record, result: Ok(()) });
             }
-            Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. } => {}
+            Effect::Review { .. }
+            | Effect::Answer { .. }
+            | Effect::Reply { .. }
+            | Effect::Tell(_)
+            | Effect::TellHolds { .. } => {}
         }
     }
 
@@ -1305,6 +1314,11 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             reference: reference.clone(),
             verdict: Verdict::Error { why: why() },
         },
+        Effect::LookAround { .. } => Wake::LookedAround(Err(why())),
+        Effect::Review { number, checks } => {
+            Wake::Reviewed { number: *number, head: checks.sha, result: Err(why()) }
+        }
+        Effect::Answer { comment, .. } => Wake::Answered { comment: *comment, result: Err(why()) },
         Effect::ListMergeRequests => Wake::MergeRequests(Err(why())),
         Effect::Propose { promotion, .. } => {
             Wake::ForgeDone { target: promotion.target.clone(), result: Err(why()) }

@@ -179,8 +179,8 @@ pub enum CheckState {
 pub struct NewStatus<'a> {
     /// On which commit.
     pub sha: Revision,
-    /// The branch it is at.
-    pub branch: &'a Branch,
+    /// The branch it is at, if it is one of the project.
+    pub branch: Option<&'a Branch>,
     /// What it is called.
     pub name: &'a str,
     /// How it stands.
@@ -200,6 +200,17 @@ pub struct Comment {
     pub by: Account,
     /// What it says.
     pub text: String,
+    /// Whether somebody changed it after it was written.
+    pub edited: bool,
+}
+
+/// A request that need not be ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Any {
+    /// As the forge shows it.
+    pub request: Request,
+    /// Whether its branch is one of the project itself; else it is one of a fork.
+    pub here: bool,
 }
 
 /// What came of asking the forge to merge.
@@ -359,6 +370,15 @@ pub trait Api: Send {
     /// The comment of ours that holds `marker`.
     fn comment(&self, number: u64, marker: &str) -> Result<Option<Comment>, ApiError>;
 
+    /// All open requests to `base`, whoever opened them: the last changed ones, one page of them.
+    fn open_ones(&self, base: &Branch) -> Result<Vec<Any>, ApiError>;
+
+    /// The ref under which the forge shows the head of a request, also of one from a fork.
+    fn head_ref(&self, number: u64) -> String;
+
+    /// The comments on a request, as people wrote them.
+    fn comments(&self, number: u64) -> Result<Vec<Comment>, ApiError>;
+
     /// Writes a comment: a new one, or in the place of `old`.
     fn say(&self, number: u64, old: Option<u64>, text: &str) -> Result<(), ApiError>;
 
@@ -423,6 +443,18 @@ impl<T: Api + ?Sized> Api for Box<T> {
 
     fn comment(&self, number: u64, marker: &str) -> Result<Option<Comment>, ApiError> {
         (**self).comment(number, marker)
+    }
+
+    fn open_ones(&self, base: &Branch) -> Result<Vec<Any>, ApiError> {
+        (**self).open_ones(base)
+    }
+
+    fn head_ref(&self, number: u64) -> String {
+        (**self).head_ref(number)
+    }
+
+    fn comments(&self, number: u64) -> Result<Vec<Comment>, ApiError> {
+        (**self).comments(number)
     }
 
     fn say(&self, number: u64, old: Option<u64>, text: &str) -> Result<(), ApiError> {

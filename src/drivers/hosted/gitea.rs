@@ -11,8 +11,8 @@ use serde_json::json;
 
 use self::answers as raw;
 use super::api::{
-    Account, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest, NewStatus,
-    Request, Review, Rules, Standing, When,
+    Account, Any, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest,
+    NewStatus, Request, Review, Rules, Standing, When,
 };
 use super::client::{Client, Repeat, encoded, good, read, said};
 use super::later_of;
@@ -25,6 +25,8 @@ const PAGE: usize = 50;
 const SETTLED_PAGES: usize = 4;
 /// Pages of anything that must be read whole. A thousand entries are no use to anybody.
 const PAGES_MAX: usize = 20;
+/// Pages of what people propose: the last changed ones.
+const GUEST_PAGES: usize = 2;
 /// What a label of ours looks like.
 const COLOR: &str = "#1f6feb";
 
@@ -164,7 +166,7 @@ impl Gitea {
         Ok((all, whole))
     }
 
-    fn open_ones(&self, doing: &str, base: &Branch) -> Result<Vec<Request>, ApiError> {
+    fn all_open(&self, doing: &str, base: &Branch) -> Result<Vec<Request>, ApiError> {
         let (open, whole) = self.pulls(doing, "open", base, PAGES_MAX)?;
         if whole {
             return Ok(open);
@@ -330,7 +332,7 @@ impl Api for Gitea {
         let me = self.whoami()?.id;
         let (mut all, whole) = self.pulls(doing, "all", base, SETTLED_PAGES)?;
         if !whole {
-            let open = self.open_ones(doing, base)?;
+            let open = self.all_open(doing, base)?;
             let known: BTreeSet<u64> = all.iter().map(|it| it.number).collect();
             all.extend(open.into_iter().filter(|it| !known.contains(&it.number)));
         }
@@ -341,7 +343,7 @@ impl Api for Gitea {
     }
 
     fn find(&self, source: &Branch, base: &Branch) -> Result<Option<Request>, ApiError> {
-        let open = self.open_ones("looking for the pull request", base)?;
+        let open = self.all_open("looking for the pull request", base)?;
         let from = open.into_iter().filter(|it| it.source == source.as_str());
         Ok(from.max_by_key(|it| it.number))
     }
@@ -454,8 +456,29 @@ impl Api for Gitea {
     }
 
     fn comment(&self, number: u64, marker: &str) -> Result<Option<Comment>, ApiError> {
-        let doing = format!("reading the comments on #{number}");
         let me = self.whoami()?;
+        let all = self.comments(number)?.into_iter();
+        let ours = all.filter(|it| it.by.id == me.id && it.text.contains(marker));
+        Ok(ours.min_by_key(|it| it.id))
+    }
+
+    fn open_ones(&self, base: &Branch) -> Result<Vec<Any>, ApiError> {
+        let doing = "listing what people propose";
+        let path = self.path("/pulls?state=open&sort=recentupdate&");
+        let (found, _): (Vec<raw::Request>, bool) = self.pages(doing, &path, GUEST_PAGES)?;
+        let read = found.into_iter().filter(|it| it.base.label == base.as_str()).map(|it| {
+            let here = it.is_from_here();
+            Ok(Any { request: it.read(doing)?, here })
+        });
+        read.collect()
+    }
+
+    fn head_ref(&self, number: u64) -> String {
+        format!("refs/pull/{number}/head")
+    }
+
+    fn comments(&self, number: u64) -> Result<Vec<Comment>, ApiError> {
+        let doing = format!("reading the comments on #{number}");
         // This list has no pages.
         let reply = self.client.get(&doing, &self.issue(number, "/comments"))?;
         let reply = self.fine(&doing, reply)?;
@@ -465,9 +488,7 @@ impl Api for Gitea {
             let why = format!("{} of {total} comments", all.len());
             return Err(ApiError::NotUnderstood { doing, why });
         }
-        let ours = |it: &raw::Note| it.user.account().id == me.id && it.body.contains(marker);
-        let found = all.into_iter().filter(ours).min_by_key(|it| it.id);
-        Ok(found.map(|it| Comment { id: it.id, by: it.user.account(), text: it.body }))
+        Ok(all.into_iter().map(raw::Note::comment).collect())
     }
 
     fn say(&self, number: u64, old: Option<u64>, text: &str) -> Result<(), ApiError> {

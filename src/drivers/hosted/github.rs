@@ -11,8 +11,8 @@ use serde_json::json;
 
 use self::answers as raw;
 use super::api::{
-    Account, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest, NewStatus,
-    Request, Review, Rules, Standing, When,
+    Account, Any, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest,
+    NewStatus, Request, Review, Rules, Standing, When,
 };
 use super::client::{Client, PAGE, Repeat, encoded, good, read, said};
 use super::transport::{Manner, Reply, Verb};
@@ -381,11 +381,33 @@ impl Api for GitHub {
         let me = self.whoami()?;
         let all: Vec<raw::Note> = self.whole(&doing, &self.issue(number, "/comments?"))?;
         let ours = all.into_iter().filter_map(|it| {
-            let (by, text) = (it.user?.account(), it.body?);
-            let ours = by.id == me.id && text.contains(marker);
-            ours.then_some(Comment { id: it.id, by, text })
+            let it = it.comment()?;
+            let ours = it.by.id == me.id && it.text.contains(marker);
+            ours.then_some(it)
         });
         Ok(ours.min_by_key(|it| it.id))
+    }
+
+    fn open_ones(&self, base: &Branch) -> Result<Vec<Any>, ApiError> {
+        let doing = "listing what people propose";
+        let base = encoded(base.as_str());
+        let path = self.path(&format!("/pulls?state=open&base={base}&sort=updated&direction=desc"));
+        let (found, _): (Vec<raw::Request>, bool) = self.client.pages(doing, &path, 1)?;
+        let read = found.into_iter().map(|it| {
+            let here = it.is_from_here();
+            Ok(Any { request: it.read(doing)?, here })
+        });
+        read.collect()
+    }
+
+    fn head_ref(&self, number: u64) -> String {
+        format!("refs/pull/{number}/head")
+    }
+
+    fn comments(&self, number: u64) -> Result<Vec<Comment>, ApiError> {
+        let doing = format!("reading the comments on #{number}");
+        let all: Vec<raw::Note> = self.whole(&doing, &self.issue(number, "/comments?"))?;
+        Ok(all.into_iter().filter_map(raw::Note::comment).collect())
     }
 
     fn say(&self, number: u64, old: Option<u64>, text: &str) -> Result<(), ApiError> {

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use self::answers as raw;
 use super::api::{
-    Account, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest, NewStatus,
-    Opinion, PIPELINE, Request, Review, Rules, When,
+    Account, Any, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest,
+    NewStatus, Opinion, PIPELINE, Request, Review, Rules, When,
 };
 use super::client::{Client, Repeat, encoded, good, read, said};
 use super::transport::{Reply, Verb};
@@ -379,8 +379,11 @@ impl Api for GitLab {
             CheckState::Neutral => "canceled",
         };
         let mut body = json!({
-            "state": word, "name": name, "ref": branch.as_str(), "description": why,
+            "state": word, "name": name, "description": why,
         });
+        if let Some(branch) = branch {
+            body["ref"] = json!(branch.as_str());
+        }
         if let Some(url) = url {
             body["target_url"] = json!(url);
         }
@@ -400,11 +403,34 @@ impl Api for GitLab {
         // Ours is among the first ones: a long talk does not hide it.
         let (notes, _) = self.client.pages::<raw::Note>(&doing, &path, PAGES_MAX)?;
         let ours = |it: &raw::Note| it.author.id == me && !it.system && it.body.contains(marker);
-        Ok(notes.into_iter().find(ours).map(|it| Comment {
-            id: it.id,
-            by: it.author.account(),
-            text: it.body,
-        }))
+        Ok(notes.into_iter().find(ours).map(raw::Note::comment))
+    }
+
+    fn open_ones(&self, base: &Branch) -> Result<Vec<Any>, ApiError> {
+        let doing = "listing what people propose";
+        let base = encoded(base.as_str());
+        let query = format!(
+            "/merge_requests?scope=all&state=opened&target_branch={base}&order_by=updated_at&sort=desc"
+        );
+        let (found, _): (Vec<raw::Request>, bool) =
+            self.client.pages(doing, &self.path(&query), 1)?;
+        let read = found.into_iter().map(|it| {
+            let here = it.is_from_here();
+            Ok(Any { request: it.read(doing)?, here })
+        });
+        read.collect()
+    }
+
+    fn head_ref(&self, number: u64) -> String {
+        format!("refs/merge-requests/{number}/head")
+    }
+
+    fn comments(&self, number: u64) -> Result<Vec<Comment>, ApiError> {
+        let doing = format!("reading the comments on !{number}");
+        // The last ones: whoever talks much does not silence who comes after.
+        let path = self.one(number, "/notes?sort=desc&order_by=created_at");
+        let (notes, _) = self.client.pages::<raw::Note>(&doing, &path, 1)?;
+        Ok(notes.into_iter().filter(|it| !it.system).map(raw::Note::comment).collect())
     }
 
     fn say(&self, number: u64, old: Option<u64>, text: &str) -> Result<(), ApiError> {

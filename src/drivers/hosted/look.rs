@@ -10,24 +10,63 @@ use crate::drivers::forge::{Actor, Authorship, Checks, Error, MergeRequest, Merg
 use crate::model::{Branch, EnvironmentName, PersonName, Revision, ServiceName, Target, Timestamp};
 use crate::observe::Verdict;
 
+/// Commits that are remembered. They are small, and few.
+const KNOWN_MAX: usize = 512;
+
 impl<A: Api> Hosted<A> {
     /// Where a branch was at the last look.
     pub(super) fn tip(&self, branch: &Branch) -> Result<Option<Revision>, Error> {
         self.git.find(&branch.name()).map_err(|error| of_git(format!("reading {branch}"), error))
     }
 
-    /// What a commit proposes for a branch, if it is ours: made by our identity, on the commit it names,
-    /// for the target that the branch is for.
+    /// What a commit proposes for a branch, if it is ours: made by our identity, on the commit it names, for the
+    /// target that the branch is for; and nothing differs from that commit but the one scalar. Anybody can write
+    /// what we write into a message: what counts is what the commit does.
     pub(super) fn ours(&self, at: Revision, branch: &Branch) -> Result<Option<Proposed>, Error> {
+        let key = (at, branch.clone());
+        if let Some(known) = self.memory.borrow().proposed.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = self.examined(at, branch)?;
+        let mut memory = self.memory.borrow_mut();
+        if memory.proposed.len() >= KNOWN_MAX {
+            memory.proposed.clear();
+        }
+        memory.proposed.insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// The same of the head of a request: it must also be one that its description announces, or else a person
+    /// has pushed what looks like ours.
+    pub(super) fn announced(
+        &self,
+        at: Revision,
+        branch: &Branch,
+        request: &Request,
+    ) -> Result<Option<Proposed>, Error> {
+        let marker = Marker::read(&request.body);
+        let told = marker.is_none_or(|(marker, _)| marker.speaks_of(at));
+        if told { self.ours(at, branch) } else { Ok(None) }
+    }
+
+    fn examined(&self, at: Revision, branch: &Branch) -> Result<Option<Proposed>, Error> {
         let made = self.git.made(at).map_err(|error| of_git(format!("reading {at}"), error))?;
         let Some(made) = made else { return Ok(None) };
         let (name, email) = &made.committer;
         if (name.as_str(), email.as_str()) != (self.bot.name(), self.bot.email()) {
             return Ok(None);
         }
-        let proposed = Proposed::read(&made.message);
-        Ok(proposed
-            .filter(|it| made.parents == [it.base] && Branch::proposing(&it.target) == *branch))
+        let proposed = Proposed::read(&made.message)
+            .filter(|it| made.parents == [it.base] && Branch::proposing(&it.target) == *branch);
+        let Some(proposed) = proposed else { return Ok(None) };
+        let doing = |error| of_git(format!("reading {at}"), error);
+        let changed = self.git.only_change(proposed.base, at).map_err(doing)?;
+        let before = self.git.read_at(proposed.base, &proposed.path).map_err(doing)?;
+        let (Some((path, bytes)), Some(before)) = (changed, before) else { return Ok(None) };
+        let Proposed { target, to, .. } = &proposed;
+        let exact = path == proposed.path
+            && (self.options.moved)(&path, &before, target, to).as_ref() == Some(&bytes);
+        Ok(exact.then_some(proposed))
     }
 
     /// A request as the rest of the house sees it; nothing if it is none of ours. `refresh` was called.
@@ -40,6 +79,14 @@ impl<A: Api> Hosted<A> {
         now: Timestamp,
     ) -> Result<Option<MergeRequest>, Error> {
         let Some((branch, target)) = proposing(&request.source) else { return Ok(None) };
+        let mut request = request;
+        if self.options.watching
+            && request.state == Standing::Open
+            && matches!(request.readiness, Readiness::Transient(_))
+        {
+            // Some forges say what is in the way only of one that is looked at alone.
+            request = self.request(request.number)?;
+        }
         let marker = Marker::read(&request.body).filter(|(it, _)| it.proposed.target == target);
         if marker.is_none() && !self.is_me(&request.author)? {
             return Ok(None);
@@ -49,7 +96,10 @@ impl<A: Api> Hosted<A> {
         let Some(head) = tip.or(request.head).or(marker.as_ref().map(|(it, _)| it.head)) else {
             return Ok(None);
         };
-        let ours = self.ours(head, &branch)?;
+        let ours = match request.state {
+            Standing::Open | Standing::Locked => self.announced(head, &branch, &request)?,
+            Standing::Merged { .. } | Standing::Closed { .. } => self.ours(head, &branch)?,
+        };
         let authorship = match (&ours, &marker) {
             (Some(_), _) => Authorship::Ours,
             // A settled one whose commits we no longer have.
@@ -96,6 +146,7 @@ impl<A: Api> Hosted<A> {
             approvals: approvals(&reviews),
             merging,
             armed: request.armed,
+            blocked: blocked(&request.readiness),
             opened_at: request.opened_at,
             updated_at: request.updated_at,
         }))
@@ -207,8 +258,22 @@ impl<A: Api> Hosted<A> {
     }
 }
 
+/// What the forge says is in the way, for people.
+fn blocked(readiness: &Readiness) -> Option<String> {
+    let (word, what) = match readiness {
+        Readiness::Ready | Readiness::Transient(_) => return None,
+        Readiness::Waiting(word) => (word, "it waits for a pipeline or a check"),
+        Readiness::Stale(word) => (word, "its branch has to be rebuilt on the base branch"),
+        Readiness::Unapproved(word) => (word, "an approval or a required check is missing"),
+        Readiness::Vetoed(word) => (word, "somebody requested changes"),
+        Readiness::Blocked(word) => (word, "a person has to do something there"),
+        Readiness::Unknown(word) => (word, "this Towpath does not know that word"),
+    };
+    Some(format!("`{word}`: {what}"))
+}
+
 /// The branch and the target of a request's source, if it is one of ours.
-fn proposing(source: &str) -> Option<(Branch, Target)> {
+pub(super) fn proposing(source: &str) -> Option<(Branch, Target)> {
     let branch = Branch::parse(source).ok()?;
     let (service, environment) = source.strip_prefix("towpath/")?.split_once('/')?;
     let service = ServiceName::parse(service.trim_end_matches('_')).ok()?;

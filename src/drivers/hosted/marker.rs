@@ -18,7 +18,9 @@ const MARKER_MAX: usize = 16 << 10;
 const REQUEST: &str = "<!-- towpath: ";
 /// Before the one in our comment; also what the comment is found by.
 pub(super) const COMMENT: &str = "<!-- towpath:checks: ";
-/// After both.
+/// Before the one in an answer to somebody's comment, with its number.
+const ANSWER: &str = "<!-- towpath:answer: ";
+/// After all.
 const END: &str = " -->";
 /// Before the one in a commit's message.
 const TRAILER: &str = "Towpath-Proposal: ";
@@ -40,6 +42,8 @@ pub(super) struct Proposed {
 pub(super) struct Marker {
     pub(super) proposed: Proposed,
     pub(super) head: Revision,
+    /// The head of ours that it takes the place of: said before the push, so that one of the two is there.
+    pub(super) was: Option<Revision>,
     pub(super) merging: Merging,
     /// Which controller wrote it.
     pub(super) store: String,
@@ -64,6 +68,8 @@ struct RawProposed {
 struct RawMarker {
     proposed: RawProposed,
     head: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<String>,
     auto: bool,
     store: String,
     closed: Option<RawClosed>,
@@ -150,9 +156,14 @@ impl Proposed {
 }
 
 impl Marker {
+    /// Whether a head of the branch is one that we said we push.
+    pub(super) fn speaks_of(&self, head: Revision) -> bool {
+        self.head == head || self.was == Some(head)
+    }
+
     /// A description: the text for people, and this.
     pub(super) fn body(&self, text: &str) -> String {
-        let Self { proposed, head, merging, store, closed } = self;
+        let Self { proposed, head, was, merging, store, closed } = self;
         let auto = match merging {
             Merging::Auto => true,
             Merging::Manual => false,
@@ -166,14 +177,15 @@ impl Marker {
             reason: reason.clone(),
         });
         let (proposed, head, store) = (proposed.raw(), head.to_string(), store.clone());
-        let raw = RawMarker { proposed, head, auto, store, closed };
+        let was = was.map(|it| it.to_string());
+        let raw = RawMarker { proposed, head, was, auto, store, closed };
         format!("{}\n\n{REQUEST}{}{END}\n", text.trim_end(), json(&raw))
     }
 
     /// Reads the last one in a description; and the text for people.
     pub(super) fn read(body: &str) -> Option<(Self, String)> {
         let (text, found) = last(body, REQUEST)?;
-        let RawMarker { proposed, head, auto, store, closed } = parse(found)?;
+        let RawMarker { proposed, head, was, auto, store, closed } = parse(found)?;
         let closed = match closed {
             None => None,
             Some(RawClosed { person: None, reason }) => Some((Actor::Towpath, reason)),
@@ -184,6 +196,7 @@ impl Marker {
         let marker = Self {
             proposed: Proposed::checked(proposed)?,
             head: Revision::parse(&head).ok()?,
+            was: was.map(|it| Revision::parse(&it)).transpose().ok()?,
             merging: if auto { Merging::Auto } else { Merging::Manual },
             store,
             closed,
@@ -218,6 +231,22 @@ pub(super) fn comment(checks: &Checks) -> String {
         at_ms: at.0,
     };
     format!("{text}```\n\n{COMMENT}{}{END}\n", json(&raw))
+}
+
+/// An answer to somebody's comment: for people, and for us to know that it was given.
+pub(super) fn answer(comment: u64, text: &str) -> String {
+    let mut said = "**towpath**\n\n```text\n".to_owned();
+    for line in text.lines() {
+        said.push_str(&plain(line));
+        said.push('\n');
+    }
+    format!("{said}```\n\n{ANSWER}{comment}{END}\n")
+}
+
+/// Which comment one of ours answers.
+pub(super) fn answers(text: &str) -> Option<u64> {
+    let (_, found) = last(text, ANSWER)?;
+    found.parse().ok()
 }
 
 /// Reads it back.
@@ -262,7 +291,7 @@ fn json(value: &impl Serialize) -> String {
 /// A line that means nothing to Markdown's fences, and nothing to a forge's quick actions.
 fn plain(line: &str) -> String {
     let line: String = line.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
-    line.replace("```", "'''").replace(COMMENT, "")
+    line.replace("```", "'''").replace("<!--", "<!-")
 }
 
 #[cfg(test)]
@@ -282,6 +311,7 @@ mod tests {
         Marker {
             proposed,
             head: Revision::new([9; 20]),
+            was: (reason.is_empty()).then(|| Revision::new([8; 20])),
             merging: Merging::Auto,
             store: "s-1".to_owned(),
             closed: Some((Actor::Towpath, reason.to_owned())),

@@ -43,7 +43,8 @@ impl<A: Api> Hosted<A> {
             Standing::Open => {}
         }
         let tip = self.tip(&branch)?;
-        let Some(proposed) = self.ours(sha, &branch)?.filter(|_| tip == Some(sha)) else {
+        let announced = self.announced(sha, &branch, &request)?;
+        let Some(proposed) = announced.filter(|_| tip == Some(sha)) else {
             self.stop(&request)?;
             return match tip {
                 Some(tip) if tip != sha => Ok(Merge::HeadMoved { now: tip }),

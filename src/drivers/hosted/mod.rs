@@ -10,6 +10,7 @@ pub mod client;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+mod guests;
 mod look;
 mod marker;
 mod merge;
@@ -24,16 +25,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::api::{Account, Api, ApiError, CheckState, Edit, NewStatus, Request, Rules, Standing};
 pub use self::port::Git;
 use super::forge::{
-    Act, Actor, Checks, Direct, Error, Forge, Merge, MergeRequest, Proposal, State,
+    Act, Actor, Checks, Direct, Error, Forge, Guest, Merge, MergeRequest, Order, Proposal, State,
 };
 use crate::git::{self, Commit, Fault, Identity, Update};
-use crate::model::{Branch, PersonName, Revision, Timestamp};
+use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::observe::Verdict;
 
 /// What our own status on a commit is called.
 pub const STATUS: &str = "towpath";
+/// What the one on a commit that people propose is called.
+pub const PLAN: &str = "towpath/plan";
+/// Longest time between the two times of a comment that nobody changed.
+const EDITED_MS: u64 = 2_000;
 /// Longest explanation that goes with a status: the least that a forge takes.
 const WHY_MAX: usize = 140;
+
+/// Moves a target in a file's bytes to a ref.
+pub type Moved = fn(&RepoPath, &[u8], &Target, &Ref) -> Option<Vec<u8>>;
 
 /// How we work on a forge.
 #[derive(Clone, Debug)]
@@ -44,6 +52,8 @@ pub struct Options {
     pub checks: BTreeSet<String>,
     /// Who writes: the controller's store.
     pub store: String,
+    /// How a file is moved to a ref: byte for byte what a promotion changes; nothing if that is not safe.
+    pub moved: Moved,
     /// Looks, and does nothing about what it sees: for `plan` and `status`.
     pub watching: bool,
 }
@@ -65,6 +75,8 @@ struct Memory {
     rules: Option<Rules>,
     /// Our own answers, by merge request.
     checks: BTreeMap<u64, Checks>,
+    /// What a commit on the branch of a target proposes: that never changes.
+    proposed: BTreeMap<(Revision, Branch), Option<marker::Proposed>>,
 }
 
 impl<A: Api> Hosted<A> {
@@ -119,7 +131,12 @@ impl<A: Api> Hosted<A> {
     }
 
     /// One status for each commit, and always with a result.
-    fn put_status(&self, branch: &Branch, checks: &Checks) -> Result<(), Error> {
+    fn put_status(
+        &self,
+        name: &str,
+        branch: Option<&Branch>,
+        checks: &Checks,
+    ) -> Result<(), Error> {
         let (state, why) = match &checks.verdict {
             Verdict::Pass => (CheckState::Green, "the plan is fine".to_owned()),
             Verdict::Fail { why } => (CheckState::Red, why.clone()),
@@ -127,7 +144,7 @@ impl<A: Api> Hosted<A> {
         };
         let why: String = why.chars().filter(|it| !it.is_control()).take(WHY_MAX).collect();
         let (sha, url) = (checks.sha, None);
-        let status = NewStatus { sha, branch, name: STATUS, state, why: &why, url };
+        let status = NewStatus { sha, branch, name, state, why: &why, url };
         self.api.set_status(&status).map_err(of_api)
     }
 
@@ -208,7 +225,7 @@ impl<A: Api> Forge for Hosted<A> {
         }
         // The status last: with it, people may merge.
         self.put_comment(number, checks)?;
-        self.put_status(&mr.branch, checks)?;
+        self.put_status(STATUS, Some(&mr.branch), checks)?;
         self.memory.borrow_mut().checks.insert(number, checks.clone());
         mr.checks = Some(checks.clone());
         Ok(mr)
@@ -252,6 +269,22 @@ impl<A: Api> Forge for Hosted<A> {
             self.remove(&mr.branch, tip);
         }
         Ok(mr)
+    }
+
+    fn guests(&self, known: &BTreeMap<u64, Revision>) -> Result<Vec<Guest>, Error> {
+        self.see_guests(known)
+    }
+
+    fn review(&self, number: u64, checks: &Checks) -> Result<(), Error> {
+        self.put_review(number, checks)
+    }
+
+    fn orders(&self, number: u64) -> Result<Vec<Order>, Error> {
+        self.see_orders(number)
+    }
+
+    fn answer(&self, number: u64, comment: u64, text: &str) -> Result<(), Error> {
+        self.put_answer(number, comment, text)
     }
 
     fn commit_direct(&self, direct: &Direct) -> Result<Revision, Error> {
@@ -311,6 +344,16 @@ impl<A: Api> Hosted<A> {
 /// An open one before any settled one, then the newer one.
 fn rank(request: &Request) -> (bool, u64) {
     (matches!(request.state, Standing::Open | Standing::Locked), request.number)
+}
+
+/// Whether a comment says something else than when it was written: others may have changed it. Forges write both
+/// times when it is made, and not always in the same moment.
+fn was_edited(created: Option<&str>, updated: Option<&str>) -> bool {
+    let at = |text: Option<&str>| text.and_then(Timestamp::parse);
+    match (at(created), at(updated)) {
+        (Some(created), Some(updated)) => updated.0.saturating_sub(created.0) > EDITED_MS,
+        (_, _) => false,
+    }
 }
 
 /// What a failed call means to whoever asked.

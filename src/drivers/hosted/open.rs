@@ -9,7 +9,7 @@ use super::gitea::Gitea;
 use super::github::{self, GitHub};
 use super::gitlab::GitLab;
 use super::transport::{BadUrl, Http, Manner, Real};
-use super::{Hosted, Options};
+use super::{Hosted, Moved, Options};
 use crate::drivers::forge::Forge;
 use crate::git::{Identity, Location, Repository, Token};
 use crate::model::{Branch, Secret};
@@ -162,19 +162,21 @@ impl HostedAt {
         Ok(Some(Token { origin, user: user.to_owned(), secret: self.token.read()? }))
     }
 
-    /// Opens it. `watching` looks, and does nothing about what it sees.
+    /// Opens it. `watching` looks, and does nothing about what it sees; `moved` is how a promotion changes a file.
     pub fn open(
         &self,
         repository: Repository,
         base: &Branch,
         store: &str,
         watching: bool,
+        moved: Moved,
     ) -> Result<Box<dyn Forge>, OpenError> {
         let Self { kind, url, project, token, approver, label, checks } = self;
         let options = Options {
             label: label.clone(),
             checks: checks.clone(),
             store: store.to_owned(),
+            moved,
             watching,
         };
         let (url, project) = (url.trim_end_matches('/'), project.trim_matches('/'));

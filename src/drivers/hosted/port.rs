@@ -1,6 +1,6 @@
 //! What the algorithm needs of git. The repository answers it; tests may answer it in memory.
 
-use crate::git::{Commit, Error, Made, RefName, Repository, Update};
+use crate::git::{Commit, Entry, Error, Made, Place, RefName, Repository, Update};
 use crate::model::{Branch, RepoPath, Revision};
 
 /// Branches, files and commits, as the forge's server has them.
@@ -9,10 +9,18 @@ pub trait Git: Send {
     fn refresh(&self, base: &Branch) -> Result<Revision, Error>;
     /// Where a ref was at the last look; nothing if it was not there.
     fn find(&self, name: &RefName) -> Result<Option<Revision>, Error>;
+    /// Brings the commits of a ref of the server here; where it was.
+    fn bring(&self, name: &str, number: u64) -> Result<Option<Revision>, Error>;
     /// A file at a commit.
     fn read_at(&self, at: Revision, path: &RepoPath) -> Result<Option<Vec<u8>>, Error>;
     /// How a commit was made; nothing if it is not known here.
     fn made(&self, at: Revision) -> Result<Option<Made>, Error>;
+    /// What differs between two commits, and is no more than one file: which, and what it says now.
+    fn only_change(
+        &self,
+        from: Revision,
+        to: Revision,
+    ) -> Result<Option<(RepoPath, Vec<u8>)>, Error>;
     /// Whether a commit is, or comes after, another.
     fn descends(&self, head: Revision, from: Revision) -> Result<bool, Error>;
     /// Makes a commit; no ref moves.
@@ -30,12 +38,29 @@ impl Git for Repository {
         Self::find(self, name)
     }
 
+    fn bring(&self, name: &str, number: u64) -> Result<Option<Revision>, Error> {
+        Self::bring(self, name, number)
+    }
+
     fn read_at(&self, at: Revision, path: &RepoPath) -> Result<Option<Vec<u8>>, Error> {
         Self::read_at(self, at, path)
     }
 
     fn made(&self, at: Revision) -> Result<Option<Made>, Error> {
         Self::made(self, at)
+    }
+
+    fn only_change(
+        &self,
+        from: Revision,
+        to: Revision,
+    ) -> Result<Option<(RepoPath, Vec<u8>)>, Error> {
+        let mut all = self.changes(Some(from), to, &|_| true)?;
+        let only = if all.len() == 1 { all.pop() } else { None };
+        Ok(only.and_then(|it| match (it.place, it.now) {
+            (Place::Path(path), Some(Entry::File { bytes, .. })) => Some((path, bytes)),
+            (Place::Path(_) | Place::Bad(_), _) => None,
+        }))
     }
 
     fn descends(&self, head: Revision, from: Revision) -> Result<bool, Error> {

@@ -25,7 +25,10 @@ impl<A: Api> Hosted<A> {
         }
         let tip = self.tip(&branch)?;
         let theirs = match tip {
-            Some(tip) => self.ours(tip, &branch)?.is_none(),
+            Some(tip) => match &found {
+                Some(found) => self.announced(tip, &branch, found)?.is_none(),
+                None => self.ours(tip, &branch)?.is_none(),
+            },
             None => false,
         };
         if let Some(head) = tip.filter(|_| theirs) {
@@ -36,15 +39,25 @@ impl<A: Api> Hosted<A> {
                 return Err(Error::PersonPushed { branch, head });
             }
         }
-        let head = self.ensure_pushed(proposal, &branch, tip, found.as_ref())?;
+        let head = self.built(proposal, &branch, tip)?;
         let marker = Marker {
             proposed: Proposed::of(proposal),
             head,
+            was: tip.filter(|tip| *tip != head),
             merging: proposal.merging,
             store: self.options.store.clone(),
             closed: None,
         };
-        let request = self.ensure_open(proposal, &branch, &marker, found)?;
+        // Of an open one the description goes first: whatever is cut off, the head is one that it speaks of.
+        let found = match found {
+            Some(found) => Some(self.announce(proposal, &marker, found)?),
+            None => None,
+        };
+        self.push(&branch, tip, head)?;
+        let request = match found {
+            Some(found) => found,
+            None => self.ensure_open(proposal, &branch, &marker)?,
+        };
         // The forge may see the push later than we do; what was pushed is what is proposed.
         let request = Request { head: Some(head), ..request };
         let number = request.number;
@@ -52,13 +65,12 @@ impl<A: Api> Hosted<A> {
         Ok(MergeRequest { head, authorship: Authorship::Ours, ..seen })
     }
 
-    /// Ensures that the branch is at a commit that proposes exactly this.
-    fn ensure_pushed(
+    /// The commit that proposes exactly this: the one that is there, or a new one.
+    fn built(
         &self,
         proposal: &Proposal,
         branch: &Branch,
         tip: Option<Revision>,
-        found: Option<&Request>,
     ) -> Result<Revision, Error> {
         let Proposal { path, base, edit, title, body, at, .. } = proposal;
         let doing = |error| of_git(format!("proposing {path}"), error);
@@ -72,10 +84,6 @@ impl<A: Api> Hosted<A> {
         if self.git.read_at(*base, path).map_err(doing)?.as_ref() == Some(edit) {
             return Err(Error::NothingToChange { path: path.clone(), base: *base });
         }
-        if let Some(found) = found.filter(|it| it.armed) {
-            // What was armed was another commit.
-            self.api.disarm(found.number).map_err(of_api)?;
-        }
         let commit = Commit {
             parent: Some(*base),
             edits: &[(path.clone(), Some(edit.clone()))],
@@ -84,10 +92,17 @@ impl<A: Api> Hosted<A> {
             committer: &self.bot,
             at: *at,
         };
-        let head = self.git.commit(&commit).map_err(doing)?;
+        self.git.commit(&commit).map_err(doing)
+    }
+
+    /// Ensures that the branch is there.
+    fn push(&self, branch: &Branch, tip: Option<Revision>, head: Revision) -> Result<(), Error> {
+        if tip == Some(head) {
+            return Ok(());
+        }
         let update = Update { name: branch.name(), old: tip, new: Some(head) };
         match self.git.update(&[update]) {
-            Ok(()) => Ok(head),
+            Ok(()) => Ok(()),
             Err(git::Error::Moved { now: Some(now), .. }) => {
                 Err(Error::PersonPushed { branch: branch.clone(), head: now })
             }
@@ -98,35 +113,51 @@ impl<A: Api> Hosted<A> {
         }
     }
 
+    /// Ensures that an open request says this.
+    fn announce(
+        &self,
+        proposal: &Proposal,
+        marker: &Marker,
+        found: Request,
+    ) -> Result<Request, Error> {
+        if found.armed && marker.was.is_some() {
+            // What was armed was another commit.
+            self.api.disarm(found.number).map_err(of_api)?;
+        }
+        let (title, body) = (proposal.title.as_str(), marker.body(&proposal.body));
+        let there = Marker::read(&found.body);
+        // What was before it does not matter once it is there.
+        let same = there.is_some_and(|(it, text)| {
+            let now = Marker { was: it.was, ..marker.clone() };
+            marker.was.is_none() && it == now && text.trim() == proposal.body.trim()
+        });
+        if found.title == title && same {
+            return Ok(found);
+        }
+        // Not the label: somebody may have taken it away since we looked, and that is a veto.
+        let edit = Edit { title: Some(title), body: Some(&body), ..Edit::default() };
+        self.api.edit(found.number, &edit).map_err(of_api)
+    }
+
     /// Ensures that there is one open request from the branch, and that it says this.
     fn ensure_open(
         &self,
         proposal: &Proposal,
         branch: &Branch,
         marker: &Marker,
-        found: Option<Request>,
     ) -> Result<Request, Error> {
         let body = marker.body(&proposal.body);
         let (title, label) = (proposal.title.as_str(), self.options.label.as_str());
-        let found = if let Some(found) = found {
-            found
-        } else {
-            let new = NewRequest { source: branch, base: &self.base, title, body: &body, label };
-            match self.api.open(&new) {
-                Ok(opened) => opened,
-                // Then it is there: lost was the answer, or somebody was faster.
-                Err(ApiError::Lost { why, .. } | ApiError::Exists { why, .. }) => {
-                    let found = self.api.find(branch, &self.base).map_err(of_api)?;
-                    found.ok_or_else(|| later("opening a merge request", why))?
-                }
-                Err(error) => return Err(of_api(error)),
+        let new = NewRequest { source: branch, base: &self.base, title, body: &body, label };
+        match self.api.open(&new) {
+            Ok(opened) => self.announce(proposal, &Marker { was: None, ..marker.clone() }, opened),
+            // Then it is there: lost was the answer, or somebody was faster.
+            Err(ApiError::Lost { why, .. } | ApiError::Exists { why, .. }) => {
+                let found = self.api.find(branch, &self.base).map_err(of_api)?;
+                let found = found.ok_or_else(|| later("opening a merge request", why))?;
+                self.announce(proposal, &Marker { was: None, ..marker.clone() }, found)
             }
-        };
-        if found.title == title && found.body.trim() == body.trim() {
-            return Ok(found);
+            Err(error) => Err(of_api(error)),
         }
-        // Not the label: somebody may have taken it away since we looked, and that is a veto.
-        let edit = Edit { title: Some(title), body: Some(&body), ..Edit::default() };
-        self.api.edit(found.number, &edit).map_err(of_api)
     }
 }

@@ -110,6 +110,7 @@ pub(super) fn write(kept: &Kept) -> Result<Vec<u8>, Error> {
         approvals,
         merging,
         armed: _,
+        blocked: _,
         opened_at,
         updated_at,
     } = mr;
@@ -198,6 +199,7 @@ pub(super) fn read(bytes: &[u8], at: Revision) -> Result<Kept, Error> {
         approvals: approvals.into_iter().map(approval).collect::<Result<_, Error>>()?,
         merging: if auto { Merging::Auto } else { Merging::Manual },
         armed: false,
+        blocked: None,
         opened_at: Timestamp(opened_at_ms),
         updated_at: Timestamp(updated_at_ms),
     };

@@ -1,6 +1,8 @@
 //! One contract for every forge: the local one in the repository itself, and the others over HTTP.
 
-use towpath::drivers::forge::{Act, Actor, Authorship, Direct, Error, Forge, Merge, State};
+use std::collections::BTreeMap;
+
+use towpath::drivers::forge::{Act, Actor, Authorship, Checks, Direct, Error, Forge, Merge, State};
 use towpath::drivers::hosted::Hosted;
 use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::Client;
@@ -11,6 +13,7 @@ use towpath::drivers::hosted::transport::{Http, Manner, Real};
 use towpath::drivers::local_forge::LocalForge;
 use towpath::git::{Branch, Identity, Location, Program, Repository};
 use towpath::model::{PersonName, RepoPath, Revision, Secret};
+use towpath::observe::Verdict;
 
 use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face, READ_TOKEN, SECOND_TOKEN};
 use super::server::{Server, Trouble};
@@ -92,7 +95,7 @@ impl Place {
         Box::new(LocalForge::new(self.repository(), base, Identity::towpath()))
     }
 
-    fn hand<T>(&mut self, act: impl FnOnce(&mut Double) -> T) -> T {
+    pub(super) fn hand<T>(&mut self, act: impl FnOnce(&mut Double) -> T) -> T {
         match (&self.server, &mut self.hand) {
             (Some(server), _) => act(&mut server.double()),
             (None, Some(hand)) => act(hand),
@@ -100,7 +103,7 @@ impl Place {
         }
     }
 
-    fn push(&mut self, branch: &str, file: &str, text: &str) -> Revision {
+    pub(super) fn push(&mut self, branch: &str, file: &str, text: &str) -> Revision {
         Revision::parse(&self.hand(|it| it.push(branch, file, text))).unwrap()
     }
 
@@ -153,32 +156,43 @@ fn merge(forge: &dyn Forge, number: u64, sha: Revision) -> Merge {
 
 #[test]
 fn from_proposal_to_merge() {
-    everywhere(|mut place| {
-        let mr = place.open("staging", "2");
-        assert_eq!((mr.number, mr.branch.as_str()), (1, "towpath/shop/staging"));
-        let again = place.open("staging", "2");
-        assert_eq!((again.number, again.head), (1, mr.head), "the first one's work is found");
-        let (forge, base) = (place.forge(), place.main());
-        assert!(matches!(forge.merge(1, mr.head, &act()).unwrap(), Merge::NotGreen { .. }));
-        forge.report(1, &green(mr.head, base)).unwrap();
-        forge.report(1, &green(mr.head, base)).unwrap();
-        let listed = &place.forge().list(at(20)).unwrap()[0];
-        assert!(listed.is_green(), "known after a restart: {listed:?}");
-        assert_eq!((listed.from.as_str(), listed.to.as_str()), ("1", "2"));
-        assert_eq!(listed.authorship, Authorship::Ours);
-        assert_eq!(listed.body.trim(), "Proven.\n\n- staging runs it");
-        let wrong = forge.merge(1, base, &act()).unwrap();
-        assert_eq!(wrong, Merge::HeadMoved { now: mr.head });
-        assert!(matches!(merge(&*forge, 1, mr.head), Merge::Merged { .. }));
-        assert!(matches!(merge(&*forge, 1, mr.head), Merge::AlreadyMerged { .. }));
-        assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
-        let listed = &forge.list(at(60)).unwrap()[0];
-        assert!(matches!(listed.state, State::Merged { by: Actor::Towpath, .. }), "{listed:?}");
-        assert_eq!(place.hand(|it| it.tip("towpath/shop/staging")), None, "the branch is gone");
-        let late = forge.report(1, &green(mr.head, base));
-        assert!(matches!(late, Err(Error::NotOpen { .. })), "{late:?}");
-        assert!(matches!(forge.show(9, at(1)), Err(Error::Unknown { number: 9 })));
-    });
+    everywhere(from_proposal_to_merge_at);
+}
+
+/// Whatever we ever ask of a forge, once.
+pub(super) fn the_whole_way(face: Face) {
+    from_proposal_to_merge_at(Place::with(face));
+    people_veto_at(face);
+    decide_with_pipelines_at(face);
+    known_by_head_at(face);
+    what_is_closed_stays_closed_at(Place::with(face));
+}
+
+fn from_proposal_to_merge_at(mut place: Place) {
+    let mr = place.open("staging", "2");
+    assert_eq!((mr.number, mr.branch.as_str()), (1, "towpath/shop/staging"));
+    let again = place.open("staging", "2");
+    assert_eq!((again.number, again.head), (1, mr.head), "the first one's work is found");
+    let (forge, base) = (place.forge(), place.main());
+    assert!(matches!(forge.merge(1, mr.head, &act()).unwrap(), Merge::NotGreen { .. }));
+    forge.report(1, &green(mr.head, base)).unwrap();
+    forge.report(1, &green(mr.head, base)).unwrap();
+    let listed = &place.forge().list(at(20)).unwrap()[0];
+    assert!(listed.is_green(), "known after a restart: {listed:?}");
+    assert_eq!((listed.from.as_str(), listed.to.as_str()), ("1", "2"));
+    assert_eq!(listed.authorship, Authorship::Ours);
+    assert_eq!(listed.body.trim(), "Proven.\n\n- staging runs it");
+    let wrong = forge.merge(1, base, &act()).unwrap();
+    assert_eq!(wrong, Merge::HeadMoved { now: mr.head });
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Merged { .. }));
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::AlreadyMerged { .. }));
+    assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+    let listed = &forge.list(at(60)).unwrap()[0];
+    assert!(matches!(listed.state, State::Merged { by: Actor::Towpath, .. }), "{listed:?}");
+    assert_eq!(place.hand(|it| it.tip("towpath/shop/staging")), None, "the branch is gone");
+    let late = forge.report(1, &green(mr.head, base));
+    assert!(matches!(late, Err(Error::NotOpen { .. })), "{late:?}");
+    assert!(matches!(forge.show(9, at(1)), Err(Error::Unknown { number: 9 })));
 }
 
 #[test]
@@ -238,26 +252,91 @@ fn a_person_who_pushes_to_the_branch_is_never_overwritten() {
     });
 }
 
+/// A commit that says of itself what ours says, byte for byte but for `message`, with other files.
+fn forged(
+    place: &mut Place,
+    ours: Revision,
+    message: &dyn Fn(&str) -> String,
+    files: &[(&str, &str)],
+) -> Revision {
+    let made = {
+        let repo = git2::Repository::open_bare(place.dir.path()).unwrap();
+        let ours = repo.find_commit(git2::Oid::from_str(&ours.to_string()).unwrap()).unwrap();
+        let base = ours.parent(0).unwrap();
+        let mut builder = git2::build::TreeUpdateBuilder::new();
+        for (path, text) in files {
+            builder.upsert(*path, repo.blob(text.as_bytes()).unwrap(), git2::FileMode::Blob);
+        }
+        let tree = builder.create_updated(&repo, &base.tree().unwrap()).unwrap();
+        let tree = repo.find_tree(tree).unwrap();
+        let (author, committer) = (ours.author(), ours.committer());
+        let message = message(ours.message().unwrap());
+        let made = repo.commit(None, &author, &committer, &message, &tree, &[&base]).unwrap();
+        repo.reference("refs/heads/towpath/shop/staging", made, true, "push").unwrap();
+        made.to_string()
+    };
+    place.hand(Double::notice);
+    Revision::parse(&made).unwrap()
+}
+
+#[test]
+fn a_person_who_writes_our_trailer_is_a_person_still() {
+    type Way<'a> = (&'a str, &'a dyn Fn(&str) -> String, &'a [(&'a str, &'a str)]);
+    let other_ref = |message: &str| message.replace("\"to\":\"2\"", "\"to\":\"9\"");
+    let as_ours = |message: &str| message.to_owned();
+    let two = "staging: 2\nproduction: 1\n";
+    let nine = "staging: 9\nproduction: 1\n";
+    let ways: [Way<'_>; 5] = [
+        ("another ref, and it says so", &other_ref, &[(FILE, nine)]),
+        ("another ref, and it says ours", &as_ours, &[(FILE, nine)]),
+        ("another target too", &as_ours, &[(FILE, "staging: 2\nproduction: 2\n")]),
+        ("another file too", &as_ours, &[(FILE, two), ("services/other.yaml", "x: 1\n")]),
+        ("another file only", &as_ours, &[("services/other.yaml", "x: 1\n")]),
+    ];
+    for face in FACES {
+        for (how, message, files) in ways {
+            let mut place = Place::with(face);
+            let ours = place.open("staging", "2");
+            let running = place.forge();
+            running.report(1, &green(ours.head, place.main())).unwrap();
+            let theirs = forged(&mut place, ours.head, message, files);
+            assert_ne!(theirs, ours.head);
+            // The one that pushed ours, and one that knows nothing.
+            for forge in [running, place.forge()] {
+                let seen = &forge.list(at(20)).unwrap()[0];
+                assert_eq!((seen.authorship, seen.head), (Authorship::Person, theirs), "{how}");
+                assert!(matches!(merge(&*forge, 1, theirs), Merge::NotGreen { .. }), "{how}");
+                let wanted = proposal(&place.text(), place.main(), "staging", "3", at(21));
+                let refused = forge.open_or_update(&wanted);
+                assert!(matches!(refused, Err(Error::PersonPushed { .. })), "{how}: {refused:?}");
+            }
+            assert_eq!(place.text(), TEXT, "{how}");
+        }
+    }
+}
+
 #[test]
 fn what_is_closed_stays_closed_and_the_next_one_is_new() {
-    everywhere(|mut place| {
-        place.open("staging", "2");
-        let forge = place.forge();
-        let ada = Actor::Person(PersonName::parse("ada").unwrap());
-        let by = Act { by: ada.clone(), at: at(30) };
-        let closed = forge.close(1, &by, "slow --> queries").unwrap();
-        let expected = |state: &State| match state {
-            State::Closed { by, reason, .. } => *by == ada && reason == "slow --> queries",
-            State::Open | State::Merged { .. } => false,
-        };
-        assert!(expected(&closed.state), "{closed:?}");
-        let twice = forge.close(1, &act(), "other").unwrap();
-        assert!(expected(&twice.state), "{twice:?}");
-        assert!(expected(&place.forge().list(at(40)).unwrap()[0].state));
-        assert!(matches!(merge(&*forge, 1, closed.head), Merge::Closed { .. }));
-        assert_eq!(place.open("staging", "2").number, 2);
-        assert_eq!(place.forge().list(at(41)).unwrap().len(), 1, "the latest of each target");
-    });
+    everywhere(what_is_closed_stays_closed_at);
+}
+
+fn what_is_closed_stays_closed_at(mut place: Place) {
+    place.open("staging", "2");
+    let forge = place.forge();
+    let ada = Actor::Person(PersonName::parse("ada").unwrap());
+    let by = Act { by: ada.clone(), at: at(30) };
+    let closed = forge.close(1, &by, "slow --> queries").unwrap();
+    let expected = |state: &State| match state {
+        State::Closed { by, reason, .. } => *by == ada && reason == "slow --> queries",
+        State::Open | State::Merged { .. } => false,
+    };
+    assert!(expected(&closed.state), "{closed:?}");
+    let twice = forge.close(1, &act(), "other").unwrap();
+    assert!(expected(&twice.state), "{twice:?}");
+    assert!(expected(&place.forge().list(at(40)).unwrap()[0].state));
+    assert!(matches!(merge(&*forge, 1, closed.head), Merge::Closed { .. }));
+    assert_eq!(place.open("staging", "2").number, 2);
+    assert_eq!(place.forge().list(at(41)).unwrap().len(), 1, "the latest of each target");
 }
 
 #[test]
@@ -284,13 +363,17 @@ fn a_rollback_is_a_commit_and_twice_is_once() {
 
 #[test]
 fn people_veto_by_label_and_by_review() {
+    FACES.into_iter().for_each(people_veto_at);
+}
+
+fn people_veto_at(face: Face) {
     type How = fn(&mut Double);
     let ways: [(How, &str); 3] = [
         (|it| it.unlabel(1, ADA), "took the label"),
         (|it| it.request_changes(1, ADA), "requested changes"),
         (|it| it.delete("towpath/shop/staging"), "deleted"),
     ];
-    for (face, (how, part)) in FACES.iter().flat_map(|face| ways.map(|way| (*face, way))) {
+    for (how, part) in ways {
         let mut place = Place::with(face);
         let mr = place.open("staging", "2");
         place.forge().report(1, &green(mr.head, place.main())).unwrap();
@@ -308,6 +391,16 @@ fn people_veto_by_label_and_by_review() {
         assert!(matches!(&after.state, State::Closed { by: it, .. } if it == by), "{after:?}");
         assert_eq!(place.hand(|it| it.requests[0].state), "closed");
         assert_eq!(place.text(), TEXT);
+    }
+}
+
+fn decide_with_pipelines_at(face: Face) {
+    match face {
+        Face::GitLab => the_pipeline_decides_when_and_a_second_account_approves(),
+        Face::GitHub => on_github_statuses_and_check_runs_count_and_a_second_account_approves(),
+        Face::Gitea => {
+            on_gitea_we_merge_when_the_checks_are_green_and_never_leave_it_to_the_forge();
+        }
     }
 }
 
@@ -349,17 +442,19 @@ fn the_pipeline_decides_when_and_a_second_account_approves() {
 
 #[test]
 fn who_approved_what_is_known_by_head() {
-    for face in FACES {
-        let mut place = Place::with(face);
-        let first = place.open("staging", "2");
-        place.hand(|it| it.approve(1, ADA));
-        let ada = PersonName::parse("ada").unwrap();
-        let seen = place.forge().show(1, at(20)).unwrap();
-        assert_eq!(seen.approvals.get(&ada), Some(&first.head));
-        place.open("staging", "3");
-        let seen = place.forge().show(1, at(21)).unwrap();
-        assert_eq!(seen.approvals.get(&ada), Some(&first.head), "of the old head");
-    }
+    FACES.into_iter().for_each(known_by_head_at);
+}
+
+fn known_by_head_at(face: Face) {
+    let mut place = Place::with(face);
+    let first = place.open("staging", "2");
+    place.hand(|it| it.approve(1, ADA));
+    let ada = PersonName::parse("ada").unwrap();
+    let seen = place.forge().show(1, at(20)).unwrap();
+    assert_eq!(seen.approvals.get(&ada), Some(&first.head));
+    place.open("staging", "3");
+    let seen = place.forge().show(1, at(21)).unwrap();
+    assert_eq!(seen.approvals.get(&ada), Some(&first.head), "of the old head");
 }
 
 #[test]
@@ -483,6 +578,82 @@ fn on_github_statuses_and_check_runs_count_and_a_second_account_approves() {
     let both = place.hosted(BOT_TOKEN, Some(SECOND_TOKEN));
     assert!(matches!(merge(&both, 1, mr.head), Merge::Merged { .. }));
     assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+}
+
+#[test]
+fn what_people_propose_gets_a_status_and_one_comment() {
+    for face in FACES {
+        for fork in [false, true] {
+            let mut place = Place::with(face);
+            let ours = place.open("staging", "2");
+            // A branch of a fork may be called like one of ours.
+            let name = if fork { "towpath/shop/production" } else { "by-hand" };
+            let head = place.push(name, FILE, "staging: 1\nproduction: 5\n");
+            let number = place.hand(|it| it.visit(name, fork));
+            let forge = place.forge();
+            let guests = forge.guests(&BTreeMap::new()).unwrap();
+            let found: Vec<_> = guests.iter().map(|it| (it.number, it.head, it.here)).collect();
+            assert_eq!(
+                found,
+                [(number, head, true)],
+                "{face:?}, and ours (!{}) is none",
+                ours.number
+            );
+            let known = BTreeMap::from([(number, head)]);
+            assert!(!forge.guests(&known).unwrap()[0].here, "not read twice");
+            let base = place.main();
+            forge.review(number, &green(head, base)).unwrap();
+            let verdict = Verdict::Fail { why: "services/shop.yaml:1 --> no".to_owned() };
+            forge.review(number, &Checks { verdict, ..green(head, base) }).unwrap();
+            let (said, states) = place
+                .hand(|it| (it.said(number), it.statuses_of(&head.to_string(), "towpath/plan")));
+            assert_eq!(said.len(), 1, "one comment, brought up to date: {said:?}");
+            assert!(said[0].contains("failed: services/shop.yaml:1"), "{said:?}");
+            let red = if face == Face::GitLab { "failed" } else { "failure" };
+            assert_eq!(states, ["success", red], "{face:?}");
+            let moved = forge.review(number, &green(base, base));
+            assert!(matches!(moved, Err(Error::HeadMoved { now, .. }) if now == head), "{moved:?}");
+            // None of it makes it ours.
+            let listed = forge.list(at(20)).unwrap();
+            assert!(listed.iter().all(|it| it.number == ours.number), "{listed:?}");
+            assert!(matches!(forge.show(number, at(20)), Err(Error::Unknown { .. })));
+        }
+    }
+}
+
+#[test]
+fn comments_are_answered_once_and_never_echoed() {
+    for face in FACES {
+        let mut place = Place::with(face);
+        let mr = place.open("staging", "2");
+        let (first, second) = place.hand(|it| {
+            it.comment(mr.number, ADA, "Looks good, /approve it");
+            let first =
+                it.comment(mr.number, ADA, "/hold ``` --> \u{7}<!-- towpath:answer: 1 -->\nmore");
+            // Whoever is not us answers nothing.
+            it.comment(mr.number, ADA, &format!("ok <!-- towpath:answer: {first} -->"));
+            (first, it.comment(mr.number, ADA, "  /explain"))
+        });
+        let forge = place.forge();
+        let orders = forge.orders(mr.number).unwrap();
+        let ada = PersonName::parse("ada").unwrap();
+        let asked: Vec<_> = orders.iter().map(|it| (it.comment, it.by.clone())).collect();
+        assert_eq!(asked, [(first, Some(ada.clone())), (second, Some(ada))], "{face:?}");
+        assert!(orders[0].line.starts_with("/hold") && !orders[0].line.contains(['\n', '\u{7}']));
+        let before = place.hand(|it| it.said(mr.number).len());
+        for forge in [&forge, &place.forge()] {
+            forge
+                .answer(mr.number, first, "held\n``` --> /merge <!-- towpath:checks: {} -->")
+                .unwrap();
+        }
+        let said = place.hand(|it| it.said(mr.number));
+        assert_eq!(said.len(), before + 1, "{said:?}");
+        let last = said.last().unwrap();
+        assert!(last.starts_with("**towpath**") && last.matches("```").count() == 2, "{last}");
+        assert_eq!(last.matches("<!--").count(), 1, "{last}");
+        let left: Vec<u64> = forge.orders(mr.number).unwrap().iter().map(|it| it.comment).collect();
+        assert_eq!(left, [second], "{face:?}");
+    }
 }
 
 #[test]

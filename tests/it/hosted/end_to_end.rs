@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::PROJECT;
-use super::gitlab_double::{ADA, BOT_TOKEN, Double};
+use super::gitlab_double::{ADA, BOT_TOKEN, Double, SECOND};
 use super::server::{Server, Trouble};
 use crate::world::{NEW, OLD, World, stays};
 
@@ -120,6 +120,106 @@ fn without_the_forge_the_rest_goes_on_and_it_is_found_again() {
     server.trouble(Trouble::None);
     let (_, head) = opened(&world, &server, "towpath/shop/canary");
     server.double().pipeline(&head, "success");
+    world.until_runs("canary", NEW);
+    assert_eq!(server.double().violations, Vec::<String>::new());
+}
+
+#[test]
+fn what_people_propose_is_told_before_they_merge_it() {
+    let (world, server) = shop();
+    let _controller = world.start();
+    world.until("it looks", || server.double().calls > 0);
+    let text = world.service("shop");
+    let line = "  production:\n    ref: ";
+    let good = text.replace(&format!("{line}{OLD}"), &format!("{line}{NEW}"));
+    assert_ne!(good, text);
+    let bad = good.replace("recipe: standard", "recipe: stndard");
+    // A gate or a recipe that a branch brings along is never run.
+    let trap = world.root.join("trapped");
+    let evil = world.recipe().replace("run: [sh,", &format!("run: [touch, {},", trap.display()));
+    for branch in ["good", "bad"] {
+        world.git(&["push", "-q", "origin", &format!("HEAD:refs/heads/{branch}")]);
+    }
+    let (first, second) = {
+        let mut double = server.double();
+        double.push("good", "services/shop.yaml", &good);
+        double.push("good", "recipes/standard.yaml", &evil);
+        double.push("bad", "services/shop.yaml", &bad);
+        (double.visit("good", true), double.visit("bad", false))
+    };
+    let head = |branch: &str| server.double().tip(branch).unwrap();
+    let states = |branch: &str| {
+        // Not while it is locked.
+        let head = head(branch);
+        server.double().statuses_of(&head, "towpath/plan")
+    };
+    world.until("both are answered", || !states("good").is_empty() && !states("bad").is_empty());
+    let both = server.double().said(first);
+    let (good_one, bad_one) = (states("good"), states("bad"));
+    assert_eq!((good_one[0].as_str(), bad_one[0].as_str()), ("success", "failed"), "{both:?}");
+    let said = |number: u64| server.double().said(number).join("\n---\n");
+    let told = said(first);
+    assert!(told.contains(&format!("plan: shop/production {OLD} → {NEW}")), "{told}");
+    assert!(told.contains("web") && told.contains("policy: as of"), "{told}");
+    let told = said(second);
+    assert!(told.contains("services/shop.yaml:2") && told.contains("1 mistake"), "{told}");
+    // A new head is told in the same place, and nothing is done twice.
+    server.double().push("bad", "services/shop.yaml", &good);
+    world.until("told again", || states("bad") == ["success"]);
+    assert!(stays(Duration::from_secs(3), || server.double().said(second).len() == 1));
+    assert_eq!((states("good").len(), states("bad").len()), (1, 1));
+    assert!(!said(second).contains("stndard"));
+    assert!(!trap.exists(), "a branch's own commands ran");
+    assert_eq!(world.wanted("shop", "production"), OLD);
+    assert_eq!(server.double().violations, Vec::<String>::new());
+}
+
+#[test]
+fn people_ask_in_comments_and_only_those_who_may_are_obeyed() {
+    let (world, server) = shop();
+    let path = "environments/canary.yaml";
+    let file = std::fs::read_to_string(world.root.join("config").join(path)).unwrap();
+    world.write(path, &format!("{file}approvers: [ada]\n"));
+    world.commit("Ada decides about canary");
+    let controller = world.start();
+    world.want("staging", NEW);
+    let (number, head) = opened(&world, &server, "towpath/shop/canary");
+    let says = |by: u64, text: &str, part: &str| {
+        let before = server.double().said(number).len();
+        let comment = server.double().comment(number, by, text);
+        let marker = format!("<!-- towpath:answer: {comment} -->");
+        let mut said = String::new();
+        world.until(&format!("an answer to {text}"), || {
+            let all = server.double().said(number);
+            said = all.into_iter().find(|it| it.contains(&marker)).unwrap_or_default();
+            !said.is_empty()
+        });
+        assert!(said.contains(part), "{text}: {said}");
+        assert!(stays(Duration::from_secs(2), || server.double().said(number).len() == before + 2));
+    };
+    world.until("it waits for the pipeline", || {
+        controller.events().iter().any(|it| it.to_string().contains("`pipeline` has not reported"))
+    });
+    says(SECOND, "/explain", "`pipeline` has not reported");
+    says(SECOND, "/hold", "does not name you");
+    says(ADA, "/retry", "");
+    says(ADA, "/hold ``` <b>slow</b> disks", "--lift");
+    world.until_explained("canary", "slow");
+    server.double().pipeline(&head, "success");
+    assert!(stays(Duration::from_secs(2), || world.wanted("shop", "canary") == OLD));
+    let said = server.double().said(number);
+    let answers = said.iter().filter(|it| it.contains("towpath:answer"));
+    assert!(answers.clone().count() == 4 && !answers.clone().any(|it| it.contains("<b>")));
+    world.order(&[
+        "pause",
+        "--service",
+        "shop",
+        "--environment",
+        "canary",
+        "--lift",
+        "--reason",
+        "fine again",
+    ]);
     world.until_runs("canary", NEW);
     assert_eq!(server.double().violations, Vec::<String>::new());
 }

@@ -1,15 +1,16 @@
-//! The same forge with the face of a Gitea or a Forgejo. Fields, statuses and texts are those of Gitea's
-//! sources (`modules/structs/pull.go`, `pull_review.go`, `repo_branch.go`, `status.go`,
-//! `routers/api/v1/repo/pull.go`, `services/convert/pull.go`), as far as we call it; comments, the
-//! timeline and token scopes are from memory. It gives fewer entries
-//! a page than it is asked for, and shows where a branch is now as the head of a request settled long ago.
+//! The same forge with the face of a Gitea or a Forgejo. Paths, fields and statuses are those of Forgejo's
+//! published description (`published.rs` holds them against it); what they mean is as in Gitea's sources
+//! (`routers/api/v1/repo/pull.go`, `services/convert/pull.go`, `routers/api/v1/api.go` for token scopes), see
+//! <https://docs.gitea.com/api/1.24/#tag/repository>. It gives fewer entries a page than it is asked for, and shows
+//! where a branch is now as the head of a request settled long ago.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::gitlab_double::{
-    ADA, Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded, refuse,
+    ADA, Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded,
+    read_query, refuse,
 };
 
 /// Entries of a page, whatever is asked for.
@@ -33,14 +34,14 @@ impl Double {
             );
         }
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query: BTreeMap<String, String> = query
-            .split('&')
-            .filter_map(|it| it.split_once('='))
-            .map(|(key, value)| (key.to_owned(), decoded(value)))
-            .collect();
+        let query = read_query(query);
         let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
         if path == "/user" {
             return answer(200, person(user));
+        }
+        if (verb, path) == ("POST", "/user/repos") {
+            let clone = self.repo.path().to_string_lossy().into_owned();
+            return answer(201, json!({ "id": 7, "full_name": self.project, "clone_url": clone }));
         }
         let prefix = format!("/repos/{}", self.project.replace(' ', "%20"));
         let Some(rest) = path.strip_prefix(&prefix) else {
@@ -87,6 +88,7 @@ impl Double {
                 self.labels.extend(text("name"));
                 answer(201, json!({ "id": self.labels.len(), "name": text("name") }))
             }
+            ("DELETE", []) => answer(204, Value::Null),
             ("GET", ["pulls"]) => {
                 let state = query.get("state").map_or("open", String::as_str);
                 let mut found: Vec<usize> = (0..self.requests.len())
@@ -159,6 +161,7 @@ impl Double {
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a call consists of")]
+    #[expect(clippy::too_many_lines, reason = "one route after the other")]
     fn gitea_one(
         &mut self,
         user: u64,
@@ -234,7 +237,12 @@ impl Double {
                 let shown: Vec<Value> = self.requests[at]
                     .notes
                     .iter()
-                    .map(|(id, by, text)| json!({ "id": id, "user": person(*by), "body": text }))
+                    .map(|(id, by, text)| {
+                        json!({
+                            "id": id, "user": person(*by), "body": text,
+                            "created_at": date(*id), "updated_at": date(*id),
+                        })
+                    })
                     .collect();
                 answer(200, Value::Array(shown))
             }
@@ -296,7 +304,7 @@ impl Double {
             "merge_commit_sha": mr.merge_commit, "merged_by": mr.merged_by.map(person),
             "closed_at": settled.then(|| date(mr.settled_at)),
             "base": { "label": mr.target, "ref": mr.target, "sha": base, "repo_id": 7 },
-            "head": { "label": mr.source, "ref": reference, "sha": sha, "repo_id": 7 },
+            "head": { "label": mr.source, "ref": reference, "sha": sha, "repo_id": 7 + u64::from(mr.fork) },
             "html_url": format!("https://gitea.example.com/{}/pulls/{}", self.project, mr.iid),
             "created_at": date(mr.created_at), "updated_at": date(mr.updated_at),
         })

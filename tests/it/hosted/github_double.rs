@@ -1,7 +1,7 @@
-//! The same forge with the face of GitHub. Paths, fields and statuses follow GitHub's
-//! documentation of its REST API (pulls, reviews, statuses, check runs, issues, rules of a branch) as far
-//! as we call it; merging and rules were looked up, the rest is from memory. It works out whether something can be merged only when it is asked, and shows who merged
-//! only in a request that is looked at alone.
+//! The same forge with the face of GitHub. Paths, fields and statuses are those of GitHub's published
+//! description (`published.rs` holds them against it), and what it says of merging and rules is its documentation's
+//! (<https://docs.github.com/en/rest/pulls/pulls#merge-a-pull-request>, `/rest/repos/rules`). It works out whether
+//! something can be merged only when it is asked, and shows who merged only in a request that is looked at alone.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::gitea_double::CHECK;
 use super::gitlab_double::{
     Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded, paged,
-    refuse,
+    read_query, refuse,
 };
 
 impl Double {
@@ -26,14 +26,14 @@ impl Double {
             return refuse(403, "Resource not accessible by personal access token");
         }
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query: BTreeMap<String, String> = query
-            .split('&')
-            .filter_map(|it| it.split_once('='))
-            .map(|(key, value)| (key.to_owned(), decoded(value)))
-            .collect();
+        let query = read_query(query);
         let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
         if path == "/user" {
             return answer(200, person(user));
+        }
+        if (verb, path) == ("POST", "/user/repos") {
+            let clone = self.repo.path().to_string_lossy().into_owned();
+            return answer(201, json!({ "id": 7, "full_name": self.project, "clone_url": clone }));
         }
         let prefix = format!("/repos/{}", self.project.replace(' ', "%20"));
         let Some(rest) = path.strip_prefix(&prefix) else {
@@ -80,6 +80,7 @@ impl Double {
                 }
                 paged(rules, &query)
             }
+            ("DELETE", []) => answer(204, Value::Null),
             ("GET", ["pulls"]) => self.github_list(&query),
             ("POST", ["pulls"]) => self.github_open(user, &body),
             ("GET", ["commits", sha, "statuses"]) => {
@@ -206,8 +207,12 @@ impl Double {
             }
             ("GET", "issues", ["comments"]) => {
                 let notes = self.requests[at].notes.iter();
-                let shown = notes
-                    .map(|(id, by, text)| json!({ "id": id, "user": person(*by), "body": text }));
+                let shown = notes.map(|(id, by, text)| {
+                    json!({
+                        "id": id, "user": person(*by), "body": text,
+                        "created_at": date(*id), "updated_at": date(*id),
+                    })
+                });
                 paged(shown.collect(), query)
             }
             ("POST", "issues", ["comments"]) => self.note(user, at, text("body")),
@@ -260,7 +265,7 @@ impl Double {
             "merge_commit_sha": mr.merge_commit,
             "closed_at": settled.then(|| date(mr.settled_at)),
             "base": { "label": "g:main", "ref": mr.target, "sha": base, "repo": { "id": 7 } },
-            "head": { "label": "g:x", "ref": mr.source, "sha": mr.head, "repo": { "id": 7 } },
+            "head": { "label": "g:x", "ref": mr.source, "sha": mr.head, "repo": { "id": 7 + u64::from(mr.fork) } },
             "html_url": format!("https://github.com/{}/pull/{}", self.project, mr.iid),
             "created_at": date(mr.created_at), "updated_at": date(mr.updated_at),
         });

@@ -1,10 +1,16 @@
 //! A GitLab that stands on a real bare repository: its merges are merges by git, its permissions, its
 //! delays and its status codes are those of the real one, as far as we call it. It counts what must not happen.
+//!
+//! Merging refuses in the order of GitLab's own sources (`lib/api/merge_requests.rb`): 401 who may not, 405 not
+//! ready, 422 conflicts, 409 another sha. See <https://docs.gitlab.com/api/merge_requests/#merge-a-merge-request>
+//! for these, and `#merge-status` there for the words of `detailed_merge_status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+
+use super::published::{self, Said};
 
 /// The bot, who opens merge requests.
 pub(crate) const BOT: u64 = 1;
@@ -25,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     /// How many entries a list has in all, for a forge that says so.
     pub(crate) total: Option<usize>,
+    /// The page after this one, for a forge that says so.
+    pub(crate) next: Option<usize>,
 }
 
 /// Whose face it has.
@@ -37,7 +45,7 @@ pub(crate) enum Face {
 }
 
 pub(super) fn answer(status: u16, body: Value) -> Answer {
-    Answer { status, body, total: None }
+    Answer { status, body, ..Answer::default() }
 }
 
 pub(super) fn refuse(status: u16, message: &str) -> Answer {
@@ -71,6 +79,8 @@ pub(crate) struct Mr {
     pub(super) events: Vec<(u64, u64, &'static str, String)>,
     pub(crate) approvals: Vec<(u64, u64)>,
     pub(super) changes_requested: BTreeSet<u64>,
+    /// Whether its branch is one of a fork.
+    pub(crate) fork: bool,
     /// When the first veto came, by calls.
     pub(super) vetoed_at: Option<u64>,
 }
@@ -116,6 +126,10 @@ pub(crate) struct Double {
     /// When the driver's present operation began, by calls.
     pub(super) operation: Option<u64>,
     pub(super) ids: u64,
+    /// Whether somebody else than our client calls: what ours must not do, others may.
+    pub(crate) strangers: bool,
+    /// Whether what is said is held against the published description, where that is at hand.
+    pub(crate) held: bool,
 }
 
 impl Double {
@@ -139,6 +153,8 @@ impl Double {
             calls: 0,
             operation: None,
             ids: 0,
+            held: true,
+            strangers: false,
         }
     }
 
@@ -407,6 +423,7 @@ impl Double {
             "id": 1000 + mr.iid, "iid": mr.iid, "project_id": 7,
             "title": mr.title, "description": mr.description, "state": mr.state,
             "source_branch": mr.source, "target_branch": mr.target,
+            "source_project_id": 7 + u64::from(mr.fork), "target_project_id": 7,
             "sha": mr.head, "labels": mr.labels, "author": Self::user(mr.author),
             "draft": false, "reviewers": reviewers,
             "merge_user": user(mr.merged_by), "merged_at": date(mr.merged_by.is_some()),
@@ -440,7 +457,7 @@ impl Double {
         if !self.can_merge(&base, &head) {
             return false;
         }
-        if by == BOT {
+        if by == BOT && !self.strangers {
             let green = self.latest(&head);
             if !green
                 .iter()
@@ -506,19 +523,21 @@ impl Double {
             "conflict" | "need_rebase" => return refuse(422, "Branch cannot be merged"),
             _ => false,
         };
-        if !ready {
+        let head = self.requests[at].head.clone().unwrap_or_default();
+        let pipeline = self.status_of(&head);
+        let running = matches!(pipeline, Some("running" | "pending" | "created"));
+        // Asked to wait for a pipeline, it wants one that is under way, or that ended well.
+        if !ready || auto && !running && pipeline != Some("success") {
             return refuse(405, "405 Method Not Allowed");
         }
         let Some(sha) = body.get("sha").and_then(Value::as_str) else {
             self.broken("asked to merge whatever is there");
             return refuse(400, "sha is missing");
         };
-        let head = self.requests[at].head.clone().unwrap_or_default();
         if sha != head {
             return refuse(409, &format!("SHA does not match HEAD of source branch: {head}"));
         }
         self.requests[at].remove_branch = flag("should_remove_source_branch");
-        let running = matches!(self.status_of(&head), Some("running" | "pending" | "created"));
         if auto && running {
             self.requests[at].armed = Some(head);
         } else if readiness != "mergeable" {
@@ -531,8 +550,27 @@ impl Double {
 
     // The API.
 
-    /// Answers one call. `path` is below `/api/v4`.
+    /// Answers one call; where the forge's own description is at hand, call and answer are held against it.
     pub(crate) fn call(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
+        let mut answer = self.answered(token, verb, path, body);
+        if let Some(description) = published::of(self.face).filter(|_| self.held) {
+            let (bare, query) = path.split_once('?').unwrap_or((path, ""));
+            let query = read_query(query);
+            // The path full of specials is one that only GitLab could have; theirs are two words.
+            let encoded = self.project.replace(' ', "%20");
+            let bare = match self.face {
+                Face::GitLab => bare.to_owned(),
+                Face::GitHub | Face::Gitea => bare.replacen(&encoded, "owner/name", 1),
+            };
+            let said = Said { verb, path: &bare, query: &query, body };
+            let wrong = description.hold(said, &mut answer);
+            self.violations.extend(wrong);
+        }
+        answer
+    }
+
+    /// `path` is below `/api/v4`.
+    fn answered(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
         self.calls += 1;
         if !self.lag {
             self.notice();
@@ -558,26 +596,36 @@ impl Double {
             );
         }
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query: BTreeMap<String, String> = query
-            .split('&')
-            .filter_map(|it| it.split_once('='))
-            .map(|(key, value)| (key.to_owned(), decoded(value)))
-            .collect();
-        let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+        let query = read_query(query);
+        let mut body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+        if self.strangers && verb != "GET" {
+            // GitLab takes parameters from anywhere.
+            body.extend(query.iter().map(|(key, value)| (key.clone(), json!(value))));
+        }
         let encoded: String = self.project.replace('/', "%2F").replace(' ', "%20");
         let prefix = format!("/projects/{encoded}");
         if path == "/user" {
             return answer(200, Self::user(user));
         }
-        let Some(rest) = path.strip_prefix(&prefix) else {
+        if (verb, path) == ("POST", "/projects") {
+            let clone = self.repo.path().to_string_lossy().into_owned();
+            let shown =
+                json!({ "id": 7, "path_with_namespace": self.project, "http_url_to_repo": clone });
+            return answer(201, shown);
+        }
+        let by_number = path.strip_prefix("/projects/7");
+        let Some(rest) = path.strip_prefix(&prefix).or(by_number) else {
             self.broken(format!("{verb} {path}: no such route"));
             return refuse(404, "404 Project Not Found");
         };
         let words: Vec<&str> = rest.split('/').filter(|it| !it.is_empty()).collect();
-        self.known(verb, &words, &query, &body);
+        if !self.strangers {
+            self.known(verb, &words, &query, &body);
+        }
         if verb != "GET" && self.level < 30 {
             return refuse(403, "403 Forbidden");
         }
+        let body = body;
         match (verb, &words[..]) {
             ("GET", []) => answer(
                 200,
@@ -588,8 +636,18 @@ impl Double {
                     "permissions": { "project_access": { "access_level": self.level }, "group_access": null },
                 }),
             ),
+            ("DELETE", []) => refuse(202, "202 Accepted"),
             ("GET", ["merge_requests"]) => self.list(&query),
             ("POST", ["merge_requests"]) => self.open(user, &body),
+            ("GET", ["repository", "commits", sha]) => {
+                let there =
+                    git2::Oid::from_str(sha).is_ok_and(|it| self.repo.find_commit(it).is_ok());
+                if there {
+                    answer(200, json!({ "id": sha, "short_id": &sha[..8], "parent_ids": [] }))
+                } else {
+                    refuse(404, "404 Commit Not Found")
+                }
+            }
             ("GET", ["repository", "commits", sha, "statuses"]) => {
                 let shown = self.latest(sha).into_iter().map(|it| {
                     json!({
@@ -613,6 +671,35 @@ impl Double {
                 refuse(404, "404 Not Found")
             }
         }
+    }
+
+    /// A person opens one from a branch, or from one of their fork.
+    pub(crate) fn visit(&mut self, source: &str, fork: bool) -> u64 {
+        let (name, none) = (source.to_owned(), Vec::new());
+        let title = "A change by hand".to_owned();
+        let at = self.add(ADA, name, "main".to_owned(), title, String::new(), none).unwrap();
+        self.requests[at].fork = fork;
+        self.requests[at].iid
+    }
+
+    /// Somebody writes a comment.
+    pub(crate) fn comment(&mut self, iid: u64, by: u64, text: &str) -> u64 {
+        let id = self.id();
+        let found = self.requests.iter_mut().find(|it| it.iid == iid).unwrap();
+        found.notes.push((id, by, text.to_owned()));
+        id
+    }
+
+    /// What the comments on one say, in order.
+    pub(crate) fn said(&self, iid: u64) -> Vec<String> {
+        let found = self.requests.iter().filter(|it| it.iid == iid);
+        found.flat_map(|it| it.notes.iter().map(|it| it.2.clone())).collect()
+    }
+
+    /// The statuses of a name on a commit, in order.
+    pub(crate) fn statuses_of(&self, sha: &str, name: &str) -> Vec<String> {
+        let all = self.statuses.get(sha).into_iter().flatten();
+        all.filter(|it| it.name == name).map(|it| it.state.clone()).collect()
     }
 
     /// Takes a comment.
@@ -675,6 +762,10 @@ impl Double {
                 mr.description = text("description").unwrap_or_else(|| mr.description.clone());
                 mr.labels.extend(text("add_labels"));
                 mr.updated_at = now;
+                if let Some(labels) = named(body) {
+                    self.relabel(user, at, &labels);
+                }
+                let mr = &self.requests[at];
                 if text("state_event").as_deref() == Some("close") {
                     let iid = mr.iid;
                     self.close(iid, user);
@@ -722,7 +813,10 @@ impl Double {
             }
             ("GET", ["notes"]) => {
                 let shown = self.requests[at].notes.iter().map(|(id, by, text)| {
-                    json!({ "id": id, "author": Self::user(*by), "body": text, "system": false })
+                    json!({
+                        "id": id, "author": Self::user(*by), "body": text, "system": false,
+                        "created_at": Self::date(*id), "updated_at": Self::date(*id),
+                    })
                 });
                 paged(shown.collect(), query)
             }
@@ -746,6 +840,16 @@ impl Double {
                 self.broken(format!("{verb} …/{rest:?}: no such route"));
                 refuse(404, "404 Not Found")
             }
+        }
+    }
+
+    fn relabel(&mut self, by: u64, at: usize, labels: &BTreeSet<String>) {
+        let old = std::mem::replace(&mut self.requests[at].labels, labels.clone());
+        let gone = old.difference(labels).map(|it| ("remove", it.clone()));
+        let come = labels.difference(&old).map(|it| ("add", it.clone()));
+        for (action, label) in gone.chain(come).collect::<Vec<_>>() {
+            let id = self.id();
+            self.requests[at].events.push((id, by, action, label));
         }
     }
 
@@ -780,8 +884,9 @@ impl Double {
                 format!("Another open merge request already exists for this source branch: !{iid}");
             return answer(409, json!({ "message": [said] }));
         }
-        let (body, labels) = (text("description").unwrap_or_default(), text("labels"));
-        match self.add(user, source, target, title, body, labels.into_iter().collect()) {
+        let labels = named(body).unwrap_or_default().into_iter().collect();
+        let body = text("description").unwrap_or_default();
+        match self.add(user, source, target, title, body, labels) {
             Some(at) => answer(201, self.show(at, true)),
             None => refuse(400, "source branch does not exist"),
         }
@@ -824,6 +929,7 @@ impl Double {
             events: Vec::new(),
             approvals: Vec::new(),
             changes_requested: BTreeSet::new(),
+            fork: false,
             vetoed_at: None,
         });
         Some(self.requests.len() - 1)
@@ -917,7 +1023,25 @@ pub(super) fn paged(all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer
         query.get(key).and_then(|it| it.parse().ok()).unwrap_or(otherwise)
     };
     let (per, page) = (number("per_page", 20).min(100), number("page", 1).max(1));
-    answer(200, Value::Array(all.into_iter().skip(per * (page - 1)).take(per).collect()))
+    let next = (all.len() > per * page).then_some(page + 1);
+    let some = all.into_iter().skip(per * (page - 1)).take(per).collect();
+    Answer { next, ..answer(200, Value::Array(some)) }
+}
+
+/// `labels` of a body: a list, or words with commas between.
+fn named(body: &Map<String, Value>) -> Option<BTreeSet<String>> {
+    let words = |text: &str| text.split(',').map(|it| it.trim().to_owned()).collect::<Vec<_>>();
+    let all: Vec<String> = match body.get("labels")? {
+        Value::Array(all) => all.iter().filter_map(|it| it.as_str().map(str::to_owned)).collect(),
+        Value::String(text) => words(text),
+        _ => return None,
+    };
+    Some(all.into_iter().filter(|it| !it.is_empty()).collect())
+}
+
+pub(super) fn read_query(query: &str) -> BTreeMap<String, String> {
+    let pairs = query.split('&').filter_map(|it| it.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), decoded(value))).collect()
 }
 
 pub(super) fn decoded(text: &str) -> String {

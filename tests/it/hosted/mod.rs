@@ -7,6 +7,9 @@ mod gitea_double;
 mod github_double;
 mod gitlab_double;
 mod limits;
+mod published;
+mod python_gitlab;
+mod real;
 mod seeds;
 mod server;
 
@@ -37,8 +40,17 @@ pub(crate) fn options() -> Options {
         label: "towpath".to_owned(),
         checks: BTreeSet::new(),
         store: "store-1".to_owned(),
+        moved,
         watching: false,
     }
+}
+
+/// What a promotion changes in [`FILE`].
+fn moved(file: &RepoPath, bytes: &[u8], target: &Target, to: &Ref) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok().filter(|_| file.as_str() == FILE)?;
+    let key = format!("{}: ", target.environment);
+    let line = text.lines().find(|it| it.starts_with(&key))?;
+    Some(text.replace(line, &format!("{key}{to}")).into_bytes())
 }
 
 /// Moves one environment of `text` to a ref.

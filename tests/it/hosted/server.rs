@@ -92,7 +92,7 @@ fn serve(
         }
         let mut words = line.split_whitespace().map(str::to_owned);
         let (verb, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let (mut length, mut token) = (0, String::new());
+        let (mut length, mut token, mut host) = (0, String::new(), String::new());
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
@@ -101,6 +101,7 @@ fn serve(
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.parse().unwrap_or(0),
                 "authorization" => value.clone_into(&mut token),
+                "host" => value.clone_into(&mut host),
                 _ => {}
             }
         }
@@ -127,12 +128,20 @@ fn serve(
                 };
                 let path = path.strip_prefix(prefix).unwrap_or(&path);
                 let token = token.strip_prefix(scheme).unwrap_or_default();
-                let Answer { status, body, total } = double.call(token, &verb, path, &body);
+                let Answer { status, body, total, next } = double.call(token, &verb, path, &body);
                 drop(double);
                 let total = total.map(|it| format!("X-Total-Count: {it}\r\n")).unwrap_or_default();
+                let next = next.map(|it| {
+                    let query = path.split_once('?').map_or("", |it| it.1).split('&');
+                    let rest: Vec<&str> = query.filter(|it| !it.starts_with("page=")).collect();
+                    let (bare, rest) = (path.split('?').next().unwrap_or_default(), rest.join("&"));
+                    let url = format!("http://{host}{prefix}{bare}?{rest}&page={it}");
+                    format!("X-Next-Page: {it}\r\nLink: <{url}>; rel=\"next\"\r\n")
+                });
+                let next = next.unwrap_or_default();
                 let body = body.to_string();
                 let head = format!(
-                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{total}Content-Length: {}\r\n\r\n",
+                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{total}{next}Content-Length: {}\r\n\r\n",
                     body.len()
                 );
                 if now == Trouble::Half {

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::drivers::hosted::api::{
-    Account, ApiError, Check, CheckState, Opinion, Readiness, Request as Neutral, Review, Standing,
+    Account, ApiError, Check, CheckState, Comment, Opinion, Readiness, Request as Neutral, Review,
+    Standing,
 };
+use crate::drivers::hosted::was_edited;
 use crate::drivers::local::one_line;
 use crate::model::{Revision, Timestamp};
 
@@ -121,6 +123,8 @@ pub(super) struct Note {
     pub(super) id: u64,
     pub(super) body: String,
     pub(super) user: User,
+    created_at: Option<String>,
+    updated_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -157,6 +161,13 @@ struct GitObject {
 impl User {
     pub(super) fn account(&self) -> Account {
         Account { id: u64::try_from(self.id).unwrap_or(u64::MAX), name: self.login.clone() }
+    }
+}
+
+impl Note {
+    pub(super) fn comment(self) -> Comment {
+        let edited = was_edited(self.created_at.as_deref(), self.updated_at.as_deref());
+        Comment { id: self.id, by: self.user.account(), text: self.body, edited }
     }
 }
 

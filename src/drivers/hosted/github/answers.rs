@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::drivers::hosted::api::{
-    Account, ApiError, Check, CheckState, Opinion, Readiness, Request as Neutral, Review, Standing,
+    Account, ApiError, Check, CheckState, Comment, Opinion, Readiness, Request as Neutral, Review,
+    Standing,
 };
+use crate::drivers::hosted::was_edited;
 use crate::drivers::local::one_line;
 use crate::model::{Revision, Timestamp};
 
@@ -160,6 +162,8 @@ pub(super) struct Note {
     pub(super) id: u64,
     pub(super) body: Option<String>,
     pub(super) user: Option<User>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -186,6 +190,14 @@ impl User {
 /// Somebody whose account is gone.
 fn ghost() -> Account {
     Account { id: u64::MAX, name: "ghost".to_owned() }
+}
+
+impl Note {
+    /// Nothing if nobody wrote it any more, or nothing.
+    pub(super) fn comment(self) -> Option<Comment> {
+        let edited = was_edited(self.created_at.as_deref(), self.updated_at.as_deref());
+        Some(Comment { id: self.id, by: self.user?.account(), text: self.body?, edited })
+    }
 }
 
 impl Project {

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use crate::drivers::hosted::api::{
-    Account, ApiError, Check, CheckState, Opinion, Readiness, Request as Neutral, Review, Standing,
+    Account, ApiError, Check, CheckState, Comment, Opinion, Readiness, Request as Neutral, Review,
+    Standing,
 };
+use crate::drivers::hosted::was_edited;
 use crate::drivers::local::one_line;
 use crate::model::{Revision, Timestamp};
 
@@ -57,6 +59,8 @@ pub(super) struct Request {
     description: Option<String>,
     pub(super) state: String,
     source_branch: String,
+    source_project_id: Option<u64>,
+    target_project_id: Option<u64>,
     sha: Option<String>,
     labels: BTreeSet<String>,
     author: User,
@@ -127,6 +131,8 @@ pub(super) struct Note {
     pub(super) author: User,
     #[serde(default)]
     pub(super) system: bool,
+    created_at: Option<String>,
+    updated_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +154,13 @@ impl User {
     }
 }
 
+impl Note {
+    pub(super) fn comment(self) -> Comment {
+        let edited = was_edited(self.created_at.as_deref(), self.updated_at.as_deref());
+        Comment { id: self.id, by: self.author.account(), text: self.body, edited }
+    }
+}
+
 impl Project {
     /// The level of access that the token's user has, where GitLab says so.
     pub(super) fn level(&self) -> Option<u64> {
@@ -162,6 +175,11 @@ impl Project {
 }
 
 impl Request {
+    /// Whether its branch is one of the project itself; nothing is said where the fork is gone.
+    pub(super) fn is_from_here(&self) -> bool {
+        self.source_project_id.is_some() && self.source_project_id == self.target_project_id
+    }
+
     /// The commit of the base branch that carries it.
     pub(super) fn carrier(&self) -> Option<Revision> {
         let said = self.merge_commit_sha.as_ref().or(self.squash_commit_sha.as_ref());
