@@ -161,7 +161,6 @@ pub(crate) struct Smoke {
 /// When the guards of a bake were asked, whether they passed, and which controller was answered.
 pub(crate) type Guarded = (Timestamp, bool, u32);
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a trait of a world of its own")]
 pub(crate) struct World {
     pub(crate) number: u64,
     pub(crate) seed: Seed,
