@@ -213,23 +213,19 @@ impl Brain {
         let mut todo: VecDeque<(Timestamp, Wake)> = VecDeque::from([(self.now, wake)]);
         let mut idle = 0;
         while idle < 3 || !todo.is_empty() {
-            let wake = match todo.pop_front() {
-                Some((at, wake)) => {
-                    self.now = self.now.max(at);
-                    wake
-                }
-                None => {
-                    // Nothing is under way: the next thing that is due.
-                    idle += 1;
-                    let Some(at) = self.core.next_alarm() else { return };
-                    self.now = self.now.max(at);
-                    Wake::Tick
-                }
+            let (at, wake) = if let Some(next) = todo.pop_front() {
+                next
+            } else {
+                // Nothing is under way: the next thing that is due.
+                idle += 1;
+                let Some(at) = self.core.next_alarm() else { return };
+                (at, Wake::Tick)
             };
+            self.now = self.now.max(at);
             let mut pages = Pages(&mut self.entries, &mut self.forgotten);
             let effects = self.core.handle(wake, self.now, &mut pages).expect("it goes on");
             self.turns += 1;
-            if self.turns % 500 == 0 {
+            if self.turns.is_multiple_of(500) {
                 self.largest = self.largest.max(resident(std::process::id()));
             }
             let at = self.now.after(Duration::from_secs(1));
@@ -274,7 +270,23 @@ impl Brain {
             Effect::Record(record) => {
                 Some(Wake::Recorded { record: record.record, result: Ok(()) })
             }
-            _ => None,
+            // Nobody proposes or asks in this world; the rest has no answer.
+            Effect::AskArtifacts { .. }
+            | Effect::AskContains { .. }
+            | Effect::AskGate { .. }
+            | Effect::AskInventory { .. }
+            | Effect::Weigh { .. }
+            | Effect::Propose { .. }
+            | Effect::ReadProposal { .. }
+            | Effect::Report { .. }
+            | Effect::Merge { .. }
+            | Effect::Disarm { .. }
+            | Effect::Withdraw { .. }
+            | Effect::Revert { .. }
+            | Effect::Kill { .. }
+            | Effect::Reply { .. }
+            | Effect::Tell(_)
+            | Effect::TellHolds { .. } => None,
         }
     }
 }
