@@ -18,7 +18,7 @@ pub(super) struct Fleet {
     pub(super) proxy: Proxy,
     pub(super) nodes: Vec<Sshd>,
     _apps: Vec<App>,
-    _net: Net,
+    net: Net,
 }
 
 impl Fleet {
@@ -44,7 +44,7 @@ impl Fleet {
                 "echo \"$1\" >> installed; bash -c '{look}' | cut -d' ' -f7 >> states\nwhile [ -e wait ]; do sleep 0.02; done\necho \"$1\" > version"
             ),
         );
-        let fleet = Self { world, proxy, nodes, _apps: apps, _net: net };
+        let fleet = Self { world, proxy, nodes, _apps: apps, net };
         fleet.configure();
         fleet
     }
@@ -58,7 +58,7 @@ impl Fleet {
             "environments/production.yaml",
             &format!(
                 "environment: production\nconnect: {{ ssh: {{ config: {}, transport: built-in }} }}\nbalancers: [{{ haproxy: 'unix:{}' }}]\ndeploy_node: web-1\nroles:\n  web: {{ nodes: ['web-[1..3]'], backend: web, min_healthy: 1, batch: 1, drain: {{ timeout: 30s }} }}\nversion: {{ run: [cat, version], timeout: 10s }}\n",
-                self._net.config().display(),
+                self.net.config().display(),
                 self.proxy.path("admin.sock")
             ),
         );
@@ -195,7 +195,9 @@ async fn what_dies_beside_the_controller_is_found_again() {
             "haproxy" => {
                 fleet.proxy.kill();
                 fleet.proxy.restart();
-                NODES.iter().for_each(|it| fleet.proxy.until_up(it));
+                for it in NODES {
+                    fleet.proxy.until_up(it);
+                }
                 std::fs::remove_file(&wait).unwrap();
             }
             _ => {
