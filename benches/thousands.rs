@@ -284,6 +284,10 @@ impl Brain {
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }
+            | Effect::Sweep { .. }
+            | Effect::LookAround { .. }
+            | Effect::Review { .. }
+            | Effect::Answer { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
             | Effect::TellHolds { .. } => None,
