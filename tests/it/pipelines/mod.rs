@@ -12,10 +12,11 @@ fn shop(kind: &str, workflow: &str) -> (World, Double) {
     let double = Double::start();
     let path = world.root.join("towpath.toml");
     let mut settings = std::fs::read_to_string(&path).unwrap();
-    settings.push_str(&format!(
+    let ci = format!(
         "\n[ci.ops]\nkind = \"{kind}\"\nurl = \"{}\"\nproject = \"{PROJECT}\"\ntoken_file = \"token\"\n",
         double.url
-    ));
+    );
+    settings.push_str(&ci);
     std::fs::write(path, settings).unwrap();
     std::fs::write(world.root.join("token"), format!("{TOKEN}\n")).unwrap();
     let recipe = format!(
