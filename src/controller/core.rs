@@ -320,7 +320,9 @@ impl Core {
 
     /// Takes over what an earlier controller left, under an authority above its own.
     fn start(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
-        let mut epoch = self.new_epoch(turn.now);
+        // A generation of its own: above all that one who was stopped, or whose store was copied, can
+        // still give itself.
+        let mut epoch = self.new_epoch(turn.now).max(Epoch::first(turn.now));
         self.note(turn, Fact::TookOver { epoch })?;
         let rollouts: Vec<(Target, RolloutId)> = self
             .ledger
@@ -332,7 +334,9 @@ impl Core {
             // What a stop found in hand is seen through below the authority of the rest.
             let swept = epoch;
             epoch = epoch.next();
-            if let Some(rollout) = self.ledger.rollouts.get(&target) {
+            if let Some(rollout) = self.ledger.rollouts.get(&target)
+                && !self.limits.check_only
+            {
                 let Plan { connect, nodes, .. } = rollout.plan();
                 turn.ask(Effect::Sweep {
                     target: target.clone(),

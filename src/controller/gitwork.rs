@@ -93,7 +93,11 @@ impl GitWorker {
             }
             Effect::Record(settled) => {
                 let record = settled.record.clone();
-                Some(Wake::Recorded { record, result: self.record(&settled) })
+                let result = self.record(&settled);
+                if let Err(why) = &result {
+                    tracing::error!(record, why, "a record cannot be entered; it is tried again");
+                }
+                Some(Wake::Recorded { record, result })
             }
             Effect::Survey { .. }
             | Effect::Weigh { .. }

@@ -24,6 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const GATE_AGAIN: Duration = Duration::from_secs(5);
 /// The same for a pipeline elsewhere, which takes minutes; a webhook makes it sooner.
 const PIPELINE_AGAIN: Duration = Duration::from_secs(10);
+/// Pause between two looks whether a pipeline is canceled, and how many there are: five minutes.
+const CANCEL_AGAIN: Duration = Duration::from_secs(5);
+const CANCELS_MAX: u32 = 60;
 
 /// Longest single look at a node's health: a hanging one must not eat the whole patience.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -105,14 +108,7 @@ impl Hands {
                 Some(Wake::Performed { target, rollout, op: id, attempt, question, report })
             }
             Effect::Kill { errand: Some(errand), .. } => {
-                let (cis, key) = (self.cis.clone(), errand.key.clone());
-                let ended = tokio::task::spawn_blocking(move || cis.cancel(&errand)).await;
-                let why = match ended {
-                    Ok(Ok(())) => return None,
-                    Ok(Err(why)) => why,
-                    Err(error) => error.to_string(),
-                };
-                tracing::warn!(%key, why, "pipeline could not be canceled");
+                self.canceled(&errand).await;
                 None
             }
             Effect::Kill { target, connect, node, key, errand: None } => {
@@ -238,6 +234,9 @@ impl Hands {
     }
 
     async fn ensure(&self, perform: &Perform) -> Report {
+        if let Some(refusal) = self.succeeded(perform).await {
+            return refusal;
+        }
         let place = place(&perform.target.environment, &perform.connect, perform.node.clone());
         match &perform.op {
             Op::Fenced => match self.fleet.fence(&place, perform.epoch).await {
@@ -248,10 +247,6 @@ impl Hands {
                 self.migrate(&place, perform, (*kind, deed), status).await
             }
             Op::Step { deed, status: None, .. } => self.step(&place, perform, deed).await,
-            Op::Drained { .. } | Op::Serving { .. } if self.is_succeeded(&place, perform).await => {
-                let why = "another controller has taken over: its fence is on the node".to_owned();
-                Report::Errored { why, retry: false }
-            }
             Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
             Op::Serving { seat, weight, .. } => self.serving(seat, *weight, perform).await,
             Op::Weighted { seats, weight, .. } => {
@@ -405,9 +400,9 @@ impl Hands {
     }
 
     /// Looks how a pipeline stands, after starting it if it was never started.
-    async fn triggered(&self, errand: Errand) -> Report {
-        let cis = self.cis.clone();
-        let asked = tokio::task::spawn_blocking(move || cis.ensure(&errand, clock::now())).await;
+    async fn triggered(&self, errand: &Errand) -> Report {
+        let (cis, errand) = (self.cis.clone(), errand.clone());
+        let asked = tokio::task::spawn_blocking(move || cis.ensure(&errand, &clock::now)).await;
         match asked {
             Ok(Progress::Done(evidence)) => done(evidence),
             Ok(Progress::Waits(why)) => Report::Pending { again_after: PIPELINE_AGAIN, why },
@@ -419,18 +414,32 @@ impl Hands {
         }
     }
 
+    /// Asks for the end of a pipeline until it is over there.
+    async fn canceled(&self, errand: &Errand) {
+        let mut last = String::new();
+        for _ in 0..CANCELS_MAX {
+            let (cis, it) = (self.cis.clone(), errand.clone());
+            let asked = tokio::task::spawn_blocking(move || cis.cancel(&it, &clock::now)).await;
+            last = match asked {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => "it is not over yet".to_owned(),
+                Ok(Err(why)) => why,
+                Err(error) => error.to_string(),
+            };
+            tokio::time::sleep(CANCEL_AGAIN).await;
+        }
+        let Errand { key, call, .. } = errand;
+        tracing::warn!(%key, ci = %call.ci, why = last, "the pipeline could not be canceled: end it there");
+    }
+
     async fn step(&self, place: &Place, perform: &Perform, deed: &Deed) -> Report {
         let (argv, variables, timeout) = match deed {
             Deed::Run { argv, variables, timeout } => (argv.clone(), variables.clone(), *timeout),
-            Deed::Trigger { call, timeout } => {
-                return self
-                    .triggered(Errand {
-                        call: call.clone(),
-                        key: perform.key.clone(),
-                        since: perform.since,
-                        timeout: *timeout,
-                    })
-                    .await;
+            Deed::Trigger { .. } => {
+                return match &perform.errand {
+                    Some(errand) => self.triggered(errand).await,
+                    None => Report::Errored { why: "it is not under way".to_owned(), retry: true },
+                };
             }
         };
         let step = Step {

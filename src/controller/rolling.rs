@@ -186,6 +186,7 @@ impl Core {
                 | Op::Approved => since.after(grace.max(BEGIN_GRACE)),
             },
             rerun_lost: may_rerun(rollout, want.id, op),
+            errand: errand(rollout, want.id),
         }))
     }
 
@@ -338,15 +339,27 @@ impl Core {
             | None => false,
         };
         let running = rollout.running().filter(|(op, _)| kill && killable(*op));
-        let kills: Vec<Effect> = running
+        let mut kills: Vec<Effect> = running
             .map(|(op, attempt)| Effect::Kill {
                 target: target.clone(),
                 connect: plan.connect.clone(),
                 node: plan.task(op).and_then(|task| task.node.clone()),
                 key: rollout.key(op, attempt),
-                errand: errand(rollout, op, attempt),
+                errand: errand(rollout, op),
             })
             .collect();
+        // What took too long goes on elsewhere, and must not end after what comes now.
+        let overdue = plan.ops().filter(|(op, ..)| {
+            matches!(rollout.state(*op), Some(OpState::Failed { keeps_key: true, .. }))
+        });
+        let overdue = overdue.filter_map(|(op, task, _)| Some((task, errand(rollout, op)?)));
+        kills.extend(overdue.map(|(task, errand)| Effect::Kill {
+            target: target.clone(),
+            connect: plan.connect.clone(),
+            node: task.node.clone(),
+            key: errand.key.clone(),
+            errand: Some(errand),
+        }));
         // Two above: what is in hand is seen through under the lower one, and what closes the
         // rollout fences that off in turn.
         let epoch = self.new_epoch(turn.now).next();
@@ -358,9 +371,8 @@ impl Core {
 
     /// Something rang: pipelines that are waited for may have moved.
     pub(super) fn look_at_pipelines(&mut self) {
-        let waits = |rollout: &Rollout| {
-            rollout.running().any(|(op, attempt)| errand(rollout, op, attempt).is_some())
-        };
+        let waits =
+            |rollout: &Rollout| rollout.running().any(|(op, _)| errand(rollout, op).is_some());
         let targets = self.ledger.rollouts.iter().filter(|(_, it)| waits(it));
         let targets: Vec<Target> = targets.map(|(target, _)| target.clone()).collect();
         for target in targets {
@@ -443,12 +455,30 @@ fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
     }
 }
 
-/// The pipeline that an operation is, if it is one and under way.
-fn errand(rollout: &Rollout, id: OpId, attempt: u32) -> Option<Box<Errand>> {
+/// The pipeline that an operation is, if it is one and may be under way: also one that took too long.
+fn errand(rollout: &Rollout, id: OpId) -> Option<Box<Errand>> {
     let Some(Op::Step { deed: Deed::Trigger { call, timeout }, .. }) = rollout.plan().op(id) else {
         return None;
     };
-    let Some(OpState::Running { since, .. }) = rollout.state(id) else { return None };
-    let key = rollout.key(id, attempt);
-    Some(Box::new(Errand { call: call.clone(), key, since: *since, timeout: *timeout }))
+    let (attempt, since) = match rollout.state(id)? {
+        OpState::Running { attempt, since, .. } => (*attempt, Some(*since)),
+        OpState::Failed { attempt, keeps_key: true, .. } => (*attempt, None),
+        OpState::Idle { .. }
+        | OpState::Done { .. }
+        | OpState::Failed { keeps_key: false, .. }
+        | OpState::Lost { .. } => return None,
+    };
+    let began = rollout
+        .events()
+        .iter()
+        .filter(|event| matches!(&event.what, What::Started { op, .. } if *op == id));
+    let first = began.map(|event| event.at).min().or(since)?;
+    Some(Box::new(Errand {
+        call: call.clone(),
+        key: rollout.key(id, attempt),
+        earlier: (1..attempt).map(|it| rollout.key(id, it)).collect(),
+        first,
+        since: since.unwrap_or(first),
+        timeout: *timeout,
+    }))
 }

@@ -177,6 +177,8 @@ impl Doorbell {
 /// A controller that is ready to run.
 pub struct Service {
     core: Core,
+    /// Before the store: what is under way on its threads ends while the store is still ours.
+    runtime: tokio::runtime::Runtime,
     store: Store,
     once: bool,
     messages: Receiver<Message>,
@@ -187,7 +189,6 @@ pub struct Service {
     view: Arc<View>,
     /// Whether somebody looks at the view.
     shown: bool,
-    runtime: tokio::runtime::Runtime,
     _watch: Option<git::Watch>,
 }
 
@@ -212,6 +213,9 @@ impl Service {
         let doorbell = Doorbell { messages };
         let bell = doorbell.clone();
         let watch = reading.watch(move || bell.ring())?;
+        for ci in &setup.ci {
+            ci.check()?;
+        }
         let store_name = store.name();
         let config = spawn_worker("config", setup.worker(&store_name)?, &doorbell)?;
         let forge = spawn_worker("forge", setup.worker(&store_name)?, &doorbell)?;

@@ -78,11 +78,15 @@ impl Store {
         let mut store = Self { journal, path: path.to_owned(), file };
         let mut ledger = fold(&rows)?;
         if rows.is_empty() {
-            for entry in restored(repository, base, now)? {
+            let entries = restored(repository, base, now)?;
+            for entry in &entries {
                 let illegal = |source| StoreError::Illegal { seq: 0, source };
-                ledger.apply(&entry).map_err(illegal)?;
-                store.write(std::slice::from_ref(&entry))?;
+                ledger.apply(entry).map_err(illegal)?;
             }
+            // All of it or nothing: a part would pass for a store that knows everything.
+            let rows: Vec<(NewEntry, Timestamp)> =
+                entries.iter().map(|entry| (row(entry), entry.at)).collect();
+            store.journal.import(&rows)?;
         }
         Ok((store, ledger))
     }
@@ -99,13 +103,7 @@ impl Store {
 
     fn write(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
         let Some(first) = entries.first() else { return Ok(()) };
-        let rows: Vec<NewEntry> = entries
-            .iter()
-            .map(|entry| {
-                let (stream, kind, body) = format::encode(entry);
-                NewEntry { stream, kind: kind.to_owned(), body }
-            })
-            .collect();
+        let rows: Vec<NewEntry> = entries.iter().map(row).collect();
         sudden::pass(Moment::Before, &rows);
         self.journal.append(&rows, first.at)?;
         sudden::pass(Moment::After, &rows);
@@ -125,6 +123,11 @@ impl Journal for Store {
         let (rollout, kept) = (format::rollout_stream(id), format::kept_stream(target));
         self.journal.forget(&rollout, &kept).map_err(|error| chain(&error))
     }
+}
+
+fn row(entry: &Entry) -> NewEntry {
+    let (stream, kind, body) = format::encode(entry);
+    NewEntry { stream, kind: kind.to_owned(), body }
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

@@ -9,25 +9,63 @@ use std::time::Duration;
 
 use crate::drivers::fleet::{NodeError, Place};
 use crate::model::{Connect, EnvironmentName, Epoch, NodeName};
+use crate::rollout::Op;
 
 use super::perform::{Hands, place};
-use super::wake::Perform;
+use super::wake::{Perform, Report};
 
-/// How long a node may take to say whom it obeys. One that cannot be reached says nothing: its
-/// traffic can be moved all the same, for its authority is in nobody else's hands either.
+/// How long a node may take to say whom it obeys.
 const ASKED_MAX: Duration = Duration::from_secs(5);
+/// Nodes of a role that are asked before its share of traffic is changed.
+const ASKED_OF_ROLE: usize = 3;
+/// Nodes that are told of a new controller at once: there may be thousands, and other work waits for
+/// the same logins.
+const SWEPT_AT_ONCE: usize = 16;
 /// How long a node is waited for that is to learn of the new one.
 const SWEPT_MAX: Duration = Duration::from_mins(1);
 
 impl Hands {
-    /// Whether a node says that somebody acts after us.
-    pub(super) async fn is_succeeded(&self, place: &Place, perform: &Perform) -> bool {
-        if place.node.is_none() {
-            return false;
+    /// Why traffic is not to be moved now, if a node says that somebody acts after us; or says
+    /// nothing, and is about to be taken out.
+    pub(super) async fn succeeded(&self, perform: &Perform) -> Option<Report> {
+        let at = |node: &NodeName| {
+            place(&perform.target.environment, &perform.connect, Some(node.clone()))
+        };
+        let (places, drains): (Vec<Place>, bool) = match &perform.op {
+            Op::Drained { .. } => (perform.node.iter().map(at).collect(), true),
+            Op::Serving { .. } => (perform.node.iter().map(at).collect(), false),
+            Op::Weighted { seats, .. } => {
+                (seats.iter().take(ASKED_OF_ROLE).map(|seat| at(&seat.node)).collect(), false)
+            }
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => return None,
+        };
+        for place in &places {
+            let asking = self.fleet.fence(place, perform.epoch);
+            match tokio::time::timeout(ASKED_MAX, asking).await {
+                Ok(Err(NodeError::Stale { .. })) => {
+                    let why = "another controller has taken over: its fence is on the node";
+                    return Some(Report::Errored { why: why.to_owned(), retry: false });
+                }
+                // What comes next needs the node anyway. One that is to serve again may be asked for
+                // by people who know why it is silent.
+                Ok(Err(error)) if drains => {
+                    return Some(Report::Errored { why: error.to_string(), retry: true });
+                }
+                Err(_) if drains => {
+                    let why = "the node does not say whom it obeys".to_owned();
+                    return Some(Report::Errored { why, retry: true });
+                }
+                Ok(Ok(()) | Err(_)) | Err(_) => {}
+            }
         }
-        let asking = self.fleet.fence(place, perform.epoch);
-        let answer = tokio::time::timeout(ASKED_MAX, asking).await;
-        matches!(answer, Ok(Err(NodeError::Stale { .. })))
+        None
     }
 
     /// Raises the fence of nodes, of as many as can be reached.
@@ -40,6 +78,9 @@ impl Hands {
     ) {
         let mut asked = tokio::task::JoinSet::new();
         for node in nodes {
+            if asked.len() >= SWEPT_AT_ONCE {
+                let _ = asked.join_next().await;
+            }
             let (hands, place) = (self.clone(), place(environment, connect, Some(node.clone())));
             asked.spawn(async move {
                 let _room = hands.room(&place).await;

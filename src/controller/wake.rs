@@ -509,6 +509,8 @@ pub struct Perform {
     pub not_after: Timestamp,
     /// Run it anew if the node has lost it.
     pub rerun_lost: bool,
+    /// If it is a pipeline elsewhere.
+    pub errand: Option<Box<Errand>>,
 }
 
 /// Why something that was asked for is not done.

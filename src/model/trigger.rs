@@ -51,7 +51,11 @@ pub struct Errand {
     pub call: Trigger<String>,
     /// The step that it does.
     pub key: StepKey,
-    /// When the step was first begun.
+    /// Earlier attempts of the same step. One that somebody brought back to life does its work.
+    pub earlier: Vec<StepKey>,
+    /// When the step was begun for the very first time.
+    pub first: Timestamp,
+    /// When it was begun now: what it is waited for counts from here.
     pub since: Timestamp,
     /// How long it is waited for.
     pub timeout: Duration,

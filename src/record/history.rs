@@ -21,7 +21,7 @@ const ATTEMPTS_MAX: u32 = 32;
 /// Longest id, in bytes: it is a file name.
 const ID_MAX: usize = 64;
 /// Largest document: the plan and events of a rollout over thousands of nodes.
-pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
+pub(super) const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -234,6 +234,17 @@ impl Journal {
         })
     }
 
+    /// Writes entries of several times, all of them or none.
+    pub fn import(&mut self, entries: &[(NewEntry, Timestamp)]) -> Result<(), JournalError> {
+        self.write(|journal, transaction| {
+            for (entry, at) in entries {
+                journal.last += 1;
+                insert(transaction, journal, entry, Seq(journal.last), *at)?;
+            }
+            Ok(())
+        })
+    }
+
     /// The authority under which we act.
     pub fn epoch(&self) -> Epoch {
         self.epoch

@@ -46,34 +46,50 @@ fn every_mistake_is_told_at_once() {
     world.check(
         &["validate", "config"],
         &expect![[r#"
-        error[tab]: a tab is used for indentation
-         --> services/bad.yaml:3:1
-          |
-        3 |     x: {
-          | ^^^^
-          |
-          = help: YAML is indented with spaces only
+            error[tab]: a tab is used for indentation
+             --> services/bad.yaml:3:1
+              |
+            3 |     x: {
+              | ^^^^
+              |
+              = help: YAML is indented with spaces only
 
-        error[quote-it]: the ref `1.10` could be taken for a number
-         --> services/shop.yaml:5:10
-          |
-        5 |     ref: 1.10
-          |          ^^^^
-          |
-          = help: quote it: '1.10'
+            error[unknown-name]: recipe `simpel` is not known
+             --> services/shop.yaml:2:9
+              |
+            2 | recipe: simpel
+              |         ^^^^^^
+              |
+              = help: did you mean `simple`?
 
-        error[unknown-key]: unknown key `smok`
-         --> services/shop.yaml:6:5
-          |
-        6 |     smok: { run: [x] }
-          |     ^^^^
-          |
-          = help: did you mean `smoke`?
+            error[quote-it]: the ref `1.10` could be taken for a number
+             --> services/shop.yaml:5:10
+              |
+            5 |     ref: 1.10
+              |          ^^^^
+              |
+              = help: quote it: '1.10'
 
-        ----
-        3 mistakes in 2 files; 9 files with 3 targets read
-        status 65
-    "#]],
+            error[unknown-key]: unknown key `smok`
+             --> services/shop.yaml:6:5
+              |
+            6 |     smok: { run: [x] }
+              |     ^^^^
+              |
+              = help: did you mean `smoke`?
+
+            error[unknown-name]: environment `moon` is not known
+             --> services/shop.yaml:7:3
+              |
+            7 |   moon:
+              |   ^^^^
+              |
+              = help: known: canary, production, staging
+
+            ----
+            5 mistakes in 2 files; 9 files with 3 targets read
+            status 65
+        "#]],
     );
     let told = world.json(&["validate", "config", "--json"], 65);
     assert!(told.len() >= 3, "{told:?}");

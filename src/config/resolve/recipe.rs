@@ -203,6 +203,35 @@ fn check_migration(raw: &raw::Stage, kind: StageKind, notes: &mut Notes<'_>) {
     }
 }
 
+/// Checks a stage that a pipeline does.
+fn check_trigger(stage: &raw::Stage, trigger: &raw::Trigger, at: Place, notes: &mut Notes<'_>) {
+    let name = &stage.name.value;
+    if let Some(At { place, .. }) = &stage.status {
+        let message = format!("stage `{name}` is a pipeline, whose state says how far it is");
+        notes.error(
+            *place,
+            "bad-value",
+            message,
+            "`status` is for migrations by command; remove it",
+        );
+    }
+    if trigger.branch.as_str().starts_with("refs/") {
+        let message = format!("`{}` is the whole name of a ref", trigger.branch.as_str());
+        notes.error(at, "bad-value", message, "write the name of the branch or tag alone");
+    }
+    let values = trigger.variables.iter().flat_map(|it| &it.0).map(|(_, value)| value);
+    let by_node = values.chain([&trigger.branch]).any(|it| it.as_str().contains("{node}"));
+    match &stage.on.value {
+        raw::On::DeployNode => {}
+        raw::On::All | raw::On::Stateful | raw::On::Stateless | raw::On::Roles(_) if by_node => {}
+        raw::On::All | raw::On::Stateful | raw::On::Stateless | raw::On::Roles(_) => {
+            let message = format!("stage `{name}` would start the same pipeline for each node");
+            let hint = "write `on: deploy_node`, or give the pipeline a variable with `{node}`";
+            notes.error(at, "bad-value", message, hint);
+        }
+    }
+}
+
 fn triggered(raw: &raw::Trigger, timeout: std::time::Duration) -> Action {
     let raw::Trigger { ci, branch, workflow, variables } = raw;
     let variables = variables.iter().flat_map(|it| &it.0);
@@ -243,7 +272,8 @@ fn check_work(raw: &raw::Stage, kind: StageKind, at: Place, notes: &mut Notes<'_
             let message = format!("stage `{}` has both `run` and `trigger`", raw.name.value);
             notes.error(*place, "bad-value", message, "remove one of them");
         }
-        (Some(_), None) | (None, Some(_)) => {}
+        (None, Some(At { value: trigger, place })) => check_trigger(raw, trigger, *place, notes),
+        (Some(_), None) => {}
     }
     if let Some(At { place, .. }) = &raw.steps {
         let hint = "write `kind: weight`, or remove it";

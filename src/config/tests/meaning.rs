@@ -113,6 +113,45 @@ targets:
 }
 
 #[test]
+fn a_pipeline_does_the_work_of_one_stage() {
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: a, on: all, trigger: { ci: ops, branch: master } }
+  - { name: b, on: all, trigger: { ci: ops, branch: refs/heads/master, variables: { NODE: '{node}' } } }
+  - { name: c, on: all, run: [deploy], trigger: { ci: ops, branch: main } }
+  - { name: d, kind: migrate, on: deploy_node, trigger: { ci: ops, branch: main }, status: { run: [x] } }
+",
+        expect![[r#"
+            recipes/simple.yaml:3:34: stage `a` would start the same pipeline for each node [bad-value]
+                write `on: deploy_node`, or give the pipeline a variable with `{node}`
+            recipes/simple.yaml:4:34: `refs/heads/master` is the whole name of a ref [bad-value]
+                write the name of the branch or tag alone
+            recipes/simple.yaml:5:49: stage `c` has both `run` and `trigger` [bad-value]
+                remove one of them
+            recipes/simple.yaml:6:92: stage `d` is a pipeline, whose state says how far it is [bad-value]
+                `status` is for migrations by command; remove it
+        "#]],
+    );
+    check(
+        "--- recipes/simple.yaml
+recipe: simple
+stages:
+  - { name: a, on: all, trigger: { ci: Ops, branch: main, workflow: ../x.yml, variables: { TOWPATH_STEP: '1', 1x: y } } }
+",
+        expect![[r#"
+            recipes/simple.yaml:3:40: `Ops` is not a valid CI name: use 1 to 63 of a-z, 0-9 and `-`, beginning with a letter or digit [bad-value]
+            recipes/simple.yaml:3:69: `../x.yml` is not the file of a workflow, such as `deploy.yml` [bad-value]
+                write the name of a file in .github/workflows, without directories
+            recipes/simple.yaml:3:92: `TOWPATH_STEP` is what Towpath finds its pipelines by [bad-value]
+                give the variable another name
+            recipes/simple.yaml:3:111: `1x` is not the name of a variable or input [bad-value]
+        "#]],
+    );
+}
+
+#[test]
 fn recipe_and_environment_must_fit() {
     check(
         "--- recipes/simple.yaml

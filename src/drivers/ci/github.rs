@@ -4,20 +4,21 @@
 //! must make of the input that holds the key: `run-name: deploy ${{ inputs.TOWPATH_STEP }}`. That
 //! is checked before anything is started.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use data_encoding::BASE64_MIME_PERMISSIVE;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Ci, Run, Stand, address, harmless};
+use super::{Ci, Run, Stand, address, harmless, lost};
 use crate::drivers::hosted::api::ApiError;
-use crate::drivers::hosted::client::{Client, Repeat, encoded, good, read, said};
+use crate::drivers::hosted::client::{Client, PAGE, Repeat, encoded, good, read, said};
 use crate::drivers::hosted::transport::{Reply, Verb};
-use crate::model::{Errand, TRIGGER_KEY};
+use crate::model::{Errand, StepKey, TRIGGER_KEY, Timestamp};
 
-/// How far its clock may be off.
-const SKEW: Duration = Duration::from_mins(5);
+/// Pages of runs that are looked through for ours.
+const PAGES_MAX: usize = 10;
 
 /// A repository on GitHub.
 pub(super) struct GitHub {
@@ -114,7 +115,11 @@ impl GitHub {
             ApiError::NotUnderstood { doing: doing.to_owned(), why: error.to_string() }
         })?;
         let text = String::from_utf8_lossy(&text);
-        let named = text.lines().any(|it| it.starts_with("run-name:") && it.contains(TRIGGER_KEY));
+        let place = format!("inputs.{TRIGGER_KEY}");
+        let named = text.lines().filter(|it| it.starts_with("run-name:")).any(|line| {
+            let filled = line.split("${{").skip(1).filter_map(|it| it.split("}}").next());
+            filled.into_iter().any(|it| it.trim() == place)
+        });
         if named {
             return Ok(());
         }
@@ -128,26 +133,41 @@ impl GitHub {
 }
 
 impl Ci for GitHub {
-    fn find(&self, errand: &Errand) -> Result<Option<Run>, ApiError> {
+    fn find(&self, errand: &Errand, after: Timestamp) -> Result<BTreeMap<StepKey, Run>, ApiError> {
         let doing = "looking for the run";
-        let workflow = Self::workflow(errand)?;
-        let path = format!(
-            "{}/actions/workflows/{}/runs?event=workflow_dispatch&branch={}&created=%3E%3D{}&per_page=100",
-            self.project,
-            encoded(workflow),
-            encoded(&errand.call.branch),
-            encoded(&errand.since.before(SKEW).to_string()),
-        );
-        let reply = self.client.get(doing, &path)?;
-        let runs: Runs = read(doing, &Self::fine(doing, reply)?)?;
-        let ours = |it: &WorkflowRun| {
-            let mut words = it
-                .display_title
-                .split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-');
-            words.any(|word| word == errand.key.as_str())
-        };
-        // Started twice by somebody else's hand: the first is ours.
-        Ok(runs.workflow_runs.into_iter().filter(ours).min_by_key(|it| it.id).map(Self::run))
+        let mut found: BTreeMap<StepKey, Run> = BTreeMap::new();
+        for page in 1..=PAGES_MAX {
+            let path = format!(
+                "{}/actions/workflows/{}/runs?event=workflow_dispatch&branch={}&created=%3E%3D{}&per_page={PAGE}&page={page}",
+                self.project,
+                encoded(Self::workflow(errand)?),
+                encoded(&errand.call.branch),
+                encoded(&after.to_string()),
+            );
+            let reply = self.client.get(doing, &path)?;
+            let Runs { workflow_runs } = read(doing, &Self::fine(doing, reply)?)?;
+            let last = workflow_runs.len() < PAGE;
+            for run in workflow_runs {
+                let keys = [&errand.key].into_iter().chain(&errand.earlier);
+                let Some(key) = keys.into_iter().find(|it| names(&run.display_title, it)) else {
+                    continue;
+                };
+                let run = Self::run(run);
+                // Started twice by somebody else's hand: the first is ours.
+                let known = found.entry(key.clone()).or_insert_with(|| run.clone());
+                if run.id < known.id {
+                    *known = run;
+                }
+            }
+            if last {
+                return Ok(found);
+            }
+        }
+        Err(ApiError::Later {
+            doing: doing.to_owned(),
+            why: "there are more runs than can be looked through".to_owned(),
+            after: None,
+        })
     }
 
     fn start(&self, errand: &Errand) -> Result<Option<Run>, ApiError> {
@@ -159,6 +179,7 @@ impl Ci for GitHub {
         let body = json!({ "ref": errand.call.branch, "inputs": inputs });
         let path = format!("{}/actions/workflows/{}/dispatches", self.project, encoded(workflow));
         let reply = self.client.act(doing, Verb::Post, &path, &body, Repeat::Never)?;
+        lost(doing, &reply)?;
         Self::fine(doing, reply)?;
         Ok(None)
     }
@@ -180,5 +201,42 @@ impl Ci for GitHub {
     fn shows_within(&self) -> Duration {
         // A run is listed some seconds after its start was accepted; on a bad day, a minute.
         Duration::from_mins(2)
+    }
+}
+
+/// Whether the name of a run holds the key: as it is, and not as a part of a longer one.
+fn names(title: &str, key: &StepKey) -> bool {
+    title.match_indices(key.as_str()).any(|(at, found)| {
+        let before = title[..at].chars().next_back();
+        let mut behind = title[at + found.len()..].chars();
+        let longer = match behind.next() {
+            Some('.') => behind.next().is_some_and(|it| it.is_ascii_digit()),
+            Some(next) => next.is_ascii_alphanumeric(),
+            None => false,
+        };
+        !longer && !before.is_some_and(|it| it.is_ascii_alphanumeric())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RolloutId;
+
+    #[test]
+    fn a_run_is_told_by_its_whole_key() {
+        let rollout = RolloutId::parse("0123456789ab").unwrap();
+        let key = StepKey::new(&rollout, "1-0-0-0-0", 1);
+        for title in
+            ["0123456789ab.1-0-0-0-0", "deploy-0123456789ab.1-0-0-0-0.", "(0123456789ab.1-0-0-0-0)"]
+        {
+            assert!(names(title, &key), "{title}");
+        }
+        for title in
+            ["0123456789ab.1-0-0-0-0.2", "0123456789ab.1-0-0-0-01", "a0123456789ab.1-0-0-0-0", ""]
+        {
+            assert!(!names(title, &key), "{title}");
+        }
+        assert!(names("0123456789ab.1-0-0-0-0.2", &StepKey::new(&rollout, "1-0-0-0-0", 2)));
     }
 }

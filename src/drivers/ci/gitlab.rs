@@ -1,22 +1,24 @@
 //! Pipelines of a GitLab project, by version 4 of its API
 //! (<https://docs.gitlab.com/api/pipelines/>).
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Ci, Run, Stand, address, harmless};
+use super::{Ci, Run, Stand, address, harmless, lost};
 use crate::drivers::hosted::api::ApiError;
 use crate::drivers::hosted::client::{Client, Repeat, encoded, good, read, said};
 use crate::drivers::hosted::transport::{Reply, Verb};
-use crate::model::{Errand, TRIGGER_KEY};
+use crate::model::{Errand, StepKey, TRIGGER_KEY, Timestamp};
 
-/// Pages of pipelines that are looked through for ours. They are those that changed since the step
-/// began.
-const PAGES_MAX: usize = 2;
-/// How far its clock may be off.
-const SKEW: Duration = Duration::from_mins(5);
+/// Pages of pipelines that are looked through for ours. They are those that the token's user
+/// started by the API on the branch, and that changed since the step began.
+const PAGES_MAX: usize = 10;
+/// Pipelines whose keys are remembered: variables never change.
+const KEYS_MAX: usize = 10_000;
 /// Failed jobs that are named.
 const NAMED_MAX: usize = 3;
 
@@ -24,6 +26,13 @@ const NAMED_MAX: usize = 3;
 pub(super) struct GitLab {
     client: Client,
     project: String,
+    me: RefCell<Option<String>>,
+    keys: RefCell<BTreeMap<u64, Option<String>>>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +63,12 @@ struct Scope {
 impl GitLab {
     /// A project by its path.
     pub(super) fn new(client: Client, project: &str) -> Self {
-        Self { client, project: format!("/projects/{}", encoded(project)) }
+        Self {
+            client,
+            project: format!("/projects/{}", encoded(project)),
+            me: RefCell::default(),
+            keys: RefCell::default(),
+        }
     }
 
     fn run(&self, Pipeline { id, status, web_url }: Pipeline) -> Run {
@@ -75,6 +89,40 @@ impl GitLab {
             other => Stand::Unknown(harmless(other)),
         };
         Run { id, url: address(&web_url, || format!("pipeline {id}")), stand }
+    }
+
+    /// Whose token this is.
+    fn me(&self) -> Result<String, ApiError> {
+        if let Some(me) = self.me.borrow().clone() {
+            return Ok(me);
+        }
+        let doing = "asking whose token this is";
+        let reply = self.client.get(doing, "/user")?;
+        let User { username } = read(doing, &Self::fine(doing, reply)?)?;
+        *self.me.borrow_mut() = Some(username.clone());
+        Ok(username)
+    }
+
+    /// The step that a pipeline does, if it is one of Towpath's.
+    fn key(&self, id: u64) -> Result<Option<String>, ApiError> {
+        if let Some(key) = self.keys.borrow().get(&id) {
+            return Ok(key.clone());
+        }
+        let doing = "reading the variables of a pipeline";
+        let reply =
+            self.client.get(doing, &format!("{}/pipelines/{id}/variables", self.project))?;
+        if reply.status == 404 {
+            // Somebody removed it just now.
+            return Ok(None);
+        }
+        let variables: Vec<Variable> = read(doing, &Self::fine(doing, reply)?)?;
+        let key = variables.into_iter().find(|it| it.key == TRIGGER_KEY).map(|it| it.value);
+        let mut keys = self.keys.borrow_mut();
+        if keys.len() >= KEYS_MAX {
+            keys.clear();
+        }
+        keys.insert(id, key.clone());
+        Ok(key)
     }
 
     /// Says which jobs failed, if that can be asked.
@@ -109,26 +157,35 @@ impl GitLab {
 }
 
 impl Ci for GitLab {
-    fn find(&self, errand: &Errand) -> Result<Option<Run>, ApiError> {
+    fn find(&self, errand: &Errand, after: Timestamp) -> Result<BTreeMap<StepKey, Run>, ApiError> {
         let doing = "looking for the pipeline";
-        let after = errand.since.before(SKEW);
         let path = format!(
-            "{}/pipelines?ref={}&source=api&updated_after={}&order_by=id&sort=desc",
+            "{}/pipelines?ref={}&source=api&username={}&updated_after={}&order_by=id&sort=desc",
             self.project,
             encoded(&errand.call.branch),
+            encoded(&self.me()?),
             encoded(&after.to_string()),
         );
-        let (all, _) = self.client.pages::<Pipeline>(doing, &path, PAGES_MAX)?;
+        let (all, whole) = self.client.pages::<Pipeline>(doing, &path, PAGES_MAX)?;
+        let mut found = BTreeMap::new();
         for pipeline in all {
-            let path = format!("{}/pipelines/{}/variables", self.project, pipeline.id);
-            let reply = self.client.get(doing, &path)?;
-            let variables: Vec<Variable> = read(doing, &Self::fine(doing, reply)?)?;
-            let ours = |it: &Variable| it.key == TRIGGER_KEY && it.value == errand.key.as_str();
-            if variables.iter().any(ours) {
-                return Ok(Some(self.run(pipeline)));
+            let Some(key) = self.key(pipeline.id)? else { continue };
+            let ours = [&errand.key].into_iter().chain(&errand.earlier);
+            if let Some(step) = ours.into_iter().find(|it| it.as_str() == key) {
+                found.entry(step.clone()).or_insert_with(|| self.run(pipeline));
+            }
+            if found.contains_key(&errand.key) {
+                return Ok(found);
             }
         }
-        Ok(None)
+        if whole {
+            return Ok(found);
+        }
+        Err(ApiError::Later {
+            doing: doing.to_owned(),
+            why: "there are more pipelines than can be looked through".to_owned(),
+            after: None,
+        })
     }
 
     fn start(&self, errand: &Errand) -> Result<Option<Run>, ApiError> {
@@ -140,6 +197,7 @@ impl Ci for GitLab {
         let body = json!({ "ref": errand.call.branch, "variables": variables });
         let path = format!("{}/pipeline", self.project);
         let reply = self.client.act(doing, Verb::Post, &path, &body, Repeat::Never)?;
+        lost(doing, &reply)?;
         let made: Pipeline = read(doing, &Self::fine(doing, reply)?)?;
         Ok(Some(self.run(made)))
     }

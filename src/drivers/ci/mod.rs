@@ -2,29 +2,31 @@
 //! waited for by looking now and then.
 //!
 //! Invariants: nothing is started before a look shows that it was not started already, and, where
-//! a start's answer was lost, not before it had time to show; a word that is not understood is
-//! waited on, never taken for an end.
+//! a start's answer was lost or an earlier process may have seen to it, not before it had time to show; a
+//! word that is not understood is waited on, never taken for an end; what was canceled on request is
+//! never started.
 
+mod course;
 mod github;
 mod gitlab;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::course::{Known, ensure};
 use self::github::GitHub;
 use self::gitlab::GitLab;
 use super::hosted::api::ApiError;
 use super::hosted::client::Client;
 use super::hosted::open::{Kind, OpenError, TokenAt};
-use super::hosted::transport::{Http, Real};
-use crate::model::{CiName, Errand, StepKey, Timestamp, format_duration};
+use super::hosted::transport::{Http, Real, Reply};
+use crate::model::{CiName, Errand, StepKey, Timestamp};
 
-/// A failed pipeline counts as failed when it still is after this: a job that is retried takes it
-/// back.
-const FAILED_FOR: Duration = Duration::from_secs(20);
-/// Runs that are remembered; those that ended are forgotten first.
+/// Runs that are remembered at once.
 const KNOWN_MAX: usize = 1000;
+/// A CI is not asked about one errand more often; a rollout may be touched for other reasons.
+const LOOK_LEAST: Duration = Duration::from_secs(2);
 
 /// A CI as the settings describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +81,27 @@ enum Stand {
     Unknown(String),
 }
 
+impl Stand {
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed(_) | Self::Canceled => true,
+            Self::Under(_) | Self::Manual | Self::Unknown(_) => false,
+        }
+    }
+
+    /// Whether an earlier attempt that stands so does the work of a later one.
+    fn may_do(&self) -> bool {
+        match self {
+            Self::Succeeded | Self::Under(_) | Self::Manual | Self::Unknown(_) => true,
+            Self::Failed(_) | Self::Canceled => false,
+        }
+    }
+}
+
 /// What a CI can do. Each call blocks, and has a deadline.
 trait Ci: Send {
-    /// The pipeline with this key, if it was ever started. Not asked for those from before `since`.
-    fn find(&self, errand: &Errand) -> Result<Option<Run>, ApiError>;
+    /// The pipelines with these keys, if they were ever started after `after`, by key.
+    fn find(&self, errand: &Errand, after: Timestamp) -> Result<BTreeMap<StepKey, Run>, ApiError>;
 
     /// Starts one. `None` if the CI does not say which.
     fn start(&self, errand: &Errand) -> Result<Option<Run>, ApiError>;
@@ -90,29 +109,11 @@ trait Ci: Send {
     /// Looks at one.
     fn look(&self, id: u64) -> Result<Run, ApiError>;
 
-    /// Ends one; one that is over is left alone.
+    /// Asks for the end of one; one that is over is left alone.
     fn cancel(&self, id: u64) -> Result<(), ApiError>;
 
     /// How long one that was started may take until [`Self::find`] shows it.
     fn shows_within(&self) -> Duration;
-}
-
-/// What is remembered of an errand; a look at the CI brings it back.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    id: Option<u64>,
-    begun: Begun,
-    failed_since: Option<Timestamp>,
-}
-
-/// Whether it was started by this process.
-#[derive(Clone, Copy, Debug, Default)]
-enum Begun {
-    #[default]
-    No,
-    Yes(Timestamp),
-    /// The answer was lost.
-    Perhaps(Timestamp),
 }
 
 /// All CIs that the settings name.
@@ -133,10 +134,20 @@ struct Host {
 struct Desk {
     ci: Option<Box<dyn Ci>>,
     known: BTreeMap<StepKey, Known>,
+    /// Errands that were canceled: a question that was on its way meanwhile starts nothing.
+    canceled: BTreeSet<StepKey>,
+}
+
+impl CiAt {
+    /// Whether it can be spoken to: an address that may be used, and a token that is there.
+    pub fn check(&self) -> Result<(), OpenError> {
+        open(self).map(|_| ())
+    }
 }
 
 impl Cis {
-    /// Those that the settings describe, opened now. Tokens are read when they are first needed.
+    /// Those that the settings describe, opened now. Tokens are read when they are needed, and
+    /// again when they are refused.
     pub fn new(all: &[CiAt], opened: Timestamp) -> Self {
         let host = |at: &CiAt| Host { at: at.clone(), desk: Mutex::default() };
         let hosts = all.iter().map(|at| (at.name.clone(), host(at))).collect();
@@ -144,7 +155,7 @@ impl Cis {
     }
 
     /// Starts the errand's pipeline or finds it, and says how it stands. Blocks; safe to repeat.
-    pub fn ensure(&self, errand: &Errand, now: Timestamp) -> Progress {
+    pub fn ensure(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp) -> Progress {
         let Some(host) = self.hosts.get(&errand.call.ci) else {
             let ci = &errand.call.ci;
             return Progress::Stuck(format!(
@@ -152,50 +163,95 @@ impl Cis {
                  again, then `towpath retry`"
             ));
         };
-        let mut desk = host.desk.lock().unwrap_or_else(PoisonError::into_inner);
-        let Desk { ci, known } = &mut *desk;
-        let ci = match open(ci, &host.at) {
-            Ok(ci) => ci,
-            Err(why) => return Progress::Stuck(why),
-        };
-        if known.len() >= KNOWN_MAX {
-            // Whoever still waits is found again.
-            known.clear();
+        let mut desk = host.desk();
+        if desk.canceled.contains(&errand.key) {
+            return Progress::Failed("canceled on request".to_owned());
         }
+        if let Err(why) = desk.open(&host.at) {
+            return Progress::Stuck(why);
+        }
+        if !desk.room_for(&errand.key) {
+            return Progress::Waits(format!("{KNOWN_MAX} pipelines are waited for already"));
+        }
+        let Desk { ci: Some(ci), known, .. } = &mut *desk else {
+            return Progress::Stuck("its CI is not open".to_owned());
+        };
         let memory = known.entry(errand.key.clone()).or_default();
-        let progress = ensure((ci.as_ref(), self.opened), memory, errand, now);
+        if let Some((at, last)) = &memory.last
+            && clock() < at.after(LOOK_LEAST)
+        {
+            return last.clone();
+        }
+        let progress = ensure(ci.as_ref(), self.opened, memory, errand, clock);
+        memory.last = Some((clock(), progress.clone()));
         match progress {
             Progress::Done(_) | Progress::Failed(_) => {
                 known.remove(&errand.key);
             }
-            Progress::Waits(_) | Progress::TimedOut(_) | Progress::Stuck(_) => {}
+            // Perhaps with another token.
+            Progress::Stuck(_) => desk.ci = None,
+            Progress::Waits(_) | Progress::TimedOut(_) => {}
         }
         progress
     }
 
-    /// Ends the errand's pipeline, if there is one. Blocks.
-    pub fn cancel(&self, errand: &Errand) -> Result<(), String> {
-        let Some(host) = self.hosts.get(&errand.call.ci) else { return Ok(()) };
-        let mut desk = host.desk.lock().unwrap_or_else(PoisonError::into_inner);
-        let Desk { ci, known } = &mut *desk;
-        let ci = open(ci, &host.at)?;
-        let id = match known.remove(&errand.key).and_then(|it| it.id) {
-            Some(id) => Some(id),
-            None => ci.find(errand).map_err(|error| error.to_string())?.map(|it| it.id),
-        };
-        id.map_or(Ok(()), |id| ci.cancel(id).map_err(|error| error.to_string()))
+    /// Asks for the end of the errand's pipeline. True when it is over, or was never started; false
+    /// if that is to be asked again. Blocks.
+    pub fn cancel(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp) -> Result<bool, String> {
+        let Some(host) = self.hosts.get(&errand.call.ci) else { return Ok(true) };
+        let mut desk = host.desk();
+        if desk.canceled.len() >= KNOWN_MAX {
+            desk.canceled.clear();
+        }
+        desk.canceled.insert(errand.key.clone());
+        desk.open(&host.at)?;
+        let Desk { ci: Some(ci), known, .. } = &mut *desk else { return Ok(false) };
+        let memory = known.entry(errand.key.clone()).or_default();
+        let said = course::cancel(ci.as_ref(), self.opened, memory, errand, clock);
+        if matches!(said, Ok(true)) {
+            known.remove(&errand.key);
+        }
+        said.map_err(|error| error.to_string())
     }
 }
 
-fn open<'d>(ci: &'d mut Option<Box<dyn Ci>>, at: &CiAt) -> Result<&'d mut Box<dyn Ci>, String> {
-    if ci.is_none() {
-        let opened = opened(at).map_err(|error| format!("the CI `{}`: {error}", at.name))?;
-        return Ok(ci.insert(opened));
+impl Host {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    ci.as_mut().ok_or_else(|| format!("the CI `{}` is not open", at.name))
 }
 
-fn opened(at: &CiAt) -> Result<Box<dyn Ci>, OpenError> {
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A client has a runtime of its own, which must not end on a thread of another.
+        let ci = std::mem::take(&mut self.desk().ci);
+        if ci.is_some() {
+            std::thread::spawn(move || drop(ci));
+        }
+    }
+}
+
+impl Desk {
+    fn open(&mut self, at: &CiAt) -> Result<(), String> {
+        if self.ci.is_none() {
+            let opened = open(at).map_err(|error| format!("the CI `{}`: {error}", at.name))?;
+            self.ci = Some(opened);
+        }
+        Ok(())
+    }
+
+    /// Makes room by forgetting one that a look brings back.
+    fn room_for(&mut self, key: &StepKey) -> bool {
+        if self.known.len() < KNOWN_MAX || self.known.contains_key(key) {
+            return true;
+        }
+        let dispensable = self.known.iter().find(|(_, it)| it.is_found_again());
+        let dispensable = dispensable.map(|(key, _)| key.clone());
+        dispensable.is_some_and(|key| self.known.remove(&key).is_some())
+    }
+}
+
+fn open(at: &CiAt) -> Result<Box<dyn Ci>, OpenError> {
     let (base, manner) = at.kind.api(&at.url);
     let http = Http::speaking(&base, at.token.read()?, &manner)?;
     let client = Client::new(Box::new(http), Box::new(Real::start()));
@@ -206,135 +262,13 @@ fn opened(at: &CiAt) -> Result<Box<dyn Ci>, OpenError> {
     })
 }
 
-fn ensure(
-    (ci, opened): (&dyn Ci, Timestamp),
-    known: &mut Known,
-    errand: &Errand,
-    now: Timestamp,
-) -> Progress {
-    let late = now > errand.since.after(errand.timeout);
-    let found = match known.id {
-        Some(id) => ci.look(id).map(Some),
-        None => ci.find(errand),
-    };
-    let run = match found {
-        Ok(Some(run)) => run,
-        Ok(None) => return unseen((ci, opened), known, errand, now),
-        Err(error) => return asked_in_vain(&error, late),
-    };
-    known.id = Some(run.id);
-    let failed = matches!(run.stand, Stand::Failed(_));
-    let failed_since = failed.then(|| known.failed_since.unwrap_or(now));
-    known.failed_since = failed_since;
-    let said = told(&run);
-    match run.stand {
-        Stand::Succeeded => Progress::Done(said),
-        Stand::Canceled => Progress::Failed(said),
-        Stand::Failed(_) if failed_since.is_some_and(|at| now >= at.after(FAILED_FOR)) => {
-            Progress::Failed(said)
+/// Some servers say "too slow" of a request that they may have carried out.
+fn lost(doing: &str, reply: &Reply) -> Result<(), ApiError> {
+    match reply.status {
+        408 | 425 => {
+            Err(ApiError::Lost { doing: doing.to_owned(), why: format!("status {}", reply.status) })
         }
-        Stand::Failed(_) => {
-            Progress::Waits(format!("{said}; looking once more, for a retried job takes it back"))
-        }
-        Stand::Under(_) | Stand::Manual | Stand::Unknown(_) if late => Progress::TimedOut(format!(
-            "not done within {}: {said}; it goes on there, and `towpath retry` waits for it again",
-            format_duration(errand.timeout)
-        )),
-        Stand::Under(_) | Stand::Manual | Stand::Unknown(_) => Progress::Waits(said),
-    }
-}
-
-/// No pipeline with this key is to be seen.
-fn unseen(
-    (ci, opened): (&dyn Ci, Timestamp),
-    known: &mut Known,
-    errand: &Errand,
-    now: Timestamp,
-) -> Progress {
-    let shows = ci.shows_within();
-    let patience = |since: Timestamp| now < since.after(shows);
-    match known.begun {
-        Begun::Yes(at) if patience(at) => {
-            return Progress::Waits("started; it is not to be seen yet".to_owned());
-        }
-        Begun::Yes(_) => {
-            return Progress::Stuck(format!(
-                "it was started, and no run with the key {} is to be seen: somebody removed it, or \
-                 changed the name of its runs; `towpath retry` starts it anew",
-                errand.key
-            ));
-        }
-        Begun::Perhaps(at) if patience(at) => {
-            return Progress::Waits(
-                "the answer to its start was lost; looking whether it was started".to_owned(),
-            );
-        }
-        // An earlier process may have started it just before it ended.
-        Begun::No if errand.since < opened && patience(errand.since) => {
-            return Progress::Waits("looking whether it was started before".to_owned());
-        }
-        Begun::Perhaps(_) | Begun::No => {}
-    }
-    if now > errand.since.after(errand.timeout) {
-        return Progress::TimedOut(
-            "it was not started in time; `towpath retry` starts it".to_owned(),
-        );
-    }
-    match ci.start(errand) {
-        Ok(run) => {
-            known.begun = Begun::Yes(now);
-            let Some(run) = run else { return Progress::Waits("started".to_owned()) };
-            known.id = Some(run.id);
-            Progress::Waits(format!("started: {}", run.url))
-        }
-        Err(error @ ApiError::Lost { .. }) => {
-            known.begun = Begun::Perhaps(now);
-            Progress::Waits(error.to_string())
-        }
-        Err(error @ (ApiError::Later { .. } | ApiError::NotUnderstood { .. })) => {
-            if matches!(error, ApiError::NotUnderstood { .. }) {
-                known.begun = Begun::Perhaps(now);
-            }
-            Progress::Waits(error.to_string())
-        }
-        Err(
-            error @ (ApiError::NotFound { .. }
-            | ApiError::Exists { .. }
-            | ApiError::Forbidden { .. }
-            | ApiError::Refused { .. }),
-        ) => Progress::Failed(error.to_string()),
-    }
-}
-
-fn asked_in_vain(error: &ApiError, late: bool) -> Progress {
-    match error {
-        ApiError::Later { .. } | ApiError::Lost { .. } | ApiError::NotUnderstood { .. }
-            if !late =>
-        {
-            Progress::Waits(error.to_string())
-        }
-        ApiError::Later { .. }
-        | ApiError::Lost { .. }
-        | ApiError::NotUnderstood { .. }
-        | ApiError::NotFound { .. }
-        | ApiError::Exists { .. }
-        | ApiError::Forbidden { .. }
-        | ApiError::Refused { .. } => Progress::Stuck(error.to_string()),
-    }
-}
-
-/// A pipeline and how it stands, in a sentence with its address.
-fn told(run: &Run) -> String {
-    let Run { id, url, stand } = run;
-    match stand {
-        Stand::Under(word) => format!("pipeline {id} is {word}: {url}"),
-        Stand::Manual => format!("pipeline {id} waits for somebody to start a job: {url}"),
-        Stand::Succeeded => format!("pipeline {id} succeeded: {url}"),
-        Stand::Failed(why) => format!("pipeline {id} failed{why}: {url}"),
-        Stand::Canceled => format!("pipeline {id} was canceled: {url}"),
-        Stand::Unknown(word) => {
-            format!("pipeline {id} says `{word}`, which means nothing to this Towpath: {url}")
-        }
+        _ => Ok(()),
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::*;
-use crate::model::{RolloutId, Trigger};
+use super::course::{Begun, Known, cancel, ensure};
+use super::{Ci, Progress, Run, Stand, address, harmless};
+use crate::drivers::hosted::api::ApiError;
+use crate::model::{CiName, Errand, RolloutId, StepKey, Timestamp, Trigger};
 
 struct Told {
     stand: RefCell<Option<Stand>>,
@@ -14,6 +17,11 @@ struct Told {
     /// A run that was started is not to be seen yet.
     hidden: Cell<bool>,
     trouble: Cell<Option<fn() -> ApiError>>,
+    /// When its run was started.
+    made: Cell<Timestamp>,
+    /// Of which attempt its run is, if not of the one that is asked about.
+    of: RefCell<Option<StepKey>>,
+    cancels: Cell<u32>,
 }
 
 impl Told {
@@ -24,6 +32,9 @@ impl Told {
             lost: Cell::default(),
             hidden: Cell::default(),
             trouble: Cell::default(),
+            made: Cell::new(at(0)),
+            of: RefCell::default(),
+            cancels: Cell::default(),
         }
     }
 
@@ -38,11 +49,13 @@ impl Told {
 }
 
 impl Ci for Told {
-    fn find(&self, _: &Errand) -> Result<Option<Run>, ApiError> {
-        match self.trouble.get() {
-            Some(error) => Err(error()),
-            None => Ok(self.run().filter(|_| !self.hidden.get())),
+    fn find(&self, errand: &Errand, after: Timestamp) -> Result<BTreeMap<StepKey, Run>, ApiError> {
+        if let Some(error) = self.trouble.get() {
+            return Err(error());
         }
+        let run = self.run().filter(|_| !self.hidden.get() && self.made.get() >= after);
+        let key = self.of.borrow().clone().unwrap_or_else(|| errand.key.clone());
+        Ok(run.map(|run| (key, run)).into_iter().collect())
     }
 
     fn start(&self, _: &Errand) -> Result<Option<Run>, ApiError> {
@@ -65,6 +78,10 @@ impl Ci for Told {
     }
 
     fn cancel(&self, _: u64) -> Result<(), ApiError> {
+        self.cancels.set(self.cancels.get() + 1);
+        if self.cancels.get() > 1 {
+            self.says(Stand::Canceled);
+        }
         Ok(())
     }
 
@@ -81,11 +98,22 @@ fn errand() -> Errand {
         variables: BTreeMap::new(),
     };
     let key = StepKey::new(&RolloutId::parse("0123456789ab").unwrap(), "s1", 1);
-    Errand { call, key, since: at(0), timeout: Duration::from_mins(10) }
+    let timeout = Duration::from_mins(10);
+    Errand { call, key, earlier: Vec::new(), first: at(0), since: at(0), timeout }
 }
 
 fn at(secs: u64) -> Timestamp {
     Timestamp(1_000_000_000).after(Duration::from_secs(secs))
+}
+
+fn ensured(
+    ci: &Told,
+    opened: Timestamp,
+    known: &mut Known,
+    errand: &Errand,
+    now: Timestamp,
+) -> Progress {
+    ensure(ci, opened, known, errand, &|| now)
 }
 
 fn waits(progress: &Progress, part: &str) {
@@ -95,47 +123,50 @@ fn waits(progress: &Progress, part: &str) {
 #[test]
 fn it_is_started_once_and_waited_for() {
     let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(0)), "started");
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(0)), "started");
     ci.says(Stand::Under("running".to_owned()));
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(10)), "is running: https://ci/7");
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(10)), "is running: https://ci/7");
     // Another process, which remembers nothing.
-    waits(&ensure((&ci, at(0)), &mut Known::default(), &errand, at(20)), "is running");
+    waits(&ensured(&ci, at(0), &mut Known::default(), &errand, at(20)), "is running");
     ci.says(Stand::Unknown("levitating".to_owned()));
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(30)), "`levitating`, which means nothing");
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(30)), "`levitating`, which means nothing");
     ci.says(Stand::Succeeded);
-    assert!(matches!(ensure((&ci, at(0)), &mut known, &errand, at(40)), Progress::Done(_)));
+    assert!(matches!(ensured(&ci, at(0), &mut known, &errand, at(40)), Progress::Done(_)));
     assert_eq!(ci.starts.get(), 1);
 }
 
 #[test]
 fn a_failed_one_that_somebody_retries_has_not_failed() {
     let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
-    ensure((&ci, at(0)), &mut known, &errand, at(0));
+    ensured(&ci, at(0), &mut known, &errand, at(0));
     ci.says(Stand::Failed(" in deploy".to_owned()));
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(10)), "looking once more");
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(10)), "looking once more");
     ci.says(Stand::Under("running".to_owned()));
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(20)), "running");
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(20)), "running");
     // The time begins anew.
     ci.says(Stand::Failed(" in deploy".to_owned()));
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(31)), "looking once more");
-    let said = ensure((&ci, at(0)), &mut known, &errand, at(52));
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(31)), "looking once more");
+    let said = ensured(&ci, at(0), &mut known, &errand, at(52));
     assert!(matches!(&said, Progress::Failed(why) if why.contains("in deploy")), "{said:?}");
     ci.says(Stand::Canceled);
-    let said = ensure((&ci, at(0)), &mut known, &errand, at(60));
+    let said = ensured(&ci, at(0), &mut known, &errand, at(60));
     assert!(matches!(&said, Progress::Failed(why) if why.contains("was canceled")), "{said:?}");
 }
 
 #[test]
 fn what_takes_too_long_has_not_failed_and_can_be_waited_for_again() {
     let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
-    ensure((&ci, at(0)), &mut known, &errand, at(0));
+    ensured(&ci, at(0), &mut known, &errand, at(0));
     ci.says(Stand::Manual);
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(600)), "waits for somebody");
-    let said = ensure((&ci, at(0)), &mut known, &errand, at(601));
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(600)), "waits for somebody");
+    let said = ensured(&ci, at(0), &mut known, &errand, at(601));
     assert!(matches!(&said, Progress::TimedOut(why) if why.contains("goes on there")), "{said:?}");
     // Asked again, later, it is the same one.
-    let again = Errand { since: at(700), ..errand };
-    waits(&ensure((&ci, at(0)), &mut known, &again, at(700)), "waits for somebody");
+    // By another process too, long after it was started.
+    let again = Errand { since: at(90_000), ..errand };
+    waits(&ensured(&ci, at(0), &mut known, &again, at(90_000)), "waits for somebody");
+    let mut nothing = Known::default();
+    waits(&ensured(&ci, at(80_000), &mut nothing, &again, at(90_000)), "waits for somebody");
     assert_eq!(ci.starts.get(), 1);
 }
 
@@ -145,10 +176,10 @@ fn a_start_whose_answer_was_lost_is_looked_for_before_another() {
         let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
         ci.lost.set(Some(arrived));
         ci.hidden.set(true);
-        waits(&ensure((&ci, at(0)), &mut known, &errand, at(0)), "the answer was lost");
-        waits(&ensure((&ci, at(0)), &mut known, &errand, at(9)), "looking whether");
+        waits(&ensured(&ci, at(0), &mut known, &errand, at(0)), "the answer was lost");
+        waits(&ensured(&ci, at(0), &mut known, &errand, at(119)), "looking whether");
         ci.hidden.set(false);
-        let said = ensure((&ci, at(0)), &mut known, &errand, at(11));
+        let said = ensured(&ci, at(0), &mut known, &errand, at(121));
         waits(&said, if arrived { "is pending" } else { "started" });
         assert_eq!(ci.starts.get(), if arrived { 1 } else { 2 });
     }
@@ -159,17 +190,21 @@ fn a_new_process_gives_an_earlier_start_time_to_show() {
     let (ci, errand) = (Told::new(), errand());
     let mut known = Known::default();
     let opened = Timestamp(at(0).0 + 1);
-    waits(&ensure((&ci, opened), &mut known, &errand, opened), "whether it was started before");
+    waits(&ensured(&ci, opened, &mut known, &errand, opened), "whether it was started before");
     assert_eq!(ci.starts.get(), 0);
-    waits(&ensure((&ci, opened), &mut known, &errand, at(11)), "started");
+    waits(&ensured(&ci, opened, &mut known, &errand, at(11)), "started");
     assert_eq!(ci.starts.get(), 1);
     // One that was started, and that nobody can see, is not started again by itself.
     ci.hidden.set(true);
     let mut known = Known { begun: Begun::Yes(at(11)), ..Known::default() };
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(20)), "not to be seen yet");
-    let said = ensure((&ci, at(0)), &mut known, &errand, at(30));
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(20)), "not to be seen yet");
+    let said = ensured(&ci, at(0), &mut known, &errand, at(30));
     assert!(matches!(&said, Progress::Stuck(why) if why.contains("towpath retry")), "{said:?}");
     assert_eq!(ci.starts.get(), 1);
+    // A person who asks for it again gets another.
+    let again = Errand { since: at(40), ..errand };
+    waits(&ensured(&ci, at(0), &mut known, &again, at(40)), "started");
+    assert_eq!(ci.starts.get(), 2);
 }
 
 #[test]
@@ -180,14 +215,50 @@ fn who_cannot_be_asked_is_waited_for_but_not_for_ever() {
         why: "status 502".to_owned(),
         after: None,
     }));
-    waits(&ensure((&ci, at(0)), &mut known, &errand, at(1)), "502");
-    assert!(matches!(ensure((&ci, at(0)), &mut known, &errand, at(601)), Progress::Stuck(_)));
+    waits(&ensured(&ci, at(0), &mut known, &errand, at(1)), "502");
+    assert!(matches!(ensured(&ci, at(0), &mut known, &errand, at(601)), Progress::Stuck(_)));
     ci.trouble.set(Some(|| ApiError::Forbidden {
         doing: "looking".to_owned(),
         why: "the token lacks the scope `api`".to_owned(),
     }));
-    assert!(matches!(ensure((&ci, at(0)), &mut known, &errand, at(2)), Progress::Stuck(_)));
+    assert!(matches!(ensured(&ci, at(0), &mut known, &errand, at(2)), Progress::Stuck(_)));
     assert_eq!(ci.starts.get(), 0);
+}
+
+#[test]
+fn an_earlier_attempt_that_was_brought_back_to_life_does_the_work() {
+    let (ci, errand) = (Told::new(), errand());
+    let rollout = RolloutId::parse("0123456789ab").unwrap();
+    *ci.of.borrow_mut() = Some(errand.key.clone());
+    let again =
+        Errand { key: StepKey::new(&rollout, "s1", 2), earlier: vec![errand.key], ..errand };
+    ci.says(Stand::Under("running".to_owned()));
+    waits(&ensured(&ci, at(0), &mut Known::default(), &again, at(60)), "is running");
+    assert_eq!(ci.starts.get(), 0);
+    // One that is as dead as before does not.
+    ci.says(Stand::Failed(String::new()));
+    waits(&ensured(&ci, at(0), &mut Known::default(), &again, at(60)), "started");
+    assert_eq!(ci.starts.get(), 1);
+}
+
+#[test]
+fn the_end_of_one_is_asked_for_until_it_is_there() {
+    let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+    let over =
+        |known: &mut Known, opened, now| cancel(&ci, opened, known, &errand, &|| now).unwrap();
+    // Never started, or perhaps by an earlier process.
+    assert!(over(&mut known, at(0), at(5)));
+    assert!(!over(&mut known, at(1), at(5)));
+    assert!(over(&mut known, at(1), at(200)));
+    // Started, and not listed yet.
+    ensured(&ci, at(0), &mut known, &errand, at(0));
+    ci.hidden.set(true);
+    known.id = None;
+    assert!(!over(&mut known, at(0), at(5)));
+    ci.hidden.set(false);
+    assert!(!over(&mut known, at(0), at(6)));
+    assert!(over(&mut known, at(0), at(7)));
+    assert_eq!(ci.cancels.get(), 2);
 }
 
 #[test]

@@ -107,5 +107,15 @@ async fn stopped(when: When) {
     assert_eq!(world.records().len(), records.len() + 1, "{:?}", world.records());
     let log = std::fs::read_to_string(other.join("log")).unwrap();
     assert!(!log.contains("another controller"), "{log}");
+    // Both see what comes next; only one has the authority for it, however often the other gives
+    // itself a new one.
+    world.want("production", "1.2.0");
+    world.until("the next one is rolled out", || fleet.runs("1.2.0") && look(&["plan"]));
+    let once = || {
+        fleet.runs("1.2.0")
+            && fleet.count("installed", "1.2.0") == [1; 3]
+            && NODES.map(|it| fleet.proxy.admin(it)) == [0; 3]
+    };
+    assert!(stays(Duration::from_secs(4), once), "{:?}", fleet.count("installed", "1.2.0"));
     drop((first, second));
 }
