@@ -22,6 +22,9 @@ const ATTEMPTS_MAX: u32 = 32;
 const ID_MAX: usize = 64;
 /// Largest document: the plan and events of a rollout over thousands of nodes.
 pub(super) const RECORD_BYTES_MAX: usize = 64 << 20;
+/// What GitLab, GitHub, Gitea and Forgejo all take for "start no pipeline for this commit":
+/// a record changes nothing that is built.
+const NO_PIPELINE: &str = "[skip ci]";
 
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,7 +187,8 @@ pub fn record(
         edits.push((path, Some(bytes)));
     }
     let who = record.subject.target().map_or_else(|| "all".to_owned(), ToString::to_string);
-    let message = format!("{who}: {}\n\n{}\n\nBy: {}", record.result, record.why, record.by);
+    let Record { result, why, by, .. } = record;
+    let message = format!("{who}: {result}\n\n{why}\n\n{NO_PIPELINE}\n\nBy: {by}");
     let failed = git("recording");
     for left in (0..ATTEMPTS_MAX).rev() {
         let head = repository.find(&name()).map_err(&failed)?;
@@ -355,6 +359,9 @@ mod tests {
         };
         enter(&bare, &act);
         assert_eq!(bare.git(&["rev-list", "--count", "towpath/records"]), "3");
+        // Nobody builds anything for them.
+        let skipping = bare.git(&["log", "--oneline", "--grep=^\\[skip ci\\]$", "towpath/records"]);
+        assert_eq!(skipping.lines().count(), 3, "{skipping}");
 
         let ids = |of: &Of, limit| -> Vec<String> {
             let entered = log(&bare.open(), of, limit).unwrap();
