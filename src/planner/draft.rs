@@ -89,7 +89,7 @@ pub(super) fn write(
         ledger,
         values,
     };
-    let mut owed = history.and_then(|it| owed_first(it, spec, purpose, survey));
+    let mut owed = history.and_then(|it| owed_first(it, spec, (purpose, to), survey));
     let mut defers = Vec::new();
     // Once for each ref: an earlier rollout of it may have come so far.
     let done = |kind: Kind| match kind {
@@ -194,11 +194,12 @@ fn haste(spec: &Spec<'_>, purpose: Purpose, to: &Ref, history: Option<&History>)
 ///
 /// Those that failed before, or of a ref that was blocked meanwhile, are not begun again without a
 /// person's word: the stages that would run them are in the recipe still, so this rollout has them,
-/// or leaves them, for its own ref; and those of a ref include those of all refs before it.
+/// or leaves them, for its own ref; and those of a ref include those of all refs before it. The same
+/// holds where it brings the very ref that owes them.
 fn owed_first(
     history: &History,
     spec: &Spec<'_>,
-    purpose: Purpose,
+    (purpose, to): (Purpose, &Ref),
     survey: &Survey,
 ) -> Option<Owed> {
     let owed = history.owed.as_ref()?;
@@ -208,6 +209,7 @@ fn owed_first(
     let now = match purpose {
         Purpose::PostMigrate => true,
         Purpose::Deploy if asks && !history.owed_wanted => false,
+        Purpose::Deploy if owed.reference == *to => false,
         Purpose::Deploy => survey.running() == Running::Uniform(owed.reference.clone()),
         Purpose::Rollback | Purpose::Repair | Purpose::Verify => false,
     };

@@ -715,10 +715,9 @@ impl World {
     /// Sends an effect on its way into the world, and sometimes astray.
     fn issue(&mut self, effect: Effect) {
         self.check_effect(&effect);
-        // A sweep is always lost here: every promise must hold without it.
         let told =
             matches!(effect, Effect::Reply { .. } | Effect::Tell(_) | Effect::TellHolds { .. });
-        if told || matches!(effect, Effect::Sweep { .. }) {
+        if told {
             return;
         }
         let longest = if self.chaos && !self.quick { 1500 } else { 100 };

@@ -5,6 +5,7 @@ use crate::model::{
     Command, EnvironmentName, PersonName, Ref, Revision, ServiceName, Target, Timestamp,
 };
 use crate::observe::{Fact as Seen, Observation, Survey};
+use crate::planner::deploy::outline;
 use crate::planner::{Deploy, World, decide};
 use crate::rollout::{
     Cause, Entry, Event, Fact, Ledger, Op, OpId, Outcome, Owed, Plan, Rollout, StepKind, What, Word,
@@ -39,6 +40,13 @@ fn target() -> Target {
 
 /// The plan that is made where all nodes run 1.0.0, whose migrations are owed.
 fn plan(ledger: &Ledger, wanted: &str, blocked: &str) -> Box<Plan> {
+    seen(ledger, wanted, blocked, |world| match decide(&target(), world).deploy {
+        Deploy::Start(plan) => plan,
+        other => panic!("{other:?}"),
+    })
+}
+
+fn seen<T>(ledger: &Ledger, wanted: &str, blocked: &str, see: impl Fn(World<'_>) -> T) -> T {
     let text = CONFIG.replace("WANTED", wanted).replace("BLOCKED", blocked);
     let files = text.split("--- ").skip(1).filter_map(|part| part.split_once('\n'));
     let files = files.map(|(path, body)| Change {
@@ -54,11 +62,7 @@ fn plan(ledger: &Ledger, wanted: &str, blocked: &str) -> Box<Plan> {
     }
     let mut seen = Observation::default();
     seen.surveys.insert(target(), survey);
-    let world = World { snapshot: loaded.snapshot(), ledger, seen: &seen, now: at };
-    match decide(&target(), world).deploy {
-        Deploy::Start(plan) => plan,
-        other => panic!("{other:?}"),
-    }
+    see(World { snapshot: loaded.snapshot(), ledger, seen: &seen, now: at })
 }
 
 /// Steps of what is owed in a plan.
@@ -135,6 +139,14 @@ fn the_next_rollout_begins_with_what_is_owed() {
     let history = ledger.history(&target()).unwrap();
     assert_eq!(history.owed.as_ref().map(|it| it.reference.as_str()), Some("1.0.1"));
     assert_eq!(history.post_migrated.as_ref().map(Ref::as_str), Some("1.0.0"));
+}
+
+#[test]
+fn a_ref_that_comes_back_does_not_begin_with_what_it_owes_itself() {
+    // A promotion of 1.0.0 is checked while a rollback from it is under way.
+    let back = Ref::parse("1.0.0").unwrap();
+    let outline = seen(&owing(), "0.9.1", "0.9.0", |world| outline(&target(), &back, world));
+    assert!(outline.is_ok(), "{outline:?}");
 }
 
 #[test]
