@@ -1,5 +1,5 @@
-//! Does on nodes what the core asks for, and says what came of it. The only place that calls a
-//! fleet's driver.
+//! Does on nodes what the core asks for, and says what came of it. With [`super::succession`] the
+//! only place that calls a fleet's driver.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -97,3 +97,112 @@ impl Hands {
         while asked.join_next().await.is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::drivers::fleet::Fleet as _;
+    use crate::drivers::haproxy::Haproxy;
+    use crate::drivers::local::Local;
+    use crate::model::{
+        Drain, DrainEnd, Ref, RoleName, RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
+    };
+    use crate::rollout::OpId;
+
+    const NODES: [&str; 4] = ["web-1", "web-2", "web-3", "web-4"];
+
+    fn seat(name: &str) -> Seat {
+        Seat {
+            environment: EnvironmentName::parse("staging").unwrap(),
+            node: NodeName::parse(name).unwrap(),
+            server: name.to_owned(),
+            backends: vec!["web".to_owned()],
+            balancers: Vec::new(),
+            drain: Drain {
+                timeout: Duration::from_mins(1),
+                then: DrainEnd::Halt,
+                maintenance: false,
+            },
+        }
+    }
+
+    fn perform(op: Op, node: Option<&str>) -> Perform {
+        let environment = EnvironmentName::parse("staging").unwrap();
+        let rollout = RolloutId::parse("0123456789ab").unwrap();
+        Perform {
+            target: Target::new(&ServiceName::parse("shop").unwrap(), &environment),
+            key: StepKey::new(&rollout, "s1", 1),
+            rollout,
+            id: OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 },
+            attempt: 1,
+            question: 1,
+            epoch: Epoch(7),
+            op,
+            to: Ref::parse("1.1.0").unwrap(),
+            connect: Connect::Local { directory: None },
+            node: node.map(|it| NodeName::parse(it).unwrap()),
+            since: Timestamp(0),
+            not_after: Timestamp(u64::MAX),
+            rerun_lost: false,
+            errand: None,
+        }
+    }
+
+    fn says(report: Option<Report>) -> &'static str {
+        match report {
+            None => "goes on",
+            Some(Report::Errored { retry: true, .. }) => "asks again",
+            Some(Report::Errored { retry: false, why }) if why.contains("taken over") => "ends",
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Nodes that are directories: three obey epoch 7 or lower, the third a later controller, and
+    /// the fourth cannot say.
+    #[tokio::test]
+    async fn traffic_is_moved_by_whom_the_nodes_obey() {
+        let dir = tempfile::tempdir().unwrap();
+        let local =
+            |store: &str| Local::new(dir.path(), store, std::path::Path::new("/none")).unwrap();
+        let hands = Hands::new(Arc::new(local("ours")), Arc::new(Haproxy::new()));
+        let environment = EnvironmentName::parse("staging").unwrap();
+        let connect = Connect::Local { directory: None };
+        for name in NODES {
+            std::fs::create_dir_all(dir.path().join("staging").join(name)).unwrap();
+        }
+        let third = place(&environment, &connect, NodeName::parse("web-3").ok());
+        local("theirs").fence(&third, Epoch(8)).await.unwrap();
+        std::fs::remove_dir(dir.path().join("staging/web-4")).unwrap();
+        std::fs::write(dir.path().join("staging/web-4"), "no directory").unwrap();
+
+        let role = || RoleName::parse("web").unwrap();
+        let drain = |name| {
+            let op = Op::Drained { role: role(), seat: seat(name), keep: 0 };
+            perform(op, Some(name))
+        };
+        let serve = |name| {
+            let op = Op::Serving { role: role(), seat: seat(name), weight: 100 };
+            perform(op, Some(name))
+        };
+        let weigh = |names: &[&str]| {
+            let seats = names.iter().map(|it| seat(it)).collect();
+            perform(Op::Weighted { role: role(), seats, weight: 5 }, None)
+        };
+        for (what, expected) in [
+            (drain("web-1"), "goes on"),
+            (serve("web-1"), "goes on"),
+            (drain("web-3"), "ends"),
+            (serve("web-3"), "ends"),
+            (drain("web-4"), "asks again"),
+            (serve("web-4"), "goes on"),
+            (weigh(&["web-1", "web-2"]), "goes on"),
+            (weigh(&["web-1", "web-4", "web-3"]), "ends"),
+            (perform(Op::Fenced, Some("web-3")), "goes on"),
+        ] {
+            let said = says(hands.succeeded(&what).await);
+            assert_eq!(said, expected, "{:?} on {:?}", what.op, what.node);
+        }
+    }
+}

@@ -133,6 +133,37 @@ fn as_many_nodes_are_out_and_fail_as_the_role_allows() {
 }
 
 #[test]
+fn a_controller_that_only_checks_changes_nothing() {
+    let world = World::new();
+    world.script(
+        "install",
+        "echo \"$1\" >> installed; [ ! -e wait ] || sleep 2; echo \"$1\" > version",
+    );
+    let mut controller = world.start();
+    world.until_in_sync();
+    let wait = world.node("staging", "web-1").join("wait");
+    std::fs::write(&wait, "").unwrap();
+    world.want("staging", NEW);
+    world.until("a step runs", || world.count("staging", "web-1", "installed", NEW) == 1);
+    controller.kill();
+    world.until("the step has ended", || world.read("staging", "web-1", "version").trim() == NEW);
+    let fences = || NODES.map(|it| world.read("staging", it, ".towpath/fence"));
+    let (fenced, records, head) =
+        (fences(), world.records(), world.git_bare(&["rev-parse", "main"]));
+    assert!(fenced.iter().all(|it| !it.is_empty()), "{fenced:?}");
+    let said = world.towpath(&["run", "--check", "--once"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_eq!((fences(), world.records()), (fenced, records));
+    assert_eq!(world.git_bare(&["rev-parse", "main"]), head);
+    assert_eq!(world.count("staging", "web-2", "installed", NEW), 0);
+    // The next one that may goes on where the first one was.
+    std::fs::remove_file(&wait).unwrap();
+    let _controller = world.start();
+    world.until_runs("production", NEW);
+    assert_eq!(NODES.map(|it| world.count("staging", it, "installed", NEW)), [1; 3]);
+}
+
+#[test]
 fn a_newer_ref_supersedes_and_a_hanging_step_is_killed() {
     let world = World::new();
     world.script(

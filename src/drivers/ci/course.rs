@@ -21,8 +21,8 @@ pub(super) struct Known {
     pub(super) id: Option<u64>,
     pub(super) begun: Begun,
     pub(super) failed_since: Option<Timestamp>,
-    /// What was said last, and when.
-    pub(super) last: Option<(Timestamp, Progress)>,
+    /// Why it was waited for at the last look, and when that was.
+    pub(super) waited: Option<(Timestamp, String)>,
 }
 
 /// Whether it was started by this process.

@@ -177,20 +177,22 @@ impl Cis {
             return Progress::Stuck("its CI is not open".to_owned());
         };
         let memory = known.entry(errand.key.clone()).or_default();
-        if let Some((at, last)) = &memory.last
+        if let Some((at, why)) = &memory.waited
             && clock() < at.after(LOOK_LEAST)
         {
-            return last.clone();
+            return Progress::Waits(why.clone());
         }
         let progress = ensure(ci.as_ref(), self.opened, memory, errand, clock);
-        memory.last = Some((clock(), progress.clone()));
-        match progress {
+        // Whoever asks again after anything else was told to, and is not put off.
+        memory.waited = None;
+        match &progress {
+            Progress::Waits(why) => memory.waited = Some((clock(), why.clone())),
             Progress::Done(_) | Progress::Failed(_) => {
                 known.remove(&errand.key);
             }
             // Perhaps with another token.
             Progress::Stuck(_) => desk.ci = None,
-            Progress::Waits(_) | Progress::TimedOut(_) => {}
+            Progress::TimedOut(_) => {}
         }
         progress
     }

@@ -23,6 +23,18 @@ fn written() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
+fn what_is_imported_keeps_its_times_and_comes_whole() {
+    let (_dir, path) = written();
+    let mut journal = open(&path);
+    let rows = [(entry("c", "1"), Timestamp(10)), (entry("c", "2"), Timestamp(20))];
+    journal.import(&rows).unwrap();
+    drop(journal);
+    let entries = open(&path).replay().unwrap();
+    let last: Vec<_> = entries[6..].iter().map(|it| (it.seq.0, it.at, it.body.as_str())).collect();
+    assert_eq!(last, [(7, Timestamp(10), "1"), (8, Timestamp(20), "2")]);
+}
+
+#[test]
 fn what_was_appended_is_replayed_and_goes_on() {
     let (_dir, path) = written();
     let mut journal = open(&path);

@@ -25,18 +25,19 @@ pub(crate) struct Run {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a trouble of its own")]
 pub(crate) struct State {
     pub(crate) runs: Vec<Run>,
     /// The token may read only.
     pub(crate) read_only: bool,
     /// The connection is cut after the next start, before its answer.
     pub(crate) cut_next_start: bool,
+    /// Nobody answers.
+    pub(crate) down: bool,
     /// Runs are not shown at first.
     pub(crate) hides: bool,
     /// `.github/workflows/deploy.yml`.
     pub(crate) workflow: String,
-    /// Requests so far.
-    pub(crate) requests: usize,
 }
 
 /// A server; ends when it is dropped.
@@ -115,7 +116,9 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     reader.read_exact(&mut body)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let mut state = state.lock().unwrap();
-    state.requests += 1;
+    if state.down {
+        return Ok(());
+    }
     let answer = if token == format!("Bearer {TOKEN}") {
         answer(&mut state, &verb, &path, &body)
     } else {

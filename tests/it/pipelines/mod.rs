@@ -99,6 +99,33 @@ fn a_canceled_pipeline_halts_and_an_aborted_one_is_canceled() {
 }
 
 #[test]
+fn a_token_is_read_again_when_it_is_refused() {
+    let (world, double) = shop("gitlab", "");
+    let token = world.root.join("token");
+    std::fs::remove_file(&token).unwrap();
+    let refused = world.towpath(&["run", "--once"]);
+    assert!(refused.status != 0 && refused.stderr.contains("token"), "{refused:?}");
+    std::fs::write(&token, "an-old-one\n").unwrap();
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    let said = world.until_explained("staging", "wrong, expired or revoked");
+    assert!(!said.contains("an-old-one"), "{said}");
+    std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+    world.order(&["retry", "shop", "staging"]);
+    let run = started(&world, &double, 1, "staging");
+    deploys(&world, &double, &run);
+    world.until_runs("staging", NEW);
+    // Nobody there for a while: it is waited for, and nothing is started twice.
+    let run = started(&world, &double, 2, "canary");
+    double.state().down = true;
+    world.until_explained("canary", "looking at the pipeline");
+    deploys(&world, &double, &run);
+    double.state().down = false;
+    started(&world, &double, 3, "production");
+}
+
+#[test]
 fn what_cannot_be_started_says_what_to_do() {
     let (world, double) = shop("gitlab", "");
     double.state().read_only = true;
