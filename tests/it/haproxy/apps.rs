@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// One application server on a port of its own.
@@ -15,6 +16,8 @@ pub(crate) struct App {
     pub(crate) port: u16,
     version: Arc<Mutex<String>>,
     served: Arc<AtomicU64>,
+    /// Whether requests that are held are answered.
+    released: watch::Sender<bool>,
     listening: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -27,6 +30,7 @@ impl App {
             port: listener.local_addr().unwrap().port(),
             version: Arc::new(Mutex::new("old".to_owned())),
             served: Arc::default(),
+            released: watch::Sender::new(false),
             listening: Mutex::default(),
         };
         app.listen(listener);
@@ -45,6 +49,11 @@ impl App {
     /// How many requests it was given, ever.
     pub(crate) fn served(&self) -> u64 {
         self.served.load(Ordering::SeqCst)
+    }
+
+    /// Answers the requests that were held, and all such from now on.
+    pub(crate) fn release(&self) {
+        self.released.send_replace(true);
     }
 
     /// Ends it at once, with all that it does.
@@ -73,6 +82,7 @@ impl App {
     fn listen(&self, listener: TcpListener) {
         let (name, version) = (self.name.clone(), Arc::clone(&self.version));
         let served = Arc::clone(&self.served);
+        let released = self.released.subscribe();
         let task = tokio::spawn(async move {
             // Dropped with this task: its connections end with it.
             let mut connections = tokio::task::JoinSet::new();
@@ -81,7 +91,8 @@ impl App {
                     accepted = listener.accept() => {
                         let Ok((stream, _)) = accepted else { continue };
                         let said = format!("{name} {}", version.lock().unwrap());
-                        connections.spawn(serve(stream, said, Arc::clone(&served)));
+                        let (served, released) = (Arc::clone(&served), released.clone());
+                        connections.spawn(serve(stream, said, served, released));
                     }
                     Some(_) = connections.join_next() => {}
                 }
@@ -99,8 +110,14 @@ impl Drop for App {
     }
 }
 
-/// Answers requests on one connection: `GET /?MILLISECONDS` is answered after so long.
-async fn serve(mut stream: TcpStream, said: String, served: Arc<AtomicU64>) {
+/// Answers requests on one connection: `GET /?MILLISECONDS` is answered after so long, `GET /?held`
+/// when it is released.
+async fn serve(
+    mut stream: TcpStream,
+    said: String,
+    served: Arc<AtomicU64>,
+    mut released: watch::Receiver<bool>,
+) {
     let mut buffer = Vec::new();
     loop {
         let end = loop {
@@ -114,11 +131,16 @@ async fn serve(mut stream: TcpStream, said: String, served: Arc<AtomicU64>) {
         };
         let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
         buffer.drain(..end);
-        let wait = head.split([' ', '?']).nth(2).and_then(|it| it.parse().ok()).unwrap_or(0);
+        let query = head.split([' ', '?']).nth(2).unwrap_or_default();
         if !head.starts_with("OPTIONS") {
             served.fetch_add(1, Ordering::SeqCst);
         }
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+        if query == "held" {
+            // An error is the end of the test.
+            let _ = released.wait_for(|it| *it).await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(query.parse().unwrap_or(0))).await;
+        }
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len());
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;

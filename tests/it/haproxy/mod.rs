@@ -22,6 +22,9 @@ use towpath::observe::Fact;
 const PATIENT: Drain =
     Drain { timeout: Duration::from_mins(1), then: DrainEnd::Halt, maintenance: false };
 
+/// Pause after an error that may be over soon.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// The server of this name in `web`.
 fn seat(server: &str, balancers: &[BalancerAddress]) -> Seat {
     Seat {
@@ -38,10 +41,13 @@ fn seat(server: &str, balancers: &[BalancerAddress]) -> Seat {
 async fn drained(haproxy: &Haproxy, seat: &Seat, keep: usize) -> String {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(40) {
-        match haproxy.drained(seat, keep, begun.elapsed()).await.unwrap() {
-            Settling::Done { evidence } => return evidence,
-            Settling::Waiting { again_after, .. } => tokio::time::sleep(again_after).await,
-            Settling::LeftToPerson { why } => panic!("{why}"),
+        match haproxy.drained(seat, keep, begun.elapsed()).await {
+            Ok(Settling::Done { evidence }) => return evidence,
+            Ok(Settling::Waiting { again_after, .. }) => tokio::time::sleep(again_after).await,
+            Ok(Settling::LeftToPerson { why }) => panic!("{why}"),
+            // A master that starts anew takes no connections for a moment.
+            Err(error) if error.may_work_later() => tokio::time::sleep(AGAIN).await,
+            Err(error) => panic!("{error}"),
         }
     }
     panic!("{} is not drained", seat.server);

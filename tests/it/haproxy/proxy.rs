@@ -40,7 +40,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) backends: &'a [&'a str],
 }
 
-/// Checked every 100 ms, two good ones to come back, as by default.
+/// Checked every 100 ms, two good ones to come back, as by default. A check may take long: on a busy
+/// machine this process answers late.
 pub(crate) const PLAIN: Shape<'_> = Shape {
     mode: "http",
     backend: "option httpchk",
@@ -189,6 +190,7 @@ fn config(directory: &str, shape: &Shape<'_>, apps: &[App], port: u16, tcp: u16)
          \x20   stats socket {directory}/user.sock mode 600 level user\n\
          \x20   stats socket ipv4@127.0.0.1:{tcp} level admin\n\
          defaults\n    mode {mode}\n    timeout connect 2s\n    timeout client 60s\n    timeout server 60s\n\
+         \x20   timeout check 20s\n\
          frontend clients\n    bind 127.0.0.1:{port}\n    default_backend {}\n",
         backends[0]
     );

@@ -11,13 +11,14 @@ use super::load::once;
 use super::proxy::{PLAIN, Proxy};
 use super::{PATIENT, drained, is_done, seat, serving, traffic, waits_for};
 
-/// A request that a server is busy with, and the name of that server.
-async fn long(proxy: &Proxy, apps: &[App], ms: u64) -> (usize, tokio::task::JoinHandle<bool>) {
+/// A request that a server is busy with until it is released, and which server that is.
+async fn held(proxy: &Proxy, apps: &[App]) -> (usize, tokio::task::JoinHandle<bool>) {
     let before: Vec<u64> = apps.iter().map(App::served).collect();
     let port = proxy.port;
-    let request = tokio::spawn(async move {
-        once(port, &ms.to_string(), None).await.is_ok_and(|it| it.status == 200)
-    });
+    let request =
+        tokio::spawn(
+            async move { once(port, "held", None).await.is_ok_and(|it| it.status == 200) },
+        );
     loop {
         let at = apps.iter().zip(&before).position(|(app, before)| app.served() > *before);
         if let Some(at) = at {
@@ -29,7 +30,7 @@ async fn long(proxy: &Proxy, apps: &[App], ms: u64) -> (usize, tokio::task::Join
 
 /// Whether a request ended well, which was to be waited for.
 async fn ends_now(request: tokio::task::JoinHandle<bool>) -> bool {
-    let ended = tokio::time::timeout(Duration::from_secs(1), request).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), request).await;
     ended.is_ok_and(|it| it.unwrap())
 }
 
@@ -37,19 +38,19 @@ async fn ends_now(request: tokio::task::JoinHandle<bool>) -> bool {
 async fn a_reload_is_noticed_and_the_old_workers_connection_waited_for() {
     let apps = App::several(2).await;
     let proxy = Proxy::start(&PLAIN, &apps);
-    let (at, request) = long(&proxy, &apps, 5_000).await;
+    let (at, request) = held(&proxy, &apps).await;
     let haproxy = Haproxy::new();
     let seat = seat(&apps[at].name, &[proxy.address()]);
     waits_for(haproxy.drained(&seat, 1, Duration::ZERO).await);
     // It forgets the drain, and hides the connection.
     proxy.reload();
     assert_eq!(proxy.admin(&seat.server), 0);
-    let stat = proxy.say("show stat web 4 -1");
-    assert!(!request.is_finished(), "too slow a machine for this test: {stat}");
     let why = waits_for(haproxy.drained(&seat, 1, Duration::ZERO).await);
     assert!(why.starts_with("1 sessions left in old workers of"), "{why}");
     assert_eq!(proxy.admin(&seat.server), 8, "not drained again");
     assert_eq!(traffic(&haproxy, &seat).await, Traffic::Draining { sessions: 1 });
+    assert!(!request.is_finished(), "it was cut");
+    apps[at].release();
     drained(&haproxy, &seat, 1).await;
     assert!(ends_now(request).await, "it was cut, or not waited for");
 }
@@ -58,13 +59,15 @@ async fn a_reload_is_noticed_and_the_old_workers_connection_waited_for() {
 async fn a_reload_within_a_call_does_not_end_the_drain() {
     let apps = App::several(2).await;
     let proxy = Proxy::start(&PLAIN, &apps);
-    let (at, request) = long(&proxy, &apps, 4_000).await;
+    let (at, request) = held(&proxy, &apps).await;
     let (haproxy, seat) = (Haproxy::new(), seat(&apps[at].name, &[proxy.address()]));
     let asking = tokio::spawn(async move { drained(&haproxy, &seat, 1).await });
     let name = apps[at].name.clone();
     super::proxy::until("it is drained", || proxy.admin(&name) == 8);
     proxy.reload();
     super::proxy::until("it is drained again", || proxy.admin(&name) == 8);
+    assert!(!asking.is_finished(), "it was not waited for");
+    apps[at].release();
     asking.await.unwrap();
     assert!(ends_now(request).await, "it was cut, or not waited for");
 }
@@ -73,7 +76,7 @@ async fn a_reload_within_a_call_does_not_end_the_drain() {
 async fn sessions_of_an_old_worker_can_be_cut() {
     let apps = App::several(2).await;
     let proxy = Proxy::start(&PLAIN, &apps);
-    let (at, request) = long(&proxy, &apps, 30_000).await;
+    let (at, request) = held(&proxy, &apps).await;
     proxy.reload();
     let haproxy = Haproxy::new();
     let mut seat = seat(&apps[at].name, &[proxy.address()]);

@@ -77,7 +77,11 @@ async fn a_rolling_update_drains_and_leaves_what_people_want() {
     assert_eq!(proxy.column("web-1", "srv_uweight"), "20");
     proxy.reload();
     until("the share is set again", || proxy.column("web-1", "srv_uweight") == "20");
-    world.order(&["weight", "production", "web", "auto"]);
+    until("nobody moves it", || {
+        let said = world.towpath(&["weight", "production", "web", "auto"]);
+        assert!(said.status == 0 || said.stderr.contains("is being moved"), "{said:?}");
+        said.status == 0
+    });
     assert_eq!(proxy.column("web-1", "srv_uweight"), "100");
     let bad = world.towpath(&["weight", "production", "wbe", "10", "--reason", "x"]);
     assert_eq!(bad.status, 1, "{bad:?}");
