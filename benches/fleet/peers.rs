@@ -15,6 +15,9 @@ pub(crate) struct Peer {
 /// A login begins in the account's own home, and `HOME` is the node's.
 const TASKS: [&str; 3] = ["cat $HOME/version", "echo 1.1 > $HOME/version", "cat $HOME/version"];
 
+/// The least that a node can do and be seen to have done it: nobody can be faster.
+const FLOOR: &str = "echo 1.1 > $HOME/version";
+
 const ASYNCSSH: &str = "
 import asyncio, json, sys, asyncssh
 TASKS = json.loads(sys.argv[-1])
@@ -63,12 +66,17 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     asyncssh.arg(net.config()).arg(names.join(",")).arg(&tasks);
     let user = Command::new("id").arg("-un").output().unwrap();
     let user = String::from_utf8(user.stdout).unwrap();
-    let mut parallel = python("parallel.py");
-    parallel.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
-    parallel.arg(PORT.to_string()).arg(&tasks);
+    let parallel = |tasks: &[&str]| {
+        let mut parallel = python("parallel.py");
+        parallel.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
+        parallel.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
+        parallel
+    };
     vec![
         Peer { name: "asyncssh, 3 commands", command: asyncssh },
-        Peer { name: "parallel-ssh, 3 commands", command: parallel },
+        Peer { name: "parallel-ssh, 3 commands", command: parallel(&TASKS) },
+        Peer { name: "parallel-ssh, 1 command with all", command: parallel(&[&TASKS.join("; ")]) },
+        Peer { name: "what a login and its shell cost", command: parallel(&[FLOOR]) },
         Peer { name: "Ansible, 1 raw task", command: ansible(venv, net, "one.yml") },
         Peer { name: "Ansible, 3 raw tasks", command: ansible(venv, net, "three.yml") },
     ]
