@@ -28,7 +28,7 @@ const BOOTSTRAP: &str = concat!(
     r#"if [ -z "$d" ]; then while read -r k w u l; do [ "$k" = Uid: ] && break; done </proc/self/status; "#,
     r#"if [ "$u" = 0 ]; then d=/var/lib/towpath; else d=$HOME/.towpath; fi; fi; "#,
     r#"p=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; r=$d/runner-$3; c=$d/.checked-$3; "#,
-    r#"go() { read -r w w w w g s l </proc/self/stat; [ "$g $s" != "$$ $$" ] || exec /bin/sh "$r" serving "$@"; "#,
+    r#"go() { read -r w w w w g s t l </proc/self/stat; [ "$g $s $t" != "$$ $$ 0" ] || exec /bin/sh "$r" serving "$@"; "#,
     r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$@"; exit $?; }; "#,
     r#"{ read -r b </proc/sys/kernel/random/boot_id; } 2>/dev/null; "#,
     r#"[ "$c" -nt "$r" ] && read -r w <"$c" && [ "$w" = "$b" ] && [ -f "$r" ] && go "$2"; "#,
