@@ -21,14 +21,14 @@ const SHORT: usize = 16;
 ///
 /// Every program that it starts is paid for by all nodes at each login, so it starts none if it can:
 /// the sum is taken once after each start of the node and each change of the file, which a file beside
-/// it that is newer remembers; sshd has given us a session of our own; and the runner itself forgets
-/// the environment.
+/// it that is newer remembers; sshd has given us a session of our own, unless it is one of a terminal,
+/// whose end would end us; and the runner itself forgets the environment.
 const BOOTSTRAP: &str = concat!(
     r#"umask 077; d=${1:-$TOWPATH_DIR}; "#,
     r#"if [ -z "$d" ]; then while read -r k w u l; do [ "$k" = Uid: ] && break; done </proc/self/status; "#,
     r#"if [ "$u" = 0 ]; then d=/var/lib/towpath; else d=$HOME/.towpath; fi; fi; "#,
     r#"p=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; r=$d/runner-$3; c=$d/.checked-$3; "#,
-    r#"go() { read -r w w w w g s t l </proc/self/stat; [ "$g $s $t" != "$$ $$ 0" ] || exec /bin/sh "$r" serving "$@"; "#,
+    r#"go() { read -r w w w w g s t l </proc/self/stat; [ "$g $s $t" = "$$ $$ 0" ] && exec /bin/sh "$r" serving "$@"; "#,
     r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$@"; exit $?; }; "#,
     r#"{ read -r b </proc/sys/kernel/random/boot_id; } 2>/dev/null; "#,
     r#"[ "$c" -nt "$r" ] && read -r w <"$c" && [ "$w" = "$b" ] && [ -f "$r" ] && go "$2"; "#,
@@ -84,5 +84,34 @@ mod tests {
         assert!(!command.contains('!') && !command.contains('\n'), "{command}");
         assert!(super::command(Some("/a'b")).is_err());
         assert!(RUNNER.ends_with('\n') && !RUNNER.contains("\ntowpath-end "));
+    }
+
+    /// Begun as sshd does, and by a shell that has a session with others.
+    #[test]
+    fn a_runner_has_a_session_and_an_environment_of_its_own() {
+        use std::io::Write as _;
+        let ours = rustix::process::getsid(None).unwrap().as_raw_nonzero().to_string();
+        for leads in [true, false] {
+            let home = tempfile::tempdir().unwrap();
+            let mut login = std::process::Command::new(if leads { "setsid" } else { "env" });
+            login.args(["/bin/sh", "-c", &command(None).unwrap()]);
+            login.env_clear().env("HOME", home.path()).env("TOWPATH_DIR", home.path().join("kept"));
+            login.env("PATH", "/usr/bin:/bin").env("LANGUAGE", "a 'b'\nexport HOME=/x");
+            login.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            let mut login = login.spawn().unwrap();
+            let hello = format!("towpath 1 n {} 1700000000000\n", sum());
+            let ask = "1 ask staging 3 9 0\n=sh\n=-c\n=cut -d' ' -f6 /proc/self/stat; env\n";
+            let said = format!("{hello}{}{hello}{ask}", parcel());
+            login.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+            let heard = String::from_utf8(login.wait_with_output().unwrap().stdout).unwrap();
+            let lines: Vec<&str> =
+                heard.lines().filter_map(|it| it.strip_prefix("n 1 =1 ")).collect();
+            assert!(lines[0].parse::<u32>().is_ok() && lines[0] != ours, "{heard}");
+            let mut names: Vec<&str> =
+                lines[1..].iter().filter_map(|it| Some(it.split_once('=')?.0)).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["HOME", "LANG", "PATH", "PWD"], "{heard}");
+            assert!(heard.contains(&format!("=1 HOME={}\n", home.path().display())), "{heard}");
+        }
     }
 }
