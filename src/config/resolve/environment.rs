@@ -1,6 +1,7 @@
 //! `environments/NAME.yaml`: roles with nodes, of which some can be taken out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::config::files::Notes;
 use crate::config::place::At;
@@ -25,6 +26,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         inventory,
         deploy_node,
         roles,
+        nodes: _,
         balancers,
         version,
         gates,
@@ -106,11 +108,13 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
     }
     let connected = connect.0.with_addresses(&own_addresses);
     one_name_each(&connected, name, &known, addresses.as_ref(), notes);
+    let particulars = super::particulars::resolve(raw, &known, notes);
     Environment {
         name: name.value.clone(),
         connect: connected,
         inventory: inventory.as_ref().and_then(|it| self::inventory(it, &name.value, notes)),
         deploy_node: deploy_node.clone(),
+        particulars: Arc::new(particulars),
         roles: known,
         balancers: self::balancers(balancers.as_deref().unwrap_or_default(), notes),
         version: version.0.clone(),
@@ -153,7 +157,7 @@ fn inventory(
     name: &EnvironmentName,
     notes: &mut Notes<'_>,
 ) -> Option<InventorySpec> {
-    let raw::InventoryKeys { run, timeout, every, shrink } = &at.value;
+    let raw::InventoryKeys { run, timeout, every, shrink, variables: _, zone: _ } = &at.value;
     let value = |place: &str| (place == "environment").then_some(name.as_str());
     let argv: Vec<String> = run.args().iter().map(|arg| arg.fill_with(value)).collect();
     if run.args().iter().any(|arg| arg.asks_for().any(|place| value(place).is_none())) {
@@ -167,6 +171,7 @@ fn inventory(
         timeout: timeout.unwrap_or(raw::INVENTORY_TIMEOUT),
         every: every.unwrap_or(raw::INVENTORY_EVERY).max(raw::INVENTORY_EVERY_MIN),
         shrink: shrink.unwrap_or(raw::INVENTORY_SHRINK),
+        sought: Arc::new(super::particulars::sought(at, notes)),
     })
 }
 
