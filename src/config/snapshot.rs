@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Arg, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName, Particulars,
-    PersonName, Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat, ServiceName, Share,
-    Sought, StageName, Target, Timestamp, Values, Variables, ZoneName,
+    Action, Arg, BalancerAddress, Candidate, Connect, Drain, EnvironmentName, GateName, NodeName,
+    Particulars, PersonName, Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat,
+    ServiceName, Share, Sought, StageName, Target, Timestamp, Values, Variables, ZoneName,
 };
 
 use super::calendar::Window;
@@ -500,6 +500,13 @@ impl Spec<'_> {
         let wanted = self.target.roles.as_ref();
         let roles = self.environment.roles.iter();
         roles.filter(move |(name, _)| wanted.is_none_or(|set| set.contains(*name)))
+    }
+
+    /// A node of the service with what it may be chosen by.
+    pub fn candidate<'n>(&'n self, node: &'n NodeName) -> Candidate<'n> {
+        let roles = self.roles().filter(|(_, role)| role.nodes.contains(node));
+        let roles = roles.map(|(name, _)| name).collect();
+        Candidate { node, zone: self.environment.zone(node), roles }
     }
 
     /// Every node that runs this service here, without repetition.

@@ -8,6 +8,7 @@ mod connect;
 mod epoch;
 mod inventory;
 mod name;
+mod only;
 mod probe;
 mod reference;
 mod revision;
@@ -32,6 +33,7 @@ pub use name::{
     BadName, CiName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName,
     RoleName, ServiceName, StageName, Target, ZoneName,
 };
+pub use only::{BadOnly, Candidate, Only};
 pub use probe::{Probe, Question};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
