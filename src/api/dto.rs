@@ -66,6 +66,7 @@ enum Dto {
     DropPatch { target: TargetDto, patch: String },
     Abort { target: TargetDto, now: bool },
     Retry { target: TargetDto },
+    RetryOnly { target: TargetDto, only: String },
     Resume { target: TargetDto },
     Exclude { target: TargetDto, node: String },
     Migration { target: TargetDto, done: bool },
@@ -159,6 +160,9 @@ fn to_dto(command: &Command) -> Dto {
         }
         Command::Abort { target, now } => Dto::Abort { target: target_dto(target), now: *now },
         Command::Retry { target } => Dto::Retry { target: target_dto(target) },
+        Command::RetryOnly { target, only } => {
+            Dto::RetryOnly { target: target_dto(target), only: only.to_string() }
+        }
         Command::Resume { target } => Dto::Resume { target: target_dto(target) },
         Command::Exclude { target, node } => {
             Dto::Exclude { target: target_dto(target), node: node.to_string() }
@@ -214,6 +218,9 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
         }
         Dto::Abort { target, now } => Command::Abort { target: target_of(&target)?, now },
         Dto::Retry { target } => Command::Retry { target: target_of(&target)? },
+        Dto::RetryOnly { target, only } => {
+            Command::RetryOnly { target: target_of(&target)?, only: parsed(&only)? }
+        }
         Dto::Resume { target } => Command::Resume { target: target_of(&target)? },
         Dto::Exclude { target, node } => {
             Command::Exclude { target: target_of(&target)?, node: parsed(&node)? }
@@ -303,6 +310,7 @@ mod tests {
             Command::DropPatch { target: target(), patch: reference },
             Command::Abort { target: target(), now: true },
             Command::Retry { target: target() },
+            Command::RetryOnly { target: target(), only: parsed("web-*,!zone:a").unwrap() },
             Command::Resume { target: target() },
             Command::Exclude { target: target(), node },
             Command::Migration { target: target(), verdict },

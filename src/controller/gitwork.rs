@@ -393,6 +393,7 @@ fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
             What::Stopping { cause: Cause::Aborted { word, .. }, .. }
             | What::Resumed(word)
             | What::Retried(word)
+            | What::RetriedOnly { word, .. }
             | What::Excluded { word, .. }
             | What::MigrationSettled { word, .. } => {
                 by = word.by.to_string();

@@ -8,6 +8,7 @@ mod configuring;
 mod inventories;
 mod looking;
 mod baking;
+mod retrying;
 mod rolling;
 mod promoting;
 mod orders;

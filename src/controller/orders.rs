@@ -12,7 +12,7 @@ use super::core::{Core, Fatal, Flight, Turn};
 use super::wake::{Effect, Refusal, Ticket};
 
 /// What a command comes to.
-enum Answer {
+pub(super) enum Answer {
     /// Said at once.
     Now(String),
     /// Said when the forge has answered.
@@ -111,6 +111,9 @@ impl Core {
             }
             Command::Abort { target, now } => return self.abort(&target, now, word, turn),
             Command::Retry { target } => return self.retry(&target, ask.command, word, turn),
+            Command::RetryOnly { target, only } => {
+                return self.retry_only(&target, &only, ask.command, word, turn);
+            }
             Command::Resume { target } => {
                 return self.intervene(
                     &target,
@@ -249,6 +252,7 @@ impl Core {
             | Command::DropPatch { .. }
             | Command::Abort { .. }
             | Command::Retry { .. }
+            | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
             | Command::Migration { .. }
@@ -291,6 +295,7 @@ impl Core {
             | Command::DropPatch { .. }
             | Command::Abort { .. }
             | Command::Retry { .. }
+            | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
             | Command::Migration { .. }
@@ -298,7 +303,12 @@ impl Core {
         }
     }
 
-    fn write(&mut self, command: Command, word: Word, turn: &mut Turn) -> Result<(), Fatal> {
+    pub(super) fn write(
+        &mut self,
+        command: Command,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
         self.note(turn, Fact::Asked { word, command })
     }
 
@@ -308,7 +318,7 @@ impl Core {
     }
 
     /// Something said to a running rollout; refused when it means nothing to it now.
-    fn intervene(
+    pub(super) fn intervene(
         &mut self,
         target: &Target,
         command: Command,
@@ -367,44 +377,6 @@ impl Core {
         } else {
             format!("{target}: ends when the tasks in hand are done")
         })))
-    }
-
-    fn retry(
-        &mut self,
-        target: &Target,
-        command: Command,
-        word: Word,
-        turn: &mut Turn,
-    ) -> Result<Result<Answer, Refusal>, Fatal> {
-        if self.ledger.rollouts.contains_key(target) {
-            return self.intervene(target, command, What::Retried(word.clone()), word, turn);
-        }
-        let waits =
-            self.ledger.history(target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
-        let blocked = self.blocked_request(target);
-        if !waits && blocked.is_none() {
-            return Ok(Err(Refusal::NotNow(format!(
-                "nothing at {target} waits to be tried again"
-            ))));
-        }
-        self.write(command, word, turn)?;
-        self.touch(target.clone());
-        if let Some(number) = blocked {
-            turn.ask(Effect::Again { number });
-        }
-        if !waits {
-            return Ok(Ok(Answer::Now(format!(
-                "{target}: its merge request is tried again when nothing else holds it"
-            ))));
-        }
-        Ok(Ok(Answer::Now(format!("{target}: a new rollout begins when nothing else holds it"))))
-    }
-
-    /// The open merge request for a target, if its forge says that something is in the way.
-    fn blocked_request(&self, target: &Target) -> Option<u64> {
-        let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return None };
-        let request = value.get(target)?;
-        (request.state == State::Open && request.blocked.is_some()).then_some(request.number)
     }
 
     fn approve(
@@ -551,6 +523,7 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::DropPatch { target, .. }
         | Command::Abort { target, .. }
         | Command::Retry { target }
+        | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }
         | Command::Migration { target, .. } => Some(target),
@@ -591,6 +564,7 @@ fn needs_reason(command: &Command) -> bool {
         | Command::Promote { .. }
         | Command::PostMigrate { settled: false, .. }
         | Command::Retry { .. }
+        | Command::RetryOnly { .. }
         | Command::Nudge => false,
     }
 }

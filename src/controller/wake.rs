@@ -357,6 +357,8 @@ pub enum Effect {
         argv: Vec<String>,
         /// Until when the answer counts.
         timeout: std::time::Duration,
+        /// What it is asked of nodes in particular.
+        sought: std::sync::Arc<crate::model::Sought>,
     },
     /// The newest merge request for each target.
     ListMergeRequests,

@@ -16,6 +16,7 @@ mod local_driver_ends;
 mod ssh;
 
 mod world;
+mod zones;
 mod alerts;
 mod crashes;
 mod fleet;
