@@ -83,6 +83,13 @@ impl GitWorker {
                 let result = self.forge.disarm(number);
                 Some(Wake::ForgeDone { target, result: said(result) })
             }
+            Effect::Again { number } => {
+                if let Err(error) = self.forge.again(number) {
+                    let error = chain(&error);
+                    tracing::warn!(number, error, "the forge cannot be asked to try again");
+                }
+                None
+            }
             Effect::Withdraw { target, number, why } => {
                 let result = self.forge.close(number, &ours(), &why);
                 Some(Wake::ForgeDone { target, result: said(result.map(|_| ())) })

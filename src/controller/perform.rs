@@ -150,6 +150,7 @@ impl Hands {
             | Effect::Report { .. }
             | Effect::Merge { .. }
             | Effect::Disarm { .. }
+            | Effect::Again { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_)

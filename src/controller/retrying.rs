@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::model::{Candidate, Command, NodeName, Only, Target};
+use crate::observe::{Fact as Seen, State};
 use crate::rollout::{What, Word};
 
 use super::core::{Core, Fatal, Turn};
 use super::orders::Answer;
-use super::wake::Refusal;
+use super::wake::{Effect, Refusal};
 
 impl Core {
     /// Tries some of the nodes again that failed.
@@ -58,13 +59,29 @@ impl Core {
         }
         let waits =
             self.ledger.history(target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
-        if !waits {
+        let blocked = self.blocked_request(target);
+        if !waits && blocked.is_none() {
             return Ok(Err(Refusal::NotNow(format!(
                 "nothing at {target} waits to be tried again"
             ))));
         }
         self.write(command, word, turn)?;
         self.touch(target.clone());
+        if let Some(number) = blocked {
+            turn.ask(Effect::Again { number });
+        }
+        if !waits {
+            return Ok(Ok(Answer::Now(format!(
+                "{target}: its merge request is tried again when nothing else holds it"
+            ))));
+        }
         Ok(Ok(Answer::Now(format!("{target}: a new rollout begins when nothing else holds it"))))
+    }
+
+    /// The open merge request for a target, if its forge says that something is in the way.
+    fn blocked_request(&self, target: &Target) -> Option<u64> {
+        let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return None };
+        let request = value.get(target)?;
+        (request.state == State::Open && request.blocked.is_some()).then_some(request.number)
     }
 }

@@ -434,6 +434,12 @@ pub enum Effect {
         /// Which.
         number: u64,
     },
+    /// A person wants the forge to try again what it gave up. Nothing answers it: what comes of it shows at the
+    /// next look.
+    Again {
+        /// Which.
+        number: u64,
+    },
     /// Close a merge request of ours.
     Withdraw {
         /// For what.

@@ -28,6 +28,7 @@ mod operations;
 mod inventory;
 mod people;
 mod pipelines;
+mod postgres;
 mod tour;
 mod troubles;
 mod watching;

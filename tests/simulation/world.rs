@@ -943,6 +943,7 @@ impl World {
                 self.answer(from, Wake::Recorded { record, result: Ok(()) });
             }
             Effect::Review { .. }
+            | Effect::Again { .. }
             | Effect::Answer { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
@@ -1356,6 +1357,7 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
         }
         Effect::Kill { .. }
         | Effect::Sweep { .. }
+        | Effect::Again { .. }
         | Effect::Reply { .. }
         | Effect::Tell(_)
         | Effect::TellHolds { .. } => return None,
