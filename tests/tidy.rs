@@ -107,6 +107,7 @@ const SERDE: &[&str] = &[
     "drivers/local_forge",
     // What inventory commands print is JSON.
     "drivers/inventory.rs",
+    "drivers/inventory/particulars.rs",
     "drivers/ci/github.rs", // what CIs answer
     "drivers/ci/gitlab.rs",
     "drivers/hosted/client",

@@ -166,7 +166,7 @@ fn listed(candidates: &[Candidate<'_>]) -> String {
         candidates.iter().flat_map(|it| &it.roles).map(|it| it.as_str()).collect();
     for (what, names) in [("zone", zones), ("role", roles)] {
         if !names.is_empty() {
-            text.push_str(&format!("; {what} {}", words(names)));
+            text = format!("{text}; {what} {}", words(names));
         }
     }
     if text.is_empty() { "there are none".to_owned() } else { text }

@@ -1,6 +1,7 @@
 //! Nodes with a zone and variables of their own, and what uses them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
@@ -53,7 +54,7 @@ fn check_commands(text: &str, expected: Expect) {
             for stage in &spec.recipe.stages {
                 let deed = stage.run.as_ref().unwrap().fill(&values);
                 let crate::model::Deed::Run { argv, .. } = deed else { panic!("{deed:?}") };
-                out.push_str(&format!("{node} [{zone}] {}\n", argv.join(" ")));
+                writeln!(out, "{node} [{zone}] {}", argv.join(" ")).unwrap();
             }
         }
     }

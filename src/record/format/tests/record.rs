@@ -103,7 +103,8 @@ fn words_promotions_and_vetoes_leave_records_and_nothing_else_does() {
         let place = summary.target.as_ref().map_or("-".to_owned(), ToString::to_string);
         told.push(format!("{} {} {place}", summary.kind(), summary.result()));
     }
-    assert_eq!(told.len(), commands().len() + 2);
+    // A promotion, a veto, and the one command that stands behind them.
+    assert_eq!(told.len(), commands().len() + 3);
     expect![[r"
         promotion merged shop/staging
         veto vetoed shop/staging

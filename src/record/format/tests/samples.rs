@@ -317,7 +317,6 @@ pub(super) fn whats() -> Vec<What> {
         What::Waiting { op: op(0, 5), why: "not ready".to_owned() },
         What::TakenOver { epoch: Epoch(9) },
         What::Retried(word()),
-        What::RetriedOnly { nodes: [node("web-02")].into(), word: word() },
         What::Resumed(word()),
         What::Excluded { node: node("web-02"), undo: Undo::Skipped, word: word() },
     ];
@@ -384,7 +383,6 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Rollback { target: it(), to: None, fast: false, automatic: false },
         Command::Abort { target: it(), now: false },
         Command::Retry { target: it() },
-        Command::RetryOnly { target: it(), only: "web-*,!zone:a".parse().unwrap() },
         Command::Resume { target: it() },
         Command::Exclude { target: it(), node: node("web-01") },
         Command::Migration { target: it(), verdict: MigrationVerdict::Retry },
@@ -454,6 +452,10 @@ pub(super) fn facts() -> Vec<Fact> {
     let deed = trigger();
     let pipeline = Op::Step { kind: StepKind::Run, deed, status: None };
     all.push(Fact::Planned(Box::new(plan_of(pipeline))));
+    let what = What::RetriedOnly { nodes: [node("web-02")].into(), word: word() };
+    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
+    let only = "web-*,!zone:a".parse().unwrap();
+    all.push(Fact::Asked { word: word(), command: Command::RetryOnly { target: it(), only } });
     all
 }
 
