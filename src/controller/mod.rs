@@ -22,6 +22,7 @@ mod perform;
 mod moving;
 mod succession;
 mod service;
+mod deploying;
 mod doors;
 mod view;
 mod visiting;
