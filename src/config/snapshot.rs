@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Arg, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName, PersonName,
-    Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat, ServiceName, Share, StageName,
-    Target, Timestamp, Values, Variables,
+    Action, Arg, Artifact, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName,
+    PersonName, Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat, ServiceName, Share,
+    StageName, Target, Timestamp, Values, Variables,
 };
 
 use super::calendar::Window;
@@ -80,7 +80,7 @@ pub struct Service {
     /// How its rollouts go.
     pub recipe: RecipeName,
     /// What must exist before a ref is rolled out anywhere.
-    pub artifacts: Vec<Probe>,
+    pub artifacts: Vec<Artifact>,
     /// Never deployed, never promoted.
     pub blocked: BTreeSet<Ref>,
     /// Skip bakes and windows; never smoke tests.

@@ -24,7 +24,7 @@ fn retell(page: &Deployments, rollout: &Rollout) {
     match rollout.phase() {
         // In one breath: one that has ended must not begin again meanwhile.
         Phase::Settled(ending) => {
-            begun(page, rollout.plan(), Stand::ended(brought(ending), failed))
+            begun(page, rollout.plan(), Stand::ended(brought(ending), failed));
         }
         Phase::Running | Phase::Halted(_) | Phase::Stopping(_) => {
             begun(page, rollout.plan(), Stand::Running);

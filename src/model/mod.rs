@@ -8,6 +8,7 @@ mod connect;
 mod epoch;
 mod inventory;
 mod name;
+mod artifact;
 mod probe;
 mod reference;
 mod revision;
@@ -23,6 +24,7 @@ pub use alerts::{
 pub use argv::{
     Arg, Argv, BadVariable, PACKAGE, PATCH, PLACEHOLDERS, Values, VariableName, Variables,
 };
+pub use artifact::{Artifact, ArtifactQuestion, Built, Product};
 pub use branch::{BadBranch, Branch};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};
