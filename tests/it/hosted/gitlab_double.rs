@@ -600,6 +600,7 @@ impl Double {
     }
 
     /// `path` is below `/api/v4`.
+    #[expect(clippy::too_many_lines, reason = "one route after the other")]
     fn answered(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
         self.calls += 1;
         if !self.lag {
