@@ -96,6 +96,8 @@ struct RawForge {
     label: String,
     #[serde(default)]
     checks: BTreeSet<String>,
+    #[serde(default)]
+    deployments: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -361,6 +363,10 @@ mod tests {
             (&format!("{whole}\ntoken_file = \"t\""), "not both"),
             (&format!("{whole}\nlabel = \"a,b\""), "forge.label"),
             (&format!("{whole}\nlable = \"a\""), "unknown field"),
+            (
+                &format!("{whole}\ndeployments = true").replacen("gitlab", "gitea", 1),
+                "`forge.deployments`: Gitea and Forgejo have no page of environments",
+            ),
         ] {
             let said = read(text).map(|_| ()).unwrap_err();
             assert!(said.contains(part), "{text}: {said}");
@@ -427,12 +433,12 @@ mod tests {
               |
             9 | kid = 1
               | ^^^
-            unknown field `kid`, expected one of `kind`, `url`, `project`, `token_env`, `token_file`, `approver_token_env`, `approver_token_file`, `label`, `checks`
+            unknown field `kid`, expected one of `kind`, `url`, `project`, `token_env`, `token_file`, `approver_token_env`, `approver_token_file`, `label`, `checks`, `deployments`
             TOML parse error at line 10, column 1
                |
             10 | token = …
                | ^^^^^
-            unknown field `token`, expected one of `kind`, `url`, `project`, `token_env`, `token_file`, `approver_token_env`, `approver_token_file`, `label`, `checks`
+            unknown field `token`, expected one of `kind`, `url`, `project`, `token_env`, `token_file`, `approver_token_env`, `approver_token_file`, `label`, `checks`, `deployments`
             TOML parse error at line 8, column 1
               |
             8 | [forge]

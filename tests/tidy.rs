@@ -110,6 +110,8 @@ const SERDE: &[&str] = &[
     "drivers/inventory/particulars.rs",
     "drivers/ci/github.rs", // what CIs answer
     "drivers/ci/gitlab.rs",
+    "drivers/deployments/github.rs", // what pages of environments answer
+    "drivers/deployments/gitlab.rs",
     "drivers/hosted/client",
     "drivers/hosted/gitea",
     "drivers/hosted/github",

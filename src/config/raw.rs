@@ -14,6 +14,7 @@ mod balancer;
 mod connect;
 mod environment;
 mod mentions;
+mod artifact;
 mod probe;
 mod recipe;
 mod service;

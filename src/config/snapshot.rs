@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Arg, BalancerAddress, Candidate, Connect, Drain, EnvironmentName, GateName, NodeName,
-    Particulars, PersonName, Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat,
+    Action, Arg, Artifact, BalancerAddress, Candidate, Connect, Drain, EnvironmentName, GateName,
+    NodeName, Particulars, PersonName, Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat,
     ServiceName, Share, Sought, StageName, Target, Timestamp, Values, Variables, ZoneName,
 };
 
@@ -80,7 +80,7 @@ pub struct Service {
     /// How its rollouts go.
     pub recipe: RecipeName,
     /// What must exist before a ref is rolled out anywhere.
-    pub artifacts: Vec<Probe>,
+    pub artifacts: Vec<Artifact>,
     /// Never deployed, never promoted.
     pub blocked: BTreeSet<Ref>,
     /// Skip bakes and windows; never smoke tests.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{Loaded, Snapshot};
+use crate::drivers::ci::Cis;
 use crate::drivers::clock;
 use crate::drivers::fleets::Fleets;
 use crate::drivers::haproxy::Haproxy;
@@ -163,7 +164,9 @@ fn survey(
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
     let fleet = Fleets { local, ssh: SshFleet::new("inspection") };
-    let hands = Hands::new(Arc::new(fleet), Arc::new(Haproxy::new())).beside(&setup.nodes);
+    let hands = Hands::new(Arc::new(fleet), Arc::new(Haproxy::new()))
+        .beside(&setup.nodes)
+        .triggering(Cis::new(&setup.ci, clock::now()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

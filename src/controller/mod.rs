@@ -23,6 +23,7 @@ mod perform;
 mod moving;
 mod succession;
 mod service;
+mod deploying;
 mod doors;
 mod view;
 mod visiting;

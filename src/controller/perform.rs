@@ -12,7 +12,8 @@ use crate::drivers::ci::{Cis, Progress};
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
 use crate::drivers::{alerts, clock, inventory};
 use crate::model::{
-    Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question, Sought, format_duration,
+    ArtifactQuestion, Built, Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question,
+    ServiceName, Sought, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::{Applied, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course};
@@ -123,11 +124,11 @@ impl Hands {
                 None
             }
             Effect::AskArtifacts { service, reference, questions } => {
-                let verdict = self.all(&service, &questions).await;
+                let verdict = self.all_built(&service, &questions).await;
                 Some(Wake::Artifacts { service, reference, verdict })
             }
             Effect::AskContains { service, patch, reference, question } => {
-                let verdict = self.all(&service, std::slice::from_ref(&question)).await;
+                let verdict = self.ask_beside(&service, &question).await;
                 Some(Wake::Contains { service, patch, reference, verdict })
             }
             Effect::AskGate { target, gate, reference, question } => {
@@ -203,18 +204,41 @@ impl Hands {
         survey
     }
 
-    async fn all(&self, service: &crate::model::ServiceName, questions: &[Question]) -> Verdict {
-        let Ok(environment) = EnvironmentName::parse(service.as_str()) else {
-            return Verdict::Error { why: format!("{service} cannot name a place") };
-        };
-        let place = place(&environment, &Connect::Local { directory: None }, None);
+    /// Whether all of these say yes; the first that does not is the answer.
+    async fn all_built(&self, service: &ServiceName, questions: &[ArtifactQuestion]) -> Verdict {
         for question in questions {
-            match self.ask(&place, question).await {
+            let verdict = match question {
+                ArtifactQuestion::Asked(question) => self.ask_beside(service, question).await,
+                ArtifactQuestion::Built(built) => self.built(built).await,
+            };
+            match verdict {
                 Verdict::Pass => {}
                 no @ (Verdict::Fail { .. } | Verdict::Error { .. }) => return no,
             }
         }
         Verdict::Pass
+    }
+
+    /// Whether a forge has it.
+    async fn built(&self, built: &Built<String>) -> Verdict {
+        let (cis, it) = (self.cis.clone(), built.clone());
+        let asked = tokio::task::spawn_blocking(move || cis.built(&it));
+        match tokio::time::timeout(built.timeout, asked).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(error)) => Verdict::Error { why: error.to_string() },
+            Err(_) => {
+                let why = format!("{} did not answer in time", built.ci);
+                Verdict::Error { why }
+            }
+        }
+    }
+
+    async fn ask_beside(&self, service: &ServiceName, question: &Question) -> Verdict {
+        let Ok(environment) = EnvironmentName::parse(service.as_str()) else {
+            return Verdict::Error { why: format!("{service} cannot name a place") };
+        };
+        let place = place(&environment, &Connect::Local { directory: None }, None);
+        self.ask(&place, question).await
     }
 
     async fn ask(&self, place: &Place, question: &Question) -> Verdict {

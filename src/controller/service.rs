@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::drivers::ci::{CiAt, Cis};
 use crate::drivers::clock;
+use crate::drivers::deployments::Deployments;
 use crate::drivers::fleets::Fleets;
 use crate::drivers::forge::Forge;
 use crate::drivers::haproxy::Haproxy;
@@ -22,6 +23,7 @@ use crate::planner::Hold;
 use crate::rollout::{Entry, Ledger};
 
 use super::core::{Core, Fatal, Limits};
+use super::deploying;
 use super::doors::ServerAt;
 use super::gitwork::{GitWorker, moved};
 use super::perform::Hands;
@@ -186,6 +188,7 @@ pub struct Service {
     config: Sender<Effect>,
     forge: Sender<Effect>,
     hands: Hands,
+    deployments: Option<Deployments>,
     view: Arc<View>,
     /// Whether somebody looks at the view.
     shown: bool,
@@ -216,6 +219,12 @@ impl Service {
         for ci in &setup.ci {
             ci.check()?;
         }
+        let told = setup.forge.as_ref().filter(|it| it.deployments);
+        let told = told.map(|it| Deployments::open(it, branch, state.join("deployments")));
+        let deployments = told.transpose()?;
+        if let Some(page) = &deployments {
+            deploying::catch_up(page, &ledger);
+        }
         let store_name = store.name();
         let config = spawn_worker("config", setup.worker(&store_name)?, &doorbell)?;
         let forge = spawn_worker("forge", setup.worker(&store_name)?, &doorbell)?;
@@ -230,6 +239,7 @@ impl Service {
             hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new()))
                 .beside(nodes)
                 .triggering(Cis::new(&setup.ci, now)),
+            deployments,
             view: Arc::new(View::new()),
             shown: setup.server.is_some(),
             runtime,
@@ -349,6 +359,9 @@ impl Service {
             Effect::Tell(entries) => {
                 for entry in entries {
                     self.view.happened(&entry);
+                    if let Some(page) = &self.deployments {
+                        deploying::tell(page, &entry);
+                    }
                     hear(News::Happened(entry));
                 }
                 false

@@ -325,7 +325,7 @@ pub enum Effect {
         /// Which ref.
         reference: Ref,
         /// All of these must say yes.
-        questions: Vec<Question>,
+        questions: Vec<crate::model::ArtifactQuestion>,
     },
     /// Does a ref contain a hot patch?
     AskContains {

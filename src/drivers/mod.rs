@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod balancer;
 pub mod ci;
 pub mod clock;
+pub mod deployments;
 pub mod fleet;
 pub mod fleets;
 pub mod forge;

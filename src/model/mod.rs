@@ -9,6 +9,7 @@ mod epoch;
 mod inventory;
 mod name;
 mod only;
+mod artifact;
 mod probe;
 mod reference;
 mod revision;
@@ -24,6 +25,7 @@ pub use alerts::{
 pub use argv::{
     Arg, Argv, BadVariable, PACKAGE, PATCH, PLACEHOLDERS, Values, VariableName, Variables,
 };
+pub use artifact::{Artifact, ArtifactQuestion, Built, Product};
 pub use branch::{BadBranch, Branch};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};

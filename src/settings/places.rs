@@ -95,6 +95,7 @@ pub(super) fn hosted(
         approver_token_file,
         label,
         checks,
+        deployments,
     } = raw;
     let kind = match kind.as_str() {
         "local" => return Ok(None),
@@ -130,7 +131,11 @@ pub(super) fn hosted(
     {
         return Err(value("forge.label", "use 1 to 60 characters without a comma".to_owned()));
     }
-    Ok(Some(HostedAt { kind, url, project, token, approver, label, checks }))
+    if deployments && matches!(kind, Kind::Gitea | Kind::Forgejo) {
+        let why = "Gitea and Forgejo have no page of environments: leave this key out".to_owned();
+        return Err(value("forge.deployments", why));
+    }
+    Ok(Some(HostedAt { kind, url, project, token, approver, label, checks, deployments }))
 }
 
 fn token_of_second(

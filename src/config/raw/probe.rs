@@ -60,7 +60,7 @@ record! {
 const ASKS: &[&str] = &["run", "http"];
 
 /// Makes a probe of its keys, of which exactly one says what to ask.
-fn probe(
+pub(super) fn probe(
     (run, http): (Option<Argv>, Option<Url>),
     timeout: Duration,
     absent: Option<u8>,

@@ -13,6 +13,7 @@ use crate::model::{
 };
 use crate::text::Node;
 
+use super::artifact::Artifact;
 use super::probe::{Plain, Smoke};
 
 record! {
@@ -25,7 +26,7 @@ record! {
         /// Promotion rules that it shares with others: a file in `pipelines/`.
         "pipeline" pipeline: optional At<PipelineName>,
         /// All of these must answer yes before a ref is rolled out anywhere.
-        "artifacts" artifacts: optional Vec<Plain>,
+        "artifacts" artifacts: optional Vec<Artifact>,
         /// Refs that are never deployed and never promoted.
         "blocked" blocked: optional Vec<At<Ref>>,
         /// Refs that skip bakes and windows; never smoke tests.

@@ -185,7 +185,7 @@ fn join(
         name: name.value.clone(),
         file: file.path.clone(),
         recipe: recipe.value.clone(),
-        artifacts: artifacts.iter().flatten().map(|it| it.0.as_ref().clone()).collect(),
+        artifacts: artifacts.iter().flatten().map(|it| it.0.clone()).collect(),
         blocked,
         hotfixes: hotfixes.iter().flatten().map(|it| it.value.clone()).collect(),
         patches,

@@ -11,6 +11,7 @@ use data_encoding::BASE64_MIME_PERMISSIVE;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::built::is_commit;
 use super::{Ci, Run, Stand, address, harmless, lost};
 use crate::drivers::hosted::api::ApiError;
 use crate::drivers::hosted::client::{Client, PAGE, Repeat, encoded, good, read, said};
@@ -40,6 +41,24 @@ struct WorkflowRun {
     conclusion: Option<String>,
     #[serde(default)]
     html_url: String,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    total_count: usize,
+    workflow_runs: Vec<OfWorkflow>,
+}
+
+#[derive(Deserialize)]
+struct OfWorkflow {
+    workflow_id: u64,
+    #[serde(flatten)]
+    run: WorkflowRun,
+}
+
+#[derive(Deserialize)]
+struct Commit {
+    sha: String,
 }
 
 #[derive(Deserialize)]
@@ -196,6 +215,42 @@ impl Ci for GitHub {
         let reply = self.client.act(doing, Verb::Post, &path, &json!({}), Repeat::Harmless)?;
         // 409: it is over.
         if reply.status == 409 { Ok(()) } else { Self::fine(doing, reply).map(|_| ()) }
+    }
+
+    fn pipelines(&self, project: &str, reference: &str) -> Result<Vec<Run>, ApiError> {
+        let doing = "looking for the runs of the ref";
+        let project: Vec<String> = project.split('/').map(encoded).collect();
+        let project = format!("/repos/{}", project.join("/"));
+        let sha = if is_commit(reference) {
+            reference.to_owned()
+        } else {
+            let reply =
+                self.client.get(doing, &format!("{project}/commits/{}", encoded(reference)))?;
+            if reply.status == 422 {
+                // So it says of a ref that does not exist.
+                return Ok(Vec::new());
+            }
+            read::<Commit>(doing, &Self::fine(doing, reply)?)?.sha
+        };
+        let path = format!("{project}/actions/runs?head_sha={}&per_page={PAGE}", encoded(&sha));
+        let reply = self.client.get(doing, &path)?;
+        let Listed { total_count, workflow_runs } = read(doing, &Self::fine(doing, reply)?)?;
+        if total_count > workflow_runs.len() {
+            let why = format!("there are {total_count} runs");
+            return Err(ApiError::NotUnderstood { doing: doing.to_owned(), why });
+        }
+        let mut newest: BTreeMap<u64, OfWorkflow> = BTreeMap::new();
+        for it in workflow_runs {
+            if newest.get(&it.workflow_id).is_none_or(|known| known.run.id < it.run.id) {
+                newest.insert(it.workflow_id, it);
+            }
+        }
+        Ok(newest.into_values().map(|it| Self::run(it.run)).collect())
+    }
+
+    fn package(&self, _project: &str, _name: &str, _version: &str) -> Result<bool, ApiError> {
+        let why = "only GitLab's packages can be looked for: ask with `run` or `http`".to_owned();
+        Err(ApiError::Refused { doing: "looking for the package".to_owned(), why })
     }
 
     fn shows_within(&self) -> Duration {

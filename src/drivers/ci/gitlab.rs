@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::built::is_commit;
 use super::{Ci, Run, Stand, address, harmless, lost};
 use crate::drivers::hosted::api::ApiError;
-use crate::drivers::hosted::client::{Client, Repeat, encoded, good, read, said};
+use crate::drivers::hosted::client::{Client, PAGE, Repeat, encoded, good, read, said};
 use crate::drivers::hosted::transport::{Reply, Verb};
 use crate::model::{Errand, StepKey, TRIGGER_KEY, Timestamp};
 
@@ -44,6 +45,13 @@ struct Pipeline {
 }
 
 #[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: Option<String>,
+    status: String,
+}
+
+#[derive(Deserialize)]
 struct Variable {
     key: String,
     #[serde(default)]
@@ -71,10 +79,17 @@ impl GitLab {
         }
     }
 
-    fn run(&self, Pipeline { id, status, web_url }: Pipeline) -> Run {
+    fn run(&self, pipeline: Pipeline) -> Run {
+        Self::run_of(pipeline, |id| self.failed_jobs(id))
+    }
+
+    fn run_of(
+        Pipeline { id, status, web_url }: Pipeline,
+        failed_jobs: impl FnOnce(u64) -> String,
+    ) -> Run {
         let stand = match status.as_str() {
             "success" => Stand::Succeeded,
-            "failed" => Stand::Failed(self.failed_jobs(id)),
+            "failed" => Stand::Failed(failed_jobs(id)),
             "canceled" => Stand::Canceled,
             "skipped" => Stand::Failed(": all its jobs were skipped".to_owned()),
             "manual" => Stand::Manual,
@@ -213,6 +228,37 @@ impl Ci for GitLab {
         let path = format!("{}/pipelines/{id}/cancel", self.project);
         let reply = self.client.act(doing, Verb::Post, &path, &json!({}), Repeat::Harmless)?;
         Self::fine(doing, reply).map(|_| ())
+    }
+
+    fn pipelines(&self, project: &str, reference: &str) -> Result<Vec<Run>, ApiError> {
+        let doing = "looking for the pipeline of the ref";
+        let key = if is_commit(reference) { "sha" } else { "ref" };
+        let path = format!(
+            "/projects/{}/pipelines?{key}={}&order_by=id&sort=desc&per_page=1",
+            encoded(project),
+            encoded(reference)
+        );
+        let reply = self.client.get(doing, &path)?;
+        let newest: Vec<Pipeline> = read(doing, &Self::fine(doing, reply)?)?;
+        // Its jobs are those of another project: they are not named.
+        Ok(newest.into_iter().map(|it| Self::run_of(it, |_| String::new())).collect())
+    }
+
+    fn package(&self, project: &str, name: &str, version: &str) -> Result<bool, ApiError> {
+        let doing = "looking for the package";
+        // The name is looked for anywhere in names, so there may be others.
+        let path = format!(
+            "/projects/{}/packages?package_name={}&package_version={}&status=default&order_by=created_at&sort=desc&per_page={PAGE}",
+            encoded(project),
+            encoded(name),
+            encoded(version)
+        );
+        let reply = self.client.get(doing, &path)?;
+        let all: Vec<Package> = read(doing, &Self::fine(doing, reply)?)?;
+        let ours = |it: &Package| {
+            it.name == name && it.version.as_deref() == Some(version) && it.status == "default"
+        };
+        Ok(all.iter().any(ours))
     }
 
     fn shows_within(&self) -> Duration {

@@ -6,6 +6,7 @@
 //! word that is not understood is waited on, never taken for an end; what was canceled on request is
 //! never started.
 
+mod built;
 mod course;
 mod github;
 mod gitlab;
@@ -111,6 +112,12 @@ trait Ci: Send {
 
     /// Asks for the end of one; one that is over is left alone.
     fn cancel(&self, id: u64) -> Result<(), ApiError>;
+
+    /// The newest pipeline of a ref of a project, or of each kind that there is.
+    fn pipelines(&self, project: &str, reference: &str) -> Result<Vec<Run>, ApiError>;
+
+    /// Whether a project holds this package, whole.
+    fn package(&self, project: &str, name: &str, version: &str) -> Result<bool, ApiError>;
 
     /// How long one that was started may take until [`Self::find`] shows it.
     fn shows_within(&self) -> Duration;

@@ -85,6 +85,14 @@ impl Ci for Told {
         Ok(())
     }
 
+    fn pipelines(&self, _: &str, _: &str) -> Result<Vec<Run>, ApiError> {
+        Ok(Vec::new())
+    }
+
+    fn package(&self, _: &str, _: &str, _: &str) -> Result<bool, ApiError> {
+        Ok(false)
+    }
+
     fn shows_within(&self) -> Duration {
         Duration::from_secs(10)
     }

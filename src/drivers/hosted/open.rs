@@ -73,6 +73,8 @@ pub struct HostedAt {
     pub label: String,
     /// Checks that must be there and green.
     pub checks: BTreeSet<String>,
+    /// Whether rollouts are told on its page of environments.
+    pub deployments: bool,
 }
 
 /// Why there is no forge. Never holds a token.
@@ -171,7 +173,7 @@ impl HostedAt {
         watching: bool,
         moved: Moved,
     ) -> Result<Box<dyn Forge>, OpenError> {
-        let Self { kind, url, project, token, approver, label, checks } = self;
+        let Self { kind, url, project, token, approver, label, checks, deployments: _ } = self;
         let options = Options {
             label: label.clone(),
             checks: checks.clone(),
@@ -219,6 +221,7 @@ mod tests {
             approver: None,
             label: "towpath".to_owned(),
             checks: BTreeSet::new(),
+            deployments: false,
         }
     }
 

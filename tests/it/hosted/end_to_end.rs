@@ -9,6 +9,11 @@ use crate::world::{NEW, OLD, World, stays};
 
 /// A shop whose merge requests are on a GitLab.
 fn shop() -> (World, Server) {
+    shop_with("")
+}
+
+/// The same, with more in the settings of its forge.
+pub(super) fn shop_with(more: &str) -> (World, Server) {
     let world = World::new();
     let repository = world.root.join("config.git");
     let mut double = Double::new(&repository, PROJECT);
@@ -17,7 +22,7 @@ fn shop() -> (World, Server) {
     let path = world.root.join("towpath.toml");
     let mut settings = std::fs::read_to_string(&path).unwrap();
     let forge = format!(
-        "\n[forge]\nkind = \"gitlab\"\nurl = \"{}\"\nproject = \"{PROJECT}\"\ntoken_file = \"token\"\n",
+        "\n[forge]\nkind = \"gitlab\"\nurl = \"{}\"\nproject = \"{PROJECT}\"\ntoken_file = \"token\"\n{more}",
         server.url
     );
     settings.push_str(&forge);

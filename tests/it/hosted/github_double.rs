@@ -120,6 +120,10 @@ impl Double {
                 let (name, why) = (text("context"), text("description").unwrap_or_default());
                 self.put(user, sha, name.unwrap_or_default(), state, why)
             }
+            (verb, ["deployments", rest @ ..]) => {
+                let said = self.github_deployments(verb, rest, &query, &body);
+                self.unless_lost(verb, said)
+            }
             ("PATCH", ["issues", "comments", id]) => {
                 let id: u64 = id.parse().unwrap_or(0);
                 let mut notes = self.requests.iter_mut().flat_map(|it| &mut it.notes);
@@ -377,7 +381,18 @@ impl Double {
                 &["state", "head", "base", "sort", "direction", "per_page", "page"]
             }
             ("GET", ["commits", _, "check-runs"]) => &["filter", "per_page", "page"],
+            ("GET", ["deployments"]) => &["sha", "task", "environment", "per_page"],
             ("GET", _) => &["per_page", "page"],
+            ("POST", ["deployments"]) => &[
+                "ref",
+                "task",
+                "auto_merge",
+                "required_contexts",
+                "payload",
+                "environment",
+                "description",
+            ],
+            ("POST", ["deployments", _, "statuses"]) => &["state", "description", "auto_inactive"],
             ("POST", ["pulls"]) => &["head", "base", "title", "body"],
             ("PATCH", ["pulls", _]) => &["title", "body", "state"],
             ("PUT", ["pulls", _, "merge"]) => &["sha", "merge_method"],
@@ -396,12 +411,12 @@ impl Double {
     }
 }
 
-fn person(id: u64) -> Value {
+pub(super) fn person(id: u64) -> Value {
     let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
     json!({ "id": id, "login": name })
 }
 
-fn date(at: u64) -> String {
+pub(super) fn date(at: u64) -> String {
     let (hour, minute, second) = (at / 3600 % 24, at / 60 % 60, at % 60);
     format!("2026-11-21T{hour:02}:{minute:02}:{second:02}Z")
 }

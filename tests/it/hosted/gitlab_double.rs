@@ -121,6 +121,10 @@ pub(crate) struct Double {
     pub(crate) ejected: BTreeSet<(u64, String)>,
     /// The other interface of GitHub says this to everything.
     pub(crate) graphql_trouble: Option<&'static str>,
+    /// What was told on its page of environments.
+    pub(crate) deployments: Vec<super::deployments::Told>,
+    /// The next deployment is made, and its answer is lost.
+    pub(crate) deployment_is_lost: bool,
     pub(crate) approvals_required: usize,
     pub(crate) fast_forward: bool,
     /// GitLab notices a push a while later.
@@ -155,6 +159,8 @@ impl Double {
             queue: Vec::new(),
             ejected: BTreeSet::new(),
             graphql_trouble: None,
+            deployments: Vec::new(),
+            deployment_is_lost: false,
             approvals_required: 0,
             fast_forward: false,
             lag: false,
@@ -575,7 +581,9 @@ impl Double {
             }
             return answer;
         }
-        if let Some(description) = published::of(self.face).filter(|_| self.held) {
+        // Whoever looks what listens here has no token; and a proxy's answers are in no description.
+        let held = self.held && !token.is_empty() && answer.status < 500;
+        if let Some(description) = published::of(self.face).filter(|_| held) {
             let (bare, query) = path.split_once('?').unwrap_or((path, ""));
             let query = read_query(query);
             // The path full of specials is one that only GitLab could have; theirs are two words.
@@ -592,6 +600,7 @@ impl Double {
     }
 
     /// `path` is below `/api/v4`.
+    #[expect(clippy::too_many_lines, reason = "one route after the other")]
     fn answered(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
         self.calls += 1;
         if !self.lag {
@@ -680,6 +689,10 @@ impl Double {
                 paged(shown.collect(), &query)
             }
             ("POST", ["statuses", sha]) => self.put_status(user, sha, &body),
+            (verb, ["deployments", rest @ ..]) => {
+                let said = self.gitlab_deployments(verb, rest, &query, &body);
+                self.unless_lost(verb, said)
+            }
             (_, ["merge_requests", iid, rest @ ..]) => {
                 let iid: u64 = iid.parse().unwrap_or(0);
                 let found = self.requests.iter().position(|it| it.iid == iid);
@@ -722,6 +735,12 @@ impl Double {
     pub(crate) fn statuses_of(&self, sha: &str, name: &str) -> Vec<String> {
         let all = self.statuses.get(sha).into_iter().flatten();
         all.filter(|it| it.name == name).map(|it| it.state.clone()).collect()
+    }
+
+    /// A deployment's answer, or what a proxy says in its place.
+    pub(super) fn unless_lost(&mut self, verb: &str, said: Answer) -> Answer {
+        let lost = verb == "POST" && std::mem::take(&mut self.deployment_is_lost);
+        if lost { refuse(502, "Bad Gateway") } else { said }
     }
 
     /// Takes a comment.
@@ -1004,6 +1023,9 @@ impl Double {
                 "per_page",
                 "page",
             ],
+            ("GET", ["deployments"]) => &["environment", "order_by", "sort", "per_page"],
+            ("POST", ["deployments"]) => &["environment", "sha", "ref", "tag", "status"],
+            ("PUT", ["deployments", _]) => &["status"],
             ("GET", ["merge_requests", _, "notes"]) => &["sort", "order_by", "per_page", "page"],
             ("GET", _) => &["per_page", "page"],
             ("POST", ["merge_requests"]) => &[

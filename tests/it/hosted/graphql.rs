@@ -84,7 +84,9 @@ impl Schema {
             (_, Value::Null) => kind == bare,
             (Some(inner), Value::Array(all)) => {
                 let inner = inner.trim_end_matches(']');
-                all.iter().for_each(|it| self.fits(inner, it, at, wrong));
+                for it in all {
+                    self.fits(inner, it, at, wrong);
+                }
                 true
             }
             (None, Value::String(text)) => match bare {
@@ -239,7 +241,9 @@ impl Schema {
             Given::Number => inner == "Int",
             Given::Text => matches!(inner, "String" | "ID"),
             Given::List(all) => {
-                all.iter().for_each(|it| self.input(inner, inner, it, variables, at, wrong));
+                for it in all {
+                    self.input(inner, inner, it, variables, at, wrong);
+                }
                 kind.starts_with('[')
             }
             Given::Object(all) => {
@@ -293,7 +297,7 @@ impl<'a> Words<'a> {
     }
 
     fn next(&mut self) -> &'a str {
-        self.0.next().expect("the query ends too early")
+        self.0.next().unwrap()
     }
 
     fn takes(&mut self, word: &str) -> bool {

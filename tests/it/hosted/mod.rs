@@ -2,6 +2,7 @@
 //! schedules of faults and races by seed.
 
 mod contract;
+mod deployments;
 mod end_to_end;
 mod gitea_double;
 mod github_double;

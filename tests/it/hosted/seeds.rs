@@ -325,6 +325,7 @@ struct Outcome {
     calls: u64,
 }
 
+#[expect(clippy::too_many_lines, reason = "one step after the other")]
 fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
     let face = FACES[usize::try_from(seed).unwrap() % FACES.len()];
     let mut double = Double::new(dir, PROJECT);

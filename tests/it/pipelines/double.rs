@@ -36,6 +36,10 @@ pub(crate) struct State {
     pub(crate) down: bool,
     /// Runs are not shown at first.
     pub(crate) hides: bool,
+    /// Pipelines of `ops/builds`, the oldest first: of which ref, and how they stand.
+    pub(crate) builds: Vec<(String, String)>,
+    /// Its packages: name, version, status.
+    pub(crate) packages: Vec<[String; 3]>,
     /// `.github/workflows/deploy.yml`.
     pub(crate) workflow: String,
 }
@@ -148,7 +152,59 @@ fn answer(state: &mut State, verb: &str, path: &str, body: &Value) -> Option<(u1
     if let Some(rest) = path.strip_prefix("/api/v3/repos/ops/deployer/") {
         return github(state, verb, rest, query, body);
     }
+    if let Some(rest) = path.strip_prefix("/api/v4/projects/ops%2Fbuilds/") {
+        return Some(built(state, rest, query));
+    }
+    if let Some(rest) = path.strip_prefix("/api/v3/repos/ops/builds/") {
+        return Some(built(state, rest, query));
+    }
     Some((404, json!({ "message": "404 Not Found" })))
+}
+
+/// What another project has built.
+fn built(state: &State, path: &str, query: &str) -> (u16, Value) {
+    let pairs = query.split('&').filter_map(|it| it.split_once('='));
+    let query: BTreeMap<&str, &str> = pairs.collect();
+    let run = |id: usize, of: &str, status: &str| {
+        let branch = of.to_owned();
+        let (id, status) = (id as u64, status.to_owned());
+        Run { id, branch, variables: BTreeMap::new(), status, hidden: false }
+    };
+    // A commit of GitHub: the ref in hexadecimal digits.
+    let sha = |of: &str| format!("{:0<40}", data_encoding::HEXLOWER.encode(of.as_bytes()));
+    match path {
+        "pipelines" => {
+            let all = state.builds.iter().enumerate().rev();
+            let ours = all.filter(|(_, (of, _))| query["ref"] == of);
+            let shown = ours.map(|(id, (of, status))| pipeline(&run(id, of, status)));
+            (200, shown.take(query["per_page"].parse().unwrap()).collect())
+        }
+        "packages" => {
+            let fits = |it: &&[String; 3]| {
+                it[0].contains(query["package_name"]) && it[1] == query["package_version"]
+            };
+            let show = |it: &[String; 3]| json!({ "id": 1, "name": it[0], "version": it[1], "status": it[2] });
+            (200, state.packages.iter().filter(fits).map(show).collect())
+        }
+        "actions/runs" => {
+            let all = state.builds.iter().enumerate();
+            let ours = all.filter(|(_, (of, _))| query["head_sha"] == sha(of));
+            let shown = ours.map(|(id, (of, status))| {
+                let mut shown = workflow_run(&run(id, of, status));
+                shown["workflow_id"] = json!(7);
+                shown
+            });
+            let all: Vec<Value> = shown.collect();
+            (200, json!({ "total_count": all.len(), "workflow_runs": all }))
+        }
+        commit => {
+            let of = commit.strip_prefix("commits/").unwrap_or_default();
+            if state.builds.iter().any(|(it, _)| it == of) {
+                return (200, json!({ "sha": sha(of) }));
+            }
+            (422, json!({ "message": format!("No commit found for SHA: {of}") }))
+        }
+    }
 }
 
 fn gitlab(

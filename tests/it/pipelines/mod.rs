@@ -179,3 +179,55 @@ fn a_workflow_of_github_is_found_by_the_name_of_its_runs() {
         1
     );
 }
+
+#[test]
+fn a_ref_waits_until_all_its_builds_exist() {
+    for kind in ["gitlab", "github"] {
+        let (world, double) = shop(kind, "      workflow: deploy.yml\n");
+        world.replace("recipes/standard.yaml", &world.recipe());
+        let build = |reference: &str, status: &str| {
+            let build = (reference.to_owned(), status.to_owned());
+            double.state().builds.push(build);
+        };
+        let package = |name: &str, status: &str| {
+            double.state().packages.push([name, NEW, status].map(str::to_owned));
+        };
+        build(OLD, "success");
+        let service = world.service("shop");
+        let wants =
+            "recipe: standard\nartifacts:\n  - pipeline: { ci: ops, project: ops/builds }\n";
+        let more = "  - package: { ci: ops, project: ops/builds, name: shop-ee }\n";
+        let more = if kind == "gitlab" { more } else { "" };
+        let changed = service.replace("recipe: standard\n", &format!("{wants}{more}"));
+        world.replace("services/shop.yaml", &changed);
+        double.state().packages.push(["shop-ee", OLD, "default"].map(str::to_owned));
+        let _controller = world.start();
+        world.until_in_sync();
+        world.want("staging", NEW);
+        world.until_explained("staging", &format!("ops/builds has no pipeline of {NEW}"));
+        build(NEW, if kind == "gitlab" { "failed" } else { "failure" });
+        world.until_explained("staging", "has failed");
+        build(NEW, "running");
+        world.until_explained("staging", "is not over");
+        assert!(world.runs("staging", OLD));
+        double.state().builds.pop();
+        build(NEW, "a_new_word");
+        world.until_explained("staging", "does not know");
+        double.state().builds.pop();
+        build(NEW, "success");
+        if kind == "gitlab" {
+            let none = format!("ops/builds has no package shop-ee {NEW}");
+            world.until_explained("staging", &none);
+            // Another one, and one that is not whole.
+            package("shop-ee-docs", "default");
+            package("shop-ee", "processing");
+            assert!(stays(std::time::Duration::from_secs(3), || world.runs("staging", OLD)));
+            double.state().down = true;
+            world.until_explained("staging", "looking for the p");
+            package("shop-ee", "default");
+            assert!(stays(std::time::Duration::from_secs(2), || world.runs("staging", OLD)));
+            double.state().down = false;
+        }
+        world.until_runs("staging", NEW);
+    }
+}

@@ -38,7 +38,7 @@ pub(super) fn layered(base: &Arc<Variables>, layers: &[Option<&Variables>]) -> A
 pub(super) fn check_service(raw: &raw::Service, known: &Variables, notes: &mut Notes<'_>) {
     let hint = "add it under `variables:` of this service";
     for artifact in raw.artifacts.iter().flatten() {
-        for name in missing(&artifact.0, known, &[]) {
+        for name in unknown(artifact.0.asks_for().into_iter(), known, &[]) {
             let message =
                 format!("`artifacts` uses `{{{name}}}`, which this service does not define");
             notes.error(raw.name.place, "unknown-placeholder", message, hint);
