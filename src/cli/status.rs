@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Promote, left_alone};
+use crate::planner::{Deploy, Promote, broken_glass, left_alone};
 use crate::rollout::Phase;
 
 use super::at;
@@ -82,6 +82,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             Some(owed) => format!("{state}; owes post-deploy migrations of {}", owed.reference),
             None => state,
         };
+        let glass = broken_glass(&target, seen.world());
+        let state = match &glass {
+            Some(hold) => format!("{state}; {hold}"),
+            None => state,
+        };
         let traffic = traffic(&target, &seen);
         let state = match traffic.as_slice() {
             [] => state,
@@ -97,6 +102,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "state": state,
                 "traffic": traffic,
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
+                "break_glass": glass.map(|it| it.to_string()),
                 "owes": owed.map(|it| it.reference.as_str()),
             }));
             continue;
@@ -113,6 +119,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             return Err(Failure::new(Kind::Usage, "no such target in the config"));
         }
         ui.table(&rows);
+    }
+    for wrong in &seen.records {
+        ui.story(format_args!("{} {wrong}", ui.paint(Tone::Bad, "records:")));
     }
     Ok(0)
 }

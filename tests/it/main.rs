@@ -17,6 +17,7 @@ mod ssh;
 
 mod world;
 mod alerts;
+mod break_glass;
 mod crashes;
 mod fleet;
 mod gates;
@@ -24,6 +25,8 @@ mod haproxy;
 mod hosted;
 mod hostile;
 mod operations;
+mod overtaken;
+mod records;
 mod inventory;
 mod people;
 mod pipelines;
