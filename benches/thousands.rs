@@ -280,6 +280,7 @@ impl Brain {
             | Effect::Report { .. }
             | Effect::Merge { .. }
             | Effect::Disarm { .. }
+            | Effect::Again { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }

@@ -189,8 +189,9 @@ fn every_file_says_what_it_is_and_holds_one_idea() {
         .filter(|it| it.is_code() || Path::new(&it.path).extension().is_some_and(|it| it == "sh"))
     {
         let script = Path::new(&source.path).extension().is_some_and(|it| it == "sh");
-        let begins = if script { "#!/bin/sh\n# " } else { "//! " };
-        if !source.text.starts_with(begins) {
+        let begins = if script { "# " } else { "//! " };
+        let text = source.text.strip_prefix("#!/bin/sh\n").unwrap_or(&source.text);
+        if !text.starts_with(begins) {
             errors.push(format!("{}: begin with a sentence behind {begins:?}", source.path));
         }
         let lines = source.text.lines().count();

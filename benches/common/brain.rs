@@ -161,6 +161,7 @@ impl Brain {
             | Effect::Report { .. }
             | Effect::Merge { .. }
             | Effect::Disarm { .. }
+            | Effect::Again { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::sshd::{Net, Sshd};
+use crate::sshd::{Net, PORT};
 
 /// One way of doing it.
 pub(crate) struct Peer {
@@ -14,6 +14,9 @@ pub(crate) struct Peer {
 
 /// A login begins in the account's own home, and `HOME` is the node's.
 const TASKS: [&str; 3] = ["cat $HOME/version", "echo 1.1 > $HOME/version", "cat $HOME/version"];
+
+/// The least that a node can do and be seen to have done it: nobody can be faster.
+const FLOOR: &str = "echo 1.1 > $HOME/version";
 
 const ASYNCSSH: &str = "
 import asyncio, json, sys, asyncssh
@@ -35,9 +38,9 @@ import json, sys
 TASKS = json.loads(sys.argv[-1])
 from pssh.clients import ParallelSSHClient
 from pssh.config import HostConfig
-key, ports = sys.argv[1], [int(it) for it in sys.argv[2].split(',')]
-configs = [HostConfig(port=it, user=sys.argv[3], private_key=key) for it in ports]
-nodes = ParallelSSHClient(['127.0.0.1'] * len(ports), host_config=configs, pool_size=50, allow_agent=False)
+key, names = sys.argv[1], sys.argv[2].split(',')
+configs = [HostConfig(port=int(sys.argv[4]), user=sys.argv[3], private_key=key) for it in names]
+nodes = ParallelSSHClient(names, host_config=configs, pool_size=50, allow_agent=False)
 for command in TASKS:
     for it in nodes.run_command(command):
         list(it.stdout)
@@ -45,7 +48,7 @@ for command in TASKS:
 ";
 
 /// All that are measured.
-pub(crate) fn all(venv: &Path, net: &Net, nodes: &[Sshd], names: &[&str]) -> Vec<Peer> {
+pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     let root = &net.root;
     std::fs::write(root.join("inventory"), "[all]\n".to_owned() + &names.join("\n") + "\n")
         .unwrap();
@@ -61,14 +64,19 @@ pub(crate) fn all(venv: &Path, net: &Net, nodes: &[Sshd], names: &[&str]) -> Vec
     let mut asyncssh = python("async.py");
     let tasks = serde_json::to_string(&TASKS).unwrap();
     asyncssh.arg(net.config()).arg(names.join(",")).arg(&tasks);
-    let ports: Vec<String> = nodes.iter().map(|it| it.port.to_string()).collect();
     let user = Command::new("id").arg("-un").output().unwrap();
     let user = String::from_utf8(user.stdout).unwrap();
-    let mut parallel = python("parallel.py");
-    parallel.arg(root.join("id")).arg(ports.join(",")).arg(user.trim()).arg(&tasks);
+    let parallel = |tasks: &[&str]| {
+        let mut parallel = python("parallel.py");
+        parallel.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
+        parallel.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
+        parallel
+    };
     vec![
         Peer { name: "asyncssh, 3 commands", command: asyncssh },
-        Peer { name: "parallel-ssh, 3 commands", command: parallel },
+        Peer { name: "parallel-ssh, 3 commands", command: parallel(&TASKS) },
+        Peer { name: "parallel-ssh, 1 command with all", command: parallel(&[&TASKS.join("; ")]) },
+        Peer { name: "what a login and its shell cost", command: parallel(&[FLOOR]) },
         Peer { name: "Ansible, 1 raw task", command: ansible(venv, net, "one.yml") },
         Peer { name: "Ansible, 3 raw tasks", command: ansible(venv, net, "three.yml") },
     ]

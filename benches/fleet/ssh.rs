@@ -59,13 +59,18 @@ fn main() {
     }
 }
 
+/// Nodes have addresses of their own, so that one `Host` block is for all, as in a real fleet.
+fn name(node: usize) -> String {
+    format!("127.77.{}.{}", node / 200, node % 200 + 1)
+}
+
 fn sizes(mode: Mode) -> &'static str {
     mode.pick("20,100", "5")
 }
 
 fn measure(count: usize, venv: Option<&Path>) {
     let net = Net::new();
-    let nodes: Vec<Sshd> = (1..=count).map(|it| net.node(&format!("n{it}"))).collect();
+    let nodes: Vec<Sshd> = (1..=count).map(|it| net.node(&name(it))).collect();
     let names: Vec<&str> = nodes.iter().map(|it| it.name.as_str()).collect();
     let table = Table::new(
         &format!("{count} nodes, {AT_ONCE} at once: version, one step, version"),
@@ -108,7 +113,7 @@ fn measure(count: usize, venv: Option<&Path>) {
             "the others are left out: name their virtual environment with --venv=PATH"
         );
     };
-    for peer in peers::all(venv, &net, &nodes, &names) {
+    for peer in peers::all(venv, &net, &names) {
         row(peer.name, peer.command);
     }
 }
@@ -158,7 +163,7 @@ async fn drive(how: &str, config: &str, nodes: usize) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let tasks: Vec<_> = (1..=nodes)
         .map(|it| {
-            let place = place(&format!("n{it}"), config, transport);
+            let place = place(&name(it), config, transport);
             let (fleet, places) = (Arc::clone(&fleet), Arc::clone(&places));
             tokio::spawn(async move {
                 let _place = places.acquire().await.expect("it is open");

@@ -112,6 +112,10 @@ enum Dto {
     Retry {
         target: TargetDto,
     },
+    RetryOnly {
+        target: TargetDto,
+        only: String,
+    },
     Resume {
         target: TargetDto,
     },
@@ -220,6 +224,9 @@ fn to_dto(command: &Command) -> Dto {
         }
         Command::Abort { target, now } => Dto::Abort { target: target_dto(target), now: *now },
         Command::Retry { target } => Dto::Retry { target: target_dto(target) },
+        Command::RetryOnly { target, only } => {
+            Dto::RetryOnly { target: target_dto(target), only: only.to_string() }
+        }
         Command::Resume { target } => Dto::Resume { target: target_dto(target) },
         Command::Exclude { target, node } => {
             Dto::Exclude { target: target_dto(target), node: node.to_string() }
@@ -276,6 +283,9 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
         }
         Dto::Abort { target, now } => Command::Abort { target: target_of(&target)?, now },
         Dto::Retry { target } => Command::Retry { target: target_of(&target)? },
+        Dto::RetryOnly { target, only } => {
+            Command::RetryOnly { target: target_of(&target)?, only: parsed(&only)? }
+        }
         Dto::Resume { target } => Command::Resume { target: target_of(&target)? },
         Dto::Exclude { target, node } => {
             Command::Exclude { target: target_of(&target)?, node: parsed(&node)? }
@@ -366,6 +376,7 @@ mod tests {
             Command::DropPatch { target: target(), patch: reference },
             Command::Abort { target: target(), now: true },
             Command::Retry { target: target() },
+            Command::RetryOnly { target: target(), only: parsed("web-*,!zone:a").unwrap() },
             Command::Resume { target: target() },
             Command::Exclude { target: target(), node },
             Command::Migration { target: target(), verdict },

@@ -16,6 +16,7 @@ mod edit;
 mod schema;
 mod recipes;
 mod mr;
+mod nodes;
 mod log;
 mod audit;
 mod at;

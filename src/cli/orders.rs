@@ -1,9 +1,11 @@
 //! The verbs by which people act on a running controller: each is one command over its socket.
 
+use std::collections::BTreeSet;
+
 use crate::api::{self, AskError, Request};
 use crate::model::{
-    Command, EnvironmentName, MigrationVerdict, NodeName, PersonName, Ref, Revision, RoleName,
-    Scope, ServiceName, Target, Timestamp, parse_duration,
+    Candidate, Command, EnvironmentName, MigrationVerdict, NodeName, Only, PersonName, Ref,
+    Revision, RoleName, Scope, ServiceName, Target, Timestamp, parse_duration,
 };
 
 use super::{Common, Failure, Kind, Ui, run};
@@ -124,6 +126,9 @@ pub struct Abort {
 pub struct Retry {
     #[command(flatten)]
     on: On,
+    /// Only those of the nodes that failed: e.g. `web-*,!web-03`, `zone:a`, `role:web`
+    #[arg(long, value_name = "PATTERNS")]
+    only: Option<Only>,
     #[command(flatten)]
     word: Word,
 }
@@ -136,9 +141,9 @@ pub struct Resume {
     /// Settle an interrupted migration: `done`, or `retry` to run it again
     #[arg(long, value_name = "VERDICT", value_parser = ["done", "retry"])]
     migration: Option<String>,
-    /// Leave this node out, failed or not
-    #[arg(long, value_name = "NODE", conflicts_with = "migration")]
-    without: Option<NodeName>,
+    /// Leave this node out, failed or not; or these: e.g. `web-*,!web-03`, `zone:a`, `role:web`
+    #[arg(long, value_name = "PATTERNS", conflicts_with = "migration")]
+    without: Option<Only>,
     #[command(flatten)]
     word: Word,
 }
@@ -308,8 +313,13 @@ pub(super) fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure
 
 /// `towpath retry`.
 pub(super) fn retry(args: Retry, common: &Common, ui: &Ui) -> Result<u8, Failure> {
-    let Retry { on, word } = args;
-    send(&Command::Retry { target: on.target() }, &word, common, ui)
+    let Retry { on, only, word } = args;
+    let target = on.target();
+    let command = match only {
+        Some(only) => Command::RetryOnly { target, only },
+        None => Command::Retry { target },
+    };
+    send(&command, &word, common, ui)
 }
 
 /// `towpath resume`.
@@ -319,10 +329,36 @@ pub(super) fn resume(args: Resume, common: &Common, ui: &Ui) -> Result<u8, Failu
     let command = match (migration.as_deref(), without) {
         (Some("done"), _) => Command::Migration { target, verdict: MigrationVerdict::Done },
         (Some(_), _) => Command::Migration { target, verdict: MigrationVerdict::Retry },
-        (None, Some(node)) => Command::Exclude { target, node },
+        (None, Some(only)) => {
+            for node in left_out(&target, &only, common)? {
+                send(&Command::Exclude { target: target.clone(), node }, &word, common, ui)?;
+            }
+            return Ok(0);
+        }
         (None, None) => Command::Resume { target },
     };
     send(&command, &word, common, ui)
+}
+
+/// The nodes of a rollout under way that are meant.
+fn left_out(target: &Target, only: &Only, common: &Common) -> Result<BTreeSet<NodeName>, Failure> {
+    if let Ok(one) = NodeName::parse(&only.to_string()) {
+        return Ok([one].into());
+    }
+    let setup = run::setup(common)?;
+    // Zones and roles may be an inventory's to say; the nodes themselves are left alone.
+    let seen = super::plan::look(&setup, |_| false)?;
+    let Some(rollout) = seen.ledger.rollouts.get(target) else {
+        return Err(Failure::new(Kind::Error, format!("no rollout is under way at {target}")));
+    };
+    let spec = seen.snapshot().spec(target);
+    let candidate = |node| match &spec {
+        Some(spec) => spec.candidate(node),
+        None => Candidate { node, zone: None, roles: Vec::new() },
+    };
+    let candidates: Vec<Candidate<'_>> = rollout.plan().nodes.iter().map(candidate).collect();
+    let wrong = |why: String| format!("of the nodes of rollout {} {why}", rollout.plan().id);
+    only.of(&candidates).map_err(|why| Failure::new(Kind::Usage, wrong(why)))
 }
 
 /// `towpath pause`.

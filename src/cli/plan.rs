@@ -1,16 +1,17 @@
 //! `towpath plan`: what would happen now, and what holds the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Loaded;
 use crate::controller::{Inspection, changes_between, inspect};
 use crate::git::{Program, Repository};
-use crate::model::{EnvironmentName, Revision, ServiceName, Target};
+use crate::model::{EnvironmentName, NodeName, Only, Revision, ServiceName, Target};
 use crate::planner::{Decision, Deploy, Hold, Promote, outline, pin};
-use crate::rollout::{Plan, Purpose};
+use crate::rollout::{Lane, Plan, Purpose};
 use crate::text::visible;
 
 use super::entry::count;
+use super::nodes;
 use super::run::setup;
 use super::ui::Tone;
 use super::{Common, Failure, Kind, Ui};
@@ -28,6 +29,10 @@ pub struct Args {
     /// What a merge would do: two commits of the config repo, as A..B
     #[arg(long, value_name = "A..B")]
     compare: Option<String>,
+    /// Where in the plan these nodes are: e.g. `web-*,!web-03`, `zone:a`, `role:web`. The plan
+    /// stays whole
+    #[arg(long, value_name = "PATTERNS", conflicts_with = "compare")]
+    only: Option<Only>,
 }
 
 /// Runs the verb.
@@ -43,7 +48,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let seen = look(&setup, wanted)?;
     let mut pending = false;
     let mut shown = 0;
-    for target in in_order(&seen, wanted) {
+    let targets = in_order(&seen, wanted);
+    let nodes = nodes::shown(args.only.as_ref(), &targets, &seen)?;
+    for target in targets {
         shown += 1;
         let decision = seen.decide(&target);
         let quiet = matches!(decision.deploy, Deploy::InSync(_))
@@ -58,9 +65,13 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             };
         pending |= !quiet;
         if ui.json {
-            ui.result_json(&decision_json(&target, &decision, &seen));
+            let mut value = decision_json(&target, &decision, &seen);
+            if let (Some(nodes), Some(map)) = (nodes.json(&target, &seen), value.as_object_mut()) {
+                map.insert("nodes".to_owned(), nodes);
+            }
+            ui.result_json(&value);
         } else {
-            print(&target, &decision, &seen, ui);
+            print(&target, &decision, &seen, nodes.of(&target), ui);
         }
     }
     if let Some(hold) = refused(&seen) {
@@ -109,7 +120,13 @@ pub(super) fn in_order(seen: &Inspection, wanted: impl Fn(&Target) -> bool) -> V
     targets
 }
 
-fn print(target: &Target, decision: &Decision, seen: &Inspection, ui: &Ui) {
+fn print(
+    target: &Target,
+    decision: &Decision,
+    seen: &Inspection,
+    nodes: Option<&BTreeSet<NodeName>>,
+    ui: &Ui,
+) {
     let name = ui.paint(Tone::Strong, target);
     match &decision.deploy {
         Deploy::InSync(_) if let Some(hold) = pinned(target, seen) => {
@@ -137,8 +154,11 @@ fn print(target: &Target, decision: &Decision, seen: &Inspection, ui: &Ui) {
                             (width, _) => format!("{} at a time", width.min(tasks)),
                         };
                         ui.result(format_args!(
-                            "    {:<22} {} × {} {pace}",
-                            stage.name, lane.name, tasks,
+                            "    {:<22} {} × {} {pace}{}",
+                            stage.name,
+                            lane.name,
+                            tasks,
+                            where_in(lane, nodes),
                         ));
                     }
                 }
@@ -168,6 +188,28 @@ fn print(target: &Target, decision: &Decision, seen: &Inspection, ui: &Ui) {
         Promote::Withdraw { number, why } => {
             ui.result(format_args!("{name}  would close !{number}: {why}"));
         }
+    }
+}
+
+/// Those of the nodes asked for that a lane has, each with its batch; and how many others.
+fn where_in(lane: &Lane, nodes: Option<&BTreeSet<NodeName>>) -> String {
+    let Some(nodes) = nodes else { return String::new() };
+    // A gate in front of a batch is none that a person counts.
+    let on_nodes = lane.batches.iter().filter(|it| it.tasks.iter().any(|it| it.node.is_some()));
+    let batches = (1..).zip(on_nodes);
+    let all: Vec<(usize, &NodeName)> = batches
+        .flat_map(|(at, batch)| batch.tasks.iter().map(move |task| (at, task.node.as_ref())))
+        .filter_map(|(at, node)| Some((at, node?)))
+        .collect();
+    let shown: Vec<String> = all
+        .iter()
+        .filter(|(_, node)| nodes.contains(*node))
+        .map(|(at, node)| format!("{node} (batch {at})"))
+        .collect();
+    match (shown.len(), all.len() - shown.len()) {
+        (0, _) => String::new(),
+        (_, 0) => format!(": {}", shown.join(", ")),
+        (_, others) => format!(": {} and {others} more", shown.join(", ")),
     }
 }
 

@@ -1,13 +1,14 @@
 //! `towpath status`: what is wanted, what runs, and what is going on, at a glance.
 
 use crate::controller::Inspection;
-use crate::model::{EnvironmentName, ServiceName, Target};
+use crate::model::{EnvironmentName, Only, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
 use crate::planner::{Deploy, Promote, broken_glass, left_alone};
 use crate::rollout::Phase;
 
 use super::at;
+use super::nodes;
 use super::plan::{in_order, look};
 use super::run::setup;
 use super::source::Source;
@@ -24,9 +25,13 @@ pub struct Args {
     /// What was left running at a time in the past, from git alone
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Single nodes as well: e.g. `web-*,!web-03`, `zone:a`, `role:web`, or `*` for all
+    #[arg(long, value_name = "PATTERNS", conflicts_with = "at")]
+    only: Option<Only>,
 }
 
 /// Runs the verb.
+#[expect(clippy::too_many_lines, reason = "one table, row by row")]
 pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
     if let Some(time) = &args.at {
@@ -41,7 +46,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let header = ["TARGET", "WANTED", "RUNS", "STATE"];
     let mut rows: Vec<Vec<(Tone, String)>> =
         vec![header.iter().map(|it| (Tone::Faint, (*it).to_owned())).collect()];
-    for target in in_order(&seen, wanted) {
+    let targets = in_order(&seen, wanted);
+    let nodes = nodes::shown(args.only.as_ref(), &targets, &seen)?;
+    for target in targets {
         let decision = seen.decide(&target);
         let Some(spec) = seen.snapshot().spec(&target) else { continue };
         let (tone, state) = match (&decision.deploy, seen.ledger.rollouts.get(&target)) {
@@ -94,7 +101,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         };
         let runs = runs(seen.seen.surveys.get(&target));
         if ui.json {
-            ui.result_json(&serde_json::json!({
+            let mut value = serde_json::json!({
                 "service": target.service.as_str(),
                 "environment": target.environment.as_str(),
                 "wanted": spec.target.reference.as_str(),
@@ -104,7 +111,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
                 "break_glass": glass.map(|it| it.to_string()),
                 "owes": owed.map(|it| it.reference.as_str()),
-            }));
+            });
+            if let (Some(nodes), Some(map)) = (nodes.json(&target, &seen), value.as_object_mut()) {
+                map.insert("nodes".to_owned(), nodes);
+            }
+            ui.result_json(&value);
             continue;
         }
         rows.push(vec![
@@ -113,6 +124,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             (Tone::Plain, runs),
             (tone, state),
         ]);
+        rows.extend(nodes.rows(&target, &seen));
     }
     if !ui.json {
         if rows.len() == 1 {

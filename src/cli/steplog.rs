@@ -7,7 +7,7 @@ use crate::drivers::fleet::{Exit, StepState};
 use crate::model::{Connect, NodeName, RolloutId, StepKey, Target, Timestamp};
 use crate::record::format::Told;
 use crate::record::history::{self, Of, Subject};
-use crate::rollout::{Op, Rollout, What};
+use crate::rollout::{Op, Rollout, Settled, What};
 use crate::text::visible;
 
 use super::entry::{of_history, time};
@@ -147,12 +147,20 @@ fn json(attempt: &Attempt, node: &NodeName, log: &StepLog) -> serde_json::Value 
     })
 }
 
-/// The rollout's steps on a node: from the journal while it is under way, else from its record.
+/// The rollout's steps on a node: from the journal until its record is in git, else from there. The
+/// journal is read first, for it says that a record is in git when it is.
 fn find(setup: &Setup, id: &RolloutId, node: &NodeName) -> Result<Steps, Failure> {
-    if let Ok(ledger) = peek(setup)
-        && let Some(rollout) = ledger.rollouts.values().find(|it| it.plan().id == *id)
-    {
-        return under_way(rollout, node);
+    if let Ok(ledger) = peek(setup) {
+        if let Some(rollout) = ledger.rollouts.values().find(|it| it.plan().id == *id) {
+            return journalled(rollout, node, true);
+        }
+        let settled = ledger.unrecorded.iter().find_map(|it| match &it.what {
+            Settled::Rollout(rollout) => Some(rollout).filter(|it| it.plan().id == *id),
+            Settled::Entry(_) => None,
+        });
+        if let Some(rollout) = settled {
+            return journalled(rollout, node, false);
+        }
     }
     let source = Source::of(setup)?;
     let records = history::log(&source.repository, &Of::All, SEARCHED);
@@ -181,7 +189,7 @@ fn find(setup: &Setup, id: &RolloutId, node: &NodeName) -> Result<Steps, Failure
     Ok(Steps { target: told.target, connect: environment.connect.clone(), attempts, open: false })
 }
 
-fn under_way(rollout: &Rollout, node: &NodeName) -> Result<Steps, Failure> {
+fn journalled(rollout: &Rollout, node: &NodeName, open: bool) -> Result<Steps, Failure> {
     let plan = rollout.plan();
     if !plan.nodes.contains(node) {
         return Err(stranger(&plan.id, node));
@@ -199,7 +207,7 @@ fn under_way(rollout: &Rollout, node: &NodeName) -> Result<Steps, Failure> {
             }
         }
     }
-    Ok(Steps { target: plan.target.clone(), connect: plan.connect.clone(), attempts, open: true })
+    Ok(Steps { target: plan.target.clone(), connect: plan.connect.clone(), attempts, open })
 }
 
 fn stranger(id: &RolloutId, node: &NodeName) -> Failure {

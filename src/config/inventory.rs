@@ -1,6 +1,7 @@
 //! Fills the roles of an environment with the nodes that its inventory names.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::model::{Inventory, NodeName};
 
@@ -15,6 +16,14 @@ impl Environment {
     pub fn filled(&self, inventory: &Inventory, before: Option<&Self>) -> Result<Self, String> {
         let mut filled = self.clone();
         filled.connect = self.connect.with_addresses(&inventory.addresses);
+        if !inventory.particulars.is_empty() {
+            let mut all = inventory.particulars.clone();
+            for (node, said) in self.particulars.iter() {
+                let both = all.get(node).map_or_else(|| said.clone(), |theirs| said.over(theirs));
+                all.insert(node.clone(), both);
+            }
+            filled.particulars = Arc::new(all);
+        }
         let mut count = 0;
         for (name, role) in &mut filled.roles {
             if let Some(group) = &role.group {

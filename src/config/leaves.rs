@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::model::{
     Arg, Argv, CiName, EnvironmentName, GateName, NodeName, PLACEHOLDERS, PersonName, PipelineName,
-    RecipeName, Ref, RoleName, ServiceName, Share, StageName, VariableName, parse_duration,
+    RecipeName, Ref, RoleName, ServiceName, Share, StageName, VariableName, ZoneName,
+    parse_duration,
 };
 use crate::text::{self, Node, Scalar, Style, Value};
 
@@ -19,8 +20,8 @@ use super::reader::{Leaf, Read, Reader, Refused, Shape, shortened};
 mod machine;
 
 pub(super) use machine::{
-    BackendName, InputName, PlainHost, Port, ServerName, SocketName, SshHost, UnixName, Weight,
-    WholePath, WorkflowFile,
+    BackendName, InputName, PlainHost, Port, ServerName, SocketName, SshHost, TheirName, UnixName,
+    Weight, WholePath, WorkflowFile, ZoneGroups,
 };
 
 /// Characters of a name that is quoted back; the checks themselves have their own bounds.
@@ -61,6 +62,7 @@ names! {
     GateName, "the name of a gate", LABEL;
     NodeName, "the name of a node", HOST;
     PersonName, "the name of a person", HOST;
+    ZoneName, "the name of a zone", HOST;
 }
 
 impl Leaf for String {

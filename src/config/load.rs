@@ -20,8 +20,8 @@ use crate::text::Diagnostic;
 use super::files::{Change, Commons, Content, File, Seat, read, refuse, seat};
 use super::place::Finding;
 use super::raw;
-use super::resolve::{Known, Resolved, World, commons, service};
-use super::snapshot::{Broken, Root, Service, Snapshot};
+use super::resolve::{Known, Resolved, World, commons, lacking, service};
+use super::snapshot::{Broken, Environment, Root, Service, Snapshot, Spec};
 
 mod settle;
 
@@ -188,10 +188,23 @@ impl Loaded {
         };
         let before = self.snapshot.environments.get(name).filter(|_| guarded);
         let filled = written.filled(inventory, before.map(Arc::as_ref))?;
+        if let Some(why) = self.lacking(&filled) {
+            return Err(why);
+        }
         if self.snapshot.environments.get(name).is_none_or(|it| **it != filled) {
             self.snapshot.environments.insert(name.clone(), Arc::new(filled));
         }
         Ok(())
+    }
+
+    /// What an environment lacks that targets in it use. No place in a command stays unfilled.
+    fn lacking(&self, environment: &Environment) -> Option<String> {
+        let Snapshot { services, recipes, .. } = &self.snapshot;
+        services.values().find_map(|service| {
+            let target = service.targets.get(&environment.name)?;
+            let recipe = recipes.get(&service.recipe)?;
+            lacking(&Spec { service, target, environment, recipe })
+        })
     }
 
     /// How many targets there are.

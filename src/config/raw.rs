@@ -20,9 +20,13 @@ mod service;
 mod trigger;
 
 pub(in crate::config) use balancer::{Balancer, Drain, DrainThen};
-pub(in crate::config) use environment::{AddressKeys, Environment, InventoryKeys, Role};
+pub(in crate::config) use environment::{
+    AddressKeys, Environment, InventoryKeys, NodeKeys, Role, ZoneKeys,
+};
 pub(in crate::config) use mentions::{MentionedTarget, Mentions};
-pub(in crate::config) use recipe::{Approval, Gate, Kind, On, Recipe, RollbackOn, Stage, Status};
+pub(in crate::config) use recipe::{
+    Approval, By, Gate, Kind, On, Recipe, RollbackOn, Stage, Status,
+};
 pub(in crate::config) use service::{Patch, Pipeline, Promote, Service};
 pub(in crate::config) use trigger::Trigger;
 

@@ -17,11 +17,12 @@ use super::reader::{Keyed, any_error};
 use super::snapshot::{Environment, Recipe, Root};
 
 mod environment;
+mod particulars;
 mod recipe;
 mod root;
 mod service;
 
-pub(super) use service::{Resolved, service};
+pub(super) use service::{Resolved, lacking, service};
 
 /// What a name stands for.
 #[derive(Clone, Debug)]

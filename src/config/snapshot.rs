@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Arg, BalancerAddress, Connect, Drain, EnvironmentName, GateName, NodeName, PersonName,
-    Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat, ServiceName, Share, StageName,
-    Target, Timestamp, Values, Variables,
+    Action, Arg, BalancerAddress, Candidate, Connect, Drain, EnvironmentName, GateName, NodeName,
+    Particulars, PersonName, Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat,
+    ServiceName, Share, Sought, StageName, Target, Timestamp, Values, Variables, ZoneName,
 };
 
 use super::calendar::Window;
@@ -138,6 +138,8 @@ pub struct Environment {
     pub inventory: Option<InventorySpec>,
     /// Where migrations run.
     pub deploy_node: Option<NodeName>,
+    /// What is said of single nodes.
+    pub particulars: Arc<BTreeMap<NodeName, Particulars>>,
     /// Its nodes by role; a node may have several.
     pub roles: BTreeMap<RoleName, Role>,
     /// The load balancers in front of it.
@@ -163,6 +165,8 @@ pub struct InventorySpec {
     pub every: Duration,
     /// A role that would lose more nodes than this keeps them.
     pub shrink: Share,
+    /// What it is asked of nodes in particular.
+    pub sought: Arc<Sought>,
 }
 
 /// The nodes of one role, and how carefully they are treated.
@@ -249,6 +253,8 @@ pub struct StageSpec {
     pub on: On,
     /// How many nodes at a time; the role's own number if `None`.
     pub batch: Option<Share>,
+    /// In which order it takes nodes.
+    pub by: By,
     /// What is done; nothing on nodes if it moves traffic.
     pub run: Option<Action>,
     /// Takes each node out of the load balancers first.
@@ -307,6 +313,15 @@ pub enum StageKind {
     },
     /// Moves traffic to the nodes of roles, step by step.
     Weight,
+}
+
+/// In which order a stage takes nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// As the roles name them.
+    Node,
+    /// One zone after the other, with the stage's gates behind each: what goes wrong hurts one.
+    Zone,
 }
 
 /// Which nodes a stage covers.
@@ -415,6 +430,17 @@ impl Environment {
         })
     }
 
+    /// The zone of a node, if one is said.
+    pub fn zone(&self, node: &NodeName) -> Option<&ZoneName> {
+        self.particulars.get(node)?.zone.as_ref()
+    }
+
+    /// The same values on a node, with what is said of it.
+    pub fn at(&self, values: &Values, node: &NodeName) -> Values {
+        let own = self.particulars.get(node).map(|it| Arc::clone(&it.variables));
+        Values { node: Some(node.clone()), own: own.unwrap_or_default(), ..values.clone() }
+    }
+
     /// Every seat of a role's nodes, in their order.
     pub fn seats(&self, role: &Role) -> Vec<Seat> {
         role.nodes.iter().filter_map(|node| self.seat(role, node)).collect()
@@ -460,7 +486,13 @@ impl Spec<'_> {
             service: self.service.name.clone(),
             environment: self.environment.name.clone(),
             extra: Arc::clone(&self.target.variables),
+            own: Arc::default(),
         }
+    }
+
+    /// The same on a node.
+    pub fn values_at(&self, reference: &Ref, node: &NodeName) -> Values {
+        self.environment.at(&self.values(reference), node)
     }
 
     /// The roles of the environment that run this service, with their nodes.
@@ -468,6 +500,13 @@ impl Spec<'_> {
         let wanted = self.target.roles.as_ref();
         let roles = self.environment.roles.iter();
         roles.filter(move |(name, _)| wanted.is_none_or(|set| set.contains(*name)))
+    }
+
+    /// A node of the service with what it may be chosen by.
+    pub fn candidate<'n>(&'n self, node: &'n NodeName) -> Candidate<'n> {
+        let roles = self.roles().filter(|(_, role)| role.nodes.contains(node));
+        let roles = roles.map(|(name, _)| name).collect();
+        Candidate { node, zone: self.environment.zone(node), roles }
     }
 
     /// Every node that runs this service here, without repetition.

@@ -45,6 +45,7 @@ impl GitWorker {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "every effect has its few lines")]
     fn perform(&self, effect: Effect) -> Option<Wake> {
         match effect {
             Effect::LookAtHead { applied, glasses, push } => {
@@ -89,6 +90,13 @@ impl GitWorker {
             Effect::Disarm { target, number } => {
                 let result = self.forge.disarm(number);
                 Some(Wake::ForgeDone { target, result: said(result) })
+            }
+            Effect::Again { number } => {
+                if let Err(error) = self.forge.again(number) {
+                    let error = chain(&error);
+                    tracing::warn!(number, error, "the forge cannot be asked to try again");
+                }
+                None
             }
             Effect::Withdraw { target, number, why } => {
                 let result = self.forge.close(number, &ours(), &why);
@@ -429,6 +437,7 @@ fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
             What::Stopping { cause: Cause::Aborted { word, .. }, .. }
             | What::Resumed(word)
             | What::Retried(word)
+            | What::RetriedOnly { word, .. }
             | What::Excluded { word, .. }
             | What::MigrationSettled { word, .. } => {
                 by = word.by.to_string();

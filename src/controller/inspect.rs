@@ -225,8 +225,7 @@ fn survey(
         for target in snapshot.targets().filter(|it| services.contains(&it.service)) {
             let Some(spec) = snapshot.spec(&target) else { continue };
             let question = |node: crate::model::NodeName| {
-                let values =
-                    Values { node: Some(node.clone()), ..spec.values(&spec.target.reference) };
+                let values = spec.values_at(&spec.target.reference, &node);
                 (node, spec.environment.version.fill(&values))
             };
             let questions = spec.nodes().into_iter().map(question).collect();
@@ -309,6 +308,7 @@ async fn ask_inventories(loaded: &mut Loaded, hands: &Hands, seen: &mut Observat
                 environment: environment.name.clone(),
                 argv: spec.argv.clone(),
                 timeout: spec.timeout,
+                sought: Arc::clone(&spec.sought),
             };
             asked.spawn(async move { hands.perform(effect).await });
         }

@@ -56,6 +56,7 @@ impl Core {
                 environment: name.clone(),
                 argv: spec.argv,
                 timeout: spec.timeout,
+                sought: spec.sought,
             });
         }
     }

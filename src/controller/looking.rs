@@ -27,6 +27,7 @@ pub(super) fn beside(service: &Service, reference: &Ref, target: &Target) -> Val
         service: target.service.clone(),
         environment: target.environment.clone(),
         extra: Arc::clone(&service.variables),
+        own: Arc::default(),
     }
 }
 
@@ -75,7 +76,7 @@ impl Core {
         let spec = self.snapshot()?.spec(target)?;
         let probe = &spec.environment.version;
         let question = |node: crate::model::NodeName| {
-            let values = Values { node: Some(node.clone()), ..spec.values(&spec.target.reference) };
+            let values = spec.values_at(&spec.target.reference, &node);
             (node, probe.fill(&values))
         };
         Some(Effect::Survey {

@@ -13,7 +13,7 @@ use super::reasons::needs_reason;
 use super::wake::{Effect, Refusal, Ticket};
 
 /// What a command comes to.
-enum Answer {
+pub(super) enum Answer {
     /// Said at once.
     Now(String),
     /// Said when the forge has answered.
@@ -115,6 +115,9 @@ impl Core {
             }
             Command::Abort { target, now } => return self.abort(&target, now, word, turn),
             Command::Retry { target } => return self.retry(&target, ask.command, word, turn),
+            Command::RetryOnly { target, only } => {
+                return self.retry_only(&target, &only, ask.command, word, turn);
+            }
             Command::Resume { target } => {
                 return self.intervene(
                     &target,
@@ -258,6 +261,7 @@ impl Core {
             | Command::DropPatch { .. }
             | Command::Abort { .. }
             | Command::Retry { .. }
+            | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
             | Command::Migration { .. }
@@ -301,6 +305,7 @@ impl Core {
             | Command::DropPatch { .. }
             | Command::Abort { .. }
             | Command::Retry { .. }
+            | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
             | Command::Migration { .. }
@@ -308,7 +313,12 @@ impl Core {
         }
     }
 
-    fn write(&mut self, command: Command, word: Word, turn: &mut Turn) -> Result<(), Fatal> {
+    pub(super) fn write(
+        &mut self,
+        command: Command,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
         self.note(turn, Fact::Asked { word, command })
     }
 
@@ -318,7 +328,7 @@ impl Core {
     }
 
     /// Something said to a running rollout; refused when it means nothing to it now.
-    fn intervene(
+    pub(super) fn intervene(
         &mut self,
         target: &Target,
         command: Command,
@@ -377,28 +387,6 @@ impl Core {
         } else {
             format!("{target}: ends when the tasks in hand are done")
         })))
-    }
-
-    fn retry(
-        &mut self,
-        target: &Target,
-        command: Command,
-        word: Word,
-        turn: &mut Turn,
-    ) -> Result<Result<Answer, Refusal>, Fatal> {
-        if self.ledger.rollouts.contains_key(target) {
-            return self.intervene(target, command, What::Retried(word.clone()), word, turn);
-        }
-        let waits =
-            self.ledger.history(target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
-        if !waits {
-            return Ok(Err(Refusal::NotNow(format!(
-                "nothing at {target} waits to be tried again"
-            ))));
-        }
-        self.write(command, word, turn)?;
-        self.touch(target.clone());
-        Ok(Ok(Answer::Now(format!("{target}: a new rollout begins when nothing else holds it"))))
     }
 
     fn approve(
@@ -558,6 +546,7 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::DropPatch { target, .. }
         | Command::Abort { target, .. }
         | Command::Retry { target }
+        | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }
         | Command::Migration { target, .. } => Some(target),

@@ -12,7 +12,7 @@ use crate::drivers::ci::{Cis, Progress};
 use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
 use crate::drivers::{alerts, clock, inventory};
 use crate::model::{
-    Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question, Timestamp,
+    Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question, Sought, Timestamp,
     format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
@@ -135,8 +135,8 @@ impl Hands {
                 let verdict = self.ask(&place, &question).await;
                 Some(Wake::Gate { target, gate, reference, verdict })
             }
-            Effect::AskInventory { environment, argv, timeout } => {
-                let answer = self.ask_inventory(&environment, &argv, timeout).await;
+            Effect::AskInventory { environment, argv, timeout, sought } => {
+                let answer = self.ask_inventory(&environment, &argv, timeout, &sought).await;
                 Some(Wake::Inventory { environment, answer })
             }
             Effect::LookAtHead { .. }
@@ -151,6 +151,7 @@ impl Hands {
             | Effect::Report { .. }
             | Effect::Merge { .. }
             | Effect::Disarm { .. }
+            | Effect::Again { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_)
@@ -167,6 +168,7 @@ impl Hands {
         environment: &EnvironmentName,
         argv: &[String],
         timeout: Duration,
+        sought: &Sought,
     ) -> Result<Inventory, String> {
         let Some(root) = &self.beside else {
             return Err("there is no place to run it in".to_owned());
@@ -176,7 +178,7 @@ impl Hands {
         made.map_err(|error| format!("making {}: {error}", directory.display()))?;
         let variables = [("TOWPATH_ENVIRONMENT".to_owned(), environment.to_string())];
         let _room = self.room.acquire().await;
-        inventory::ask(argv, &variables, &directory, timeout).await
+        inventory::ask(argv, &variables, &directory, timeout, sought).await
     }
 
     async fn survey(

@@ -28,6 +28,7 @@ pub(super) fn needs_reason(command: &Command) -> bool {
         | Command::Promote { .. }
         | Command::PostMigrate { settled: false, .. }
         | Command::Retry { .. }
+        | Command::RetryOnly { .. }
         | Command::Nudge => false,
     }
 }

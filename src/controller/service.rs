@@ -351,6 +351,7 @@ impl Service {
             | Effect::Report { .. }
             | Effect::Merge { .. }
             | Effect::Disarm { .. }
+            | Effect::Again { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_)

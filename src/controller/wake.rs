@@ -413,6 +413,8 @@ pub enum Effect {
         argv: Vec<String>,
         /// Until when the answer counts.
         timeout: std::time::Duration,
+        /// What it is asked of nodes in particular.
+        sought: std::sync::Arc<crate::model::Sought>,
     },
     /// The newest merge request for each target.
     ListMergeRequests,
@@ -485,6 +487,12 @@ pub enum Effect {
     Disarm {
         /// For what.
         target: Target,
+        /// Which.
+        number: u64,
+    },
+    /// A person wants the forge to try again what it gave up. Nothing answers it: what comes of it shows at the
+    /// next look.
+    Again {
         /// Which.
         number: u64,
     },

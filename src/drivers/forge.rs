@@ -232,6 +232,13 @@ pub trait Forge: Send {
     /// Ensures that the forge does not merge it by itself.
     fn disarm(&self, number: u64) -> Result<(), Error>;
 
+    /// A person wants the forge to try again what it gave up, such as a place in its merge queue. False if it
+    /// gave nothing up.
+    fn again(&self, number: u64) -> Result<bool, Error> {
+        let _ = number;
+        Ok(false)
+    }
+
     /// Ensures that it is not open. Closing what is settled changes nothing.
     fn close(&self, number: u64, act: &Act, reason: &str) -> Result<MergeRequest, Error>;
 

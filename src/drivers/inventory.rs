@@ -15,7 +15,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 use super::local::one_line;
-use crate::model::{Address, Inventory, NodeName, format_duration};
+use crate::model::{Address, Inventory, NodeName, Sought, format_duration};
+
+mod particulars;
 
 /// Longest answer: about two kilobytes for each of ten thousand nodes.
 const ANSWER_MAX: u64 = 24 << 20;
@@ -32,6 +34,7 @@ pub async fn ask(
     variables: &[(String, String)],
     directory: &Path,
     timeout: Duration,
+    sought: &Sought,
 ) -> Result<Inventory, String> {
     let Some((program, rest)) = argv.split_first() else {
         return Err("there is no program to run".to_owned());
@@ -73,7 +76,7 @@ pub async fn ask(
     if !status.success() {
         return Err(format!("{status}: {}", one_line(&complaint, QUOTED_MAX)));
     }
-    parse(&said)
+    parse(&said, sought)
 }
 
 /// Ends the command's group when the question is dropped, answered or not.
@@ -89,8 +92,8 @@ impl Drop for Group {
 }
 
 /// Reads Ansible's JSON: groups with `hosts` and `children` (or bare lists of hosts), and
-/// `_meta.hostvars` with `ansible_host`, `ansible_port` and `ansible_user`.
-pub fn parse(json: &[u8]) -> Result<Inventory, String> {
+/// `_meta.hostvars` with `ansible_host`, `ansible_port`, `ansible_user` and what is sought.
+pub fn parse(json: &[u8], sought: &Sought) -> Result<Inventory, String> {
     let value: Value =
         serde_json::from_slice(json).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let Value::Object(top) = value else {
@@ -117,6 +120,7 @@ pub fn parse(json: &[u8]) -> Result<Inventory, String> {
         }
     }
     one_name_each(&inventory)?;
+    inventory.particulars = particulars::of(&top, &inventory.groups, sought)?;
     Ok(inventory)
 }
 
@@ -209,7 +213,7 @@ mod tests {
     use super::*;
 
     fn check(json: &str) -> String {
-        match parse(json.as_bytes()) {
+        match parse(json.as_bytes(), &Sought::default()) {
             Err(why) => format!("! {why}"),
             Ok(inventory) => {
                 let group = |(name, nodes): (&String, &BTreeSet<NodeName>)| {

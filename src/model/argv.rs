@@ -1,6 +1,6 @@
 //! Commands as argument lists with places to fill in. Never a shell string.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -86,6 +86,8 @@ pub struct Values {
     pub environment: EnvironmentName,
     /// What the config defines besides.
     pub extra: Arc<Variables>,
+    /// What the node itself is said to have; wins over `extra`.
+    pub own: Arc<Variables>,
 }
 
 impl Values {
@@ -97,20 +99,22 @@ impl Values {
             "service" => Some(self.service.as_str()),
             "environment" => Some(self.environment.as_str()),
             other => {
-                let own = self.extra.iter().find(|(it, _)| it.as_str() == other);
-                let own = own.map(|(_, value)| value.as_str());
-                own.or_else(|| (other == PACKAGE).then_some(self.service.as_str()))
+                let mut all = self.own.iter().chain(self.extra.iter());
+                let value = all.find(|(it, _)| it.as_str() == other);
+                let value = value.map(|(_, value)| value.as_str());
+                value.or_else(|| (other == PACKAGE).then_some(self.service.as_str()))
             }
         }
     }
 
     /// The same values as environment variables for the command: `TOWPATH_REF` and so on.
     pub fn variables(&self) -> Vec<(String, String)> {
-        let own = self.extra.keys().map(VariableName::as_str).filter(|it| *it != PACKAGE);
+        let defined: BTreeSet<&VariableName> = self.extra.keys().chain(self.own.keys()).collect();
+        let defined = defined.into_iter().map(VariableName::as_str).filter(|it| *it != PACKAGE);
         PLACEHOLDERS
             .into_iter()
             .chain([PACKAGE])
-            .chain(own)
+            .chain(defined)
             .filter_map(|name| {
                 let value = self.get(name)?;
                 Some((format!("TOWPATH_{}", name.to_ascii_uppercase()), value.to_owned()))
@@ -233,9 +237,13 @@ mod tests {
             node: NodeName::parse("web-01").ok(),
             service: ServiceName::parse("shop").unwrap(),
             environment: EnvironmentName::parse("staging").unwrap(),
-            extra: Arc::new(Variables::from([(
-                VariableName::parse("suite").unwrap(),
-                "{ref}; rm -rf /".to_owned(),
+            extra: Arc::new(Variables::from([
+                (VariableName::parse("suite").unwrap(), "{ref}; rm -rf /".to_owned()),
+                (VariableName::parse("rack").unwrap(), "none".to_owned()),
+            ])),
+            own: Arc::new(Variables::from([(
+                VariableName::parse("rack").unwrap(),
+                "r7".to_owned(),
             )])),
         };
         let fill = |text: &str| Arg::new(text).fill(&values);
@@ -250,6 +258,9 @@ mod tests {
         let variables = values.variables();
         assert!(variables.contains(&("TOWPATH_PACKAGE".to_owned(), "shop".to_owned())));
         assert!(variables.iter().any(|(name, _)| name == "TOWPATH_SUITE"));
+        assert_eq!(fill("{rack}"), "r7", "what is said of the node goes before the rest");
+        let racks: Vec<_> = variables.iter().filter(|(name, _)| name == "TOWPATH_RACK").collect();
+        assert_eq!(racks, [&("TOWPATH_RACK".to_owned(), "r7".to_owned())]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a person may ask of the controller. CLI, chat and pages all send these.
 
 use super::{
-    EnvironmentName, NodeName, PersonName, Ref, Revision, RoleName, ServiceName, Target, Timestamp,
+    EnvironmentName, NodeName, Only, PersonName, Ref, Revision, RoleName, ServiceName, Target,
+    Timestamp,
 };
 
 /// A command with who asked and why; both go into the record.
@@ -170,6 +171,13 @@ pub enum Command {
     Retry {
         /// Which.
         target: Target,
+    },
+    /// Tries some of the nodes again that failed. The others stay as they are, and the rollout halted.
+    RetryOnly {
+        /// Which.
+        target: Target,
+        /// Which of them.
+        only: Only,
     },
     /// Goes on without what failed; those nodes stay out.
     Resume {

@@ -8,6 +8,7 @@ mod connect;
 mod epoch;
 mod inventory;
 mod name;
+mod only;
 mod probe;
 mod reference;
 mod revision;
@@ -27,11 +28,12 @@ pub use branch::{BadBranch, Branch};
 pub use command::{Ask, Command, MigrationVerdict, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};
 pub use epoch::{Epoch, RolloutId, StepKey};
-pub use inventory::{Address, Inventory};
+pub use inventory::{Address, Inventory, Particulars, Sought, ZoneSource};
 pub use name::{
     BadName, CiName, EnvironmentName, GateName, NodeName, PersonName, PipelineName, RecipeName,
-    RoleName, ServiceName, StageName, Target,
+    RoleName, ServiceName, StageName, Target, ZoneName,
 };
+pub use only::{BadOnly, Candidate, Only};
 pub use probe::{Probe, Question};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};

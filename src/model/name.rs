@@ -80,6 +80,8 @@ name!(/// What a node is for, e.g. `web` or `gitaly`.
     RoleName, "role", is_label, LABEL_RULE);
 name!(/// One machine, or one member of a local fleet.
     NodeName, "node", is_host, HOST_RULE);
+name!(/// What fails together: a rack, a room, an availability zone.
+    ZoneName, "zone", is_host, HOST_RULE);
 name!(/// The ordered stages that a service's rollouts follow.
     RecipeName, "recipe", is_label, LABEL_RULE);
 name!(/// Promotion rules that many services share.

@@ -50,6 +50,9 @@ pub fn done_word(command: &Command) -> String {
         }
         Command::Abort { target, .. } => format!("rollout at {target} aborted"),
         Command::Retry { target } => format!("rollout at {target} tried again"),
+        Command::RetryOnly { target, only } => {
+            format!("{only} tried again in the rollout at {target}")
+        }
         Command::Resume { target } => format!("rollout at {target} resumed"),
         Command::Exclude { target, node } => format!("{node} left out of the rollout at {target}"),
         Command::Migration { target, verdict: MigrationVerdict::Done } => {

@@ -93,6 +93,7 @@ pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timest
     for event in rollout.events() {
         let word = match &event.what {
             What::Retried(word)
+            | What::RetriedOnly { word, .. }
             | What::Resumed(word)
             | What::Excluded { word, .. }
             | What::MigrationSettled { word, .. } => word,

@@ -1,5 +1,7 @@
 //! Entries of the journal as sentences for a person on call: what, where, why, and what to do.
 
+use std::collections::BTreeSet;
+
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
@@ -32,6 +34,16 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::CancelOver { .. }
         | Fact::Recorded { .. }
         | Fact::Kept(_) => None,
+    }
+}
+
+/// Some nodes in few words.
+fn named(nodes: &BTreeSet<NodeName>) -> String {
+    /// Nodes that are named; of more, the number says enough.
+    const NAMED_MAX: usize = 5;
+    match nodes.len() {
+        ..=NAMED_MAX => nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", "),
+        many => format!("{many} nodes"),
     }
 }
 
@@ -160,6 +172,9 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
         What::Waiting { op, why } => format!("{target}: {} waits: {why}", place(*op)),
         What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
         What::Retried(word) => format!("{target}: {} has it tried again", word.by),
+        What::RetriedOnly { nodes, word } => {
+            format!("{target}: {} has {} tried again", word.by, named(nodes))
+        }
         What::Resumed(word) => format!("{target}: {} has it go on without what failed", word.by),
         What::Excluded { node, word, .. } => format!("{target}: {} leaves {node} out", word.by),
         What::MigrationSettled { word, .. } => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::Spec;
+use crate::config::{By, Spec};
 use crate::model::{NodeName, Probe, Question, RoleName};
 use crate::rollout::{Op, OpId, Plan, Purpose, StageKind, StepKind, Task, When};
 
@@ -14,6 +14,7 @@ pub fn objections(plan: &Plan, spec: &Spec<'_>) -> Vec<String> {
     migrations(plan, spec, &mut found);
     batches(plan, &mut found);
     canary(plan, &mut found);
+    zones(plan, spec, &mut found);
     closing(plan, &mut found);
     proof(plan, spec, &mut found);
     traffic(plan, spec, &mut found);
@@ -151,6 +152,26 @@ fn canary(plan: &Plan, found: &mut Vec<String>) {
         let first = first.map(|batch| batch.tasks.iter().filter(acts).count().min(most));
         if first.into_iter().find(|count| *count > 0).is_some_and(|count| count > 1) {
             found.push(format!("the first node of {} does not go alone", lane.name));
+        }
+    }
+}
+
+/// A stage that goes by zone never has two of them in hand; stages of plans are barriers.
+fn zones(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
+    let by_zone = |name: &str| {
+        let mut stages = spec.recipe.stages.iter().filter(|it| it.by == By::Zone);
+        // Names of stages have no spaces; what follows one is for people.
+        stages.any(|it| name.split(' ').next() == Some(it.name.as_str()))
+    };
+    for stage in plan.stages.iter().filter(|it| it.kind == StageKind::Forward && by_zone(&it.name))
+    {
+        let tasks = stage.lanes.iter().flat_map(|it| &it.batches).flat_map(|it| &it.tasks);
+        let step = |op: &Op| matches!(op, Op::Step { .. });
+        let acts = tasks.filter(|it| it.ops.iter().any(step));
+        let nodes: BTreeSet<&NodeName> = acts.filter_map(|it| it.node.as_ref()).collect();
+        let zones: BTreeSet<_> = nodes.iter().map(|it| spec.environment.zone(it)).collect();
+        if zones.len() > 1 {
+            found.push(format!("{} takes nodes of {} zones at once", stage.name, zones.len()));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{Approval, On, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
+use crate::config::{Approval, Role, Skip, Spec, StageGate, StageKind as Kind, StageSpec};
 use crate::model::{
     Action, Deed, Epoch, GateName, NodeName, Probe, Question, Ref, RoleName, RolloutId, StageName,
     Target, Values,
@@ -17,6 +17,7 @@ use crate::rollout::{
 
 use super::World;
 use super::parts::{asked, control, fences, free, task_ids};
+use super::places::Part;
 use super::traffic::seated;
 
 /// Digits of a plan's hash that make its id: 48 bits, for a few thousand rollouts of one store.
@@ -296,75 +297,33 @@ impl Draft<'_> {
             return self.weigh(spec, way);
         }
         let guards: Vec<Op> = self.guards(spec);
-        let lanes: Vec<Lane> = self
-            .places(spec)
-            .into_iter()
-            .filter(|(_, _, nodes)| !nodes.is_empty())
-            .map(|(name, role, nodes)| self.lane(spec, (&name, role), nodes, &guards, way))
-            .collect();
-        if lanes.is_empty() {
+        let parts = self.parts(spec);
+        if parts.is_empty() {
             return false;
         }
         approval(spec, way);
-        let at = way.stages.len();
-        let stage = Stage { name: spec.name.to_string(), kind: StageKind::Forward, lanes };
-        if spec.finally.is_some() {
-            way.openers.extend(task_ids(&stage, at).map(|id| (spec.name.clone(), id)));
+        for Part { name, places } in parts {
+            let lanes = places
+                .into_iter()
+                .map(|(lane, role, nodes)| self.lane(spec, (&lane, role), nodes, &guards, way))
+                .collect();
+            let at = way.stages.len();
+            let stage = Stage { name: name.clone(), kind: StageKind::Forward, lanes };
+            if spec.finally.is_some() {
+                way.openers.extend(task_ids(&stage, at).map(|id| (spec.name.clone(), id)));
+            }
+            way.stages.push(stage);
+            self.gates(spec, &name, way);
         }
-        way.stages.push(stage);
-        self.gates(spec, way);
         true
     }
 
-    /// What must hold behind a stage.
-    pub(super) fn gates(&self, spec: &StageSpec, way: &mut Way) {
+    /// What must hold behind a stage, or behind the part of it that has this name.
+    pub(super) fn gates(&self, spec: &StageSpec, name: &str, way: &mut Way) {
         let gates: Vec<Vec<Op>> =
             spec.gates.iter().filter_map(|gate| self.gate(gate, spec)).map(|op| vec![op]).collect();
         if !gates.is_empty() {
-            way.stages.push(control(&format!("{} gates", spec.name), gates));
-        }
-    }
-
-    /// Where a stage acts: name, role, and the nodes that this rollout touches.
-    fn places(&self, spec: &StageSpec) -> Vec<(String, Option<&Role>, Vec<NodeName>)> {
-        let deploy_node = self.spec.environment.deploy_node.clone();
-        let mut seen = BTreeSet::new();
-        let mut of_role = |name: &RoleName, role| {
-            let role: &Role = role;
-            let mut nodes = role.nodes.clone();
-            nodes.retain(|node| self.nodes.contains(node) && seen.insert(node.clone()));
-            (name.to_string(), nodes)
-        };
-        match &spec.on {
-            On::DeployNode => {
-                vec![("deploy node".to_owned(), None, deploy_node.into_iter().collect())]
-            }
-            On::Roles(_) | On::Stateful | On::Stateless => self
-                .spec
-                .roles()
-                .filter(|(name, role)| spec.on.names(name, role))
-                .map(|(name, role)| {
-                    let (name, nodes) = of_role(name, role);
-                    (name, Some(role), nodes)
-                })
-                .collect(),
-            On::All => {
-                let mut places: Vec<_> = self
-                    .spec
-                    .roles()
-                    .map(|(name, role)| {
-                        let (name, nodes) = of_role(name, role);
-                        (name, Some(role), nodes)
-                    })
-                    .collect();
-                let members = self.spec.nodes();
-                let alone = deploy_node.filter(|node| !members.contains(node));
-                let deploys = self.purpose == Purpose::Deploy;
-                if let Some(node) = alone.filter(|_| deploys) {
-                    places.push(("deploy node".to_owned(), None, vec![node]));
-                }
-                places
-            }
+            way.stages.push(control(&format!("{name} gates"), gates));
         }
     }
 
@@ -549,17 +508,6 @@ impl Draft<'_> {
         batches
     }
 
-    /// The nodes of a stage in the order of its tasks.
-    fn nodes_in_order(&self, spec: &StageSpec) -> Vec<NodeName> {
-        let mut places = self.places(spec);
-        if spec.drain {
-            for (_, _, nodes) in &mut places {
-                nodes.sort_by_key(|node| self.readiness(node));
-            }
-        }
-        places.into_iter().flat_map(|(_, _, nodes)| nodes).collect()
-    }
-
     fn deed(&self, action: &Action, node: &NodeName) -> Deed {
         action.fill(&self.at(Some(node)))
     }
@@ -569,7 +517,10 @@ impl Draft<'_> {
     }
 
     fn at(&self, node: Option<&NodeName>) -> Values {
-        Values { node: node.cloned(), ..self.values.clone() }
+        match node {
+            Some(node) => self.spec.environment.at(&self.values, node),
+            None => self.values.clone(),
+        }
     }
 }
 

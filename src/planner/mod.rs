@@ -7,6 +7,7 @@ mod draining;
 mod hold;
 mod patch;
 mod parts;
+mod places;
 mod policy;
 mod promote;
 mod rollback;

@@ -6,6 +6,7 @@
 )]
 
 mod owed;
+mod zones;
 
 use std::fmt::Write as _;
 
@@ -52,13 +53,22 @@ fn target() -> Target {
 
 /// What is said of a world: `web-1 1.0.0`, `web/web-1 drained`, `ours web/web-1`.
 fn decision(text: &str) -> Deploy {
-    let files = CONFIG.split("--- ").skip(1).filter_map(|part| part.split_once('\n'));
+    decision_of(CONFIG, text)
+}
+
+fn loaded(config: &str) -> Loaded {
+    let files = config.split("--- ").skip(1).filter_map(|part| part.split_once('\n'));
     let files = files.map(|(path, body)| Change {
         path: path.to_owned(),
         content: Content::Bytes(body.as_bytes().to_vec()),
     });
     let loaded = Loaded::load(Revision::new([7; 20]), files);
     assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
+    loaded
+}
+
+fn decision_of(config: &str, text: &str) -> Deploy {
+    let loaded = loaded(config);
     let at = Timestamp(0);
     let mut survey = Survey::default();
     let mut ledger = Ledger::default();
@@ -121,8 +131,13 @@ fn decision(text: &str) -> Deploy {
 
 #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn check(text: &str, expected: Expect) {
+    expected.assert_eq(&told(&decision(text)));
+}
+
+/// A decision, with all that its plan would do.
+fn told(decision: &Deploy) -> String {
     let mut out = String::new();
-    match decision(text) {
+    match decision {
         Deploy::Start(plan) => {
             writeln!(out, "{:?}", plan.purpose).unwrap();
             for (node, how) in &plan.left_alone {
@@ -150,7 +165,7 @@ fn check(text: &str, expected: Expect) {
         }
         other => writeln!(out, "{other:?}").unwrap(),
     }
-    expected.assert_eq(&out);
+    out
 }
 
 fn name(op: &Op) -> String {

@@ -64,7 +64,7 @@ impl Draft<'_> {
         approval(spec, way);
         for step in &spec.steps {
             self.step(&format!("{} {step}%", spec.name), &roles, *step, way);
-            self.gates(spec, way);
+            self.gates(spec, spec.name.as_str(), way);
         }
         true
     }

@@ -1,5 +1,7 @@
 //! What can happen to a rollout. The journal holds nothing else about it.
 
+use std::collections::BTreeSet;
+
 use crate::model::{Epoch, MigrationVerdict, NodeName, PersonName, Ref, Timestamp};
 
 use super::plan::OpId;
@@ -52,6 +54,13 @@ pub enum What {
     },
     /// A person asked to try again what failed, and only that.
     Retried(Word),
+    /// A person asked to try some of the nodes again that failed.
+    RetriedOnly {
+        /// Which of them.
+        nodes: BTreeSet<NodeName>,
+        /// By whose word.
+        word: Word,
+    },
     /// A person asked to go on without the nodes that failed.
     Resumed(Word),
     /// A person left a node out.

@@ -525,6 +525,7 @@ impl Ledger {
             | What::Waiting { .. }
             | What::Reopened { .. }
             | What::Retried(_)
+            | What::RetriedOnly { .. }
             | What::Resumed(_)
             | What::Excluded { .. }
             | What::MigrationSettled { .. } => {}

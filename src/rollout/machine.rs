@@ -4,6 +4,7 @@
 //! [`Rollout::wants`] is the same question before and after a restart. A stop takes effect between
 //! tasks, never inside one: a node already taken in hand is seen through.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Epoch, MigrationVerdict, NodeName, StepKey, Timestamp};
@@ -114,7 +115,10 @@ impl Rollout {
                 self.epoch = *epoch;
                 self.gates_valid_from = event.at;
             }
-            What::Retried(_) => self.retry(),
+            What::Retried(_) => self.retry(|_| true),
+            What::RetriedOnly { nodes, .. } => {
+                self.retry(|node| node.is_some_and(|it| nodes.contains(it)));
+            }
             What::Resumed(_) => self.skip_failed(),
             What::Excluded { node, undo, .. } => self.exclude(node, *undo),
             What::MigrationSettled { op, verdict, .. } => self.settle(*op, *verdict, event.at),
@@ -123,6 +127,11 @@ impl Rollout {
         }
         self.events.push(event.clone());
         Ok(())
+    }
+
+    /// Nodes that failed in the stage in hand, and may be tried again or left out.
+    pub fn failed_nodes(&self) -> BTreeSet<NodeName> {
+        self.failed_ops().into_iter().filter_map(|id| self.node(id)).collect()
     }
 
     /// How it ends, if nothing is left to do.
@@ -176,6 +185,9 @@ impl Rollout {
             }
             What::TakenOver { epoch } => *epoch > self.epoch,
             What::Retried(_) => self.any_failed(|_| true),
+            What::RetriedOnly { nodes, .. } => {
+                !nodes.is_empty() && nodes.is_subset(&self.failed_nodes())
+            }
             What::Resumed(_) => {
                 let stopping = self.stopping.is_some();
                 self.any_failed(|_| true)
@@ -277,10 +289,12 @@ impl Rollout {
         }
     }
 
-    fn retry(&mut self) {
+    fn retry(&mut self, whose: impl Fn(Option<&NodeName>) -> bool) {
         let failed = self.failed_ops();
         for id in failed {
-            if let Some(state) = self.states.op_mut(id)
+            let node = self.plan.task(id).and_then(|it| it.node.as_ref());
+            if whose(node)
+                && let Some(state) = self.states.op_mut(id)
                 && let OpState::Failed { attempt, keeps_key, .. } = *state
             {
                 let attempt = if keeps_key { attempt } else { attempt + 1 };

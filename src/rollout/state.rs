@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Timestamp;
+use crate::model::{NodeName, Timestamp};
 
 use super::plan::{Lane, Op, OpId, Plan, StageKind, StepKind, Task, When};
 
@@ -253,28 +253,30 @@ impl States {
     }
 
     fn recount_pools(&mut self, plan: &Plan, stopped: bool) {
-        self.out = vec![0; plan.pools.len()];
-        if plan.pools.is_empty() {
-            return;
-        }
-        let Some(stage) = plan.stages.get(self.stage) else { return };
-        for (lane, it) in stage.lanes.iter().enumerate() {
-            for (batch, it) in it.batches.iter().enumerate() {
-                for (task, it) in it.tasks.iter().enumerate() {
-                    let at = task_id([self.stage, lane, batch, task]);
-                    let out = match self.standing(at, it, stopped) {
-                        Standing::Open | Standing::Failed => true,
-                        Standing::Out => self.task(at).is_some_and(|it| it.skipped),
-                        Standing::Waiting | Standing::Done => false,
-                    };
-                    if out {
-                        for pool in pools_of(plan, at) {
-                            self.out[pool] += 1;
+        let mut out: Vec<BTreeSet<&NodeName>> = vec![BTreeSet::new(); plan.pools.len()];
+        let stages = if plan.pools.is_empty() { &[] } else { plan.stages.as_slice() };
+        for (stage, it) in stages.iter().enumerate().take(self.stage + 1) {
+            for (lane, it) in it.lanes.iter().enumerate() {
+                for (batch, it) in it.batches.iter().enumerate() {
+                    for (task, it) in it.tasks.iter().enumerate() {
+                        let at = task_id([stage, lane, batch, task]);
+                        // Whom a person left out stays out of its pools, also while a stage is in
+                        // hand that is for other nodes of the role: those of another zone.
+                        let left_out = self.task(at).is_some_and(|it| it.skipped);
+                        let in_hand = || match self.standing(at, it, stopped) {
+                            Standing::Open | Standing::Failed => true,
+                            Standing::Out | Standing::Waiting | Standing::Done => false,
+                        };
+                        if left_out || (stage == self.stage && in_hand()) {
+                            for pool in pools_of(plan, at) {
+                                out[pool].extend(it.node.as_ref());
+                            }
                         }
                     }
                 }
             }
         }
+        self.out = out.iter().map(BTreeSet::len).collect();
     }
 
     fn recount_lane(&mut self, plan: &Plan, stage: usize, lane: usize, stopped: bool) {

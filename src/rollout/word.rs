@@ -95,6 +95,7 @@ impl Ledger {
                 history.dropped_patches.insert(patch.clone());
             }
             Command::Abort { .. }
+            | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
             | Command::Migration { .. }

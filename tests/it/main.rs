@@ -16,6 +16,7 @@ mod local_driver_ends;
 mod ssh;
 
 mod world;
+mod zones;
 mod alerts;
 mod break_glass;
 mod crashes;
@@ -30,6 +31,7 @@ mod records;
 mod inventory;
 mod people;
 mod pipelines;
+mod postgres;
 mod tour;
 mod troubles;
 mod watching;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::world::{NEW, NODES, OLD, World, environment_file, kill, stays};
 
 /// A shop in the named environments, promoted from one to the next, with a recipe of its own.
-fn shop(environments: &[&str], recipe: &str, service: &str) -> World {
+pub(crate) fn shop(environments: &[&str], recipe: &str, service: &str) -> World {
     let world = World::bare();
     let names = environments.join(", ");
     world.write(

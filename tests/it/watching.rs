@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::world::{NEW, OLD, World, patiently};
+use crate::world::{Controller, NEW, OLD, World, patiently};
 
 /// An install that says something, and then waits until the test lets it go on.
 fn held_world() -> World {
@@ -87,6 +87,25 @@ fn a_rollout_is_watched_node_by_node_and_its_logs_are_kept() {
     assert!(world.order(&["rollout"]).contains(" left"), "an estimate");
     std::fs::write(world.root.join("go"), "").unwrap();
     drop(controller);
+}
+
+#[test]
+fn a_log_is_there_between_the_end_and_the_record() {
+    let world = held_world();
+    std::fs::write(world.root.join("go"), "").unwrap();
+    let controller = world.start();
+    world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
+    drop(controller);
+    std::fs::remove_file(world.root.join("go")).unwrap();
+    world.want("staging", NEW);
+    let mut controller = Controller::spawn_with(&world, &[("TOWPATH_DIES", "after:settled")]);
+    world.until("it is under way", || rollout(&world).is_some());
+    let id = rollout(&world).unwrap()["rollout"].as_str().unwrap().to_owned();
+    std::fs::write(world.root.join("go"), "").unwrap();
+    world.until("it settled", || controller.child.try_wait().unwrap().is_some());
+    assert!(world.json(&["rollout"]).is_empty(), "nothing is under way");
+    let log = world.order(&["log", &id, "web-1", "--follow"]);
+    assert!(log.contains(&format!("installing {NEW}")), "{log}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 #   tests/published/fetch.sh target/descriptions
 #   TOWPATH_TEST_API_DESCRIPTIONS=$PWD/target/descriptions cargo test --test it hosted
 #
-# GitHub's comes with the npm package @octokit/openapi, Forgejo's (and Gitea's) with the crate
+# GitHub's come with the npm packages @octokit/openapi and @octokit/graphql-schema, Forgejo's (and Gitea's) with the crate
 # forgejo-api. GitLab's is in no registry: it is doc/api/openapi/openapi_v3.yaml of GitLab's sources;
 # if TOWPATH_TEST_GITLAB_OPENAPI names that file, it is taken too.
 set -euo pipefail
@@ -18,6 +18,11 @@ if [ ! -s "$to/github.json" ]; then
   (cd "$work" && npm pack --silent @octokit/openapi@23 >/dev/null)
   tar -xzf "$work"/octokit-openapi-*.tgz -C "$work" package/generated/api.github.com.json
   mv "$work/package/generated/api.github.com.json" "$to/github.json"
+fi
+if [ ! -s "$to/github-graphql.json" ]; then
+  (cd "$work" && npm pack --silent @octokit/graphql-schema@15 >/dev/null)
+  tar -xzf "$work"/octokit-graphql-schema-*.tgz -C "$work" package/schema.json
+  mv "$work/package/schema.json" "$to/github-graphql.json"
 fi
 if [ ! -s "$to/forgejo.json" ]; then
   mkdir -p "$work/crate/src" && : >"$work/crate/src/lib.rs"

@@ -231,7 +231,12 @@ impl World {
             }
             0..=2 => Command::Abort { target, now: false },
             3 | 4 => Command::Abort { target, now: true },
-            5..=7 => Command::Retry { target },
+            5 | 6 => Command::Retry { target },
+            7 => {
+                let Some(node) = self.seed.pick(&nodes) else { return };
+                let Ok(only) = node.as_str().parse() else { return };
+                Command::RetryOnly { target, only }
+            }
             8 => Command::Resume { target },
             9 => {
                 let Some(node) = self.seed.pick(&nodes) else { return };

@@ -268,6 +268,7 @@ impl World {
             What::Excluded { .. } => self.totals.count("nodes left out"),
             What::Resumed(_) => self.totals.count("resumes"),
             What::Retried(_) => self.totals.count("retries"),
+            What::RetriedOnly { .. } => self.totals.count("retries of some nodes"),
             What::Finished { .. } | What::Waiting { .. } | What::TakenOver { .. } => {}
         }
     }
@@ -562,7 +563,9 @@ impl World {
         for step in earlier {
             let word = rollout.events().iter().any(|event| {
                 let said = match &event.what {
-                    What::Retried(_) => matches!(step.state, State::Done { well: false, .. }),
+                    What::Retried(_) | What::RetriedOnly { .. } => {
+                        matches!(step.state, State::Done { well: false, .. })
+                    }
                     What::MigrationSettled { .. } => true,
                     _ => false,
                 };

@@ -829,13 +829,9 @@ impl World {
                 let descends = applied.is_none_or(|it| self.repo.descends(revision, it));
                 self.answer(from, Wake::Head(Ok(Head::plain(revision, descends))));
             }
-            // Nothing here is done by pipelines.
-            Effect::Cancel { .. } => {}
             Effect::MendRecords { .. } => {
                 self.answer(from, Wake::RecordsMended { result: Ok(None) });
             }
-            // Nobody breaks the glass here.
-            Effect::BreakGlass { .. } => {}
             Effect::ReadConfig { from: old, to } => {
                 let changes = Ok(self.repo.changes(old, to));
                 self.answer(from, Wake::ConfigRead { to, changes });
@@ -951,7 +947,11 @@ impl World {
                 let record = record.record;
                 self.answer(from, Wake::Recorded { record, result: Ok(None) });
             }
-            Effect::Review { .. }
+            // Nothing here is done by pipelines, and nobody breaks the glass.
+            Effect::Cancel { .. }
+            | Effect::BreakGlass { .. }
+            | Effect::Review { .. }
+            | Effect::Again { .. }
             | Effect::Answer { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
@@ -1369,6 +1369,7 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
         Effect::Kill { .. }
         | Effect::Cancel { .. }
         | Effect::Sweep { .. }
+        | Effect::Again { .. }
         | Effect::Reply { .. }
         | Effect::Tell(_)
         | Effect::TellHolds { .. } => return None,

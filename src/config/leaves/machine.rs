@@ -56,6 +56,52 @@ impl Leaf for PlainHost {
     }
 }
 
+/// What an inventory calls a variable of its hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct TheirName(pub(in crate::config) String);
+
+impl Leaf for TheirName {
+    const WHAT: &'static str = "the name of a variable in the inventory";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        /// Longest name, in bytes.
+        const NAME_MAX: usize = 100;
+        let text = scalar.text.as_ref();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if begins && text.len() <= NAME_MAX && text.bytes().all(plain) {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = shortened(&text::visible(text));
+        Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), ""))
+    }
+}
+
+/// How the names of an inventory's groups begin that are zones; without the `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct ZoneGroups(pub(in crate::config) String);
+
+impl Leaf for ZoneGroups {
+    const WHAT: &'static str = "a beginning of names of groups, such as \"az_*\"";
+    fn shape() -> Shape {
+        Shape::Text(Some("^[A-Za-z0-9_.-]{1,100}\\*$"))
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        /// Longest beginning, in bytes.
+        const NAME_MAX: usize = 100;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        let beginning = scalar.text.strip_suffix('*');
+        let fits = |it: &&str| (1..=NAME_MAX).contains(&it.len()) && it.bytes().all(plain);
+        beginning.filter(fits).map(|it| Self(it.to_owned())).ok_or_else(|| {
+            let shown = shortened(&text::visible(&scalar.text));
+            let hint = "write it with a `*` at its end, where the zone stands: \"az_*\"";
+            Refused::value(format!("`{shown}` is not {}", Self::WHAT), hint)
+        })
+    }
+}
+
 /// The name of a pipeline's variable, or of a workflow's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) struct InputName(pub(in crate::config) String);

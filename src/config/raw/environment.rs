@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use crate::config::leaves::{NodeRange, PlainHost, Port, ServerName, UnixName, VariableValue};
+use crate::config::leaves::{
+    NodeRange, PlainHost, Port, ServerName, TheirName, UnixName, VariableValue, ZoneGroups,
+};
 use crate::config::place::At;
 use crate::config::reader::{Keyed, record};
 use crate::model::{
-    Argv, EnvironmentName, GateName, NodeName, PersonName, RoleName, Share, VariableName,
+    Argv, EnvironmentName, GateName, NodeName, PersonName, RoleName, Share, VariableName, ZoneName,
 };
 
 use super::alerts::Alerts;
@@ -30,6 +32,8 @@ record! {
         "inventory" inventory: optional At<InventoryKeys>,
         /// The nodes by role. A node may have several roles.
         "roles" roles: required Keyed<RoleName, Role>,
+        /// What is said of single nodes, by name or range: their zone, and variables of their own.
+        "nodes" nodes: optional Keyed<NodeRange, NodeKeys>,
         /// The load balancers in front of it.
         "balancers" balancers: optional Vec<At<Balancer>>,
         /// How to ask a node which ref it runs: the first line of the answer.
@@ -74,6 +78,17 @@ record! {
 }
 
 record! {
+    /// What is said of a node, or of each node of a range. Entries add up; none contradicts another.
+    NodeKeys {
+        /// What it fails together with: a rack, a room, an availability zone.
+        "zone" zone: optional ZoneName,
+        /// What `{name}` stands for where something is done to the node or asked of it. These win
+        /// over all other `variables`. No secrets: they stand in commands, plans and records.
+        "variables" variables: optional Keyed<VariableName, VariableValue>,
+    }
+}
+
+record! {
     /// How one node is reached by SSH. What is not said is as for the others.
     AddressKeys {
         /// Its host name or address.
@@ -98,5 +113,20 @@ record! {
         /// A role that would lose more nodes than this in one answer keeps them, and is held.
         /// Default: 25%.
         "shrink" shrink: optional Share,
+        /// Variables of nodes that it knows: ours, and what it calls them, e.g. `rack: rack_id`.
+        /// What `nodes` says goes before it.
+        "variables" variables: optional Keyed<VariableName, TheirName>,
+        /// Where it says the zones of nodes.
+        "zone" zone: optional At<ZoneKeys>,
+    }
+}
+
+record! {
+    /// Where an inventory says which zone a node is in: one of these.
+    ZoneKeys {
+        /// In this variable of the host.
+        "variable" variable: optional TheirName,
+        /// By groups with this beginning: of a host in `az_eu-1a`, `az_*` says `eu-1a`.
+        "groups" groups: optional ZoneGroups,
     }
 }

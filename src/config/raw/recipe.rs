@@ -42,6 +42,9 @@ record! {
         "on" on: required At<On>,
         /// How many nodes at a time. Default: what the role says.
         "batch" batch: optional At<Share>,
+        /// In which order: `node` as the roles name them, `zone` one zone after the other (those of
+        /// all its roles together), with the stage's gates behind each. Default: node.
+        "by" by: optional At<By>,
         /// A program and its arguments; no shell. `{ref}`, `{from}`, `{node}`, `{service}`,
         /// `{environment}`, `{package}` and the names of `variables` are replaced. Every kind of
         /// stage has this or `trigger`, but for `weight`.
@@ -118,6 +121,16 @@ choice! {
         "post_migrate" PostMigrate,
         /// Moves traffic.
         "weight" Weight,
+    }
+}
+
+choice! {
+    /// In which order a stage takes nodes.
+    By("an order of nodes") {
+        /// As the roles name them.
+        "node" Node,
+        /// One zone after the other.
+        "zone" Zone,
     }
 }
 

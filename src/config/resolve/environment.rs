@@ -1,6 +1,7 @@
 //! `environments/NAME.yaml`: roles with nodes, of which some can be taken out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::config::files::Notes;
 use crate::config::place::At;
@@ -25,6 +26,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
         inventory,
         deploy_node,
         roles,
+        nodes: _,
         balancers,
         version,
         gates,
@@ -77,10 +79,36 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
     if let Some((name, At { value, .. })) = GateName::parse(ALERTS).ok().zip(alerts.as_ref()) {
         own.insert(name, value.0.clone());
     }
+    let own_addresses = self::addresses(raw, &known, notes);
+    let connected = connect.0.with_addresses(&own_addresses);
+    one_name_each(&connected, name, &known, addresses.as_ref(), notes);
+    let particulars = super::particulars::resolve(raw, &known, notes);
+    Environment {
+        name: name.value.clone(),
+        connect: connected,
+        inventory: inventory.as_ref().and_then(|it| self::inventory(it, &name.value, notes)),
+        deploy_node: deploy_node.clone(),
+        particulars: Arc::new(particulars),
+        roles: known,
+        balancers: self::balancers(balancers.as_deref().unwrap_or_default(), notes),
+        version: version.0.clone(),
+        gates: own,
+        approvers: approvers.iter().flatten().cloned().collect(),
+        variables: super::variables(variables.as_ref(), notes),
+    }
+}
+
+/// How single nodes are reached.
+fn addresses(
+    raw: &raw::Environment,
+    roles: &BTreeMap<RoleName, Role>,
+    notes: &mut Notes<'_>,
+) -> BTreeMap<NodeName, Address> {
+    let raw::Environment { connect, addresses, inventory, deploy_node, .. } = raw;
     let mut own_addresses = BTreeMap::new();
     for (At { value, place }, keys) in addresses.iter().flat_map(|it| &it.0) {
         let raw::AddressKeys { host, port, user } = keys;
-        let known = known.values().any(|role| role.nodes.contains(value));
+        let known = roles.values().any(|role| role.nodes.contains(value));
         if !known && inventory.is_none() && deploy_node.as_ref() != Some(value) {
             let message = format!("no role has a node `{value}`");
             notes.error(
@@ -104,20 +132,7 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
             "remove `addresses`, or write `connect: ssh`",
         );
     }
-    let connected = connect.0.with_addresses(&own_addresses);
-    one_name_each(&connected, name, &known, addresses.as_ref(), notes);
-    Environment {
-        name: name.value.clone(),
-        connect: connected,
-        inventory: inventory.as_ref().and_then(|it| self::inventory(it, &name.value, notes)),
-        deploy_node: deploy_node.clone(),
-        roles: known,
-        balancers: self::balancers(balancers.as_deref().unwrap_or_default(), notes),
-        version: version.0.clone(),
-        gates: own,
-        approvers: approvers.iter().flatten().cloned().collect(),
-        variables: super::variables(variables.as_ref(), notes),
-    }
+    own_addresses
 }
 
 /// A machine with two names would be touched twice at once. What `ssh_config` says is not known here.
@@ -153,7 +168,7 @@ fn inventory(
     name: &EnvironmentName,
     notes: &mut Notes<'_>,
 ) -> Option<InventorySpec> {
-    let raw::InventoryKeys { run, timeout, every, shrink } = &at.value;
+    let raw::InventoryKeys { run, timeout, every, shrink, variables: _, zone: _ } = &at.value;
     let value = |place: &str| (place == "environment").then_some(name.as_str());
     let argv: Vec<String> = run.args().iter().map(|arg| arg.fill_with(value)).collect();
     if run.args().iter().any(|arg| arg.asks_for().any(|place| value(place).is_none())) {
@@ -167,6 +182,7 @@ fn inventory(
         timeout: timeout.unwrap_or(raw::INVENTORY_TIMEOUT),
         every: every.unwrap_or(raw::INVENTORY_EVERY).max(raw::INVENTORY_EVERY_MIN),
         shrink: shrink.unwrap_or(raw::INVENTORY_SHRINK),
+        sought: Arc::new(super::particulars::sought(at, notes)),
     })
 }
 

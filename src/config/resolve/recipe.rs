@@ -7,7 +7,7 @@ use crate::config::leaves::Weight;
 use crate::config::place::{At, Place};
 use crate::config::raw;
 use crate::config::snapshot::{
-    Approval, On, Recipe, RollbackOn, StageGate, StageKind, StageSpec, StatusSpec,
+    Approval, By, On, Recipe, RollbackOn, StageGate, StageKind, StageSpec, StatusSpec,
 };
 use crate::model::{Action, Argv, Probe, Trigger};
 
@@ -78,6 +78,7 @@ fn stage(
         kind,
         on,
         batch,
+        by,
         run,
         trigger,
         drain,
@@ -157,6 +158,7 @@ fn stage(
         kind,
         on: where_on(&on.value, notes),
         batch: batch.as_ref().map(|it| it.value),
+        by: self::by(by.as_ref(), kind, &on.value, notes),
         run: trigger.as_ref().map(|it| triggered(&it.value, timeout)).or_else(|| action(run)),
         drain: drain.as_ref().is_some_and(|it| it.value),
         steps: match (kind, steps) {
@@ -178,6 +180,26 @@ fn stage(
         },
         status: status.as_ref().map(|it| self::status(&it.value)),
     }
+}
+
+/// The order of nodes: zones are for stages that go from node to node.
+fn by(by: Option<&At<raw::By>>, kind: StageKind, on: &raw::On, notes: &mut Notes<'_>) -> By {
+    let Some(At { value: raw::By::Zone, place }) = by else { return By::Node };
+    let many = match on {
+        raw::On::DeployNode => false,
+        raw::On::All | raw::On::Stateful | raw::On::Stateless | raw::On::Roles(_) => true,
+    };
+    match kind {
+        StageKind::Run if many => {}
+        StageKind::Run
+        | StageKind::Migrate { .. }
+        | StageKind::PostMigrate { .. }
+        | StageKind::Weight => {
+            let message = "`by: zone` is for stages that touch the nodes of roles";
+            notes.error(*place, "bad-value", message, "remove it");
+        }
+    }
+    By::Zone
 }
 
 /// Keys that only migrations have, and that go together.

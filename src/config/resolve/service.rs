@@ -16,6 +16,8 @@ use super::{Known, World, first_line};
 mod patches;
 mod places;
 
+pub(in crate::config) use places::lacking;
+
 /// What became of a service.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Resolved {
@@ -148,6 +150,8 @@ fn join(
             smoke: smoke.is_some(),
         };
         check_promote(&target, &names, notes);
+        let own_roles: Option<BTreeSet<RoleName>> =
+            roles.map(|it| it.iter().map(|it| it.value.clone()).collect());
         let here = known_environment(environment, *place, world, notes);
         let at_target = super::variables(own.variables.as_ref(), notes);
         let layers = [here.map(|it| &it.variables), Some(&own_variables), Some(&at_target)];
@@ -156,7 +160,9 @@ fn join(
             check_target(&target, known, defaults, notes);
             if let Some(recipe) = defaults {
                 let smoke = smoke.map(|it| it.0.as_ref());
-                let used = places::Used { file: &file.path, recipe, environment: known, smoke };
+                let roles = own_roles.as_ref();
+                let used =
+                    places::Used { file: &file.path, recipe, environment: known, roles, smoke };
                 places::check_target(&used, *place, &filled, notes);
             }
         }
@@ -169,7 +175,7 @@ fn join(
                 reference: own.reference.value.clone(),
                 smoke: smoke.map(|it| it.0.clone()),
                 promote: promote.map(|it| it.rules.clone()),
-                roles: roles.map(|it| it.iter().map(|it| it.value.clone()).collect()),
+                roles: own_roles,
                 variables: filled,
             },
         );

@@ -12,6 +12,7 @@ mod hostile;
 mod incremental;
 mod machines;
 mod meaning;
+mod particulars;
 
 use std::fmt::Write as _;
 

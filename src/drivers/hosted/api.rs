@@ -388,6 +388,11 @@ pub trait Api: Send {
     /// Ensures that the forge does not merge it by itself.
     fn disarm(&self, number: u64) -> Result<(), ApiError>;
 
+    /// A person wants the forge to try again what it gave up. False if it gave nothing up.
+    fn again(&self, _number: u64) -> Result<bool, ApiError> {
+        Ok(false)
+    }
+
     /// Who took the label away last, if that is how it went.
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError>;
 }
@@ -467,6 +472,10 @@ impl<T: Api + ?Sized> Api for Box<T> {
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {
         (**self).disarm(number)
+    }
+
+    fn again(&self, number: u64) -> Result<bool, ApiError> {
+        (**self).again(number)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

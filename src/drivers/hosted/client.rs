@@ -77,6 +77,19 @@ impl Client {
         self.count.get()
     }
 
+    /// How long this has been running.
+    pub fn elapsed(&self) -> Duration {
+        self.pacing.elapsed()
+    }
+
+    /// The forge had too much of us, and said so in another way than by the status.
+    pub fn rest(&self, doing: String, why: String) -> ApiError {
+        let until = self.pacing.elapsed() + REST_UNSAID;
+        // It may have said more exactly how long.
+        self.rest_until.set(self.rest_until.get().max(until));
+        ApiError::Later { doing, why, after: Some(REST_UNSAID) }
+    }
+
     /// Reads; what has not changed since is not sent again.
     pub fn get(&self, doing: &str, path: &str) -> Result<Reply, ApiError> {
         let known = self.known.borrow().get(path).cloned();

@@ -1,7 +1,9 @@
 //! GitHub, by its REST API. Its automatic merge is not guarded by sha, so we never use it: we merge, when
-//! everything is green, exactly the head that was checked. Statuses and check runs both count.
+//! everything is green, exactly the head that was checked; or put exactly that into the merge queue of a branch
+//! that has one. Statuses and check runs both count.
 
 mod answers;
+mod queue;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +47,14 @@ pub struct GitHub {
     settlers: RefCell<BTreeMap<(u64, Timestamp), Option<Account>>>,
     /// What the second account has approved.
     approved: RefCell<BTreeSet<(u64, Revision)>>,
+    /// Whether the branch has a merge queue, where that is known.
+    queue: Cell<Option<bool>>,
+    /// What its other interface calls pull requests.
+    nodes: RefCell<BTreeMap<u64, String>>,
+    /// How they stand to the queue.
+    seats: RefCell<queue::Seats>,
+    /// Which removal from the queue a person has forgiven.
+    forgiven: RefCell<BTreeMap<u64, String>>,
 }
 
 impl GitHub {
@@ -60,6 +70,10 @@ impl GitHub {
             method: Cell::default(),
             settlers: RefCell::default(),
             approved: RefCell::default(),
+            queue: Cell::default(),
+            nodes: RefCell::default(),
+            seats: RefCell::default(),
+            forgiven: RefCell::default(),
         }
     }
 
@@ -149,7 +163,11 @@ impl GitHub {
         let why = said(&reply);
         match reply.status {
             409 => Ok(MergeAnswer::HeadMoved),
-            405 if why.contains("merge queue") => Err(self.queue(doing)),
+            405 if why.contains("merge queue") => {
+                // It has come since we asked for the rules.
+                self.queue.set(Some(true));
+                Ok(MergeAnswer::NotYet { why })
+            }
             // Not mergeable, the base branch moved just now, or a rule is not met.
             405 | 422 => Ok(MergeAnswer::NotYet { why }),
             _ => Err(match self.fine(doing, reply) {
@@ -157,14 +175,6 @@ impl GitHub {
                 Err(error) => error,
             }),
         }
-    }
-
-    fn queue(&self, doing: &str) -> ApiError {
-        let why = format!(
-            "the branch of {} has a merge queue, which this Towpath cannot use yet: let the bot bypass that rule, or merge the pull request yourself",
-            self.name
-        );
-        ApiError::Refused { doing: doing.to_owned(), why }
     }
 
     fn runs(&self, doing: &str, sha: Revision) -> Result<Vec<Check>, ApiError> {
@@ -228,19 +238,16 @@ impl Api for GitHub {
         let mut checks: BTreeSet<String> =
             classic.map(|it| it.contexts).unwrap_or_default().into_iter().collect();
         let path = self.path(&format!("/rules/branches/{base}?"));
-        for rule in self.whole::<raw::Rule>(&doing, &path)? {
-            if rule.kind == "merge_queue" {
-                return Err(self.queue(&doing));
-            }
-            checks.extend(rule.checks());
-        }
+        let all: Vec<raw::Rule> = self.whole(&doing, &path)?;
+        self.queue.set(Some(all.iter().any(|it| it.kind == "merge_queue")));
+        checks.extend(all.into_iter().flat_map(raw::Rule::checks));
         Ok(Rules { needs_pipeline: false, arms: false, checks })
     }
 
-    fn list(&self, base: &Branch, label: &str) -> Result<Vec<Request>, ApiError> {
+    fn list(&self, branch: &Branch, label: &str) -> Result<Vec<Request>, ApiError> {
         let doing = "listing pull requests";
         let me = self.whoami()?.id;
-        let base = encoded(base.as_str());
+        let base = encoded(branch.as_str());
         let query = |state: &str| {
             self.path(&format!("/pulls?state={state}&base={base}&sort=updated&direction=desc"))
         };
@@ -253,6 +260,7 @@ impl Api for GitHub {
             all.extend(open.into_iter().filter(|it| !known.contains(&it.number)));
         }
         all.retain(|it| it.author.id == me || it.labels.contains(label));
+        self.with_seats(branch, &mut all)?;
         let which: Vec<bool> = all.iter().map(|it| is_latest(it, &all)).collect();
         let told = all.into_iter().zip(which);
         told.map(|(it, which)| if which { self.with_settler(it) } else { Ok(it) }).collect()
@@ -273,7 +281,10 @@ impl Api for GitHub {
         let doing = format!("looking at #{number}");
         match self.read::<raw::Request>(&doing, &self.pull(number, "")) {
             Ok(found) if !found.is_from_here() => Ok(None),
-            Ok(found) => self.with_settler(found.read(&doing)?).map(Some),
+            Ok(found) => {
+                let base = found.base().to_owned();
+                self.with_settler(self.with_seat(&base, found.read(&doing)?)?).map(Some)
+            }
             Err(ApiError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -425,6 +436,9 @@ impl Api for GitHub {
 
     fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let number = request.number;
+        if self.queue.get() == Some(true) {
+            return self.enqueue(number, sha);
+        }
         let doing = format!("merging #{number}");
         if when == When::PipelineDone {
             let why = "an automatic merge there is not guarded by sha".to_owned();
@@ -444,7 +458,12 @@ impl Api for GitHub {
         Ok(MergeAnswer::Merged { sha: Revision::parse(&done.sha).ok() })
     }
 
+    fn again(&self, number: u64) -> Result<bool, ApiError> {
+        self.forgive(number)
+    }
+
     fn disarm(&self, number: u64) -> Result<(), ApiError> {
+        self.dequeue(number)?;
         let doing = format!("taking back the automatic merge of #{number}");
         // Never one of ours; and only another API than this one can do it.
         let why = "somebody switched auto-merge on, which merges whatever head is there: switch it off on the pull request".to_owned();

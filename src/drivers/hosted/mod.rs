@@ -257,6 +257,10 @@ impl<A: Api> Forge for Hosted<A> {
         Ok(())
     }
 
+    fn again(&self, number: u64) -> Result<bool, Error> {
+        self.api.again(number).map_err(of_api)
+    }
+
     fn close(&self, number: u64, act: &Act, reason: &str) -> Result<MergeRequest, Error> {
         self.refresh()?;
         let request = self.request(number)?;

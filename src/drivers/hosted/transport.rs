@@ -30,6 +30,9 @@ const HEADERS: [&str; 10] = [
     "location",
 ];
 
+/// The path of GitHub's other interface.
+pub const GRAPHQL: &str = "/graphql";
+
 /// What to do with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -194,7 +197,7 @@ impl Http {
             Verb::Patch => Method::PATCH,
             Verb::Delete => Method::DELETE,
         };
-        let url = format!("{}{}", self.base.as_str().trim_end_matches('/'), call.path);
+        let url = at(self.base.as_str(), &call.path);
         let mut request = self.client.request(method, url);
         request = request.header(AUTHORIZATION, self.token.clone());
         for (name, value) in self.headers {
@@ -234,6 +237,13 @@ impl Transport for Http {
     }
 }
 
+/// One's own GitHub has its interfaces side by side: `/api/v3` and `/api/graphql`.
+fn at(base: &str, path: &str) -> String {
+    let base = base.trim_end_matches('/');
+    let beside = base.strip_suffix("/v3").filter(|_| path == GRAPHQL);
+    format!("{}{path}", beside.unwrap_or(base))
+}
+
 fn known(headers: &HeaderMap) -> BTreeMap<String, String> {
     let text = |name: &str| headers.get(name).and_then(|it| it.to_str().ok()).map(str::to_owned);
     HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect()
@@ -259,6 +269,15 @@ fn check(base: &str) -> Result<Url, BadUrl> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_interfaces_of_github_are_side_by_side() {
+        let public = "https://api.github.com/";
+        assert_eq!(at(public, GRAPHQL), "https://api.github.com/graphql");
+        let own = "https://git.example.com/api/v3";
+        assert_eq!(at(own, GRAPHQL), "https://git.example.com/api/graphql");
+        assert_eq!(at(own, "/user"), "https://git.example.com/api/v3/user");
+    }
 
     #[test]
     fn a_token_travels_encrypted_or_not_at_all() {

@@ -6,19 +6,33 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
-/// The runner.
-pub(super) const RUNNER: &str = include_str!("runner.sh");
+/// The runner: one file on the node, here in its parts.
+pub(super) const RUNNER: &str = concat!(
+    include_str!("runner/1-base.sh"),
+    include_str!("runner/2-steps.sh"),
+    include_str!("runner/3-questions.sh"),
+    include_str!("runner/4-session.sh"),
+);
 
 /// Digits of the sum that name the runner's file.
 const SHORT: usize = 16;
 
 /// What a login runs: the runner where it is there and whole, else what takes it in.
+///
+/// Every program that it starts is paid for by all nodes at each login, so it starts none if it can:
+/// the sum is taken once after each start of the node and each change of the file, which a file beside
+/// it that is newer remembers; sshd has given us a session of our own, unless it is one of a terminal,
+/// whose end would end us; and the runner itself forgets the environment.
 const BOOTSTRAP: &str = concat!(
     r#"umask 077; d=${1:-$TOWPATH_DIR}; "#,
-    r#"if [ -z "$d" ]; then if [ "$(id -u)" = 0 ]; then d=/var/lib/towpath; else d=$HOME/.towpath; fi; fi; "#,
-    r#"p=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; r=$d/runner-$3; "#,
-    r#"if [ "$({ sha256sum <"$r"; } 2>/dev/null)" = "$2  -" ]; then "#,
-    r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$2"; exit $?; fi; "#,
+    r#"if [ -z "$d" ]; then while read -r k w u l; do [ "$k" = Uid: ] && break; done </proc/self/status; "#,
+    r#"if [ "$u" = 0 ]; then d=/var/lib/towpath; else d=$HOME/.towpath; fi; fi; "#,
+    r#"p=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; r=$d/runner-$3; c=$d/.checked-$3; "#,
+    r#"go() { read -r w w w w g s t l </proc/self/stat; [ "$g $s $t" = "$$ $$ 0" ] && exec /bin/sh "$r" serving "$@"; "#,
+    r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$@"; exit $?; }; "#,
+    r#"{ read -r b </proc/sys/kernel/random/boot_id; } 2>/dev/null; "#,
+    r#"[ "$c" -nt "$r" ] && read -r w <"$c" && [ "$w" = "$b" ] && [ -f "$r" ] && go "$2"; "#,
+    r#"if [ "$({ sha256sum <"$r"; } 2>/dev/null)" = "$2  -" ]; then { echo "$b" >"$c"; } 2>/dev/null; go "$2"; fi; "#,
     r#"read -r w f n l || exit 0; no() { printf "towpath %s trouble %s\n" "$n" "$*"; exit 1; }; "#,
     r#"for c in sha256sum env mkdir chmod sync mv; do command -v "$c" >/dev/null || no "there is no $c on the node, install coreutils"; done; "#,
     r#"mkdir -p "$d" 2>/dev/null || no "cannot make $d"; printf "towpath %s need\n" "$n"; "#,
@@ -26,7 +40,7 @@ const BOOTSTRAP: &str = concat!(
     r#"{ while IFS= read -r l; do [ "$l" = "towpath-end $2" ] && break; printf "%s\n" "$l"; done >"$t"; } 2>/dev/null || no "cannot write in $d"; "#,
     r#"[ "$(sha256sum <"$t")" = "$2  -" ] || no "the runner arrived garbled in $d: is its disk full?"; "#,
     r#"{ chmod 700 "$t" && sync "$t" && mv -f "$t" "$r" && sync "$d"; } 2>/dev/null || no "cannot write in $d"; "#,
-    r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$2" installed; exit $?"#,
+    r#"go "$2" installed"#,
 );
 
 /// The sum of the runner, in hexadecimal digits.
@@ -70,5 +84,34 @@ mod tests {
         assert!(!command.contains('!') && !command.contains('\n'), "{command}");
         assert!(super::command(Some("/a'b")).is_err());
         assert!(RUNNER.ends_with('\n') && !RUNNER.contains("\ntowpath-end "));
+    }
+
+    /// Begun as sshd does, and by a shell that has a session with others.
+    #[test]
+    fn a_runner_has_a_session_and_an_environment_of_its_own() {
+        use std::io::Write as _;
+        let ours = rustix::process::getsid(None).unwrap().as_raw_nonzero().to_string();
+        for leads in [true, false] {
+            let home = tempfile::tempdir().unwrap();
+            let mut login = std::process::Command::new(if leads { "setsid" } else { "env" });
+            login.args(["/bin/sh", "-c", &command(None).unwrap()]);
+            login.env_clear().env("HOME", home.path()).env("TOWPATH_DIR", home.path().join("kept"));
+            login.env("PATH", "/usr/bin:/bin").env("LANGUAGE", "a 'b'\nexport HOME=/x");
+            login.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            let mut login = login.spawn().unwrap();
+            let hello = format!("towpath 1 n {} 1700000000000\n", sum());
+            let ask = "1 ask staging 3 9 0\n=sh\n=-c\n=cut -d' ' -f6 /proc/self/stat; env\n";
+            let said = format!("{hello}{}{hello}{ask}", parcel());
+            login.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+            let heard = String::from_utf8(login.wait_with_output().unwrap().stdout).unwrap();
+            let lines: Vec<&str> =
+                heard.lines().filter_map(|it| it.strip_prefix("n 1 =1 ")).collect();
+            assert!(lines[0].parse::<u32>().is_ok() && lines[0] != ours, "{heard}");
+            let mut names: Vec<&str> =
+                lines[1..].iter().filter_map(|it| Some(it.split_once('=')?.0)).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["HOME", "LANG", "PATH", "PWD"], "{heard}");
+            assert!(heard.contains(&format!("=1 HOME={}\n", home.path().display())), "{heard}");
+        }
     }
 }

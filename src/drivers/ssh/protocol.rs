@@ -1,5 +1,5 @@
 //! What the controller and the runner on a node say to one another, a line at a time. The runner's
-//! own text, `runner.sh`, has the grammar.
+//! own text, `runner/1-base.sh`, has the grammar.
 //!
 //! Invariants:
 //! - no text of ours is ever read by a shell as code: values are lines that a shell reads as data;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{self, EnvironmentName, NodeName, Ref, Revision, RoleName, ServiceName, Target};
+use crate::model::{
+    self, EnvironmentName, NodeName, Only, Ref, Revision, RoleName, ServiceName, Target,
+};
 
 use super::event::Verdict;
 use super::text::{At, Text, opt, unopt};
@@ -113,6 +115,10 @@ pub(super) enum Command {
     Retry {
         target: Text<Target>,
     },
+    RetryOnly {
+        target: Text<Target>,
+        only: Text<Only>,
+    },
     Resume {
         target: Text<Target>,
     },
@@ -178,6 +184,9 @@ impl From<&model::Command> for Command {
             }
             From::Abort { target, now } => Self::Abort { target: text(target), now: *now },
             From::Retry { target } => Self::Retry { target: text(target) },
+            From::RetryOnly { target, only } => {
+                Self::RetryOnly { target: text(target), only: Text(only.clone()) }
+            }
             From::Resume { target } => Self::Resume { target: text(target) },
             From::Exclude { target, node } => {
                 Self::Exclude { target: text(target), node: Text(node.clone()) }
@@ -230,6 +239,9 @@ impl From<Command> for model::Command {
             }
             From::Abort { target: Text(target), now } => Self::Abort { target, now },
             From::Retry { target: Text(target) } => Self::Retry { target },
+            From::RetryOnly { target: Text(target), only: Text(only) } => {
+                Self::RetryOnly { target, only }
+            }
             From::Resume { target: Text(target) } => Self::Resume { target },
             From::Exclude { target: Text(target), node: Text(node) } => {
                 Self::Exclude { target, node }

@@ -1,11 +1,13 @@
 //! The written form of what happens to a rollout, and of people's words.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{self, Epoch, NodeName, PersonName, Ref};
 use crate::rollout::{self, OpId};
 
-use super::text::{At, Text};
+use super::text::{At, Text, set, unset};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +70,10 @@ pub(super) enum What {
         epoch: u64,
     },
     Retried(Word),
+    RetriedOnly {
+        nodes: BTreeSet<Text<NodeName>>,
+        word: Word,
+    },
     Resumed(Word),
     Excluded {
         node: Text<NodeName>,
@@ -101,6 +107,9 @@ impl From<&rollout::What> for What {
             From::Reopened { op } => Self::Reopened { op: Text(*op) },
             From::TakenOver { epoch: Epoch(epoch) } => Self::TakenOver { epoch: *epoch },
             From::Retried(word) => Self::Retried(word.into()),
+            From::RetriedOnly { nodes, word } => {
+                Self::RetriedOnly { nodes: set(nodes), word: word.into() }
+            }
             From::Resumed(word) => Self::Resumed(word.into()),
             From::Excluded { node, undo, word } => {
                 let undo = match undo {
@@ -135,6 +144,9 @@ impl From<What> for rollout::What {
             What::Reopened { op: Text(op) } => Self::Reopened { op },
             What::TakenOver { epoch } => Self::TakenOver { epoch: Epoch(epoch) },
             What::Retried(word) => Self::Retried(word.into()),
+            What::RetriedOnly { nodes, word } => {
+                Self::RetriedOnly { nodes: unset(nodes), word: word.into() }
+            }
             What::Resumed(word) => Self::Resumed(word.into()),
             What::Excluded { node: Text(node), undo, word } => {
                 let undo = if undo { rollout::Undo::Tried } else { rollout::Undo::Skipped };

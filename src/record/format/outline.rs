@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::NodeName;
 use crate::rollout::{self, Batch, Cause, Lane, Op, OpId, Outcome, Rollout, Stage, StepKind, Task};
 use crate::rollout::{What, Word};
 
@@ -12,6 +13,10 @@ use super::text::Text;
 pub(super) fn said(event: &rollout::Event) -> Option<Said> {
     let (what, word) = match &event.what {
         What::Retried(word) => ("retried".to_owned(), word),
+        What::RetriedOnly { nodes, word } => {
+            let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+            (format!("retried {}", nodes.join(", ")), word)
+        }
         What::Resumed(word) => ("resumed".to_owned(), word),
         What::Excluded { node, undo: _, word } => (format!("excluded {node}"), word),
         What::MigrationSettled { op, verdict: _, word } => {

@@ -100,6 +100,7 @@ fn is_lasting(what: &What) -> bool {
         | What::Reopened { .. } => false,
         What::TakenOver { .. }
         | What::Retried(_)
+        | What::RetriedOnly { .. }
         | What::Resumed(_)
         | What::Excluded { .. }
         | What::MigrationSettled { .. }

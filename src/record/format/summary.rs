@@ -266,6 +266,7 @@ fn aim(command: &Command) -> (Option<Target>, Option<Ref>, Option<Revision>) {
         | Command::PostMigrate { target, .. }
         | Command::Abort { target, .. }
         | Command::Retry { target }
+        | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }
         | Command::Migration { target, .. } => (Some(target.clone()), None, None),
@@ -295,7 +296,7 @@ fn verb(command: &Command) -> &'static str {
         Command::PostMigrate { .. } => "post-migrate",
         Command::DropPatch { .. } => "drop-patch",
         Command::Abort { .. } => "abort",
-        Command::Retry { .. } => "retry",
+        Command::Retry { .. } | Command::RetryOnly { .. } => "retry",
         Command::Resume { .. } => "resume",
         Command::Exclude { .. } => "exclude",
         Command::Migration { .. } => "migration",

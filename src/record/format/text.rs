@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::model::{
-    Arg, CiName, Condition, EnvironmentName, GateName, NodeName, PersonName, Ref, RepoPath,
+    Arg, CiName, Condition, EnvironmentName, GateName, NodeName, Only, PersonName, Ref, RepoPath,
     Revision, RoleName, RolloutId, ServiceName, Target, Timestamp,
 };
 use crate::rollout::OpId;
@@ -54,6 +54,7 @@ macro_rules! spelled {
 }
 
 spelled!(
+    Only,
     Ref,
     RepoPath,
     Revision,

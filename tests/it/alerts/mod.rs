@@ -40,6 +40,7 @@ pub(crate) fn filled(loaded: &Loaded, environment: &str) -> Alerts<String> {
         service: ServiceName::parse("shop").unwrap(),
         environment,
         extra: std::sync::Arc::default(),
+        own: std::sync::Arc::default(),
     };
     match gate.probe.fill(&values) {
         Question::Alerts(alerts) => alerts,

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,36 +17,48 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
     dir: tempfile::TempDir,
+    program: &'static str,
+    args: Vec<String>,
 }
 
 impl Server {
     /// Starts a program that listens on a port of ours; again on another if it was taken meanwhile.
-    fn start(program: &str, config: &[(&str, String)], args: impl Fn(u16) -> Vec<String>) -> Self {
+    fn start(
+        program: &'static str,
+        config: &[(&str, String)],
+        args: impl Fn(u16) -> Vec<String>,
+    ) -> Self {
         for _ in 0..5 {
             let dir = tempfile::Builder::new().prefix("towpath-alerts-").tempdir().unwrap();
             for (file, text) in config {
                 std::fs::write(dir.path().join(file), text).unwrap();
             }
             let port = free_port();
-            let log = std::fs::File::create(dir.path().join("log")).unwrap();
-            let mut command = Command::new(program);
-            command.current_dir(dir.path()).args(args(port)).stdin(Stdio::null());
-            command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-            command.stdout(Stdio::null()).stderr(log);
-            let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
-            let mut server = Self { child, port, dir };
-            let mut gone = false;
-            let ready = patiently(|| {
-                gone = server.child.try_wait().unwrap().is_some();
-                gone || http(port, "GET", "/-/ready", "").is_some_and(|(status, _)| status == 200)
-            });
-            if ready && !gone {
+            let args = args(port);
+            let child = spawn(program, &args, dir.path());
+            let mut server = Self { child, port, dir, program, args };
+            if server.is_ready() {
                 return server;
             }
             let log = std::fs::read_to_string(server.dir.path().join("log")).unwrap();
             assert!(log.contains("address already in use"), "{program} did not start:\n{log}");
         }
         panic!("no free port for {program}");
+    }
+
+    fn is_ready(&mut self) -> bool {
+        let mut gone = false;
+        let ready = patiently(|| {
+            gone = self.child.try_wait().unwrap().is_some();
+            gone || http(self.port, "GET", "/-/ready", "").is_some_and(|(status, _)| status == 200)
+        });
+        ready && !gone
+    }
+
+    /// Starts it again where it was, after it was killed.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(self.program, &self.args, self.dir.path());
+        assert!(self.is_ready(), "{} does not start again", self.program);
     }
 
     /// Stops it, as a machine does that dies.
@@ -59,6 +72,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn spawn(program: &str, args: &[String], dir: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    let mut command = Command::new(program);
+    command.current_dir(dir).args(args).stdin(Stdio::null());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.stdout(Stdio::null()).stderr(log);
+    command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
 fn free_port() -> u16 {

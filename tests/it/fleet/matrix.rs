@@ -4,19 +4,22 @@
 
 use std::time::{Duration, Instant};
 
+use crate::alerts::servers::{Server, alertmanager};
 use crate::haproxy::apps::App;
 use crate::haproxy::proxy::{PLAIN, Proxy};
 use crate::ssh::sshd::{Net, Sshd};
-use crate::world::{Controller, NEW, OLD, World, kill, patiently};
+use crate::world::{Controller, NEW, OLD, World, kill, patiently, stays};
 
 pub(super) const NODES: [&str; 3] = ["web-1", "web-2", "web-3"];
 
-/// Three nodes, each an sshd and a server behind one HAProxy. Whatever is done on a node is counted
+/// Three nodes, each an sshd and a server behind one HAProxy, and an Alertmanager that is asked before
+/// each of them. Whatever is done on a node is counted
 /// there, and what HAProxy says of the node meanwhile.
 pub(super) struct Fleet {
     pub(super) world: World,
     pub(super) proxy: Proxy,
     pub(super) nodes: Vec<Sshd>,
+    alerts: Server,
     _apps: Vec<App>,
     net: Net,
 }
@@ -44,7 +47,7 @@ impl Fleet {
                 "echo \"$1\" >> installed; bash -c '{look}' | cut -d' ' -f7 >> states\nwhile [ -e wait ]; do sleep 0.02; done\necho \"$1\" > version"
             ),
         );
-        let fleet = Self { world, proxy, nodes, _apps: apps, net };
+        let fleet = Self { world, proxy, nodes, alerts: alertmanager(), _apps: apps, net };
         fleet.configure();
         fleet
     }
@@ -57,15 +60,16 @@ impl Fleet {
         world.write(
             "environments/production.yaml",
             &format!(
-                "environment: production\nconnect: {{ ssh: {{ config: {}, transport: built-in }} }}\nbalancers: [{{ haproxy: 'unix:{}' }}]\ndeploy_node: web-1\nroles:\n  web: {{ nodes: ['web-[1..3]'], backend: web, min_healthy: 1, batch: 1, drain: {{ timeout: 30s }} }}\nversion: {{ run: [cat, version], timeout: 10s }}\n",
+                "environment: production\nconnect: {{ ssh: {{ config: {}, transport: built-in }} }}\nbalancers: [{{ haproxy: 'unix:{}' }}]\ndeploy_node: web-1\nroles:\n  web: {{ nodes: ['web-[1..3]'], backend: web, min_healthy: 1, batch: 1, drain: {{ timeout: 30s }} }}\nversion: {{ run: [cat, version], timeout: 10s }}\nalerts:\n  sources: [{{ alertmanager: 'http://127.0.0.1:{}', match: {{ severity: critical }}, watchdog: none, timeout: 5s }}]\n  max_age: 8s\n",
                 self.net.config().display(),
-                self.proxy.path("admin.sock")
+                self.proxy.path("admin.sock"),
+                self.alerts.port,
             ),
         );
         world.write(
             "recipes/fleet.yaml",
             &format!(
-                "recipe: fleet\nstages:\n  - {{ name: prepare, on: all, run: {}, finally: {} }}\n  - {{ name: migrate, kind: migrate, on: deploy_node, run: {}, timeout: 30s }}\n  - {{ name: fleet, on: [web], drain: true, run: {}, timeout: 60s, gates: [smoke] }}\nrollback: [fleet]\n",
+                "recipe: fleet\nstages:\n  - {{ name: prepare, on: all, run: {}, finally: {} }}\n  - {{ name: migrate, kind: migrate, on: deploy_node, run: {}, timeout: 30s }}\n  - {{ name: fleet, on: [web], drain: true, run: {}, timeout: 60s, gates: [smoke, alerts] }}\nrollback: [fleet]\n",
                 run("prepare"),
                 run("finally"),
                 run("migrate"),
@@ -213,6 +217,32 @@ async fn what_dies_beside_the_controller_is_found_again() {
         assert_eq!(fleet.count("migrated", reference), [1, 0, 0], "{part}");
         assert_eq!(NODES.map(|it| fleet.proxy.admin(it)), [0; 3], "all serve, {part}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_alertmanager_nothing_begins_whoever_dies_meanwhile() {
+    let mut fleet = Fleet::new().await;
+    let mut controller = fleet.world.start();
+    let wait = fleet.nodes[1].home().join("wait");
+    std::fs::write(&wait, "").unwrap();
+    fleet.world.want("production", NEW);
+    fleet.world.until("the second node's step runs", || fleet.count("installed", NEW)[1] == 1);
+    fleet.alerts.kill();
+    std::fs::remove_file(&wait).unwrap();
+    fleet.world.until("it ends", || fleet.nodes[1].read("version").trim() == NEW);
+    for _ in 0..2 {
+        let said = fleet.world.until_explained("production", "alertmanager http://127.0.0.1");
+        assert!(said.contains("fleet waits"), "{said}");
+        assert!(stays(Duration::from_secs(5), || fleet.count("installed", NEW)[2] == 0));
+        // Whoever follows knows no more.
+        controller.kill();
+        controller = Controller::spawn(&fleet.world);
+    }
+    assert_eq!(NODES.map(|it| fleet.proxy.admin(it)), [0; 3], "nobody is kept out meanwhile");
+    fleet.alerts.restart();
+    fleet.world.until("it is rolled out", || fleet.rolled_out(NEW));
+    fleet.check(NEW, "without Alertmanager for a while");
+    drop(controller);
 }
 
 /// kill -9 of the step that runs on a node: first of its runner, then of its command.

@@ -87,7 +87,7 @@ impl Place {
     }
 
     /// A new one each time, as after a restart.
-    fn forge(&self) -> Box<dyn Forge> {
+    pub(super) fn forge(&self) -> Box<dyn Forge> {
         if self.server.is_some() {
             return Box::new(self.hosted(BOT_TOKEN, None));
         }
@@ -132,7 +132,7 @@ impl Drop for Place {
     }
 }
 
-fn act() -> Act {
+pub(super) fn act() -> Act {
     Act { by: Actor::Towpath, at: at(50) }
 }
 
@@ -144,7 +144,7 @@ fn everywhere(check: impl Fn(Place)) {
 }
 
 /// Merges, as often as a forge needs to be asked: GitLab has to work out whether it can.
-fn merge(forge: &dyn Forge, number: u64, sha: Revision) -> Merge {
+pub(super) fn merge(forge: &dyn Forge, number: u64, sha: Revision) -> Merge {
     for _ in 0..4 {
         match forge.merge(number, sha, &act()).unwrap() {
             Merge::NotGreen { why } if why.contains("working out") => {}
@@ -166,6 +166,9 @@ pub(super) fn the_whole_way(face: Face) {
     decide_with_pipelines_at(face);
     known_by_head_at(face);
     what_is_closed_stays_closed_at(Place::with(face));
+    if face == Face::GitHub {
+        super::queue::a_branch_with_a_merge_queue_at();
+    }
 }
 
 fn from_proposal_to_merge_at(mut place: Place) {
@@ -654,19 +657,6 @@ fn comments_are_answered_once_and_never_echoed() {
         let left: Vec<u64> = forge.orders(mr.number).unwrap().iter().map(|it| it.comment).collect();
         assert_eq!(left, [second], "{face:?}");
     }
-}
-
-#[test]
-fn a_merge_queue_on_github_is_refused_clearly() {
-    let mut place = Place::with(Face::GitHub);
-    let mr = place.open("staging", "2");
-    let forge = place.forge();
-    forge.report(1, &green(mr.head, place.main())).unwrap();
-    place.hand(|it| it.merge_queue = true);
-    let refused = forge.merge(1, mr.head, &act());
-    assert!(matches!(&refused, Err(Error::Refused { .. })), "{refused:?}");
-    assert!(format!("{refused:?}").contains("has a merge queue"), "{refused:?}");
-    assert_eq!(place.text(), TEXT);
 }
 
 #[test]

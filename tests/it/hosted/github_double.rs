@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use towpath::drivers::hosted::transport::GRAPHQL;
 
 use super::gitea_double::CHECK;
 use super::gitlab_double::{
@@ -16,6 +17,9 @@ use super::gitlab_double::{
 impl Double {
     #[expect(clippy::too_many_lines, reason = "one route after the other")]
     pub(super) fn github(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
+        if (verb, path) == ("POST", GRAPHQL) {
+            return self.github_graphql(token, body);
+        }
         let (user, writes) = match token {
             BOT_TOKEN => (BOT, true),
             SECOND_TOKEN => (SECOND, true),
@@ -258,7 +262,7 @@ impl Double {
         let labels: Vec<Value> = mr.labels.iter().map(|name| json!({ "name": name })).collect();
         let base = self.tip(&mr.target).unwrap_or_default();
         let mut shown = json!({
-            "id": 1000 + mr.iid, "number": mr.iid, "title": mr.title, "body": mr.description,
+            "id": 1000 + mr.iid, "node_id": format!("PR_{}", mr.iid), "number": mr.iid, "title": mr.title, "body": mr.description,
             "state": if settled { "closed" } else { "open" }, "draft": false, "locked": false,
             "labels": labels, "user": person(mr.author), "auto_merge": null,
             "merged_at": (mr.state == "merged").then(|| date(mr.settled_at)),
@@ -276,7 +280,8 @@ impl Double {
             let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
             let blocked = approved < self.approvals_required
                 || !mr.changes_requested.is_empty()
-                || self.lacks_check(&head);
+                || self.lacks_check(&head)
+                || self.merge_queue;
             let word = match (known, clean) {
                 (false, _) => "unknown",
                 (true, false) => "dirty",
@@ -291,7 +296,7 @@ impl Double {
         shown
     }
 
-    fn lacks_check(&self, head: &str) -> bool {
+    pub(super) fn lacks_check(&self, head: &str) -> bool {
         self.needs_pipeline && self.pipelines.get(head).is_none_or(|it| it.status != "success")
     }
 

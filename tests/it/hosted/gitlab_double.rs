@@ -10,6 +10,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use towpath::drivers::hosted::transport::GRAPHQL;
+
+use super::graphql;
 use super::published::{self, Said};
 
 /// The bot, who opens merge requests.
@@ -81,6 +84,8 @@ pub(crate) struct Mr {
     pub(super) changes_requested: BTreeSet<u64>,
     /// Whether its branch is one of a fork.
     pub(crate) fork: bool,
+    /// What happened to it in the merge queue.
+    pub(super) happened: Vec<super::github_queue::Happened>,
     /// When the first veto came, by calls.
     pub(super) vetoed_at: Option<u64>,
 }
@@ -110,6 +115,12 @@ pub(crate) struct Double {
     pub(crate) project: String,
     pub(crate) needs_pipeline: bool,
     pub(crate) merge_queue: bool,
+    /// Who is in it, the first one first.
+    pub(super) queue: Vec<u64>,
+    /// What the queue took out, and nobody wanted back.
+    pub(crate) ejected: BTreeSet<(u64, String)>,
+    /// The other interface of GitHub says this to everything.
+    pub(crate) graphql_trouble: Option<&'static str>,
     pub(crate) approvals_required: usize,
     pub(crate) fast_forward: bool,
     /// GitLab notices a push a while later.
@@ -141,6 +152,9 @@ impl Double {
             project: project.to_owned(),
             needs_pipeline: false,
             merge_queue: false,
+            queue: Vec::new(),
+            ejected: BTreeSet::new(),
+            graphql_trouble: None,
             approvals_required: 0,
             fast_forward: false,
             lag: false,
@@ -194,8 +208,9 @@ impl Double {
                 mr.head.clone_from(&tip);
                 mr.versions.extend(tip.map(|it| (it, now)));
                 mr.checked = false;
-                mr.armed = None;
                 mr.updated_at = now;
+                self.pushed_over(at);
+                self.requests[at].armed = None;
             }
         }
     }
@@ -215,6 +230,7 @@ impl Double {
         mr.settled_at = now;
         mr.updated_at = now;
         mr.armed = None;
+        self.queue.retain(|it| *it != iid);
     }
 
     pub(crate) fn unlabel(&mut self, iid: u64, by: u64) {
@@ -246,7 +262,7 @@ impl Double {
     pub(crate) fn pipeline(&mut self, sha: &str, status: &'static str) {
         let pipeline = Pipeline { status, source: "push", changed_at: self.calls };
         self.pipelines.insert(sha.to_owned(), pipeline);
-        if status != "success" {
+        if status != "success" || self.merge_queue {
             return;
         }
         for at in self.open_ones() {
@@ -553,6 +569,12 @@ impl Double {
     /// Answers one call; where the forge's own description is at hand, call and answer are held against it.
     pub(crate) fn call(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
         let mut answer = self.answered(token, verb, path, body);
+        if path == GRAPHQL {
+            if let Some(schema) = graphql::schema().filter(|_| self.held) {
+                self.violations.extend(schema.hold(body, &answer.body));
+            }
+            return answer;
+        }
         if let Some(description) = published::of(self.face).filter(|_| self.held) {
             let (bare, query) = path.split_once('?').unwrap_or((path, ""));
             let query = read_query(query);
@@ -930,6 +952,7 @@ impl Double {
             approvals: Vec::new(),
             changes_requested: BTreeSet::new(),
             fork: false,
+            happened: Vec::new(),
             vetoed_at: None,
         });
         Some(self.requests.len() - 1)

@@ -126,6 +126,14 @@ impl World {
                 self.double.notice();
                 "notices"
             }
+            21..=22 if iid > 0 && self.double.merge_queue => {
+                self.double.queue_goes_on(true);
+                "lets the queue go on"
+            }
+            23 if iid > 0 && self.double.merge_queue => {
+                self.double.queue_goes_on(false);
+                "fails the first in the queue"
+            }
             _ => return,
         };
         self.story.push(format!("  somebody {says} (!{iid})"));
@@ -331,6 +339,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
     double.needs_pipeline = rng.one_in(3);
     // GitHub has no such thing: a rebase there makes new commits.
     double.fast_forward = rng.one_in(3) && face != Face::GitHub;
+    double.merge_queue = face == Face::GitHub && rng.one_in(2);
     let world =
         World { double, rng, wild: true, clock: Duration::ZERO, story: Vec::new(), stopped: false };
     let world: Shared = Arc::new(Mutex::new(world));
@@ -363,6 +372,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
                 wanted = "3";
             }
             if !world.wild {
+                world.double.queue_goes_on(true);
                 // Every pipeline comes to its end, and one that is needed comes at last.
                 let heads: Vec<String> = world
                     .double
@@ -482,6 +492,16 @@ fn one_step(
     let act = Act { by: Actor::Towpath, at: now };
     match forge.merge(mr.number, mr.head, &act) {
         Ok(Merge::Merged { .. } | Merge::AlreadyMerged { .. }) => "merged".to_owned(),
+        Ok(Merge::NotGreen { why }) if why.contains("/retry") => {
+            let mut wild = world.lock().unwrap();
+            // A person says so now and then, and at the end for sure.
+            if wild.wild && !wild.rng.one_in(4) {
+                return why;
+            }
+            wild.double.ejected.clear();
+            drop(wild);
+            format!("retried: {:?}", forge.again(mr.number))
+        }
         other => format!("merge: {other:?}"),
     }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use towpath::drivers::hosted::transport::GRAPHQL;
+
 use super::gitlab_double::{Answer, Double, Face};
 
 /// What goes wrong now.
@@ -126,7 +128,9 @@ fn serve(
                     Face::GitHub => ("/api/v3", "Bearer "),
                     Face::Gitea => ("/api/v1", "token "),
                 };
-                let path = path.strip_prefix(prefix).unwrap_or(&path);
+                // One's own GitHub has its interfaces side by side.
+                let beside = path.strip_prefix("/api").filter(|it| *it == GRAPHQL);
+                let path = beside.or(path.strip_prefix(prefix)).unwrap_or(&path);
                 let token = token.strip_prefix(scheme).unwrap_or_default();
                 let Answer { status, body, total, next } = double.call(token, &verb, path, &body);
                 drop(double);

@@ -185,6 +185,22 @@ async fn the_runner_is_renewed_where_it_is_old_or_was_tampered_with() {
     let fresh = SshFleet::new("store");
     fresh.ensure_step(&rig.place, &step("second", "true")).await.unwrap();
     assert_eq!(std::fs::read_to_string(&runner).unwrap(), whole);
+    // That it was whole is remembered until its file changes, or the node starts anew.
+    let short = runner.file_name().unwrap().to_str().unwrap().strip_prefix("runner-").unwrap();
+    let checked = rig.node.state().join(format!(".checked-{short}"));
+    for boot in [None, Some("another\n")] {
+        SshFleet::new("store").state(&rig.place, &step("second", "").key).await.unwrap();
+        assert!(checked.exists(), "nothing is remembered");
+        std::fs::write(&runner, whole.replace("umask 022", "touch /tmp/tampered")).unwrap();
+        if let Some(boot) = boot {
+            let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_hours(24);
+            let file = std::fs::File::options().write(true).open(&runner).unwrap();
+            file.set_modified(long_ago).unwrap();
+            std::fs::write(&checked, boot).unwrap();
+        }
+        SshFleet::new("store").state(&rig.place, &step("second", "").key).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&runner).unwrap(), whole, "{boot:?}");
+    }
     // An old one behind a forced command takes in the new one.
     let old = rig.node.state().join("runner-0000000000000000");
     std::fs::write(&old, whole.replace("KEPT=200 ", "KEPT=201 ")).unwrap();

@@ -1,6 +1,7 @@
 //! Real nodes: an sshd each, unprivileged where we are, with a home and a host key of its own, and
 //! a client configuration that knows them by name. What is started is ended when it is dropped.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,6 +10,9 @@ use towpath::drivers::fleet::Place;
 use towpath::model::{Arg, Connect, EnvironmentName, HostKeys, NodeName, Ssh, Transport};
 
 use crate::world::{kill, patiently};
+
+/// The port of nodes that are named by their address.
+pub(crate) const PORT: u16 = 2222;
 
 /// The client's side of a fleet: its key, its `ssh_config`, its `known_hosts`.
 pub(crate) struct Net {
@@ -55,7 +59,12 @@ impl Net {
         std::fs::create_dir_all(dir.join("home")).unwrap();
         keygen(&dir.join("host_key"));
         std::fs::copy(self.root.join("id.pub"), dir.join("authorized_keys")).unwrap();
-        let mut node = Sshd { name: name.to_owned(), port: 0, dir, child: None };
+        // One that is named by an address has it for itself, and so the port of all such.
+        let (address, port) = match name.parse() {
+            Ok(address) => (address, PORT),
+            Err(_) => (Ipv4Addr::LOCALHOST, 0),
+        };
+        let mut node = Sshd { name: name.to_owned(), address, port, dir, child: None };
         node.start();
         self.tell(&node);
         node
@@ -63,9 +72,15 @@ impl Net {
 
     /// Lets the client know where a node is.
     pub(crate) fn tell(&self, node: &Sshd) {
+        if node.has_its_address() {
+            // One block for all of them, as a fleet has.
+            let text = format!("Host 127.*\n  Port {PORT}\n  User {}\n", user());
+            return std::fs::write(self.root.join("hosts/fleet"), text).unwrap();
+        }
         let text = format!(
-            "Host {}\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  HostKeyAlias {}\n",
+            "Host {}\n  HostName {}\n  Port {}\n  User {}\n  HostKeyAlias {}\n",
             node.name,
+            node.address,
             node.port,
             user(),
             node.name
@@ -77,7 +92,12 @@ impl Net {
     pub(crate) fn vouch(&self, node: &Sshd, key: &str) {
         let known = std::fs::read_to_string(self.known_hosts()).unwrap();
         let words: Vec<&str> = key.split_whitespace().take(2).collect();
-        let known = format!("{known}{} {}\n", node.name, words.join(" "));
+        let name = if node.has_its_address() {
+            format!("[{}]:{PORT}", node.name)
+        } else {
+            node.name.clone()
+        };
+        let known = format!("{known}{name} {}\n", words.join(" "));
         std::fs::write(self.known_hosts(), known).unwrap();
     }
 
@@ -107,6 +127,7 @@ impl Net {
 /// One node. Its account's home is a directory of its own, and so is what the runner keeps.
 pub(crate) struct Sshd {
     pub(crate) name: String,
+    pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
     pub(crate) dir: PathBuf,
     child: Option<Child>,
@@ -130,6 +151,10 @@ impl Sshd {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
+    fn has_its_address(&self) -> bool {
+        self.address != Ipv4Addr::LOCALHOST
+    }
+
     /// How often somebody was let in.
     pub(crate) fn logins(&self) -> usize {
         self.log().matches("Accepted publickey").count()
@@ -139,7 +164,7 @@ impl Sshd {
     pub(crate) fn start(&mut self) {
         for _ in 0..5 {
             if self.port == 0 {
-                let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                let free = std::net::TcpListener::bind((self.address, 0)).unwrap();
                 self.port = free.local_addr().unwrap().port();
             }
             if self.try_start() {
@@ -153,7 +178,8 @@ impl Sshd {
     fn try_start(&mut self) -> bool {
         let dir = self.dir.display();
         let config = format!(
-            "ListenAddress 127.0.0.1\nPort {}\nHostKey {dir}/host_key\nAuthorizedKeysFile {dir}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 200\nLogLevel VERBOSE\nPrintMotd no\nSetEnv HOME={1} TOWPATH_DIR={2}\n",
+            "ListenAddress {}\nPort {}\nHostKey {dir}/host_key\nAuthorizedKeysFile {dir}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 200\nLogLevel VERBOSE\nPrintMotd no\nSetEnv HOME={2} TOWPATH_DIR={3}\n",
+            self.address,
             self.port,
             self.home().display(),
             self.state().display(),
@@ -172,7 +198,7 @@ impl Sshd {
             .spawn()
             .unwrap_or_else(|error| panic!("sshd (Debian: openssh-server): {error}"));
         let listens = patiently(|| {
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            std::net::TcpStream::connect((self.address, self.port)).is_ok()
                 || child.try_wait().unwrap().is_some()
         });
         let runs = listens && child.try_wait().unwrap().is_none();

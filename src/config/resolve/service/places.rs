@@ -1,13 +1,15 @@
 //! Every place in a command or URL has something to stand for, wherever a target uses it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::files::Notes;
 use crate::config::place::Place;
 use crate::config::raw;
-use crate::config::snapshot::{Environment, Recipe};
-use crate::model::{PACKAGE, PATCH, Probe, RepoPath, VariableName, Variables};
+use crate::config::snapshot::{By, Environment, On, Recipe, Role, Spec};
+use crate::model::{
+    EnvironmentName, NodeName, PACKAGE, PATCH, Probe, RepoPath, RoleName, VariableName, Variables,
+};
 
 /// What a target uses that may have places.
 pub(super) struct Used<'a> {
@@ -17,6 +19,8 @@ pub(super) struct Used<'a> {
     pub(super) recipe: &'a Recipe,
     /// Where it runs.
     pub(super) environment: &'a Environment,
+    /// In which of its roles; in all if `None`.
+    pub(super) roles: Option<&'a BTreeSet<RoleName>>,
     /// Its smoke test.
     pub(super) smoke: Option<&'a Probe>,
 }
@@ -58,42 +62,186 @@ pub(super) fn check_target(
     known: &Variables,
     notes: &mut Notes<'_>,
 ) {
-    let Used { file, recipe, environment, smoke } = used;
+    for Lack { code, message, hint } in lacks(used, known, Promises::Count) {
+        notes.error(place, code, message, hint);
+    }
+}
+
+/// The first thing that a target lacks, once its inventory has answered.
+pub(in crate::config) fn lacking(spec: &Spec<'_>) -> Option<String> {
+    let used = Used {
+        file: &spec.service.file,
+        recipe: spec.recipe,
+        environment: spec.environment,
+        roles: spec.target.roles.as_ref(),
+        smoke: spec.target.smoke.as_deref(),
+    };
+    let first = lacks(&used, &spec.target.variables, Promises::AreOver).into_iter().next();
+    first.map(|it| it.message)
+}
+
+/// Whether what an inventory will say counts as said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Promises {
+    /// It was not asked yet.
+    Count,
+    /// It has answered.
+    AreOver,
+}
+
+/// What is missing, and how to mend it.
+struct Lack {
+    code: &'static str,
+    message: String,
+    hint: String,
+}
+
+/// Where something is asked or done.
+enum Where<'a> {
+    /// Beside the controller.
+    Beside,
+    /// On these nodes.
+    On(Vec<&'a NodeName>),
+}
+
+/// All that a target uses and lacks: each thing once, for a recipe may name it in every stage.
+fn lacks<'a>(used: &Used<'a>, known: &Variables, promises: Promises) -> Vec<Lack> {
+    let Used { file: _, recipe, environment, roles: _, smoke } = used;
     let here = &environment.name;
-    // Each place once, with the first that uses it: a recipe may name it in every stage.
-    let mut asked: BTreeMap<String, String> = BTreeMap::new();
-    let mut note = |names: Vec<&str>, by: &dyn Fn() -> String| {
+    let mut found: BTreeMap<String, Lack> = BTreeMap::new();
+    let mut zones = None;
+    let mut note = |names: Vec<&str>, place: &dyn Fn() -> Where<'a>, by: &dyn Fn() -> String| {
         for name in names {
-            asked.entry(name.to_owned()).or_insert_with(by);
+            if !found.contains_key(name)
+                && let Some(lack) = used.lack(name, &place(), by, (known, promises))
+            {
+                found.insert(name.to_owned(), lack);
+            }
         }
     };
     for stage in &recipe.stages {
         let of = || format!("stage `{}` of recipe `{}`", stage.name, recipe.name);
+        let on = || Where::On(used.nodes(&stage.on));
         let actions = [stage.run.as_ref(), stage.finally.as_ref()].into_iter().flatten();
         for action in actions {
-            note(unknown(action.asks_for().into_iter(), known, &[]), &of);
+            note(unknown(action.asks_for().into_iter(), known, &[]), &on, &of);
         }
         let probes = [stage.check.as_ref(), stage.status.as_ref().map(|it| &it.probe)];
         for probe in probes.into_iter().flatten() {
-            note(missing(probe, known, &[]), &of);
+            note(missing(probe, known, &[]), &on, &of);
+        }
+        if stage.by == By::Zone && zones.is_none() {
+            zones = used.lacks_zone(&stage.on, &of, promises);
         }
     }
-    note(missing(&environment.version, known, &[]), &|| format!("`version` of `{here}`"));
+    let members = || Where::On(used.nodes(&On::All));
+    note(missing(&environment.version, known, &[]), &members, &|| format!("`version` of `{here}`"));
     for (name, gate) in &environment.gates {
-        note(missing(&gate.probe, known, &[]), &|| format!("gate `{name}` of `{here}`"));
+        let by = || format!("gate `{name}` of `{here}`");
+        note(missing(&gate.probe, known, &[]), &|| Where::Beside, &by);
     }
     if let Some(smoke) = smoke {
-        note(missing(smoke, known, &[]), &|| format!("the smoke test of `{here}`"));
+        let by = || format!("the smoke test of `{here}`");
+        note(missing(smoke, known, &[]), &|| Where::Beside, &by);
     }
-    for (name, by) in asked {
-        let message = format!("{by} uses `{{{name}}}`, which nothing defines for `{here}`");
-        let near = crate::text::closest(name.as_str(), known.keys().map(VariableName::as_str));
-        let hint = match near {
-            Some(near) => format!("did you mean `{{{near}}}`?"),
-            None => format!("add it under `variables:` of {file}"),
+    found.into_values().chain(zones).collect()
+}
+
+impl<'a> Used<'a> {
+    /// The nodes that a stage covers, as far as they are known.
+    fn nodes(&self, on: &On) -> Vec<&'a NodeName> {
+        let environment = self.environment;
+        let roles = environment.roles.iter();
+        let roles = roles.filter(|(name, _)| self.roles.is_none_or(|it| it.contains(*name)));
+        let of = |covers: &dyn Fn(&RoleName, &Role) -> bool| {
+            let covered = roles.clone().filter(|(name, role)| covers(name, role));
+            covered.flat_map(|(_, role)| &role.nodes).collect::<Vec<_>>()
         };
-        notes.error(place, "unknown-placeholder", message, hint);
+        match on {
+            On::DeployNode => environment.deploy_node.iter().collect(),
+            On::All => {
+                let mut all = of(&|_, _| true);
+                all.extend(&environment.deploy_node);
+                all
+            }
+            On::Stateful | On::Stateless | On::Roles(_) => of(&|name, role| on.names(name, role)),
+        }
     }
+
+    /// What is wrong with a place that neither the recipe nor any `variables` define.
+    fn lack(
+        &self,
+        name: &str,
+        place: &Where<'_>,
+        by: &dyn Fn() -> String,
+        (known, promises): (&Variables, Promises),
+    ) -> Option<Lack> {
+        let here = &self.environment.name;
+        let particulars = &self.environment.particulars;
+        let sought = self.environment.inventory.iter().flat_map(|it| it.sought.variables.keys());
+        let has = |node: &NodeName| {
+            let its = particulars.get(node).map(|it| &it.variables);
+            its.is_some_and(|it| it.keys().any(|it| it.as_str() == name))
+        };
+        let promised = sought.clone().any(|it| it.as_str() == name);
+        if !promised && !particulars.keys().any(has) {
+            let own = particulars.values().flat_map(|it| it.variables.keys());
+            let all: BTreeSet<&str> =
+                known.keys().chain(own).chain(sought).map(VariableName::as_str).collect();
+            let hint = match crate::text::closest(name, all) {
+                Some(near) => format!("did you mean `{{{near}}}`?"),
+                None => format!("add it under `variables:` of {}", self.file),
+            };
+            let message = format!("{} uses `{{{name}}}`, which nothing defines for `{here}`", by());
+            return Some(Lack { code: "unknown-placeholder", message, hint });
+        }
+        let nodes = match place {
+            Where::Beside => {
+                let message = format!(
+                    "{} uses `{{{name}}}`, which only nodes of `{here}` have: it is asked of none",
+                    by()
+                );
+                let hint =
+                    format!("remove it, or add it under `variables:` of environments/{here}.yaml");
+                return Some(Lack { code: "unknown-placeholder", message, hint });
+            }
+            Where::On(nodes) => nodes,
+        };
+        if promised && promises == Promises::Count {
+            return None;
+        }
+        let lack: BTreeSet<&NodeName> = nodes.iter().copied().filter(|it| !has(it)).collect();
+        let message = format!("{} uses `{{{name}}}`, which {}", by(), lacks_it(&lack, here)?);
+        let hint = format!(
+            "add it under `nodes:` of environments/{here}.yaml, or under `variables:` for all"
+        );
+        Some(Lack { code: "unknown-placeholder", message, hint })
+    }
+
+    /// A stage that goes by zone has to know them all.
+    fn lacks_zone(&self, on: &On, by: &dyn Fn() -> String, promises: Promises) -> Option<Lack> {
+        let environment = self.environment;
+        let promised = environment.inventory.as_ref().is_some_and(|it| it.sought.zone.is_some());
+        if promised && promises == Promises::Count {
+            return None;
+        }
+        let nodes = self.nodes(on).into_iter();
+        let lack: BTreeSet<&NodeName> = nodes.filter(|it| environment.zone(it).is_none()).collect();
+        let here = &environment.name;
+        let message = format!("{} goes by zone, which {}", by(), lacks_it(&lack, here)?);
+        let hint = format!("add `nodes: {{ NODE: {{ zone: a }} }}` to environments/{here}.yaml");
+        Some(Lack { code: "no-zone", message, hint })
+    }
+}
+
+/// Who lacks it, as the end of a sentence; nothing if nobody does.
+fn lacks_it(nodes: &BTreeSet<&NodeName>, here: &EnvironmentName) -> Option<String> {
+    let first = nodes.first()?;
+    Some(match nodes.len() {
+        1 => format!("`{first}` of `{here}` lacks"),
+        2 => format!("`{first}` and another node of `{here}` lack"),
+        many => format!("`{first}` and {} more nodes of `{here}` lack", many - 1),
+    })
 }
 
 fn missing<'p>(probe: &'p Probe, known: &Variables, besides: &[&str]) -> Vec<&'p str> {

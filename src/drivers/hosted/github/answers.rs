@@ -27,6 +27,12 @@ pub(super) struct Made {
     _id: u64,
 }
 
+/// What a pull request is called by the other interface.
+#[derive(Deserialize)]
+pub(super) struct Node {
+    pub(super) node_id: String,
+}
+
 #[derive(Deserialize)]
 pub(super) struct Project {
     pub(super) permissions: Option<Permissions>,
@@ -226,6 +232,11 @@ impl Request {
     pub(super) fn is_from_here(&self) -> bool {
         let id = |side: &Side| side.repo.as_ref().map(|it| it.id);
         id(&self.head).is_some() && id(&self.head) == id(&self.base)
+    }
+
+    /// The branch that it goes into.
+    pub(super) fn base(&self) -> &str {
+        &self.base.reference
     }
 
     pub(super) fn read(self, doing: &str) -> Result<Neutral, ApiError> {

@@ -317,6 +317,7 @@ pub(super) fn whats() -> Vec<What> {
         What::Waiting { op: op(0, 5), why: "not ready".to_owned() },
         What::TakenOver { epoch: Epoch(9) },
         What::Retried(word()),
+        What::RetriedOnly { nodes: [node("web-02")].into(), word: word() },
         What::Resumed(word()),
         What::Excluded { node: node("web-02"), undo: Undo::Skipped, word: word() },
     ];
@@ -336,6 +337,7 @@ pub(super) fn whats() -> Vec<What> {
             | What::Reopened { .. }
             | What::TakenOver { .. }
             | What::Retried(_)
+            | What::RetriedOnly { .. }
             | What::Resumed(_)
             | What::Excluded { .. }
             | What::MigrationSettled { .. }
@@ -389,6 +391,7 @@ pub(super) fn commands() -> Vec<Command> {
         },
         Command::Abort { target: it(), now: false },
         Command::Retry { target: it() },
+        Command::RetryOnly { target: it(), only: "web-*,!zone:a".parse().unwrap() },
         Command::Resume { target: it() },
         Command::Exclude { target: it(), node: node("web-01") },
         Command::Migration { target: it(), verdict: MigrationVerdict::Retry },

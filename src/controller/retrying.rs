@@ -1,0 +1,87 @@
+//! Trying again what failed: all of it, some of its nodes, or a rollout that had ended.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Candidate, Command, NodeName, Only, Target};
+use crate::observe::{Fact as Seen, State};
+use crate::rollout::{What, Word};
+
+use super::core::{Core, Fatal, Turn};
+use super::orders::Answer;
+use super::wake::{Effect, Refusal};
+
+impl Core {
+    /// Tries some of the nodes again that failed.
+    pub(super) fn retry_only(
+        &mut self,
+        target: &Target,
+        only: &Only,
+        command: Command,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        match self.failed_among(target, only) {
+            Err(why) => Ok(Err(Refusal::NotNow(why))),
+            Ok(nodes) => {
+                let what = What::RetriedOnly { nodes, word: word.clone() };
+                self.intervene(target, command, what, word, turn)
+            }
+        }
+    }
+
+    /// Those nodes that failed and are meant.
+    fn failed_among(&self, target: &Target, only: &Only) -> Result<BTreeSet<NodeName>, String> {
+        let Some(rollout) = self.ledger.rollouts.get(target) else {
+            return Err(format!("no rollout is under way at {target}"));
+        };
+        let failed = rollout.failed_nodes();
+        if failed.is_empty() {
+            return Err(format!("no node of the rollout at {target} has failed"));
+        }
+        let spec = self.snapshot().and_then(|it| it.spec(target));
+        let candidate = |node| match &spec {
+            Some(spec) => spec.candidate(node),
+            None => Candidate { node, zone: None, roles: Vec::new() },
+        };
+        let candidates: Vec<Candidate<'_>> = failed.iter().map(candidate).collect();
+        only.of(&candidates).map_err(|why| format!("of the nodes that failed {why}"))
+    }
+
+    pub(super) fn retry(
+        &mut self,
+        target: &Target,
+        command: Command,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        if self.ledger.rollouts.contains_key(target) {
+            return self.intervene(target, command, What::Retried(word.clone()), word, turn);
+        }
+        let waits =
+            self.ledger.history(target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);
+        let blocked = self.blocked_request(target);
+        if !waits && blocked.is_none() {
+            return Ok(Err(Refusal::NotNow(format!(
+                "nothing at {target} waits to be tried again"
+            ))));
+        }
+        self.write(command, word, turn)?;
+        self.touch(target.clone());
+        if let Some(number) = blocked {
+            turn.ask(Effect::Again { number });
+        }
+        if !waits {
+            return Ok(Ok(Answer::Now(format!(
+                "{target}: its merge request is tried again when nothing else holds it"
+            ))));
+        }
+        Ok(Ok(Answer::Now(format!("{target}: a new rollout begins when nothing else holds it"))))
+    }
+
+    /// The open merge request for a target, if its forge says that something is in the way.
+    fn blocked_request(&self, target: &Target) -> Option<u64> {
+        let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return None };
+        let request = value.get(target)?;
+        (request.state == State::Open && request.blocked.is_some()).then_some(request.number)
+    }
+}

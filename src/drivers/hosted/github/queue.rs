@@ -1,0 +1,434 @@
+//! GitHub's merge queue. Only its GraphQL interface can put a pull request there, guarded by the head that
+//! was checked, and take it out again; it also tells why one was taken out by somebody else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{GitHub, RIGHTS, raw};
+use crate::drivers::hosted::api::{Api as _, ApiError, MergeAnswer, Readiness, Request, Standing};
+use crate::drivers::hosted::client::{Repeat, read};
+use crate::drivers::hosted::later_of;
+use crate::drivers::hosted::transport::{GRAPHQL, Verb};
+use crate::drivers::local::one_line;
+use crate::model::{Branch, Revision};
+
+/// Longest quotation of it.
+const WHY_MAX: usize = 240;
+/// What was learned of a place in the queue is not asked again for so long, unless we changed it. This
+/// interface has no conditional requests, and an hour has 5,000 of these.
+const FRESH: Duration = Duration::from_secs(15);
+/// Pull requests of one question; the most that it takes.
+const NODES_MAX: usize = 100;
+/// Events of one pull request that are looked at, the last ones.
+const EVENTS_MAX: usize = 50;
+
+/// How pull requests stand to the queue, and what happened to them there since their heads were pushed.
+const LOOK: &str = "query($ids: [ID!]!, $last: Int!) {
+  nodes(ids: $ids) {
+    ... on PullRequest {
+      number state reviewDecision isInMergeQueue
+      mergeQueueEntry { state position }
+      timelineItems(last: $last, itemTypes: [ADDED_TO_MERGE_QUEUE_EVENT, REMOVED_FROM_MERGE_QUEUE_EVENT, HEAD_REF_FORCE_PUSHED_EVENT]) {
+        nodes {
+          __typename
+          ... on AddedToMergeQueueEvent { id }
+          ... on RemovedFromMergeQueueEvent { id reason actor { login } }
+          ... on HeadRefForcePushedEvent { id }
+        }
+      }
+    }
+  }
+}";
+const ENQUEUE: &str = "mutation($id: ID!, $head: GitObjectID!) {
+  enqueuePullRequest(input: { pullRequestId: $id, expectedHeadOid: $head }) {
+    mergeQueueEntry { state position }
+  }
+}";
+const DEQUEUE: &str = "mutation($id: ID!) {
+  dequeuePullRequest(input: { id: $id }) { clientMutationId }
+}";
+
+/// How a pull request stands to the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seat {
+    /// Whether it is open, as seen from there.
+    open: bool,
+    /// Where it is, if it is in the queue.
+    place: Option<String>,
+    /// Who took this head out of it, by the event's own name, and why; if it was not us.
+    removed: Option<(String, String)>,
+    /// Whether a review is missing.
+    wants_review: bool,
+}
+
+#[derive(Deserialize)]
+struct Said<T> {
+    data: Option<T>,
+    #[serde(default)]
+    errors: Vec<Trouble>,
+}
+
+#[derive(Deserialize)]
+struct Trouble {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Looked {
+    nodes: Vec<Option<Pull>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pull {
+    number: u64,
+    state: String,
+    review_decision: Option<String>,
+    is_in_merge_queue: bool,
+    merge_queue_entry: Option<Entry>,
+    timeline_items: Events,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    state: String,
+    position: i64,
+}
+
+#[derive(Deserialize)]
+struct Events {
+    nodes: Vec<Option<Event>>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    #[serde(rename = "__typename")]
+    kind: String,
+    #[serde(default)]
+    id: String,
+    reason: Option<String>,
+    actor: Option<Actor>,
+}
+
+#[derive(Deserialize)]
+struct Actor {
+    login: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Enqueued {
+    enqueue_pull_request: Option<Queued>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Queued {
+    merge_queue_entry: Option<Entry>,
+}
+
+impl Entry {
+    fn words(&self) -> String {
+        let state = one_line(self.state.as_bytes(), WHY_MAX).to_lowercase().replace('_', " ");
+        format!("it is in the merge queue, at place {} ({state})", self.position)
+    }
+}
+
+impl Pull {
+    fn seat(self, me: &str) -> Seat {
+        let entry = self.merge_queue_entry.as_ref().map(Entry::words);
+        let place =
+            entry.or_else(|| self.is_in_merge_queue.then(|| "it is in the merge queue".to_owned()));
+        Seat {
+            open: self.state == "OPEN",
+            removed: if place.is_some() { None } else { removed(self.timeline_items.nodes, me) },
+            place,
+            wants_review: self.review_decision.as_deref() == Some("REVIEW_REQUIRED"),
+        }
+    }
+}
+
+/// What took the present head out of the queue. Every head but the first one is pushed over another, and
+/// what was in the queue by then was another head, even if its removal shows only after the push.
+fn removed(events: Vec<Option<Event>>, me: &str) -> Option<(String, String)> {
+    // Where the beginning is cut off it may have been added there.
+    let mut added = events.len() >= EVENTS_MAX;
+    let mut last = None;
+    for event in events.into_iter().flatten() {
+        match event.kind.as_str() {
+            "AddedToMergeQueueEvent" => (added, last) = (true, None),
+            "HeadRefForcePushedEvent" => (added, last) = (false, None),
+            "RemovedFromMergeQueueEvent" if added => {
+                added = false;
+                let by = event.actor.map(|it| it.login).unwrap_or_default();
+                // A bot is `name[bot]` in one of its interfaces.
+                let plain = |name: &str| name.trim_end_matches("[bot]").to_owned();
+                if plain(&by) != plain(me) {
+                    let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+                    let why = event.reason.unwrap_or_else(|| "without a reason".to_owned());
+                    let said = format!("{}{by}", why.to_lowercase().replace('_', " "));
+                    last = Some((event.id, one_line(said.as_bytes(), WHY_MAX)));
+                }
+            }
+            // One of an older head, or nothing that was asked for.
+            _ => {}
+        }
+    }
+    last
+}
+
+impl GitHub {
+    /// Whether what goes into this branch goes through a queue.
+    pub(super) fn has_queue(&self, base: &str) -> Result<bool, ApiError> {
+        if let Some(known) = self.queue.get() {
+            return Ok(known);
+        }
+        let doing = "reading the rules of the branch";
+        let path = self.path(&format!("/rules/branches/{}?", super::encoded(base)));
+        let rules: Vec<raw::Rule> = self.whole(doing, &path)?;
+        let has = rules.iter().any(|it| it.kind == "merge_queue");
+        self.queue.set(Some(has));
+        Ok(has)
+    }
+
+    /// Adds what only the queue knows to open requests into a branch that has one.
+    pub(super) fn with_seats(&self, base: &Branch, all: &mut [Request]) -> Result<(), ApiError> {
+        let open = |it: &&Request| it.state == Standing::Open;
+        if !all.iter().any(|it| open(&it)) || !self.has_queue(base.as_str())? {
+            return Ok(());
+        }
+        let numbers: Vec<u64> = all.iter().filter(open).map(|it| it.number).collect();
+        self.seats.borrow_mut().retain(|number, _| numbers.contains(number));
+        self.look(&numbers)?;
+        for request in all.iter_mut().filter(|it| it.state == Standing::Open) {
+            self.sit(request)?;
+        }
+        Ok(())
+    }
+
+    /// The same for one.
+    pub(super) fn with_seat(&self, base: &str, mut request: Request) -> Result<Request, ApiError> {
+        if request.state == Standing::Open && self.has_queue(base)? {
+            self.look(&[request.number])?;
+            self.sit(&mut request)?;
+        }
+        Ok(request)
+    }
+
+    fn sit(&self, request: &mut Request) -> Result<(), ApiError> {
+        let seat = self.seat(request.number)?;
+        if !seat.open {
+            // It was settled between our two questions.
+            request.state = Standing::Locked;
+            return Ok(());
+        }
+        let blocked = matches!(request.readiness, Readiness::Unapproved(_));
+        if seat.place.is_some() {
+            request.armed = true;
+            if !matches!(request.readiness, Readiness::Stale(_)) {
+                request.readiness = Readiness::Ready;
+            }
+        } else if let Some((_, why)) = self.ejected(request.number, &seat) {
+            request.readiness = Readiness::Blocked(why);
+        } else if blocked && !seat.wants_review {
+            // What goes through a queue may not be merged directly: that is all that this word says then.
+            request.readiness = Readiness::Ready;
+        }
+        Ok(())
+    }
+
+    fn ejected(&self, number: u64, seat: &Seat) -> Option<(String, String)> {
+        let (event, why) = seat.removed.clone()?;
+        let forgiven = self.forgiven.borrow().get(&number) == Some(&event);
+        let why = format!("it was taken out of the merge queue ({why}); `/retry` puts it in again");
+        (!forgiven).then_some((event, why))
+    }
+
+    fn seat(&self, number: u64) -> Result<Seat, ApiError> {
+        let known = self.seats.borrow().get(&number).map(|(_, seat)| seat.clone());
+        known.ok_or_else(|| {
+            later_of("looking at the merge queue", format!("#{number} is not shown there"))
+        })
+    }
+
+    /// Learns how these stand to the queue, where that is not known from just now.
+    fn look(&self, numbers: &[u64]) -> Result<(), ApiError> {
+        let now = self.client.elapsed();
+        let old = |number: &&u64| {
+            let seats = self.seats.borrow();
+            seats.get(number).is_none_or(|(at, _)| now.saturating_sub(*at) > FRESH)
+        };
+        let numbers: Vec<u64> = numbers.iter().filter(old).copied().collect();
+        let me = self.whoami()?.name;
+        for some in numbers.chunks(NODES_MAX) {
+            let ids: Vec<String> =
+                some.iter().map(|it| self.node(*it)).collect::<Result<_, _>>()?;
+            let variables = json!({ "ids": ids, "last": EVENTS_MAX });
+            let doing = "looking at the merge queue";
+            let found: Looked = self.graphql(doing, LOOK, &variables, Repeat::Harmless)?;
+            let mut seats = self.seats.borrow_mut();
+            for pull in found.nodes.into_iter().flatten() {
+                seats.insert(pull.number, (now, pull.seat(&me)));
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&self, number: u64) -> Result<String, ApiError> {
+        if let Some(known) = self.nodes.borrow().get(&number) {
+            return Ok(known.clone());
+        }
+        let doing = format!("looking at #{number}");
+        let found: raw::Node = self.read(&doing, &self.pull(number, ""))?;
+        self.nodes.borrow_mut().insert(number, found.node_id.clone());
+        Ok(found.node_id)
+    }
+
+    /// Puts it into the queue, if its head is still this.
+    pub(super) fn enqueue(&self, number: u64, sha: Revision) -> Result<MergeAnswer, ApiError> {
+        let doing = format!("putting #{number} into the merge queue");
+        self.look(&[number])?;
+        let seat = self.seat(number)?;
+        if let Some(why) = seat.place {
+            return Ok(MergeAnswer::Armed { why });
+        }
+        if let Some((_, why)) = self.ejected(number, &seat) {
+            return Ok(MergeAnswer::Blocked { why });
+        }
+        let variables = json!({ "id": self.node(number)?, "head": sha.to_string() });
+        self.seats.borrow_mut().remove(&number);
+        let said: Result<Enqueued, ApiError> =
+            self.graphql(&doing, ENQUEUE, &variables, Repeat::Never);
+        match said {
+            Ok(said) => {
+                let entry = said.enqueue_pull_request.and_then(|it| it.merge_queue_entry);
+                let why = entry.map_or_else(|| "GitHub took it".to_owned(), |it| it.words());
+                Ok(MergeAnswer::Armed { why })
+            }
+            Err(ApiError::Refused { why, .. }) => {
+                // The branch may have no queue any more.
+                self.queue.set(None);
+                Ok(MergeAnswer::NotYet { why })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes it out of the queue, if it is there.
+    pub(super) fn dequeue(&self, number: u64) -> Result<(), ApiError> {
+        if self.queue.get() != Some(true) {
+            return Ok(());
+        }
+        let doing = format!("taking #{number} out of the merge queue");
+        self.seats.borrow_mut().remove(&number);
+        self.look(&[number])?;
+        if self.seat(number)?.place.is_none() {
+            return Ok(());
+        }
+        self.seats.borrow_mut().remove(&number);
+        let variables = json!({ "id": self.node(number)? });
+        let said: Result<Value, ApiError> =
+            self.graphql(&doing, DEQUEUE, &variables, Repeat::Harmless);
+        let why = match said {
+            Ok(_) => "it is still there".to_owned(),
+            Err(ApiError::Refused { why, .. }) => why,
+            Err(ApiError::NotFound { .. }) => "not found".to_owned(),
+            Err(error) => return Err(error),
+        };
+        self.look(&[number])?;
+        let seat = self.seat(number)?;
+        if seat.open && seat.place.is_some() { Err(later_of(&doing, why)) } else { Ok(()) }
+    }
+
+    /// A person wants it back in the queue. True if something had taken it out.
+    pub(super) fn forgive(&self, number: u64) -> Result<bool, ApiError> {
+        if self.queue.get() != Some(true) {
+            return Ok(false);
+        }
+        self.seats.borrow_mut().remove(&number);
+        self.look(&[number])?;
+        let Some((event, _)) = self.seat(number)?.removed else { return Ok(false) };
+        self.forgiven.borrow_mut().insert(number, event);
+        Ok(true)
+    }
+
+    /// Asks by the other interface. A good status may come with errors, and then it is none.
+    fn graphql<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        query: &str,
+        variables: &Value,
+        repeat: Repeat,
+    ) -> Result<T, ApiError> {
+        let body = json!({ "query": query, "variables": variables });
+        let reply = self.client.act(doing, Verb::Post, GRAPHQL, &body, repeat)?;
+        let said: Said<T> = read(doing, &self.fine(doing, reply)?)?;
+        let doing = doing.to_owned();
+        if let Some(trouble) = said.errors.into_iter().next() {
+            let why = one_line(trouble.message.as_bytes(), WHY_MAX);
+            return Err(match trouble.kind.as_deref() {
+                Some("NOT_FOUND") => ApiError::NotFound { doing },
+                Some("FORBIDDEN" | "INSUFFICIENT_SCOPES") => {
+                    let name = &self.name;
+                    let why = format!(
+                        "the token may not do this in {name}: it needs {RIGHTS}, and its user the right to merge there ({why})"
+                    );
+                    ApiError::Forbidden { doing, why }
+                }
+                Some("RATE_LIMITED" | "RATE_LIMIT") => self.client.rest(doing, why),
+                Some("UNPROCESSABLE" | "STALE_DATA") => ApiError::Refused { doing, why },
+                kind => {
+                    let kind = one_line(kind.unwrap_or("an error").as_bytes(), WHY_MAX);
+                    ApiError::NotUnderstood { doing, why: format!("{kind}: {why}") }
+                }
+            });
+        }
+        let why = "it holds neither data nor errors".to_owned();
+        said.data.ok_or(ApiError::NotUnderstood { doing, why })
+    }
+}
+
+/// What of a pull request is known of the queue, by its number, and since when.
+pub(super) type Seats = BTreeMap<u64, (Duration, Seat)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(all: &[(&str, &str)]) -> Vec<Option<Event>> {
+        let event = |(kind, by): &(&str, &str)| {
+            Some(Event {
+                kind: (*kind).to_owned(),
+                id: "R_1".to_owned(),
+                reason: Some("FAILED_CHECKS".to_owned()),
+                actor: Some(Actor { login: (*by).to_owned() }),
+            })
+        };
+        all.iter().map(event).collect()
+    }
+
+    #[test]
+    fn only_what_took_out_the_present_head_counts_and_not_ourselves() {
+        let (added, gone) = ("AddedToMergeQueueEvent", "RemovedFromMergeQueueEvent");
+        let pushed = "HeadRefForcePushedEvent";
+        let said = |all: &[(&str, &str)]| removed(events(all), "bot[bot]").map(|it| it.1);
+        let told = Some("failed checks by queue".to_owned());
+        assert_eq!(said(&[(added, "bot"), (gone, "queue")]), told);
+        assert_eq!(said(&[(added, "bot"), (gone, "bot")]), None, "that was us");
+        assert_eq!(said(&[(added, "bot"), (gone, "queue"), (pushed, "bot")]), None);
+        assert_eq!(said(&[(added, "bot"), (pushed, "bot"), (gone, "queue")]), None);
+        assert_eq!(said(&[(added, "bot"), (gone, "queue"), (added, "bot")]), None);
+        let again = [(added, "bot"), (pushed, "bot"), (added, "bot"), (gone, "queue")];
+        assert_eq!(said(&again), told);
+        let mut cut = vec![(gone, "queue")];
+        cut.resize(EVENTS_MAX, ("Other", ""));
+        assert_eq!(said(&cut), told, "who knows what was before");
+    }
+}
