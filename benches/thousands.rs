@@ -236,9 +236,8 @@ impl Brain {
 
     fn says(&mut self, effect: Effect) -> Option<Wake> {
         match effect {
-            Effect::LookAtHead { .. } => {
-                Some(Wake::Head(Ok(Head { revision: self.head, descends: true })))
-            }
+            Effect::MendRecords { .. } => Some(Wake::RecordsMended { result: Ok(None) }),
+            Effect::LookAtHead { .. } => Some(Wake::Head(Ok(Head::plain(self.head, true)))),
             Effect::ReadConfig { to, .. } => {
                 let files = files(self.way, self.nodes, &self.wanted).into_iter();
                 let change = |(path, text): (String, String)| Change {
@@ -268,7 +267,7 @@ impl Brain {
                 Some(Wake::Performed { target, rollout, op: id, attempt, question, report })
             }
             Effect::Record(record) => {
-                Some(Wake::Recorded { record: record.record, result: Ok(()) })
+                Some(Wake::Recorded { record: record.record, result: Ok(None) })
             }
             // Nobody proposes or asks in this world; the rest has no answer.
             Effect::AskArtifacts { .. }
@@ -285,6 +284,8 @@ impl Brain {
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }
+            | Effect::Cancel { .. }
+            | Effect::BreakGlass { .. }
             | Effect::Sweep { .. }
             | Effect::LookAround { .. }
             | Effect::Review { .. }

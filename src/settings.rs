@@ -222,6 +222,7 @@ pub fn load(path: &Path, executable: PathBuf) -> Result<Setup, SettingsError> {
     limits.looks_around = forge.is_some();
     limits.surveys_per_second = observe.per_second.unwrap_or(limits.surveys_per_second);
     Ok(Setup {
+        take_over: false,
         repository: location,
         forge,
         branch,

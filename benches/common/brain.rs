@@ -83,7 +83,7 @@ impl Brain {
         let applied = self.head;
         self.head = to;
         let descends = self.repository.descends(to, applied).expect("a history");
-        let asked = self.handle(Wake::Head(Ok(Head { revision: to, descends })));
+        let asked = self.handle(Wake::Head(Ok(Head::plain(to, descends))));
         let mut todo = Vec::new();
         for effect in asked {
             if let Effect::ReadConfig { from, to } = effect {
@@ -114,9 +114,8 @@ impl Brain {
 
     fn says_yes(&mut self, effect: Effect) -> Option<Wake> {
         match effect {
-            Effect::LookAtHead { .. } => {
-                Some(Wake::Head(Ok(Head { revision: self.head, descends: true })))
-            }
+            Effect::MendRecords { .. } => Some(Wake::RecordsMended { result: Ok(None) }),
+            Effect::LookAtHead { .. } => Some(Wake::Head(Ok(Head::plain(self.head, true)))),
             Effect::ReadConfig { from, to } => {
                 let changes = changes_between(&self.repository, from, to);
                 Some(Wake::ConfigRead { to, changes })
@@ -139,7 +138,7 @@ impl Brain {
                 Some(Wake::Performed { target, rollout, op: id, attempt, question, report })
             }
             Effect::Record(settled) => {
-                Some(Wake::Recorded { record: settled.record, result: Ok(()) })
+                Some(Wake::Recorded { record: settled.record, result: Ok(None) })
             }
             Effect::AskArtifacts { service, reference, .. } => {
                 Some(Wake::Artifacts { service, reference, verdict: Verdict::Pass })
@@ -166,6 +165,8 @@ impl Brain {
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Kill { .. }
+            | Effect::Cancel { .. }
+            | Effect::BreakGlass { .. }
             | Effect::Sweep { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)

@@ -50,28 +50,89 @@ struct TargetDto {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Dto {
-    Pause { scope: ScopeDto, until: Option<u64> },
-    Unpause { scope: ScopeDto },
-    Pin { target: TargetDto, reference: String },
-    Unpin { target: TargetDto },
-    Lock { target: TargetDto },
-    Unlock { target: TargetDto },
-    Freeze { environment: String, until: u64 },
-    Thaw { environment: String },
-    Weigh { environment: String, role: String, percent: Option<u32> },
-    Approve { target: TargetDto, reference: Option<String> },
-    Promote { target: TargetDto, reference: Option<String> },
-    Rollback { target: TargetDto, to: Option<String>, fast: bool },
-    PostMigrate { target: TargetDto, settled: bool },
-    DropPatch { target: TargetDto, patch: String },
-    Abort { target: TargetDto, now: bool },
-    Retry { target: TargetDto },
-    RetryOnly { target: TargetDto, only: String },
-    Resume { target: TargetDto },
-    Exclude { target: TargetDto, node: String },
-    Migration { target: TargetDto, done: bool },
-    Confirm { revision: String },
-    Accept { revision: String },
+    Pause {
+        scope: ScopeDto,
+        until: Option<u64>,
+    },
+    Unpause {
+        scope: ScopeDto,
+    },
+    Pin {
+        target: TargetDto,
+        reference: String,
+    },
+    Unpin {
+        target: TargetDto,
+    },
+    Lock {
+        target: TargetDto,
+    },
+    Unlock {
+        target: TargetDto,
+    },
+    Freeze {
+        environment: String,
+        until: u64,
+    },
+    Thaw {
+        environment: String,
+    },
+    Weigh {
+        environment: String,
+        role: String,
+        percent: Option<u32>,
+    },
+    Approve {
+        target: TargetDto,
+        reference: Option<String>,
+    },
+    Promote {
+        target: TargetDto,
+        reference: Option<String>,
+    },
+    Rollback {
+        target: TargetDto,
+        to: Option<String>,
+        fast: bool,
+        #[serde(default)]
+        break_glass: bool,
+    },
+    PostMigrate {
+        target: TargetDto,
+        settled: bool,
+    },
+    DropPatch {
+        target: TargetDto,
+        patch: String,
+    },
+    Abort {
+        target: TargetDto,
+        now: bool,
+    },
+    Retry {
+        target: TargetDto,
+    },
+    RetryOnly {
+        target: TargetDto,
+        only: String,
+    },
+    Resume {
+        target: TargetDto,
+    },
+    Exclude {
+        target: TargetDto,
+        node: String,
+    },
+    Migration {
+        target: TargetDto,
+        done: bool,
+    },
+    Confirm {
+        revision: String,
+    },
+    Accept {
+        revision: String,
+    },
     Nudge,
 }
 
@@ -149,9 +210,12 @@ fn to_dto(command: &Command) -> Dto {
             Dto::Promote { target: target_dto(target), reference: reference.as_ref().map(text) }
         }
         // Nobody can ask for what the recipe asks for.
-        Command::Rollback { target, to, fast, automatic: _ } => {
-            Dto::Rollback { target: target_dto(target), to: to.as_ref().map(text), fast: *fast }
-        }
+        Command::Rollback { target, to, fast, automatic: _, break_glass } => Dto::Rollback {
+            target: target_dto(target),
+            to: to.as_ref().map(text),
+            fast: *fast,
+            break_glass: *break_glass,
+        },
         Command::PostMigrate { target, settled } => {
             Dto::PostMigrate { target: target_dto(target), settled: *settled }
         }
@@ -204,11 +268,12 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
             target: target_of(&target)?,
             reference: optional(reference.as_deref())?,
         },
-        Dto::Rollback { target, to, fast } => Command::Rollback {
+        Dto::Rollback { target, to, fast, break_glass } => Command::Rollback {
             target: target_of(&target)?,
             to: optional(to.as_deref())?,
             fast,
             automatic: false,
+            break_glass,
         },
         Dto::PostMigrate { target, settled } => {
             Command::PostMigrate { target: target_of(&target)?, settled }
@@ -305,6 +370,7 @@ mod tests {
                 to: Some(reference.clone()),
                 fast: true,
                 automatic: false,
+                break_glass: true,
             },
             Command::PostMigrate { target: target(), settled: true },
             Command::DropPatch { target: target(), patch: reference },

@@ -72,6 +72,12 @@ pub(super) fn render(view: &View, tally: &Tally) -> String {
         head(&mut text, "towpath_merge_requests_open", "gauge", "Open merge requests of targets.");
         let _ = writeln!(text, "towpath_merge_requests_open {open}");
     }
+    let name = "towpath_records_waiting";
+    head(&mut text, name, "gauge", "What has settled and is not in git yet.");
+    let _ = writeln!(text, "{name} {}", counts.unrecorded);
+    let name = "towpath_record_failures_total";
+    head(&mut text, name, "counter", "Records that could not be written, tries counted.");
+    let _ = writeln!(text, "{name} {}", counts.record_failures);
     head(&mut text, "towpath_loop_turns_total", "counter", "Turns of the controller's loop.");
     let _ = writeln!(text, "towpath_loop_turns_total {}", view.turns());
     if let Some(age) = view.look_age() {

@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
-use crate::planner::{Deploy, Hold, Promote};
+use crate::planner::{Deploy, Hold, Promote, broken_glass};
 use crate::rollout::Phase;
 
 use super::plan::{decision_json, look, pinned, refused};
@@ -82,6 +82,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         && let Some(owed) = &history.owed
     {
         line("owed", super::rollback::owed(&target, owed, history.owed_failed));
+    }
+    if let Some(hold) = broken_glass(&target, seen.world()) {
+        waits("rollback", &[hold], ui);
     }
     for text in request(&target, &seen, ui) {
         line("open", text);

@@ -13,6 +13,8 @@ pub enum Kind {
     BadInput,
     /// It may work later: somebody else is at it, or not there yet.
     TryAgain,
+    /// Another controller has taken over: not to be started again by itself.
+    Overtaken,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
             Self::Usage => 64,
             Self::BadInput => 65,
             Self::TryAgain => 75,
+            Self::Overtaken => 77,
         }
     }
 }

@@ -59,9 +59,13 @@ pub struct Rollback {
     /// Without warm-up; the first node of every role alone, then the rest
     #[arg(long)]
     fast: bool,
+    /// Do it at once, also when the config branch or its forge cannot be reached: by a commit on the
+    /// controller's own copy, which is brought to the branch when that is possible again
+    #[arg(long)]
+    break_glass: bool,
     /// Only say whether it can be done, what it would do, and what blocks it: status 0 if it
     /// can, 2 if not
-    #[arg(long, conflicts_with_all = ["fast", "reason", "by"])]
+    #[arg(long, conflicts_with_all = ["fast", "break_glass", "reason", "by"])]
     check: bool,
     #[command(flatten)]
     word: Word,
@@ -262,11 +266,12 @@ pub(super) fn promote(args: Promote, common: &Common, ui: &Ui) -> Result<u8, Fai
 
 /// `towpath rollback`.
 pub(super) fn rollback(args: Rollback, common: &Common, ui: &Ui) -> Result<u8, Failure> {
-    let Rollback { on, to, fast, check, word } = args;
+    let Rollback { on, to, fast, break_glass, check, word } = args;
     if check {
         return super::rollback::check(&on.target(), to.as_ref(), common, ui);
     }
-    let command = Command::Rollback { target: on.target(), to, fast, automatic: false };
+    let command =
+        Command::Rollback { target: on.target(), to, fast, automatic: false, break_glass };
     send(&command, &word, common, ui)
 }
 
@@ -294,7 +299,13 @@ pub(super) fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure
     let target = on.target();
     let done = send(&Command::Abort { target: target.clone(), now }, &word, common, ui)?;
     if rollback {
-        let command = Command::Rollback { target, to: None, fast: false, automatic: false };
+        let command = Command::Rollback {
+            target,
+            to: None,
+            fast: false,
+            automatic: false,
+            break_glass: false,
+        };
         return send(&command, &word, common, ui);
     }
     Ok(done)
@@ -456,7 +467,7 @@ fn resolve(text: &str, common: &Common) -> Result<Revision, Failure> {
     let journal = crate::controller::journal_path(&setup.state);
     let ledger = crate::controller::Store::peek(&journal)
         .map_err(|error| Failure::of(Kind::Error, &error))?;
-    let waiting = ledger.mass.keys().chain(ledger.refused.iter());
+    let waiting = ledger.mass.keys().chain(&ledger.refused).chain(&ledger.on);
     let mut found = waiting.filter(|it| text.len() >= 4 && it.to_string().starts_with(text));
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(*only),

@@ -28,12 +28,17 @@ pub struct Args {
     /// Do everything but what changes the world
     #[arg(long)]
     check: bool,
+
+    /// Take over from the controller that nodes obey now, although this one was overtaken before
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// Runs the verb.
 pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let mut setup = setup(common)?;
     setup.once = args.once;
+    setup.take_over = args.take_over;
     setup.limits.check_only = args.check;
     // Before the store is held: a secret that is not there is no reason to take it from anybody.
     let keys = setup.server.as_ref().map(keys).transpose()?;
@@ -130,6 +135,11 @@ pub(super) fn failure(error: &ServiceError) -> Failure {
                 Some(hint) => failure.hint(hint),
                 None => failure,
             }
+        }
+        ServiceError::Fatal(Fatal::Overtaken { .. }) | ServiceError::Overtaken { .. } => {
+            Failure::of(Kind::Overtaken, error).hint(
+                "see which controller works on these nodes now; `towpath run --take-over` makes it this one again",
+            )
         }
         ServiceError::Forge(_) => Failure::of(Kind::Error, error)
             .hint("see [forge] in towpath.toml; a token is kept in a variable or a file that it names"),
@@ -270,6 +280,7 @@ pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> se
                 _ => "rollout",
             },
             Fact::Applied { .. } => "config",
+            Fact::BrokeGlass(_) | Fact::GlassOver { .. } => "break_glass",
             Fact::Refused { .. } => "refused",
             Fact::Proposed { .. } => "proposed",
             Fact::Merged { .. } => "merged",
@@ -278,6 +289,8 @@ pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> se
             Fact::Asked { .. } => "asked",
             Fact::TookOver { .. }
             | Fact::Restored { .. }
+            | Fact::Canceling(_)
+            | Fact::CancelOver { .. }
             | Fact::Recorded { .. }
             | Fact::Kept(_) => "controller",
         },

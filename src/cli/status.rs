@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, Only, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Promote, left_alone};
+use crate::planner::{Deploy, Promote, broken_glass, left_alone};
 use crate::rollout::Phase;
 
 use super::at;
@@ -31,6 +31,7 @@ pub struct Args {
 }
 
 /// Runs the verb.
+#[expect(clippy::too_many_lines, reason = "one table, row by row")]
 pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
     if let Some(time) = &args.at {
@@ -88,6 +89,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             Some(owed) => format!("{state}; owes post-deploy migrations of {}", owed.reference),
             None => state,
         };
+        let glass = broken_glass(&target, seen.world());
+        let state = match &glass {
+            Some(hold) => format!("{state}; {hold}"),
+            None => state,
+        };
         let traffic = traffic(&target, &seen);
         let state = match traffic.as_slice() {
             [] => state,
@@ -103,6 +109,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "state": state,
                 "traffic": traffic,
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
+                "break_glass": glass.map(|it| it.to_string()),
                 "owes": owed.map(|it| it.reference.as_str()),
             });
             if let (Some(nodes), Some(map)) = (nodes.json(&target, &seen), value.as_object_mut()) {
@@ -124,6 +131,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             return Err(Failure::new(Kind::Usage, "no such target in the config"));
         }
         ui.table(&rows);
+    }
+    for wrong in &seen.records {
+        ui.story(format_args!("{} {wrong}", ui.paint(Tone::Bad, "records:")));
     }
     Ok(0)
 }

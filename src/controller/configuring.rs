@@ -22,10 +22,12 @@ impl Core {
             // What an earlier controller applied is read first, so that what came since is a
             // change, and not a beginning.
             if let (None, Some(applied)) = (&self.loaded, self.ledger.head) {
-                self.read(applied, turn);
+                self.read(applied, self.ledger.base().unwrap_or(applied), turn);
             } else {
                 self.flights.insert(Flight::Head);
-                turn.ask(Effect::LookAtHead { applied: self.ledger.head });
+                let glasses = self.ledger.glasses.values().cloned().collect();
+                let (applied, push) = (self.ledger.base(), !self.limits.check_only);
+                turn.ask(Effect::LookAtHead { applied, glasses, push });
             }
         }
         self.list(turn);
@@ -40,8 +42,9 @@ impl Core {
         }
     }
 
-    fn read(&mut self, to: Revision, turn: &mut Turn) {
+    fn read(&mut self, to: Revision, beneath: Revision, turn: &mut Turn) {
         self.flights.insert(Flight::Config);
+        self.beneath = Some(beneath);
         let from = self.loaded.as_ref().map(|loaded| loaded.snapshot().revision);
         turn.ask(Effect::ReadConfig { from, to });
     }
@@ -52,33 +55,47 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Head);
-        let Head { revision, descends } = match head {
+        let head = match head {
             Ok(head) => head,
             Err(why) => {
                 self.cannot_read(why, turn);
                 return Ok(());
             }
         };
-        self.trouble = None;
-        self.seen.base = Some(revision);
-        let loaded = self.loaded.as_ref().map(|loaded| loaded.snapshot().revision);
-        if loaded == Some(revision) {
-            if self.ledger.refused.is_some() {
-                // The branch was put back.
-                self.note(turn, Fact::Applied { revision, mass: None })?;
-                self.touch_all();
-            }
-            self.looked(turn);
-        } else if descends || self.ledger.head.is_none() || self.ledger.accepted.contains(&revision)
-        {
-            self.read(revision, turn);
-        } else {
-            if self.ledger.refused != Some(revision) {
-                self.note(turn, Fact::Refused { revision })?;
-                self.touch_all();
-            }
-            self.looked(turn);
+        if !self.is_about_glasses(&head) {
+            // It was asked before a person broke the glass, and would undo that.
+            self.look(turn);
+            return Ok(());
         }
+        self.trouble = None;
+        self.seen.base = Some(head.beneath);
+        self.mend(&head, turn)?;
+        self.take_head(&head, turn)
+    }
+
+    /// Reads what a look has shown, refuses it, or is content with what it has.
+    pub(super) fn take_head(&mut self, head: &Head, turn: &mut Turn) -> Result<(), Fatal> {
+        let Head { revision, beneath, descends, .. } = *head;
+        let on = (beneath != revision).then_some(beneath);
+        let loaded = self.loaded.as_ref().map(|loaded| loaded.snapshot().revision);
+        let known = self.ledger.head.is_none() || self.ledger.accepted.contains(&beneath);
+        if !descends && !known && loaded != Some(revision) {
+            if self.ledger.refused != Some(beneath) {
+                self.note(turn, Fact::Refused { revision: beneath })?;
+                self.touch_all();
+            }
+        } else if self.flights.contains(&Flight::Config) {
+            self.look_again = true;
+            return Ok(());
+        } else if loaded != Some(revision) {
+            self.read(revision, beneath, turn);
+            return Ok(());
+        } else if self.ledger.refused.is_some() || self.ledger.on != on {
+            // The branch was put back, or has come to what was in force without it.
+            self.note(turn, Fact::Applied { revision, mass: None, on })?;
+            self.touch_all();
+        }
+        self.looked(turn);
         Ok(())
     }
 
@@ -97,14 +114,16 @@ impl Core {
             }
         };
         self.trouble = None;
+        let on = self.beneath.take().filter(|beneath| *beneath != to);
         let Some(loaded) = &mut self.loaded else {
             self.loaded = Some(Loaded::load(to, changes));
             self.refill(turn);
             if self.ledger.head != Some(to) {
-                self.note(turn, Fact::Applied { revision: to, mass: None })?;
+                self.note(turn, Fact::Applied { revision: to, mass: None, on })?;
             }
             self.touch_all();
             self.survey_all();
+            self.shatter(turn);
             // What has come since this was applied, if anything has.
             self.look_again = true;
             self.looked(turn);
@@ -122,8 +141,8 @@ impl Core {
             .map(|(target, _)| target.clone())
             .collect();
         let mass = (changed.len() > share.max(MASS_MIN)).then_some(changed);
-        self.note(turn, Fact::Applied { revision: to, mass })?;
-        self.seen.base.get_or_insert(to);
+        self.note(turn, Fact::Applied { revision: to, mass, on })?;
+        self.seen.base.get_or_insert(on.unwrap_or(to));
         for target in touched.refs.keys() {
             self.follow_ref(target, turn)?;
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::config::{Loaded, Snapshot};
 use crate::model::{
-    EnvironmentName, Epoch, GateName, Inventory, Ref, RoleName, RolloutId, ServiceName, Target,
-    Timestamp,
+    EnvironmentName, Epoch, GateName, Inventory, Ref, Revision, RoleName, RolloutId, ServiceName,
+    StepKey, Target, Timestamp,
 };
 use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
@@ -32,6 +32,14 @@ pub enum Fatal {
     /// What happened could not be written down; nothing that follows from it was done.
     #[error("the journal cannot be written: {0}")]
     Journal(String),
+    /// Nodes obey another controller that came after us: what we know is no longer how things stand.
+    #[error("another controller has taken over: nodes obey {fence}, and our authority is {ours}")]
+    Overtaken {
+        /// The authority that nodes have seen.
+        fence: Epoch,
+        /// The highest that we ever gave.
+        ours: Epoch,
+    },
     /// Our own journal, or what we would add to it, cannot be true.
     #[error("the journal makes no sense")]
     Illegal(#[from] Illegal),
@@ -72,6 +80,7 @@ impl Default for Limits {
 pub(super) enum Flight {
     Head,
     Config,
+    Glass,
     Survey(Target),
     Artifacts(ServiceName, Ref),
     Contains(ServiceName, Ref, Ref),
@@ -81,6 +90,7 @@ pub(super) enum Flight {
     Around,
     Forge(Target),
     Record,
+    Cancel(StepKey),
     Weigh(EnvironmentName, RoleName),
 }
 
@@ -143,10 +153,16 @@ pub struct Core {
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
-    /// Why records could not be written last.
-    pub(super) record_trouble: Option<String>,
+    /// How often a record could not be written, or the records not be put right.
+    pub(super) record_failures: u64,
+    /// Records that cannot be written at all.
+    pub(super) unwritable: BTreeSet<String>,
     /// Why the config cannot be read, if it cannot.
     pub(super) trouble: Option<String>,
+    /// What nodes obey, as an earlier run of ours learnt.
+    fence: Option<Epoch>,
+    /// The head of the branch beneath the commit that is being read.
+    pub(super) beneath: Option<Revision>,
     /// Whether the refs moved while a look at them was under way.
     pub(super) look_again: bool,
     /// The same for merge requests.
@@ -195,11 +211,21 @@ impl Core {
             rests: BTreeMap::new(),
             visitors: Visitors::default(),
             record_rest: None,
-            record_trouble: None,
+            record_failures: 0,
+            unwritable: BTreeSet::new(),
             trouble: None,
+            fence: None,
+            beneath: None,
             look_again: false,
             list_again: false,
         }
+    }
+
+    /// One that begins above an authority that nodes obey.
+    #[must_use]
+    pub fn above(mut self, fence: Option<Epoch>) -> Self {
+        self.fence = fence;
+        self
     }
 
     /// Takes in one thing that happened and answers with what to do. Everything that follows from
@@ -257,6 +283,11 @@ impl Core {
         &self.seen
     }
 
+    /// How often a record could not be written since the start.
+    pub fn record_failures(&self) -> u64 {
+        self.record_failures
+    }
+
     /// Why the config cannot be read, if it cannot.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
@@ -276,6 +307,7 @@ impl Core {
                 self.look_at_pipelines();
             }
             Wake::Head(head) => self.see_head(head, turn)?,
+            Wake::Broken(head) => self.take_broken(head, turn)?,
             Wake::ConfigRead { to, changes } => self.take_config(to, changes, turn)?,
             Wake::Surveyed { target, survey } => self.take_survey(target, survey, turn),
             Wake::Weighed { environment, role, ticket, result } => {
@@ -312,7 +344,10 @@ impl Core {
             Wake::Reverted { target, ticket, ask, to, result } => {
                 self.take_reverted(&target, ticket, ask, &to, result, turn)?;
             }
-            Wake::Recorded { record, result } => self.take_recorded(record, result, turn)?,
+            Wake::Recorded { record, result } => self.take_recorded(record, &result, turn)?,
+            Wake::RecordsMended { result } => self.take_mended(&result, turn)?,
+            Wake::Canceled { cancel, how } => self.take_canceled(&cancel, how, turn)?,
+            Wake::Overtaken { fence } => self.obey_fence(fence)?,
             Wake::Asked { ask, ticket } => self.obey(ask, ticket, turn)?,
         }
         Ok(())
@@ -323,6 +358,7 @@ impl Core {
         // A generation of its own: above all that one who was stopped, or whose store was copied, can
         // still give itself.
         let mut epoch = self.new_epoch(turn.now).max(Epoch::first(turn.now));
+        epoch = self.fence.map_or(epoch, |fence| epoch.max(fence.next()));
         self.note(turn, Fact::TookOver { epoch })?;
         let rollouts: Vec<(Target, RolloutId)> = self
             .ledger
@@ -348,6 +384,7 @@ impl Core {
             self.happen(turn, &target, id, crate::rollout::What::TakenOver { epoch })?;
             self.touch(target);
         }
+        self.ask_for_ends(turn);
         self.look(turn);
         self.alarm(turn.now.after(self.limits.poll_every), Alarm::Poll);
         self.record(turn);
@@ -357,6 +394,15 @@ impl Core {
     /// An authority above every one that was ever given.
     pub(super) fn new_epoch(&self, now: Timestamp) -> Epoch {
         self.ledger.epoch.map_or_else(|| Epoch::first(now), Epoch::next)
+    }
+
+    /// A fence above all that we ever gave is somebody else's, who came after us. Nothing more is written or done.
+    /// One of our own is no news: a step that was late met a newer word of ours.
+    pub(super) fn obey_fence(&self, fence: Epoch) -> Result<(), Fatal> {
+        match self.ledger.epoch {
+            Some(ours) if fence > ours => Err(Fatal::Overtaken { fence, ours }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Writes an entry down, and takes it in.
@@ -421,6 +467,7 @@ impl Core {
             match alarm {
                 Alarm::Poll => {
                     self.look(turn);
+                    self.mend_records(turn);
                     self.alarm(turn.now.after(self.limits.poll_every), Alarm::Poll);
                 }
                 Alarm::Decide(target) => self.touch(target),

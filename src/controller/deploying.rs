@@ -57,7 +57,11 @@ pub(super) fn tell(page: &Deployments, entry: &Entry) {
         | Fact::Vetoed { .. }
         | Fact::Withdrawn { .. }
         | Fact::Recorded { .. }
-        | Fact::Kept(_) => {}
+        | Fact::Kept(_)
+        | Fact::BrokeGlass(_)
+        | Fact::GlassOver { .. }
+        | Fact::Canceling(_)
+        | Fact::CancelOver { .. } => {}
     }
 }
 

@@ -14,12 +14,14 @@ use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
+use crate::record::mending;
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer, Refusal};
 
+use super::glass;
 use super::orders::target_of;
-use super::wake::{Around, Effect, Head, Visit, Wake};
+use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
 
 /// What one worker works with.
 pub(super) struct GitWorker {
@@ -43,10 +45,16 @@ impl GitWorker {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "every effect has its few lines")]
     fn perform(&self, effect: Effect) -> Option<Wake> {
         match effect {
-            Effect::LookAtHead { applied } => {
-                Some(Wake::Head(self.head(applied).map_err(|error| chain(&error))))
+            Effect::LookAtHead { applied, glasses, push } => {
+                let head = glass::head(&self.repository, &self.base, applied, &glasses, push);
+                Some(Wake::Head(head.map_err(|error| chain(&error))))
+            }
+            Effect::BreakGlass { applied, glasses } => {
+                let head = glass::here(&self.repository, &self.base, applied, &glasses);
+                Some(Wake::Broken(head.map_err(|error| chain(&error))))
             }
             Effect::ReadConfig { from, to } => {
                 Some(Wake::ConfigRead { to, changes: self.changes(from, to) })
@@ -101,15 +109,39 @@ impl GitWorker {
             Effect::Record(settled) => {
                 let record = settled.record.clone();
                 let result = self.record(&settled);
-                if let Err(why) = &result {
-                    tracing::error!(record, why, "a record cannot be entered; it is tried again");
+                match &result {
+                    Ok(_) => {}
+                    Err(NotRecorded::Later(why)) => {
+                        tracing::error!(
+                            record,
+                            why,
+                            "a record cannot be entered; it is tried again"
+                        );
+                    }
+                    Err(NotRecorded::Never(why)) => {
+                        tracing::error!(
+                            record,
+                            why,
+                            "a record can never be entered; the others go on"
+                        );
+                    }
                 }
                 Some(Wake::Recorded { record, result })
+            }
+            Effect::MendRecords { last } => {
+                let result = self.mend(last).map_err(|error| chain(&error));
+                match &result {
+                    Ok(None) => {}
+                    Ok(Some((_, how))) => tracing::warn!(how, "the records were put right"),
+                    Err(why) => tracing::error!(why, "the records cannot be put right"),
+                }
+                Some(Wake::RecordsMended { result })
             }
             Effect::Survey { .. }
             | Effect::Weigh { .. }
             | Effect::Perform(_)
             | Effect::Kill { .. }
+            | Effect::Cancel { .. }
             | Effect::Sweep { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskContains { .. }
@@ -119,15 +151,6 @@ impl GitWorker {
             | Effect::Tell(_)
             | Effect::TellHolds { .. } => None,
         }
-    }
-
-    fn head(&self, applied: Option<Revision>) -> Result<Head, git::Error> {
-        let revision = self.repository.poll(&self.base)?;
-        let descends = match applied {
-            Some(applied) => self.repository.descends(revision, applied)?,
-            None => true,
-        };
-        Ok(Head { revision, descends })
     }
 
     fn changes(&self, from: Option<Revision>, to: Revision) -> Result<Vec<Change>, String> {
@@ -243,12 +266,29 @@ impl GitWorker {
         })
     }
 
-    fn record(&self, settled: &Unrecorded) -> Result<(), String> {
+    fn record(&self, settled: &Unrecorded) -> Result<Option<Revision>, NotRecorded> {
         // What leaves no record needs none written.
-        let Some(record) = to_record(settled) else { return Ok(()) };
-        history::record(&self.repository, &Identity::towpath(), &record)
-            .map(|_| ())
-            .map_err(|error| chain(&error))
+        let Some(record) = to_record(settled) else { return Ok(None) };
+        let head = history::record(&self.repository, &Identity::towpath(), &record);
+        let head = head.map_err(|error| match error {
+            history::Error::Unwritable { .. } => NotRecorded::Never(chain(&error)),
+            error => NotRecorded::Later(chain(&error)),
+        })?;
+        self.remember(head);
+        Ok(Some(head))
+    }
+
+    fn mend(&self, last: Revision) -> Result<Option<(Revision, String)>, history::Error> {
+        let mended = mending::mend(&self.repository, &Identity::towpath(), last)?;
+        self.remember(mended.as_ref().map_or(last, |it| it.head));
+        Ok(mended.map(|it| (it.head, it.how)))
+    }
+
+    /// If that fails, git may throw the commit away in some weeks, if somebody puts the branch back.
+    fn remember(&self, head: Revision) {
+        if let Err(error) = mending::remember(&self.repository, head) {
+            tracing::debug!(%error, "the head of the records is not kept");
+        }
     }
 }
 
@@ -302,11 +342,11 @@ fn to_config(change: git::Change) -> Change {
     Change { path: place.to_string(), content }
 }
 
-fn pointer(target: &Target) -> Pointer {
+pub(super) fn pointer(target: &Target) -> Pointer {
     Pointer::new(["targets", target.environment.as_str(), "ref"])
 }
 
-fn refused(file: &RepoPath, refusal: &Refusal) -> String {
+pub(super) fn refused(file: &RepoPath, refusal: &Refusal) -> String {
     format!("{file} cannot be edited safely: {refusal}; {}", refusal.hint())
 }
 
@@ -367,6 +407,10 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                 Fact::TookOver { .. }
                 | Fact::Restored { .. }
                 | Fact::Applied { .. }
+                | Fact::BrokeGlass(_)
+                | Fact::Canceling(_)
+                | Fact::CancelOver { .. }
+                | Fact::GlassOver { .. }
                 | Fact::Refused { .. }
                 | Fact::Planned(_)
                 | Fact::Rollout { .. }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Loaded, Snapshot};
 use crate::drivers::ci::Cis;
 use crate::drivers::clock;
-use crate::drivers::fleets::Fleets;
+use crate::drivers::fleets::{Above, Fleets};
 use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
@@ -15,16 +16,21 @@ use crate::git::{Program, Repository};
 use crate::model::{Ref, Revision, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
+use crate::record::mending;
 use crate::rollout::Ledger;
 use crate::telemetry::chain;
 
 use super::gitwork::{changes_between, edited};
+use super::glass;
 use super::looking::beside;
 use super::patches::contains_question;
 use super::perform::Hands;
 use super::service::{ServiceError, Setup, journal_path};
 use super::store::Store;
 use super::wake::{Effect, Wake};
+
+/// What settled is in git sooner than this, if nothing is wrong.
+const UNRECORDED_MAX: Duration = Duration::from_mins(1);
 
 /// Everything that decisions are made of, as it is now.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub struct Inspection {
     pub seen: Observation,
     /// When.
     pub now: Timestamp,
+    /// What is wrong with the records in git, for people.
+    pub records: Vec<String>,
     /// Promotions that cannot be proposed, for the edit is not safe; and why.
     unsafe_edits: BTreeMap<Target, String>,
 }
@@ -85,7 +93,7 @@ pub fn inspect(
     wanted: impl Fn(&Target) -> bool,
 ) -> Result<Inspection, InspectError> {
     let repository = setup.open_repository()?;
-    let head = repository.poll(&setup.branch).map_err(ServiceError::Git)?;
+    let head = head_or_last(&repository, setup)?;
     let journal = journal_path(&setup.state);
     let ledger = if journal.exists() {
         Store::peek(&journal).map_err(ServiceError::Store)?
@@ -95,10 +103,13 @@ pub fn inspect(
     // Desired state is what a controller accepted; a head that it refused is not.
     let applied = match (ledger.head, ledger.refused) {
         (Some(applied), Some(refused)) if refused == head => applied,
+        // What the branch lacks is in force all the same.
+        (Some(applied), _) if !ledger.glasses.is_empty() => applied,
         (_, _) => head,
     };
     let mut loaded = load(&repository, applied)?;
     let mut seen = Observation { base: Some(head), ..Observation::default() };
+    seen.glasses = glass::states(&repository, &setup.branch, &ledger);
     let now = clock::now();
     // Without its token the rest can still be shown.
     let list = match setup.open_forge("", true) {
@@ -114,10 +125,33 @@ pub fn inspect(
         Err(why) => Fact::Unknown { why, at: now },
     });
     survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
+    let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
-    let mut found = Inspection { loaded, ledger, seen, now: clock::now(), unsafe_edits };
+    let mut found = Inspection { loaded, ledger, seen, now: clock::now(), records, unsafe_edits };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
     Ok(found)
+}
+
+/// What is not in git although it should be, and what somebody took out of it.
+fn records(repository: &Repository, ledger: &Ledger) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if let Some(oldest) = ledger.unrecorded.first()
+        && clock::now().since(oldest.at) > UNRECORDED_MAX
+    {
+        wrong.push(format!(
+            "{} not in git yet, the oldest from {}: the log of `towpath run` says why",
+            ledger.unrecorded.len(),
+            oldest.at
+        ));
+    }
+    if let Some(last) = ledger.records {
+        match mending::loss(repository, last) {
+            Ok(None) => {}
+            Ok(Some(loss)) => wrong.push(format!("{loss}; the controller writes it again")),
+            Err(error) => wrong.push(chain(&error)),
+        }
+    }
+    wrong
 }
 
 /// Makes the edits of what is ready to be proposed, and keeps those that are refused.
@@ -143,8 +177,21 @@ pub fn config_in_force(setup: &Setup) -> Result<Loaded, InspectError> {
     let mirrors = setup.state.join("mirrors");
     let repository = Repository::open(&setup.repository, &mirrors, Program::default())
         .map_err(ServiceError::Git)?;
-    let head = repository.poll(&setup.branch).map_err(ServiceError::Git)?;
+    let head = head_or_last(&repository, setup)?;
     load(&repository, head)
+}
+
+/// The head of the config branch; as it was last seen, if it cannot be asked for.
+fn head_or_last(repository: &Repository, setup: &Setup) -> Result<Revision, InspectError> {
+    match (repository.poll(&setup.branch), repository.find(&setup.branch.name())) {
+        (Ok(head), _) => Ok(head),
+        (Err(error), Ok(Some(head))) if repository.is_mirror() => {
+            let error = chain(&error);
+            tracing::warn!(error, "cannot look at the repository now; this is what it said last");
+            Ok(head)
+        }
+        (Err(error), _) => Err(ServiceError::Git(error).into()),
+    }
 }
 
 fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectError> {
@@ -163,7 +210,7 @@ fn survey(
     let state = |source| ServiceError::State { path: setup.state.clone(), source };
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
-    let fleet = Fleets { local, ssh: SshFleet::new("inspection") };
+    let fleet = Fleets { local, ssh: SshFleet::new("inspection"), above: Above::default() };
     let hands = Hands::new(Arc::new(fleet), Arc::new(Haproxy::new()))
         .beside(&setup.nodes)
         .triggering(Cis::new(&setup.ci, clock::now()));

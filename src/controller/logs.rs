@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::drivers::fleet::{Fleet, NodeError, Place, StepState};
-use crate::drivers::fleets::Fleets;
+use crate::drivers::fleets::{Above, Fleets};
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
 use crate::model::{Connect, NodeName, StepKey, Target};
@@ -31,7 +31,7 @@ impl Logs {
         let state = |source| ServiceError::State { path: setup.state.clone(), source };
         // Looking needs no authority: no fence and no step carries this name.
         let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
-        let fleet = Fleets { local, ssh: SshFleet::new("inspection") };
+        let fleet = Fleets { local, ssh: SshFleet::new("inspection"), above: Above::default() };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

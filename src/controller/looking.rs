@@ -155,6 +155,7 @@ impl Core {
                 | Hold::Unsound { .. }
                 | Hold::Unproven { .. }
                 | Hold::FanIn { .. }
+                | Hold::BrokenGlass { .. }
                 | Hold::Baking { .. }
                 | Hold::OutsideWindow { .. }
                 | Hold::Approvals { .. }

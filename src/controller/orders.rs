@@ -9,6 +9,7 @@ use crate::planner::{self, World};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Op, Phase, Undo, What, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
+use super::reasons::needs_reason;
 use super::wake::{Effect, Refusal, Ticket};
 
 /// What a command comes to.
@@ -67,6 +68,9 @@ impl Core {
                 self.look(turn);
                 self.survey_all();
                 return Ok(Ok(Answer::Now("looking".to_owned())));
+            }
+            Command::Rollback { break_glass: true, .. } => {
+                return Ok(self.break_glass(ask, turn)?.map(Answer::Now));
             }
             Command::Rollback { target, to, .. } => {
                 return Ok(self.roll_back(&target, to.as_ref(), ask, ticket, turn));
@@ -161,6 +165,11 @@ impl Core {
             return Ok(Err(Refusal::NotNow(why)));
         }
         let said = done_word(&ask.command);
+        if let Command::AcceptHead { revision } = ask.command
+            && self.is_disputing(revision)
+        {
+            self.give_up(&word, turn)?;
+        }
         self.write(ask.command, word, turn)?;
         self.touch_all();
         self.look(turn);
@@ -268,8 +277,9 @@ impl Core {
         match command {
             Command::Confirm { revision } => (!ledger.mass.contains_key(revision))
                 .then(|| format!("commit {} waits for no confirmation", revision.short())),
-            Command::AcceptHead { revision } => (ledger.refused != Some(*revision))
-                .then(|| format!("commit {} was not refused", revision.short())),
+            Command::AcceptHead { revision } => (ledger.refused != Some(*revision)
+                && !self.is_disputing(*revision))
+            .then(|| format!("commit {} was not refused", revision.short())),
             Command::Unpause { scope } => {
                 (!ledger.pauses.contains_key(scope)).then(|| format!("{scope} is not paused"))
             }
@@ -441,6 +451,12 @@ impl Core {
         let Some(spec) = self.snapshot().and_then(|it| it.spec(target)) else {
             return Err(Refusal::NoTarget(target.clone()));
         };
+        if let Some(glass) = self.ledger.glasses.values().next() {
+            return not_now(format!(
+                "the config branch does not have the break-glass rollback of {} yet: `--break-glass` goes on top of it",
+                glass.target
+            ));
+        }
         let from = spec.target.reference.clone();
         let Some(snapshot) = self.snapshot() else {
             return Err(Refusal::NoTarget(target.clone()));
@@ -451,7 +467,9 @@ impl Core {
             return not_now(why);
         }
         let Some(base) = self.seen.base else {
-            return not_now("the config branch was not read yet".to_owned());
+            return not_now(
+                "the config branch cannot be read; `--break-glass` does without it".to_owned(),
+            );
         };
         if !self.flights.insert(Flight::Forge(target.clone())) {
             return not_now(format!("{target} has a merge request in hand: try again in a moment"));
@@ -487,8 +505,13 @@ impl Core {
             Ok(commit) => {
                 let word = Word { by: ask.by, reason: ask.reason };
                 let (target, way) = (target.clone(), Some(to.clone()));
-                let rollback =
-                    Command::Rollback { target: target.clone(), to: way, fast, automatic };
+                let rollback = Command::Rollback {
+                    target: target.clone(),
+                    to: way,
+                    fast,
+                    automatic,
+                    break_glass: false,
+                };
                 self.write(rollback, word.clone(), turn)?;
                 if !self.ledger.locks.contains_key(&target) {
                     self.write(Command::Lock { target: target.clone() }, word, turn)?;
@@ -535,36 +558,5 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::Confirm { .. }
         | Command::AcceptHead { .. }
         | Command::Nudge => None,
-    }
-}
-
-/// Whatever overrides a rule or stops others needs a reason; the record keeps it.
-fn needs_reason(command: &Command) -> bool {
-    match command {
-        Command::Pause { .. }
-        | Command::Pin { .. }
-        | Command::Lock { .. }
-        | Command::Freeze { .. }
-        | Command::Weigh { percent: Some(_), .. }
-        | Command::Rollback { .. }
-        | Command::PostMigrate { settled: true, .. }
-        | Command::DropPatch { .. }
-        | Command::Abort { .. }
-        | Command::Resume { .. }
-        | Command::Exclude { .. }
-        | Command::Migration { .. }
-        | Command::Confirm { .. }
-        | Command::AcceptHead { .. } => true,
-        Command::Unpause { .. }
-        | Command::Unpin { .. }
-        | Command::Unlock { .. }
-        | Command::Thaw { .. }
-        | Command::Weigh { percent: None, .. }
-        | Command::Approve { .. }
-        | Command::Promote { .. }
-        | Command::PostMigrate { settled: false, .. }
-        | Command::Retry { .. }
-        | Command::RetryOnly { .. }
-        | Command::Nudge => false,
     }
 }

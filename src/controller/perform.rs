@@ -13,7 +13,7 @@ use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepSt
 use crate::drivers::{alerts, clock, inventory};
 use crate::model::{
     ArtifactQuestion, Built, Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question,
-    ServiceName, Sought, format_duration,
+    ServiceName, Sought, Timestamp, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::{Applied, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course};
@@ -27,7 +27,6 @@ const GATE_AGAIN: Duration = Duration::from_secs(5);
 const PIPELINE_AGAIN: Duration = Duration::from_secs(10);
 /// Pause between two looks whether a pipeline is canceled, and how many there are: five minutes.
 const CANCEL_AGAIN: Duration = Duration::from_secs(5);
-const CANCELS_MAX: u32 = 60;
 
 /// Longest single look at a node's health: a hanging one must not eat the whole patience.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -108,11 +107,11 @@ impl Hands {
                 let Perform { target, rollout, id, attempt, question, .. } = *perform;
                 Some(Wake::Performed { target, rollout, op: id, attempt, question, report })
             }
-            Effect::Kill { errand: Some(errand), .. } => {
-                self.canceled(&errand).await;
-                None
+            Effect::Cancel { cancel, until } => {
+                let how = self.canceled(&cancel.errand(), until).await;
+                Some(Wake::Canceled { cancel, how })
             }
-            Effect::Kill { target, connect, node, key, errand: None } => {
+            Effect::Kill { target, connect, node, key } => {
                 let place = place(&target.environment, &connect, node);
                 if let Err(error) = self.fleet.kill(&place, &key).await {
                     tracing::warn!(%key, %error, "step could not be killed");
@@ -141,6 +140,7 @@ impl Hands {
                 Some(Wake::Inventory { environment, answer })
             }
             Effect::LookAtHead { .. }
+            | Effect::BreakGlass { .. }
             | Effect::ReadConfig { .. }
             | Effect::ListMergeRequests
             | Effect::LookAround { .. }
@@ -155,6 +155,7 @@ impl Hands {
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
             | Effect::Record(_)
+            | Effect::MendRecords { .. }
             | Effect::Reply { .. }
             | Effect::Tell(_)
             | Effect::TellHolds { .. } => None,
@@ -440,22 +441,26 @@ impl Hands {
         }
     }
 
-    /// Asks for the end of a pipeline until it is over there.
-    async fn canceled(&self, errand: &Errand) {
-        let mut last = String::new();
-        for _ in 0..CANCELS_MAX {
+    /// Asks for the end of a pipeline until it is over there; says how that ended.
+    async fn canceled(&self, errand: &Errand, until: Timestamp) -> String {
+        let Errand { key, call, .. } = errand;
+        let mut last;
+        loop {
             let (cis, it) = (self.cis.clone(), errand.clone());
             let asked = tokio::task::spawn_blocking(move || cis.cancel(&it, &clock::now)).await;
             last = match asked {
-                Ok(Ok(true)) => return,
+                Ok(Ok(true)) => return format!("the pipeline of {key} is over in {}", call.ci),
                 Ok(Ok(false)) => "it is not over yet".to_owned(),
                 Ok(Err(why)) => why,
                 Err(error) => error.to_string(),
             };
+            if clock::now() >= until {
+                break;
+            }
             tokio::time::sleep(CANCEL_AGAIN).await;
         }
-        let Errand { key, call, .. } = errand;
-        tracing::warn!(%key, ci = %call.ci, why = last, "the pipeline could not be canceled: end it there");
+        tracing::warn!(%key, ci = %call.ci, why = &last, "the pipeline could not be canceled: end it there");
+        format!("the pipeline of {key} could not be canceled in {}, end it there: {last}", call.ci)
     }
 
     async fn step(&self, place: &Place, perform: &Perform, deed: &Deed) -> Report {

@@ -7,10 +7,10 @@ use crate::config::Change;
 use crate::model::{Revision, Target};
 use crate::observe::{Actor, Checks, Fact as Seen, MergeRequest, State, Verdict};
 use crate::planner::{self, Hold, Promote, World};
-use crate::rollout::Fact;
+use crate::rollout::{Fact, MENDED, Unrecorded};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
-use super::wake::Effect;
+use super::wake::{Effect, NotRecorded};
 
 /// Wait after the forge or the records branch could not be written.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
@@ -312,7 +312,8 @@ impl Core {
         if self.limits.check_only || resting || self.flights.contains(&Flight::Record) {
             return;
         }
-        if let Some(first) = self.ledger.unrecorded.first() {
+        let writable = |it: &&Unrecorded| !self.unwritable.contains(&it.record);
+        if let Some(first) = self.ledger.unrecorded.iter().find(writable) {
             turn.ask(Effect::Record(Box::new(first.clone())));
             self.flights.insert(Flight::Record);
         }
@@ -321,21 +322,58 @@ impl Core {
     pub(super) fn take_recorded(
         &mut self,
         record: String,
-        result: Result<(), String>,
+        result: &Result<Option<Revision>, NotRecorded>,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Record);
         match result {
-            Ok(()) => {
+            Ok(head) => {
                 self.record_rest = None;
-                self.note(turn, Fact::Recorded { record })?;
+                self.note(turn, Fact::Recorded { record, head: *head })?;
                 self.compact(turn)?;
             }
-            Err(why) => {
-                let until = turn.now.after(FORGE_AGAIN);
-                self.record_rest = Some(until);
-                self.alarm(until, Alarm::Record);
-                self.record_trouble = Some(why);
+            Err(NotRecorded::Never(_)) => {
+                self.record_failures += 1;
+                // The next start tries again: it may be one that knows better.
+                self.unwritable.insert(record);
+            }
+            Err(NotRecorded::Later(_)) => {
+                self.record_failures += 1;
+                self.rest_records(turn);
+            }
+        }
+        Ok(())
+    }
+
+    fn rest_records(&mut self, turn: &Turn) {
+        let until = turn.now.after(FORGE_AGAIN);
+        self.record_rest = Some(until);
+        self.alarm(until, Alarm::Record);
+    }
+
+    /// Looks whether the records hold what we wrote last; somebody may have put them back.
+    pub(super) fn mend_records(&mut self, turn: &mut Turn) {
+        let Some(last) = self.ledger.records else { return };
+        if !self.limits.check_only && self.flights.insert(Flight::Record) {
+            turn.ask(Effect::MendRecords { last });
+        }
+    }
+
+    pub(super) fn take_mended(
+        &mut self,
+        result: &Result<Option<(Revision, String)>, String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Record);
+        match result {
+            Ok(None) => {}
+            Ok(Some((head, _))) => {
+                let record = MENDED.to_owned();
+                self.note(turn, Fact::Recorded { record, head: Some(*head) })?;
+            }
+            Err(_) => {
+                self.record_failures += 1;
+                self.rest_records(turn);
             }
         }
         Ok(())

@@ -45,6 +45,7 @@ impl Core {
             to: Some(to.clone()),
             fast: false,
             automatic: true,
+            break_glass: false,
         };
         let reason = format!("automatic rollback of rollout {rollout}: {cause}");
         let ask = Ask { by, reason, command };

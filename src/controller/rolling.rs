@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Deed, Epoch, Errand, Ref, RolloutId, Seat, Target};
+use crate::model::{Deed, Epoch, Errand, Ref, RolloutId, Seat, Target, Timestamp};
 use crate::rollout::{
-    Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
+    Cancel, Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
@@ -339,34 +339,61 @@ impl Core {
             | None => false,
         };
         let running = rollout.running().filter(|(op, _)| kill && killable(*op));
-        let mut kills: Vec<Effect> = running
-            .map(|(op, attempt)| Effect::Kill {
-                target: target.clone(),
-                connect: plan.connect.clone(),
-                node: plan.task(op).and_then(|task| task.node.clone()),
-                key: rollout.key(op, attempt),
-                errand: errand(rollout, op),
-            })
-            .collect();
+        let mut cancels = Vec::new();
+        let mut kills = Vec::new();
+        for (op, attempt) in running {
+            match cancel(rollout, op, turn.now) {
+                Some(cancel) => cancels.push(cancel),
+                None => kills.push(Effect::Kill {
+                    target: target.clone(),
+                    connect: plan.connect.clone(),
+                    node: plan.task(op).and_then(|task| task.node.clone()),
+                    key: rollout.key(op, attempt),
+                }),
+            }
+        }
         // What took too long goes on elsewhere, and must not end after what comes now.
         let overdue = plan.ops().filter(|(op, ..)| {
             matches!(rollout.state(*op), Some(OpState::Failed { keeps_key: true, .. }))
         });
-        let overdue = overdue.filter_map(|(op, task, _)| Some((task, errand(rollout, op)?)));
-        kills.extend(overdue.map(|(task, errand)| Effect::Kill {
-            target: target.clone(),
-            connect: plan.connect.clone(),
-            node: task.node.clone(),
-            key: errand.key.clone(),
-            errand: Some(errand),
-        }));
+        cancels.extend(overdue.filter_map(|(op, ..)| cancel(rollout, op, turn.now)));
         // Two above: what is in hand is seen through under the lower one, and what closes the
         // rollout fences that off in turn.
         let epoch = self.new_epoch(turn.now).next();
         self.happen(turn, target, id, What::Stopping { cause, epoch })?;
         turn.effects.extend(kills);
+        for cancel in cancels {
+            self.note(turn, Fact::Canceling(Box::new(cancel)))?;
+        }
+        self.ask_for_ends(turn);
         self.touch(target.clone());
         Ok(())
+    }
+
+    /// Asks for the end of all pipelines that are to be canceled and that nobody asks about yet. The need is in the
+    /// journal: a controller that starts goes on with it.
+    pub(super) fn ask_for_ends(&mut self, turn: &mut Turn) {
+        if self.limits.check_only {
+            return;
+        }
+        let all: Vec<Cancel> = self.ledger.cancels.values().cloned().collect();
+        for cancel in all {
+            if self.flights.insert(Flight::Cancel(cancel.key())) {
+                let until = cancel.until(turn.now);
+                turn.ask(Effect::Cancel { cancel: Box::new(cancel), until });
+            }
+        }
+    }
+
+    pub(super) fn take_canceled(
+        &mut self,
+        cancel: &Cancel,
+        how: String,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Cancel(cancel.key()));
+        let (rollout, op, attempt) = (cancel.rollout.clone(), cancel.op, cancel.attempt);
+        self.note(turn, Fact::CancelOver { rollout, op, attempt, how })
     }
 
     /// Something rang: pipelines that are waited for may have moved.
@@ -453,6 +480,15 @@ fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
         | Op::Baked { .. }
         | Op::Approved => false,
     }
+}
+
+/// The pipeline of an operation, to be canceled, if it is one.
+fn cancel(rollout: &Rollout, id: OpId, now: Timestamp) -> Option<Cancel> {
+    let Errand { call, key, earlier, first, since, timeout } = *errand(rollout, id)?;
+    let attempt = u32::try_from(earlier.len()).ok()?.saturating_add(1);
+    let rollout = rollout.plan().id.clone();
+    let cancel = Cancel { rollout, op: id, attempt, call, first, since, timeout, asked: now };
+    (cancel.key() == key).then_some(cancel)
 }
 
 /// The pipeline that an operation is, if it is one and may be under way: also one that took too long.

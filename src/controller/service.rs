@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::drivers::ci::{CiAt, Cis};
 use crate::drivers::clock;
 use crate::drivers::deployments::Deployments;
-use crate::drivers::fleets::Fleets;
+use crate::drivers::fleets::{Above, Fleets};
 use crate::drivers::forge::Forge;
 use crate::drivers::haproxy::Haproxy;
 use crate::drivers::hosted::open::{HostedAt, OpenError};
@@ -18,7 +18,7 @@ use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::drivers::ssh::SshFleet;
 use crate::git::{self, Branch, Identity, Location, Program, Repository};
-use crate::model::{Ask, Target};
+use crate::model::{Ask, Epoch, Target};
 use crate::planner::Hold;
 use crate::rollout::{Entry, Ledger};
 
@@ -26,6 +26,7 @@ use super::core::{Core, Fatal, Limits};
 use super::deploying;
 use super::doors::ServerAt;
 use super::gitwork::{GitWorker, moved};
+use super::overtaken;
 use super::perform::Hands;
 use super::store::{Store, StoreError};
 use super::view::View;
@@ -57,6 +58,8 @@ pub struct Setup {
     pub server: Option<ServerAt>,
     /// Ends when nothing is left to do now (`run --once`).
     pub once: bool,
+    /// Takes over from whom nodes obey now, although this one was overtaken before (`run --take-over`).
+    pub take_over: bool,
 }
 
 impl Setup {
@@ -111,6 +114,14 @@ pub enum ServiceError {
     /// Something without which it must not go on.
     #[error("the controller must end")]
     Fatal(#[from] Fatal),
+    /// It was overtaken before, and nobody has said that it shall take over again.
+    #[error(
+        "another controller has taken over from this one: nodes obey {fence}, and this one's authority is lower"
+    )]
+    Overtaken {
+        /// The authority that nodes have seen.
+        fence: Epoch,
+    },
     /// The forge cannot be used as the settings describe it.
     #[error("preparing the forge")]
     Forge(#[from] OpenError),
@@ -179,13 +190,19 @@ impl Doorbell {
 /// A controller that is ready to run.
 pub struct Service {
     core: Core,
+    state: PathBuf,
+    /// By whom nodes refused us.
+    above: Above,
     /// Before the store: what is under way on its threads ends while the store is still ours.
     runtime: tokio::runtime::Runtime,
     store: Store,
     once: bool,
     messages: Receiver<Message>,
     doorbell: Doorbell,
+    /// Asks the config repo, and may wait for it for long.
     config: Sender<Effect>,
+    /// Reads what is here already: never waits for another machine.
+    reading: Sender<Effect>,
     forge: Sender<Effect>,
     hands: Hands,
     deployments: Option<Deployments>,
@@ -202,11 +219,18 @@ impl Service {
         let prepared = |source| ServiceError::State { path: state.clone(), source };
         std::fs::create_dir_all(state).map_err(prepared)?;
         let reading = setup.open_repository()?;
-        reading.poll(branch)?;
+        begin_with(&reading, branch, state)?;
         let now = clock::now();
         let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading, branch)?;
+        let fence = overtaken::before(state, ledger.epoch);
+        if let Some(fence) = fence
+            && !setup.take_over
+        {
+            return Err(ServiceError::Overtaken { fence });
+        }
         let local = Local::new(nodes, &store.name(), executable).map_err(prepared)?;
-        let fleet = Fleets { local, ssh: SshFleet::new(&store.name()) };
+        let above = Above::default();
+        let fleet = Fleets { local, ssh: SshFleet::new(&store.name()), above: above.clone() };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -227,14 +251,18 @@ impl Service {
         }
         let store_name = store.name();
         let config = spawn_worker("config", setup.worker(&store_name)?, &doorbell)?;
+        let read = spawn_worker("reading", setup.worker(&store_name)?, &doorbell)?;
         let forge = spawn_worker("forge", setup.worker(&store_name)?, &doorbell)?;
         Ok(Self {
-            core: Core::new(ledger, *limits),
+            core: Core::new(ledger, *limits).above(fence),
+            state: state.clone(),
+            above,
             store,
             once: *once,
             messages: inbox,
             doorbell,
             config,
+            reading: read,
             forge,
             hands: Hands::new(Arc::new(fleet), Arc::new(Haproxy::new()))
                 .beside(nodes)
@@ -279,7 +307,9 @@ impl Service {
                     self.view.looked();
                 }
                 self.view.touch();
-                let effects = self.core.handle(wake, clock::now(), &mut self.store)?;
+                let effects = self.core.handle(wake, clock::now(), &mut self.store);
+                let effects =
+                    effects.inspect_err(|fatal| overtaken::remember(&self.state, fatal))?;
                 for effect in effects {
                     under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
                 }
@@ -319,8 +349,9 @@ impl Service {
         hear: &mut impl FnMut(News),
     ) -> bool {
         match effect {
-            Effect::LookAtHead { .. } | Effect::ReadConfig { .. } | Effect::ReadProposal { .. } => {
-                self.config.send(effect).is_ok()
+            Effect::LookAtHead { .. } => self.config.send(effect).is_ok(),
+            Effect::ReadConfig { .. } | Effect::BreakGlass { .. } | Effect::ReadProposal { .. } => {
+                self.reading.send(effect).is_ok()
             }
             Effect::ListMergeRequests
             | Effect::LookAround { .. }
@@ -333,11 +364,13 @@ impl Service {
             | Effect::Again { .. }
             | Effect::Withdraw { .. }
             | Effect::Revert { .. }
-            | Effect::Record(_) => self.forge.send(effect).is_ok(),
+            | Effect::Record(_)
+            | Effect::MendRecords { .. } => self.forge.send(effect).is_ok(),
             Effect::Survey { .. }
             | Effect::Perform(_)
             | Effect::Weigh { .. }
             | Effect::Kill { .. }
+            | Effect::Cancel { .. }
             | Effect::Sweep { .. }
             | Effect::AskArtifacts { .. }
             | Effect::AskContains { .. }
@@ -345,8 +378,14 @@ impl Service {
             | Effect::AskGate { .. } => {
                 let silent = matches!(effect, Effect::Kill { .. } | Effect::Sweep { .. });
                 let (hands, doorbell) = (self.hands.clone(), self.doorbell.clone());
+                let above = self.above.clone();
                 self.runtime.spawn(async move {
-                    if let Some(wake) = hands.perform(effect).await {
+                    let wake = hands.perform(effect).await;
+                    // Before what we would make of it.
+                    if let Some(fence) = above.seen() {
+                        doorbell.send(Message::Wake(Box::new(Wake::Overtaken { fence })));
+                    }
+                    if let Some(wake) = wake {
                         doorbell.send(Message::Wake(Box::new(wake)));
                     }
                 });
@@ -374,6 +413,19 @@ impl Service {
     }
 }
 
+/// Looks at the config branch. A controller that worked here before can begin without it, on what it saw last;
+/// a new one has to know what others did.
+fn begin_with(reading: &Repository, branch: &Branch, state: &Path) -> Result<(), git::Error> {
+    let Err(error) = reading.poll(branch) else { return Ok(()) };
+    let seen = matches!(reading.find(&branch.name()), Ok(Some(_)));
+    if !seen || !Store::peek(&journal_path(state)).is_ok_and(|it| it.entries > 0) {
+        return Err(error);
+    }
+    let error = crate::telemetry::chain(&error);
+    tracing::warn!(error, "the config branch cannot be read; what was seen last holds");
+    Ok(())
+}
+
 /// Where the journal is in a controller's directory.
 pub fn journal_path(state: &Path) -> PathBuf {
     state.join("journal.db")
@@ -382,8 +434,13 @@ pub fn journal_path(state: &Path) -> PathBuf {
 /// Whether a wake is the answer to an effect.
 fn answers(wake: &Wake) -> bool {
     match wake {
-        Wake::Started | Wake::Tick | Wake::RefsMoved | Wake::Asked { .. } => false,
+        Wake::Started
+        | Wake::Tick
+        | Wake::RefsMoved
+        | Wake::Asked { .. }
+        | Wake::Overtaken { .. } => false,
         Wake::Head(_)
+        | Wake::Broken(_)
         | Wake::ConfigRead { .. }
         | Wake::Surveyed { .. }
         | Wake::Weighed { .. }
@@ -400,7 +457,9 @@ fn answers(wake: &Wake) -> bool {
         | Wake::ProposalRead { .. }
         | Wake::Merged { .. }
         | Wake::Reverted { .. }
-        | Wake::Recorded { .. } => true,
+        | Wake::Recorded { .. }
+        | Wake::RecordsMended { .. }
+        | Wake::Canceled { .. } => true,
     }
 }
 

@@ -165,7 +165,8 @@ fn restored(
     let illegal = |source| StoreError::Illegal { seq: 0, source };
     let known = Ledger::replay(&entries).map_err(illegal)?;
     let at_once = |fact| Entry { at: now, fact };
-    let in_git = known.unrecorded.into_iter().map(|it| Fact::Recorded { record: it.record });
+    let in_git =
+        known.unrecorded.into_iter().map(|it| Fact::Recorded { record: it.record, head: None });
     entries.extend(in_git.map(at_once));
     let targets = format::restore(&summaries);
     let mut missing = targets_of(repository, base).map_err(StoreError::Config)?;

@@ -40,6 +40,10 @@ pub struct Counts {
     pub settled: BTreeMap<&'static str, u64>,
     /// Open merge requests; `None` while nobody knows.
     pub merge_requests: Option<u64>,
+    /// What has settled and is not in git yet.
+    pub unrecorded: u64,
+    /// How often a record could not be written since the start.
+    pub record_failures: u64,
     /// When targets were counted last, in milliseconds since boot; and whether much may differ.
     counted: Option<u64>,
     stale: bool,
@@ -138,6 +142,8 @@ impl View {
         counts.targets = targets;
         counts.held = held;
         counts.merge_requests = merge_requests;
+        counts.unrecorded = u64::try_from(core.ledger().unrecorded.len()).unwrap_or(u64::MAX);
+        counts.record_failures = core.record_failures();
         counts.counted = Some(now);
         counts.stale = false;
     }

@@ -7,9 +7,9 @@ use crate::model::{
     Ask, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question, Ref, Revision,
     RoleName, RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
 };
-use crate::observe::{Checks, Guest, MergeRequest, Order, Survey, Verdict};
+use crate::observe::{Checks, Guest, Mending, MergeRequest, Order, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
-use crate::rollout::{Entry, Op, OpId, Unrecorded};
+use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub enum Wake {
     RefsMoved,
     /// The answer to [`Effect::LookAtHead`].
     Head(Result<Head, String>),
+    /// The answer to [`Effect::BreakGlass`].
+    Broken(Result<Head, String>),
     /// The answer to [`Effect::ReadConfig`].
     ConfigRead {
         /// At which commit.
@@ -170,8 +172,25 @@ pub enum Wake {
     Recorded {
         /// Which record.
         record: String,
-        /// Whether it is in git.
-        result: Result<(), String>,
+        /// The head of the records that has it, if it leaves one; or why it is not there.
+        result: Result<Option<Revision>, NotRecorded>,
+    },
+    /// The answer to [`Effect::MendRecords`].
+    RecordsMended {
+        /// The head of the records since and what was done, if anything had to be.
+        result: Result<Option<(Revision, String)>, String>,
+    },
+    /// The answer to [`Effect::Cancel`].
+    Canceled {
+        /// Which.
+        cancel: Box<Cancel>,
+        /// How that ended, in words.
+        how: String,
+    },
+    /// Nodes obey somebody who came after us.
+    Overtaken {
+        /// By this authority.
+        fence: Epoch,
     },
     /// A person asks for something.
     Asked {
@@ -180,6 +199,15 @@ pub enum Wake {
         /// Who waits for the answer.
         ticket: Ticket,
     },
+}
+
+/// Why a record is not in git.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotRecorded {
+    /// It may work later.
+    Later(String),
+    /// It cannot be written at all; the others can.
+    Never(String),
 }
 
 /// Names somebody who waits for an answer.
@@ -204,13 +232,24 @@ pub struct Visit {
     pub changes: Option<Result<Vec<Change>, String>>,
 }
 
-/// The tip of the config branch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The tip of the config branch, and what is in force on top of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The commit.
+    /// The commit that says what is wanted: the branch's own, but for break-glass rollbacks.
     pub revision: Revision,
-    /// Whether it descends from the one asked about.
+    /// The tip of the branch.
+    pub beneath: Revision,
+    /// Whether that descends from the one asked about.
     pub descends: bool,
+    /// How each rollback stands that was asked about.
+    pub glasses: BTreeMap<(Target, Timestamp), Mending>,
+}
+
+impl Head {
+    /// A branch with nothing on top.
+    pub fn plain(revision: Revision, descends: bool) -> Self {
+        Self { revision, beneath: revision, descends, glasses: BTreeMap::new() }
+    }
 }
 
 /// How an operation stands after one try.
@@ -255,8 +294,20 @@ pub enum Report {
 pub enum Effect {
     /// Where does the config branch point, and does that descend from `applied`?
     LookAtHead {
-        /// The commit in force.
+        /// The head of the branch that is in force.
         applied: Option<Revision>,
+        /// Rollbacks that it does not have: made on top of it, and brought there.
+        glasses: Vec<Glass>,
+        /// Whether they may be brought there.
+        push: bool,
+    },
+    /// Make the commits of rollbacks that the config branch does not have, on what is known of it here; nobody
+    /// else is asked.
+    BreakGlass {
+        /// The head of the branch that is in force.
+        applied: Option<Revision>,
+        /// All of them.
+        glasses: Vec<Glass>,
     },
     /// What differs between two commits; everything if there is no first one.
     ReadConfig {
@@ -303,8 +354,13 @@ pub enum Effect {
         node: Option<NodeName>,
         /// Which.
         key: StepKey,
-        /// If it is a pipeline elsewhere.
-        errand: Option<Box<Errand>>,
+    },
+    /// Ask for the end of a pipeline until it is over there, or until its time is over.
+    Cancel {
+        /// Which.
+        cancel: Box<Cancel>,
+        /// Until when.
+        until: Timestamp,
     },
     /// Let the nodes of a rollout that was taken over know of it, so that who had it before is
     /// refused there. No answer: each step says the same again.
@@ -468,6 +524,11 @@ pub enum Effect {
     },
     /// Write a record into git.
     Record(Box<Unrecorded>),
+    /// Ensure that the records still hold all that we wrote.
+    MendRecords {
+        /// The last head that we wrote.
+        last: Revision,
+    },
     /// Answer somebody who asked. No wake follows.
     Reply {
         /// Whom.

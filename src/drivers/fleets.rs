@@ -1,5 +1,8 @@
 //! The one fleet that a controller works with: asks of each place the driver that reaches it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState};
 use super::local::Local;
 use super::ssh::SshFleet;
@@ -12,6 +15,29 @@ pub struct Fleets {
     pub local: Local,
     /// By SSH.
     pub ssh: SshFleet,
+    /// The highest authority above ours by which a node refused us.
+    pub above: Above,
+}
+
+/// The highest authority of somebody else that was seen; shared by all that look.
+#[derive(Clone, Debug, Default)]
+pub struct Above(Arc<AtomicU64>);
+
+impl Above {
+    /// What was seen so far.
+    pub fn seen(&self) -> Option<Epoch> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => None,
+            fence => Some(Epoch(fence)),
+        }
+    }
+
+    fn note<T>(&self, answer: Result<T, NodeError>) -> Result<T, NodeError> {
+        if let Err(NodeError::Stale { fence }) = &answer {
+            self.0.fetch_max(fence.0, Ordering::SeqCst);
+        }
+        answer
+    }
 }
 
 impl Fleets {
@@ -27,7 +53,7 @@ impl Fleets {
 
 impl Fleet for Fleets {
     fn fence<'a>(&'a self, place: &'a Place, epoch: Epoch) -> Answering<'a, Result<(), NodeError>> {
-        self.of(place).fence(place, epoch)
+        Box::pin(async move { self.above.note(self.of(place).fence(place, epoch).await) })
     }
 
     fn ensure_step<'a>(
@@ -35,7 +61,7 @@ impl Fleet for Fleets {
         place: &'a Place,
         step: &'a Step,
     ) -> Answering<'a, Result<StepEnd, NodeError>> {
-        self.of(place).ensure_step(place, step)
+        Box::pin(async move { self.above.note(self.of(place).ensure_step(place, step).await) })
     }
 
     fn state<'a>(

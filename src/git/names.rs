@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::branch::{OURS, is_part, of_target};
-use crate::model::{Branch, Target};
+use crate::model::{Branch, Target, Timestamp};
 
 impl Branch {
     /// Its full name.
@@ -26,6 +26,16 @@ impl RefName {
     /// Points to the metadata of the latest merge request of a target.
     pub fn latest_of(target: &Target) -> Self {
         Self(Arc::from(format!("{TARGETS}{}", of_target(target))))
+    }
+
+    /// Keeps the commit of a rollback that the config branch does not have yet. No fetch and no push touches it.
+    pub fn glass(target: &Target, at: Timestamp) -> Self {
+        Self(Arc::from(format!("refs/kept/glass/{}/{target}", at.0)))
+    }
+
+    /// Keeps the last commit of the records that we wrote.
+    pub fn kept_records() -> Self {
+        Self(Arc::from("refs/kept/records"))
     }
 
     /// Reads a name that a repository holds; `None` if it is not one that we could have made.

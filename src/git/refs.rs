@@ -92,6 +92,16 @@ impl Repository {
         Ok(())
     }
 
+    /// Lets a ref of this repository alone name a commit, so that it stays. Nothing is pushed.
+    pub fn keep(&self, name: &RefName, commit: Revision) -> Result<(), Error> {
+        let old = self.find(name)?;
+        if old == Some(commit) {
+            return Ok(());
+        }
+        self.sync()?;
+        self.swap(&[Update { name: name.clone(), old, new: Some(commit) }])
+    }
+
     fn check(&self, update: &Update) -> Result<(), Error> {
         let name = &update.name;
         if !name.may_rewind() {

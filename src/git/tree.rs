@@ -160,6 +160,24 @@ impl Repository {
         }
     }
 
+    /// Whether the file at a path of a commit has exactly these bytes; `None` if nothing is there.
+    pub fn has_bytes(
+        &self,
+        revision: Revision,
+        path: &RepoPath,
+        bytes: &[u8],
+    ) -> Result<Option<bool>, Error> {
+        let failed = |source| reading(format!("{path} at commit {revision}"), source);
+        let tree = self.tree_at(revision)?;
+        let there = match tree.get_path(std::path::Path::new(path.as_str())) {
+            Ok(entry) => entry.id(),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let ours = git2::Oid::hash_object(git2::ObjectType::Blob, bytes).map_err(failed)?;
+        Ok(Some(there == ours))
+    }
+
     /// What lies at a path of a commit; `None` if nothing, or a folder, is there.
     pub fn kind_at(&self, revision: Revision, path: &RepoPath) -> Result<Option<Kind>, Error> {
         let mut tree = self.tree_at(revision)?;

@@ -143,6 +143,8 @@ pub enum Command {
         fast: bool,
         /// Not a person's wish: the recipe says so, and this is written down for the record.
         automatic: bool,
+        /// In force at once, whether or not the config branch can be written.
+        break_glass: bool,
     },
     /// Runs the post-deploy migrations that a rollout left, now.
     PostMigrate {

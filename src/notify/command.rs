@@ -30,13 +30,14 @@ pub fn done_word(command: &Command) -> String {
         Command::Promote { target, reference } => {
             format!("promotion of {} to {target} asked for", named(reference.as_ref()))
         }
-        Command::Rollback { target, to, fast, automatic } => {
+        Command::Rollback { target, to, fast, automatic, break_glass } => {
             let how = match (automatic, fast) {
                 (true, _) => " automatically",
                 (false, true) => ", fast",
                 (false, false) => "",
             };
-            format!("{target} rolled back to {}{how}", named(to.as_ref()))
+            let glass = if *break_glass { ", break-glass" } else { "" };
+            format!("{target} rolled back to {}{how}{glass}", named(to.as_ref()))
         }
         Command::PostMigrate { target, settled: false } => {
             format!("post-deploy migrations that are owed at {target} to be run")

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Cause, Ending, Entry, Event, Fact, Haste, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
-    StepKind, What,
+    Cause, Ending, Entry, Event, Fact, Glass, Haste, Op, OpId, OpState, Outcome, Plan, Purpose,
+    Rollout, StepKind, What,
 };
 
 use super::done_word;
@@ -23,11 +23,15 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::Proposed { target, .. }
         | Fact::Merged { target, .. }
         | Fact::Vetoed { target, .. }
+        | Fact::GlassOver { target, .. }
         | Fact::Withdrawn { target, .. } => Some(target),
+        Fact::BrokeGlass(glass) => Some(&glass.target),
         Fact::TookOver { .. }
         | Fact::Applied { .. }
         | Fact::Refused { .. }
         | Fact::Asked { .. }
+        | Fact::Canceling(_)
+        | Fact::CancelOver { .. }
         | Fact::Recorded { .. }
         | Fact::Kept(_) => None,
     }
@@ -49,8 +53,15 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
     Some(match &entry.fact {
         Fact::Planned(plan) => begins(plan),
         Fact::Rollout { target, event, .. } => return happened(target, event, plan?),
-        Fact::Applied { revision, mass: None } => format!("config at {}", revision.short()),
-        Fact::Applied { revision, mass: Some(targets) } => format!(
+        Fact::Applied { revision, mass: None, on: Some(on) } => format!(
+            "config at {}: commit {} of the branch, and break-glass rollbacks that it does not have",
+            revision.short(),
+            on.short()
+        ),
+        Fact::Applied { revision, mass: None, on: None } => {
+            format!("config at {}", revision.short())
+        }
+        Fact::Applied { revision, mass: Some(targets), on: _ } => format!(
             "config at {} changes {} targets at once: they wait for `towpath confirm {}`",
             revision.short(),
             targets.len(),
@@ -61,6 +72,11 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             revision.short(),
             revision.short()
         ),
+        Fact::BrokeGlass(glass) => {
+            let Glass { target, from, to, .. } = &**glass;
+            format!("{target}: {to} in force by break-glass, where the branch asks for {from}")
+        }
+        Fact::GlassOver { target, how } => format!("{target}: break-glass rollback over, {how}"),
         Fact::Proposed { target, number, from, reference, .. } => {
             format!("{target}: !{number} proposes {from} → {reference}")
         }
@@ -82,7 +98,10 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             None => return None,
             Some(last) => format!("{target}: git knows that {} was proven there", last.reference),
         },
-        Fact::TookOver { .. } | Fact::Recorded { .. } | Fact::Kept(_) => return None,
+        Fact::CancelOver { how, .. } => how.clone(),
+        Fact::TookOver { .. } | Fact::Canceling(_) | Fact::Recorded { .. } | Fact::Kept(_) => {
+            return None;
+        }
     })
 }
 

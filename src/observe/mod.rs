@@ -132,4 +132,28 @@ pub struct Observation {
     pub merge_requests: Option<Fact<BTreeMap<Target, MergeRequest>>>,
     /// The head of the base branch, as the forge last showed it.
     pub base: Option<Revision>,
+    /// How rollbacks stand that the base branch does not have.
+    pub glasses: BTreeMap<Target, Mending>,
+}
+
+/// How it stands with a rollback that was made without the config branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mending {
+    /// The branch has it.
+    Done {
+        /// How, in words.
+        how: String,
+    },
+    /// It goes there as soon as that is possible.
+    Waits {
+        /// For what.
+        why: String,
+    },
+    /// People have asked for something else there meanwhile; one of them must say what holds.
+    Disputed {
+        /// What the branch asks for, if it can be told.
+        now: Option<Ref>,
+        /// In words.
+        why: String,
+    },
 }

@@ -219,6 +219,22 @@ pub enum Hold {
         /// Until when.
         until: Timestamp,
     },
+    /// The config branch lacks a rollback that is in force.
+    #[error(
+        "{target} went back to {to} by break-glass of {by} ({reason}), and the config branch does not have it: {why}; lifts when it does"
+    )]
+    BrokenGlass {
+        /// Where.
+        target: Target,
+        /// To what.
+        to: Ref,
+        /// By whom.
+        by: PersonName,
+        /// Why.
+        reason: String,
+        /// Why not yet.
+        why: String,
+    },
     /// Not at this hour.
     #[error("outside the window {window}; lifts {}", until_or(*opens, "when it opens"))]
     OutsideWindow {
@@ -380,6 +396,7 @@ impl Hold {
             | Self::Unsound { .. }
             | Self::Unproven { .. }
             | Self::FanIn { .. }
+            | Self::BrokenGlass { .. }
             | Self::Approvals { .. }
             | Self::Gate { .. }
             | Self::Manual { .. }

@@ -25,6 +25,7 @@ use crate::rollout::{History, Ledger, Plan};
 pub use check::objections;
 pub use hold::{Hold, ending_word};
 pub(crate) use policy::MASS_MIN;
+pub use policy::broken_glass;
 pub(crate) use policy::pin;
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};

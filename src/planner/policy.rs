@@ -2,6 +2,7 @@
 
 use crate::config::Spec;
 use crate::model::{Ref, Target};
+use crate::observe::Mending;
 use crate::rollout::Purpose;
 
 use super::{Hold, World};
@@ -32,6 +33,31 @@ pub(super) fn standing_holds(target: &Target, world: World<'_>) -> Vec<Hold> {
     holds.extend(inventory(target, world));
     holds.extend(pauses(target, world));
     holds
+}
+
+/// Rollbacks that the config branch does not have: until it does, no promotion is built on either.
+pub(super) fn glasses(world: World<'_>) -> Vec<Hold> {
+    let all = world.ledger.glasses.values().map(|glass| {
+        let why = match world.seen.glasses.get(&glass.target) {
+            Some(Mending::Waits { why } | Mending::Disputed { why, .. }) => why.clone(),
+            Some(Mending::Done { how }) => how.clone(),
+            None => "it was not tried yet".to_owned(),
+        };
+        Hold::BrokenGlass {
+            target: glass.target.clone(),
+            to: glass.to.clone(),
+            by: glass.word.by.clone(),
+            reason: glass.word.reason.clone(),
+            why,
+        }
+    });
+    all.collect()
+}
+
+/// The rollback of one target that the config branch does not have, if there is one.
+pub fn broken_glass(target: &Target, world: World<'_>) -> Option<Hold> {
+    let about = |hold: &Hold| matches!(hold, Hold::BrokenGlass { target: it, .. } if it == target);
+    glasses(world).into_iter().find(about)
 }
 
 /// Whether nobody can say which nodes there are: the last answer of the inventory is none.

@@ -87,6 +87,10 @@ pub struct Promotion {
 pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
     let Some(spec) = world.snapshot.spec(target) else { return Promote::Nothing };
     let Some(rule) = spec.target.promote.as_deref() else { return Promote::Nothing };
+    let glasses = policy::glasses(world);
+    if !glasses.is_empty() {
+        return Promote::Hold(glasses);
+    }
     let requests = match &world.seen.merge_requests {
         Some(Fact::Known { value, .. }) => value,
         Some(Fact::Unknown { why, .. }) => {

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
 use super::format_history as format;
 use crate::git::{
     self, Branch, Commit, Entry, Identity, Kind, Look, Place, RefName, Repository, Step, Update,
@@ -167,7 +169,20 @@ pub(super) fn git(doing: &'static str) -> impl Fn(git::Error) -> Error {
     move |source| Error::Git { doing, source }
 }
 
-/// Enters a record, unless one with this id is there already. Answers with the head of the records.
+/// A record whose id has another one already, which says something else: a controller that was stopped entered
+/// another ending, say. What is entered is never changed, so this one goes beside it under a name that its
+/// content gives; what the target is left with is what came last.
+fn other(record: &Record, bytes: &[u8]) -> Record {
+    let digest = Sha256::digest(bytes);
+    let digest = digest.iter().take(4).fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    Record {
+        id: format!("{}-{digest:08x}", record.id),
+        why: format!("{}; another record of {} says something else", record.why, record.id),
+        ..record.clone()
+    }
+}
+
+/// Enters a record, unless just this one is there already. Answers with the head of the records.
 pub fn record(
     repository: &Repository,
     committer: &Identity,
@@ -179,6 +194,7 @@ pub fn record(
     if bytes.len() > RECORD_BYTES_MAX {
         return Err(unwritable(format!("it is larger than {RECORD_BYTES_MAX} bytes")));
     }
+    let entered = bytes.clone();
     let mut edits = vec![(path.clone(), Some(bytes))];
     if let (Some(state), Some(target)) = (&record.state, record.subject.target()) {
         let path = RepoPath::parse(&format!("{TARGETS}/{target}.json"));
@@ -194,8 +210,12 @@ pub fn record(
         let head = repository.find(&name()).map_err(&failed)?;
         let mut at = record.at;
         if let Some(head) = head {
-            if repository.kind_at(head, &path).map_err(&failed)?.is_some() {
-                return Ok(head);
+            match repository.has_bytes(head, &path, &entered).map_err(&failed)? {
+                None => {}
+                Some(true) => return Ok(head),
+                Some(false) => {
+                    return self::record(repository, committer, &other(record, &entered));
+                }
             }
             at = at.max(repository.step(head).map_err(&failed)?.at);
         }
@@ -295,7 +315,7 @@ pub(super) fn path_of(record: &Record) -> Result<RepoPath, String> {
         .map_err(|error| error.to_string())
 }
 
-fn is_record(look: Look<'_>) -> bool {
+pub(super) fn is_record(look: Look<'_>) -> bool {
     let (Look::Folder(path) | Look::File(path)) = look;
     matches!(path.split('/').next(), Some(ROLLOUTS | PROMOTIONS | ACTS))
 }
@@ -374,6 +394,30 @@ mod tests {
         let want = rollout(1, "1.0");
         assert_eq!((&first.subject, first.at, &first.why), (&want.subject, want.at, &want.why));
         assert_eq!(first.document, "{\"events\":[1,2.5],\"plan\":{\"to\":\"1.0\"}}");
+    }
+
+    #[test]
+    fn another_ending_of_the_same_rollout_does_not_stand_alone() {
+        let bare = Bare::new();
+        let theirs = rollout(1, "1.0");
+        let aborted = TargetState { result: "aborted".to_owned(), ..theirs.state.clone().unwrap() };
+        let result = aborted.result.clone();
+        let ours = Record { result, state: Some(aborted), ..theirs.clone() };
+        enter(&bare, &theirs);
+        let head = enter(&bare, &ours);
+        assert_eq!(enter(&bare, &ours), head, "twice is once");
+        assert_eq!(enter(&bare, &theirs), head);
+        let found: Vec<(String, String)> = log(&bare.open(), &Of::All, 9)
+            .unwrap()
+            .into_iter()
+            .map(|it| (it.record.id, it.record.result))
+            .collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].0.starts_with("000000000001-") && found[0].1 == "aborted", "{found:?}");
+        assert_eq!(found[1], ("000000000001".to_owned(), "done".to_owned()));
+        let left = targets_at(&bare.open(), Timestamp(u64::MAX)).unwrap();
+        assert_eq!(left.values().next().unwrap().result, "aborted");
+        assert!(audit(&bare.open()).unwrap().iter().all(|it| it.problems.is_empty()));
     }
 
     #[test]

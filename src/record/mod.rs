@@ -6,3 +6,4 @@ pub mod journal;
 pub mod audit;
 mod format_history;
 pub mod history;
+pub mod mending;

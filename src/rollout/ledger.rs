@@ -9,15 +9,21 @@ use crate::model::{
     RoleName, RolloutId, Scope, Target, Timestamp,
 };
 
+use super::cancel::Cancel;
 use super::event::{Ending, Event, Outcome, What, Word};
+use super::glass::Glass;
 use super::kept::Kept;
 use super::machine::{Illegal, Rollout};
 use super::migration::{Migration, Owed, migration, migration_kind};
-use super::plan::{Plan, Purpose};
+use super::plan::{OpId, Plan, Purpose};
+use super::settled::{Settled, Unrecorded};
 use super::traffic::traffic_moved;
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;
+
+/// Stands for a record where the records as a whole were put right.
+pub const MENDED: &str = "mended";
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +59,17 @@ pub enum Fact {
         revision: Revision,
         /// Targets whose ref it changes, if they are more than may change unasked.
         mass: Option<BTreeSet<Target>>,
+        /// The head of the branch that it stands on, if it is a commit of ours that the branch does not have.
+        on: Option<Revision>,
+    },
+    /// A person put an earlier ref back without the config branch; the word itself is an entry of its own.
+    BrokeGlass(Box<Glass>),
+    /// That is over: the branch has it, or a person gave it up.
+    GlassOver {
+        /// Where.
+        target: Target,
+        /// How, in words.
+        how: String,
     },
     /// A head was refused: it does not descend from the one before.
     Refused {
@@ -123,10 +140,25 @@ pub enum Fact {
         /// Why.
         why: String,
     },
+    /// A pipeline is to be canceled; it may outlive its rollout.
+    Canceling(Box<Cancel>),
+    /// Nobody asks for the end of that pipeline any more.
+    CancelOver {
+        /// Which step it did.
+        rollout: RolloutId,
+        /// Which operation.
+        op: OpId,
+        /// Which attempt.
+        attempt: u32,
+        /// How that ended, in words.
+        how: String,
+    },
     /// A record reached git.
     Recorded {
-        /// Its id: a rollout's, or the journal number of what it records.
+        /// Its id: a rollout's, or the journal number of what it records; [`MENDED`] for no one in particular.
         record: String,
+        /// The head of the records since.
+        head: Option<Revision>,
     },
     /// What rollouts that are over left behind: how they went may be forgotten.
     Kept(Box<Kept>),
@@ -254,6 +286,10 @@ pub struct Ledger {
     pub epoch: Option<Epoch>,
     /// The commit whose desired state holds.
     pub head: Option<Revision>,
+    /// The head of the branch that it stands on, if the branch does not have it.
+    pub on: Option<Revision>,
+    /// Rollbacks that the branch does not have.
+    pub glasses: BTreeMap<Target, Glass>,
     /// A head that was refused and waits for a person's word.
     pub refused: Option<Revision>,
     /// Heads that a person accepted although they do not descend.
@@ -279,32 +315,16 @@ pub struct Ledger {
     pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), (Target, RolloutId)>,
     /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
+    /// Pipelines that are to be canceled.
+    pub cancels: BTreeMap<(RolloutId, OpId, u32), Cancel>,
+    /// The last head of the records that we wrote.
+    pub records: Option<Revision>,
     /// What still has to reach git, oldest first.
     pub unrecorded: Vec<Unrecorded>,
     /// Rollouts that are over and in git, and are in the journal still; of which target.
     pub over: BTreeMap<RolloutId, Target>,
     /// Number of the last entry folded so far, also where earlier ones were forgotten.
     pub entries: u64,
-}
-
-/// Something that settled and is not yet in git.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unrecorded {
-    /// The record's id.
-    pub record: String,
-    /// When it settled.
-    pub at: Timestamp,
-    /// What it was.
-    pub what: Settled,
-}
-
-/// Things that leave a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// A rollout, with all that happened to it.
-    Rollout(Box<Rollout>),
-    /// A promotion, a veto, a person's word, an accepted head: one entry says it all.
-    Entry(Box<Entry>),
 }
 
 impl Ledger {
@@ -337,8 +357,15 @@ impl Ledger {
                 history.owed_failed = false;
                 history.rebuilt = true;
             }
-            Fact::Applied { revision, mass } => {
+            Fact::BrokeGlass(glass) => {
+                self.glasses.insert(glass.target.clone(), (**glass).clone());
+            }
+            Fact::GlassOver { target, .. } => {
+                self.glasses.remove(target);
+            }
+            Fact::Applied { revision, mass, on } => {
                 self.head = Some(*revision);
+                self.on = *on;
                 self.refused = None;
                 self.mass.retain(|_, it| !it.confirmed);
                 if let Some(targets) = mass {
@@ -393,7 +420,17 @@ impl Ledger {
                 history.settled_request = history.settled_request.max(*number);
                 history.proposal = None;
             }
-            Fact::Recorded { record } => self.recorded(record),
+            Fact::Canceling(cancel) => {
+                let Cancel { rollout, op, attempt, .. } = &**cancel;
+                self.cancels.insert((rollout.clone(), *op, *attempt), (**cancel).clone());
+            }
+            Fact::CancelOver { rollout, op, attempt, .. } => {
+                self.cancels.remove(&(rollout.clone(), *op, *attempt));
+            }
+            Fact::Recorded { record, head } => {
+                self.records = head.or(self.records);
+                self.recorded(record);
+            }
             Fact::Kept(kept) => self.keep(kept),
         }
         Ok(())
@@ -402,6 +439,11 @@ impl Ledger {
     /// What happened at a target, if anything did.
     pub fn history(&self, target: &Target) -> Option<&History> {
         self.histories.get(target)
+    }
+
+    /// The head of the config branch that is in force, beneath what the branch does not have.
+    pub fn base(&self) -> Option<Revision> {
+        self.on.or(self.head)
     }
 
     /// The newest proof at a target.

@@ -1,6 +1,8 @@
 //! One run of one plan: [`Plan`] + every [`Event`] so far. Pure.
 
+mod cancel;
 mod event;
+mod glass;
 mod kept;
 mod ledger;
 mod word;
@@ -11,18 +13,20 @@ mod report;
 mod detail;
 mod pace;
 mod plan;
+mod settled;
 mod state;
 mod traffic;
 
 #[cfg(test)]
 mod tests;
 
+pub use cancel::Cancel;
 pub use detail::{Stands, TaskDetail};
 pub use event::{Cause, Ending, Event, Outcome, Undo, What, Word};
+pub use glass::Glass;
 pub use kept::Kept;
 pub use ledger::{
-    Entry, Fact, Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Settled, Stopped,
-    Unrecorded,
+    Entry, Fact, Floor, History, Ledger, MENDED, Mass, Order, PAST_MAX, Past, Proposal, Stopped,
 };
 pub use machine::{ERRORS_MAX, Illegal, Rollout};
 pub use migration::{Applied, Course, Inquiry, Owed, Status, Trace, course};
@@ -32,5 +36,6 @@ pub use plan::{
     When,
 };
 pub use report::{Halt, Phase, Progress};
+pub use settled::{Settled, Unrecorded};
 pub use state::OpState;
 pub use wants::Want;

@@ -75,7 +75,7 @@ impl Ledger {
                     }
                 }
             }
-            Command::Rollback { target, to, fast, automatic } => {
+            Command::Rollback { target, to, fast, automatic, break_glass: _ } => {
                 let history = self.histories.entry(target.clone()).or_default();
                 history.hurry = to.clone().filter(|_| *fast);
                 if *automatic {

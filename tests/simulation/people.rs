@@ -257,7 +257,7 @@ impl World {
             21 | 22 => Command::Promote { target, reference: None },
             23 => {
                 let fast = self.seed.chance(50);
-                Command::Rollback { target, to: None, fast, automatic: false }
+                Command::Rollback { target, to: None, fast, automatic: false, break_glass: false }
             }
             24 => match self.shadow.mass.keys().next().copied() {
                 Some(revision) => Command::Confirm { revision },
@@ -487,6 +487,7 @@ impl World {
             | Hold::Ending { .. }
             | Hold::Halted { .. }
             | Hold::Unsound { .. }
+            | Hold::BrokenGlass { .. }
             | Hold::Baking { .. }
             | Hold::OutsideWindow { .. }
             | Hold::Approvals { .. }

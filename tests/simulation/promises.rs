@@ -28,6 +28,10 @@ impl World {
             Fact::Refused { .. } => self.totals.count("heads refused"),
             Fact::TookOver { .. }
             | Fact::Restored { .. }
+            | Fact::BrokeGlass(_)
+            | Fact::Canceling(_)
+            | Fact::CancelOver { .. }
+            | Fact::GlassOver { .. }
             | Fact::Proposed { .. }
             | Fact::Merged { .. }
             | Fact::Withdrawn { .. }
@@ -580,6 +584,7 @@ impl World {
             effect,
             Effect::Perform(_)
                 | Effect::Kill { .. }
+                | Effect::Cancel { .. }
                 | Effect::Sweep { .. }
                 | Effect::Weigh { .. }
                 | Effect::Propose { .. }

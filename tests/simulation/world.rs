@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::controller::{
-    Around, Core, Effect, Fatal, Head, Journal, Limits, Perform, Report, Wake,
+    Around, Core, Effect, Fatal, Head, Journal, Limits, NotRecorded, Perform, Report, Wake,
 };
 use towpath::model::{
     EnvironmentName, GateName, NodeName, Ref, RoleName, RolloutId, Seat, ServiceName, StepKey,
@@ -582,6 +582,8 @@ impl World {
                 }
                 self.crash();
             }
+            // Here nodes tell only who asks them.
+            Err(Fatal::Overtaken { .. }) => self.crash(),
             Err(Fatal::Illegal(why)) => self.broken("journal", &format!("illegal: {why}")),
             Ok(mut effects) => {
                 self.store.fails = Fails::Never;
@@ -822,10 +824,13 @@ impl World {
             return;
         }
         match effect {
-            Effect::LookAtHead { applied } => {
+            Effect::LookAtHead { applied, .. } => {
                 let revision = self.repo.head;
                 let descends = applied.is_none_or(|it| self.repo.descends(revision, it));
-                self.answer(from, Wake::Head(Ok(Head { revision, descends })));
+                self.answer(from, Wake::Head(Ok(Head::plain(revision, descends))));
+            }
+            Effect::MendRecords { .. } => {
+                self.answer(from, Wake::RecordsMended { result: Ok(None) });
             }
             Effect::ReadConfig { from: old, to } => {
                 let changes = Ok(self.repo.changes(old, to));
@@ -940,9 +945,12 @@ impl World {
                     self.records.push((*record).clone());
                 }
                 let record = record.record;
-                self.answer(from, Wake::Recorded { record, result: Ok(()) });
+                self.answer(from, Wake::Recorded { record, result: Ok(None) });
             }
-            Effect::Review { .. }
+            // Nothing here is done by pipelines, and nobody breaks the glass.
+            Effect::Cancel { .. }
+            | Effect::BreakGlass { .. }
+            | Effect::Review { .. }
             | Effect::Again { .. }
             | Effect::Answer { .. }
             | Effect::Reply { .. }
@@ -1278,6 +1286,8 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
     let why = || "no answer in time".to_owned();
     Some(match effect {
         Effect::LookAtHead { .. } => Wake::Head(Err(why())),
+        Effect::BreakGlass { .. } => Wake::Broken(Err(why())),
+        Effect::MendRecords { .. } => Wake::RecordsMended { result: Err(why()) },
         Effect::ReadConfig { to, .. } => Wake::ConfigRead { to: *to, changes: Err(why()) },
         Effect::Survey { target, questions, seats, .. } => {
             let mut survey = Survey::default();
@@ -1353,9 +1363,11 @@ fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             result: Err(why()),
         },
         Effect::Record(record) => {
-            Wake::Recorded { record: record.record.clone(), result: Err(why()) }
+            let result = Err(NotRecorded::Later(why()));
+            Wake::Recorded { record: record.record.clone(), result }
         }
         Effect::Kill { .. }
+        | Effect::Cancel { .. }
         | Effect::Sweep { .. }
         | Effect::Again { .. }
         | Effect::Reply { .. }

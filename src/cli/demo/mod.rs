@@ -236,7 +236,13 @@ impl Director<'_> {
         let reason = "its checkout is broken".to_owned();
         let commands = [
             Command::Abort { target: target.clone(), now: false },
-            Command::Rollback { target: target.clone(), to: None, fast: false, automatic: false },
+            Command::Rollback {
+                target: target.clone(),
+                to: None,
+                fast: false,
+                automatic: false,
+                break_glass: false,
+            },
         ];
         for command in commands {
             let ask = Ask { by: by.clone(), reason: reason.clone(), command };

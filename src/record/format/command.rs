@@ -96,6 +96,8 @@ pub(super) enum Command {
         fast: bool,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         automatic: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        break_glass: bool,
     },
     PostMigrate {
         target: Text<Target>,
@@ -167,11 +169,12 @@ impl From<&model::Command> for Command {
             From::Promote { target, reference } => {
                 Self::Promote { target: text(target), reference: opt(reference.as_ref()) }
             }
-            From::Rollback { target, to, fast, automatic } => Self::Rollback {
+            From::Rollback { target, to, fast, automatic, break_glass } => Self::Rollback {
                 target: text(target),
                 to: opt(to.as_ref()),
                 fast: *fast,
                 automatic: *automatic,
+                break_glass: *break_glass,
             },
             From::PostMigrate { target, settled } => {
                 Self::PostMigrate { target: text(target), settled: *settled }
@@ -225,8 +228,8 @@ impl From<Command> for model::Command {
             From::Promote { target: Text(target), reference } => {
                 Self::Promote { target, reference: unopt(reference) }
             }
-            From::Rollback { target: Text(target), to, fast, automatic } => {
-                Self::Rollback { target, to: unopt(to), fast, automatic }
+            From::Rollback { target: Text(target), to, fast, automatic, break_glass } => {
+                Self::Rollback { target, to: unopt(to), fast, automatic, break_glass }
             }
             From::PostMigrate { target: Text(target), settled } => {
                 Self::PostMigrate { target, settled }

@@ -13,10 +13,29 @@ use super::event::{self, Ending, Word};
 use super::outline::{dated, evidence, outline, said};
 use super::plan::{Haste, Purpose, StageKind};
 use super::pretty;
+use super::shorten::{Detail, Shortened, shortened};
 use super::text::{Text, V1, opt, set};
 
-/// The record of a rollout that settled at `at`.
+/// The record of a rollout that settled at `at`, of a size that can always be written.
 pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
+    rollout_record_within(rollout, at, DOCUMENT_BYTES_MAX)
+}
+
+/// Largest document that is written in full. Its record is a little larger, and is read up to twice of that.
+const DOCUMENT_BYTES_MAX: usize = 32 << 20;
+
+/// The record of a rollout, with as much of what happened on each node as there is room for.
+pub(super) fn rollout_record_within(rollout: &Rollout, at: Timestamp, max: usize) -> String {
+    for detail in [Detail::All, Detail::Troubles] {
+        let document = pretty(&shortened(document(rollout, at), detail));
+        if document.len() <= max {
+            return document;
+        }
+    }
+    pretty(&shortened(document(rollout, at), Detail::Outcome))
+}
+
+fn document(rollout: &Rollout, at: Timestamp) -> RolloutDocument {
     let Plan {
         id,
         target: Target { service, environment },
@@ -35,7 +54,7 @@ pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
         owed: _,
         stages,
     } = rollout.plan();
-    pretty(&RolloutDocument {
+    RolloutDocument {
         version: V1,
         kind: RolloutKind::Rollout,
         id: Text(id.clone()),
@@ -59,7 +78,8 @@ pub fn rollout_record(rollout: &Rollout, at: Timestamp) -> String {
         nodes: set(nodes),
         stages: stages.iter().map(outline).collect(),
         events: rollout.events().iter().map(dated).collect(),
-    })
+        shortened: None,
+    }
 }
 
 /// The record of an entry that says it all itself; `None` for entries that leave no record.
@@ -102,13 +122,17 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         })),
         Fact::TookOver { epoch: _ }
         | Fact::Restored { target: _, past: _, floor: _, owed: _ }
-        | Fact::Applied { revision: _, mass: _ }
+        | Fact::Applied { revision: _, mass: _, on: _ }
+        | Fact::BrokeGlass(_)
+        | Fact::GlassOver { target: _, how: _ }
+        | Fact::Canceling(_)
+        | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Refused { revision: _ }
         | Fact::Planned(_)
         | Fact::Rollout { target: _, id: _, event: _ }
         | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
         | Fact::Withdrawn { target: _, number: _, why: _ }
-        | Fact::Recorded { record: _ }
+        | Fact::Recorded { record: _, head: _ }
         | Fact::Kept(_) => None,
     }
 }
@@ -184,6 +208,8 @@ pub(super) struct RolloutDocument {
     pub(super) nodes: BTreeSet<Text<NodeName>>,
     pub(super) stages: Vec<Outline>,
     pub(super) events: Vec<Dated>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shortened: Option<Shortened>,
 }
 
 /// Present when post-deploy migrations were started: the target may not return to before `ref`.

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Epoch, Ref, Revision, RolloutId, Target, Timestamp};
-use crate::rollout::{self, Entry, Fact};
+use crate::model;
+use crate::model::{Epoch, Ref, RepoPath, Revision, RolloutId, Target, Timestamp};
+use crate::rollout::{self, Entry, Fact, OpId};
 
 use super::command::Command;
 use super::event::{Event, Word};
 use super::kept::Kept;
 use super::plan::{Owed, Plan};
+use super::probe::Deed;
 use super::text::{At, Text, V1, set, unset};
 use super::{FormatError, compact, read};
 
@@ -25,14 +27,18 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         Fact::Rollout { id, target: _, event: _ } => rollout_stream(id),
         Fact::TookOver { epoch: _ }
         | Fact::Restored { target: _, past: _, floor: _, owed: _ }
-        | Fact::Applied { revision: _, mass: _ }
+        | Fact::Applied { revision: _, mass: _, on: _ }
+        | Fact::BrokeGlass(_)
+        | Fact::GlassOver { target: _, how: _ }
+        | Fact::Canceling(_)
+        | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Refused { revision: _ }
         | Fact::Asked { word: _, command: _ }
         | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
         | Fact::Merged { target: _, number: _, reference: _, head: _, evidence: _ }
         | Fact::Vetoed { target: _, number: _, reference: _, how: _ }
         | Fact::Withdrawn { target: _, number: _, why: _ }
-        | Fact::Recorded { record: _ } => CONTROLLER.to_owned(),
+        | Fact::Recorded { record: _, head: _ } => CONTROLLER.to_owned(),
         Fact::Kept(kept) => kept_stream(&kept.target),
     };
     let (kind, body) = body(fact);
@@ -56,6 +62,10 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
         "took_over" => read::<TookOver>(&what(kind), body)?.into(),
         "restored" => read::<Restored>(&what(kind), body)?.into(),
         "applied" => read::<Applied>(&what(kind), body)?.into(),
+        "broke_glass" => read::<BrokeGlass>(&what(kind), body)?.into(),
+        "glass_over" => read::<GlassOver>(&what(kind), body)?.into(),
+        "canceling" => canceling(read(&what(kind), body)?)?,
+        "cancel_over" => read::<CancelOver>(&what(kind), body)?.into(),
         "refused" => read::<Refused>(&what(kind), body)?.into(),
         "planned" => read::<Planned>(&what(kind), body)?.into(),
         "rollout" => read::<Rollout>(&what(kind), body)?.into(),
@@ -71,6 +81,7 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
     Ok(Entry { at, fact })
 }
 
+#[expect(clippy::too_many_lines, reason = "every fact has its few lines")]
 fn body(fact: &Fact) -> (&'static str, String) {
     match fact {
         Fact::TookOver { epoch: Epoch(epoch) } => {
@@ -82,9 +93,48 @@ fn body(fact: &Fact) -> (&'static str, String) {
             let (target, owed) = (Text(target.clone()), owed.as_ref().map(Owed::from));
             ("restored", compact(&Restored { v: V1, target, past, floor, owed }))
         }
-        Fact::Applied { revision, mass } => {
-            let mass = mass.as_ref().map(set);
-            ("applied", compact(&Applied { v: V1, revision: Text(*revision), mass }))
+        Fact::Applied { revision, mass, on } => {
+            let (mass, on) = (mass.as_ref().map(set), on.map(Text));
+            ("applied", compact(&Applied { v: V1, revision: Text(*revision), mass, on }))
+        }
+        Fact::BrokeGlass(glass) => {
+            let rollout::Glass { target, file, from, to, blocked, word, at } = &**glass;
+            let body = BrokeGlass {
+                v: V1,
+                target: Text(target.clone()),
+                file: Text(file.clone()),
+                from: Text(from.clone()),
+                to: Text(to.clone()),
+                blocked: set(blocked),
+                word: word.into(),
+                at: At(*at),
+            };
+            ("broke_glass", compact(&body))
+        }
+        Fact::Canceling(cancel) => {
+            let rollout::Cancel { rollout, op, attempt, call, first, since, timeout, asked } =
+                &**cancel;
+            let deed = model::Deed::Trigger { call: call.clone(), timeout: *timeout };
+            let body = Canceling {
+                v: V1,
+                rollout: Text(rollout.clone()),
+                op: Text(*op),
+                attempt: *attempt,
+                deed: (&deed).into(),
+                first: At(*first),
+                since: At(*since),
+                asked: At(*asked),
+            };
+            ("canceling", compact(&body))
+        }
+        Fact::CancelOver { rollout, op, attempt, how } => {
+            let (rollout, op) = (Text(rollout.clone()), Text(*op));
+            let how = how.clone();
+            ("cancel_over", compact(&CancelOver { v: V1, rollout, op, attempt: *attempt, how }))
+        }
+        Fact::GlassOver { target, how } => {
+            let (target, how) = (Text(target.clone()), how.clone());
+            ("glass_over", compact(&GlassOver { v: V1, target, how }))
         }
         Fact::Refused { revision } => {
             ("refused", compact(&Refused { v: V1, revision: Text(*revision) }))
@@ -128,8 +178,9 @@ fn body(fact: &Fact) -> (&'static str, String) {
             let target = Text(target.clone());
             ("withdrawn", compact(&Withdrawn { v: V1, target, number: *number, why: why.clone() }))
         }
-        Fact::Recorded { record } => {
-            ("recorded", compact(&Recorded { v: V1, record: record.clone() }))
+        Fact::Recorded { record, head } => {
+            let (record, head) = (record.clone(), head.map(Text));
+            ("recorded", compact(&Recorded { v: V1, record, head }))
         }
         Fact::Kept(kept) => ("kept", compact(&Kept::from(&**kept))),
     }
@@ -168,8 +219,32 @@ bodies! {
     };
     Applied {
         revision: Text<Revision>,
-        #[serde(skip_serializing_if = "Option::is_none")] mass: Option<BTreeSet<Text<Target>>>
-    } => Self::Applied { revision: revision.0, mass: mass.map(unset) };
+        #[serde(skip_serializing_if = "Option::is_none")] mass: Option<BTreeSet<Text<Target>>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] on: Option<Text<Revision>>
+    } => Self::Applied { revision: revision.0, mass: mass.map(unset), on: on.map(|it| it.0) };
+    BrokeGlass {
+        target: Text<Target>,
+        file: Text<RepoPath>,
+        from: Text<Ref>,
+        to: Text<Ref>,
+        blocked: BTreeSet<Text<Ref>>,
+        word: Word,
+        at: At
+    } => Self::BrokeGlass(Box::new(rollout::Glass {
+        target: target.0,
+        file: file.0,
+        from: from.0,
+        to: to.0,
+        blocked: unset(blocked),
+        word: word.into(),
+        at: at.0,
+    }));
+    CancelOver { rollout: Text<RolloutId>, op: Text<OpId>, attempt: u32, how: String } => {
+        Self::CancelOver { rollout: rollout.0, op: op.0, attempt, how }
+    };
+    GlassOver { target: Text<Target>, how: String } => {
+        Self::GlassOver { target: target.0, how }
+    };
     Refused { revision: Text<Revision> } => Self::Refused { revision: revision.0 };
     Planned { plan: Plan } => Self::Planned(Box::new(plan.into()));
     Rollout { target: Text<Target>, id: Text<RolloutId>, event: Event } => {
@@ -213,7 +288,40 @@ bodies! {
     Withdrawn { target: Text<Target>, number: u64, why: String } => {
         Self::Withdrawn { target: target.0, number, why }
     };
-    Recorded { record: String } => Self::Recorded { record };
+    Recorded {
+        record: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")] head: Option<Text<Revision>>
+    } => Self::Recorded { record, head: head.map(|it| it.0) };
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Canceling {
+    v: V1,
+    rollout: Text<RolloutId>,
+    op: Text<OpId>,
+    attempt: u32,
+    deed: Deed,
+    first: At,
+    since: At,
+    asked: At,
+}
+
+fn canceling(body: Canceling) -> Result<Fact, FormatError> {
+    let Canceling { v: V1, rollout, op, attempt, deed, first, since, asked } = body;
+    let model::Deed::Trigger { call, timeout } = deed.into() else {
+        return Err(FormatError::kind("a pipeline to be canceled", "command"));
+    };
+    Ok(Fact::Canceling(Box::new(rollout::Cancel {
+        rollout: rollout.0,
+        op: op.0,
+        attempt,
+        call,
+        first: first.0,
+        since: since.0,
+        timeout,
+        asked: asked.0,
+    })))
 }
 
 #[derive(Debug, Serialize, Deserialize)]

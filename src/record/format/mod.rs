@@ -8,6 +8,7 @@
 mod document;
 mod outline;
 mod restore;
+mod shorten;
 mod summary;
 mod told;
 

@@ -142,6 +142,7 @@ fn of_rollout(document: RolloutDocument) -> RecordSummary {
         nodes: _,
         stages: _,
         events: _,
+        shortened: _,
     } = document;
     let (who, why) = words
         .into_iter()

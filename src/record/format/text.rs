@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::model::{
-    Arg, CiName, Condition, EnvironmentName, GateName, NodeName, Only, PersonName, Ref, Revision,
-    RoleName, RolloutId, ServiceName, Target, Timestamp,
+    Arg, CiName, Condition, EnvironmentName, GateName, NodeName, Only, PersonName, Ref, RepoPath,
+    Revision, RoleName, RolloutId, ServiceName, Target, Timestamp,
 };
 use crate::rollout::OpId;
 
@@ -56,6 +56,7 @@ macro_rules! spelled {
 spelled!(
     Only,
     Ref,
+    RepoPath,
     Revision,
     ServiceName,
     EnvironmentName,

@@ -66,6 +66,7 @@ impl Told {
             nodes: _,
             stages,
             events,
+            shortened: _,
         } = read("the record of a rollout", json)?;
         Ok(Self {
             id,

@@ -99,6 +99,31 @@ fn a_canceled_pipeline_halts_and_an_aborted_one_is_canceled() {
 }
 
 #[test]
+fn the_next_controller_goes_on_with_a_cancel_that_the_ci_did_not_hear() {
+    let (world, double) = shop("gitlab", "");
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    let run = started(&world, &double, 1, "staging");
+    world.until_explained("staging", &format!("pipelines/{}", run.id));
+    double.state().down = true;
+    world.order(&["abort", "shop", "staging", "--now", "--reason", "wrong day"]);
+    controller.kill();
+    double.state().down = false;
+    assert!(stays(std::time::Duration::from_secs(1), || double.runs()[0].status == "running"));
+    let controller = world.start();
+    world.until("it is canceled there", || double.runs()[0].status == "canceled");
+    world.until("it is told", || controller.told("controller", "is over in ops") == 1);
+    // Once it is over nobody asks any more.
+    drop(controller);
+    let controller = world.start();
+    assert!(stays(std::time::Duration::from_secs(2), || {
+        controller.told("controller", "is over in ops") == 0
+    }));
+    assert_eq!(double.runs().len(), 1);
+}
+
+#[test]
 fn a_token_is_read_again_when_it_is_refused() {
     let (world, double) = shop("gitlab", "");
     let token = world.root.join("token");

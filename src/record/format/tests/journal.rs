@@ -36,6 +36,10 @@ fn a_rollout_has_its_own_stream() {
             | Fact::Merged { .. }
             | Fact::Vetoed { .. }
             | Fact::Withdrawn { .. }
+            | Fact::BrokeGlass(_)
+            | Fact::GlassOver { .. }
+            | Fact::Canceling(_)
+            | Fact::CancelOver { .. }
             | Fact::Recorded { .. } => assert_eq!(stream, "controller"),
             Fact::Kept(kept) => assert_eq!(stream, format!("kept/{}", kept.target)),
         }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::model::{
     Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
-    MigrationVerdict, NodeName, PersonName, Question, Ref, Revision, RoleName, RolloutId,
+    MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName, RolloutId,
     SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
     Trigger,
 };
 use crate::rollout::{
-    Batch, Cause, Ending, Entry, Event, Fact, Floor, Guard, Haste, History, Kept, Lane, Op, OpId,
-    Outcome, Owed, Past, Plan, Proposal, Purpose, Stage, StageKind, Status, StepKind, Stopped,
-    Task, Undo, What, When, Word,
+    Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
+    Lane, Op, OpId, Outcome, Owed, Past, Plan, Proposal, Purpose, Stage, StageKind, Status,
+    StepKind, Stopped, Task, Undo, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -379,8 +379,15 @@ pub(super) fn commands() -> Vec<Command> {
             to: Some(reference("v1")),
             fast: false,
             automatic: false,
+            break_glass: false,
         },
-        Command::Rollback { target: it(), to: None, fast: false, automatic: false },
+        Command::Rollback {
+            target: it(),
+            to: None,
+            fast: false,
+            automatic: false,
+            break_glass: false,
+        },
         Command::Abort { target: it(), now: false },
         Command::Retry { target: it() },
         Command::Resume { target: it() },
@@ -389,7 +396,13 @@ pub(super) fn commands() -> Vec<Command> {
         Command::Confirm { revision: revision(1) },
         Command::AcceptHead { revision: revision(2) },
         Command::Nudge,
-        Command::Rollback { target: it(), to: None, fast: true, automatic: true },
+        Command::Rollback {
+            target: it(),
+            to: None,
+            fast: true,
+            automatic: true,
+            break_glass: false,
+        },
         Command::PostMigrate { target: it(), settled: false },
         Command::PostMigrate { target: it(), settled: true },
         Command::DropPatch { target: it(), patch: reference("v1-p1") },
@@ -412,8 +425,8 @@ pub(super) fn facts() -> Vec<Fact> {
             owed: None,
         },
         Fact::Restored { target: it(), past: vec![], floor: None, owed: None },
-        Fact::Applied { revision: revision(5), mass: Some(BTreeSet::from([it()])) },
-        Fact::Applied { revision: revision(5), mass: None },
+        Fact::Applied { revision: revision(5), mass: Some(BTreeSet::from([it()])), on: None },
+        Fact::Applied { revision: revision(5), mass: None, on: None },
         Fact::Refused { revision: revision(6) },
         Fact::Proposed {
             target: it(),
@@ -431,7 +444,7 @@ pub(super) fn facts() -> Vec<Fact> {
         },
         Fact::Vetoed { target: it(), number, reference, how: "bob closed it".to_owned() },
         Fact::Withdrawn { target: it(), number, why: "nothing needs it".to_owned() },
-        Fact::Recorded { record: "00000012".to_owned() },
+        Fact::Recorded { record: "00000012".to_owned(), head: None },
     ];
     all.extend(plans().into_iter().map(|plan| Fact::Planned(Box::new(plan))));
     all.extend(whats().into_iter().map(|what| Fact::Rollout {
@@ -456,6 +469,47 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
     let only = "web-*,!zone:a".parse().unwrap();
     all.push(Fact::Asked { word: word(), command: Command::RetryOnly { target: it(), only } });
+    let command = Command::Rollback {
+        target: it(),
+        to: Some(self::reference("v1")),
+        fast: false,
+        automatic: false,
+        break_glass: true,
+    };
+    all.push(Fact::Asked { word: word(), command });
+    all.push(Fact::BrokeGlass(Box::new(Glass {
+        target: it(),
+        file: RepoPath::parse("services/shop.yaml").unwrap(),
+        from: self::reference("v2"),
+        to: self::reference("v1"),
+        blocked: BTreeSet::from([self::reference("v2")]),
+        word: word(),
+        at: at(4),
+    })));
+    all.push(Fact::Applied { revision: revision(5), mass: None, on: Some(revision(6)) });
+    let mut variables = BTreeMap::new();
+    variables.insert("DEPLOY_VERSION".to_owned(), "v2".to_owned());
+    let call = Trigger {
+        ci: CiName::parse("ops").unwrap(),
+        workflow: None,
+        branch: "master".to_owned(),
+        variables,
+    };
+    let (op, timeout) = (op(0, 9), Duration::from_hours(4));
+    let (first, since, asked) = (at(1), at(2), at(3));
+    all.push(Fact::Canceling(Box::new(Cancel {
+        rollout: id(),
+        op,
+        attempt: 2,
+        call,
+        first,
+        since,
+        timeout,
+        asked,
+    })));
+    all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
+    all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
+    all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all
 }
 

@@ -1,0 +1,165 @@
+//! `rollback --break-glass`: taken down, put in force at once, and followed until the config branch has it.
+
+use crate::model::{Ask, Command, Ref, Revision, Target, Timestamp};
+use crate::observe::Mending;
+use crate::planner::{self, World};
+use crate::rollout::{Fact, Glass, Word};
+
+use super::core::{Core, Fatal, Flight, Turn};
+use super::orders::spec_file;
+use super::wake::{Effect, Head, Refusal};
+
+impl Core {
+    /// Takes a rollback down that does not wait for the config branch; or says why not.
+    pub(super) fn break_glass(
+        &mut self,
+        ask: Ask,
+        turn: &mut Turn,
+    ) -> Result<Result<String, Refusal>, Fatal> {
+        let Ask { by, reason, command } = ask;
+        let Command::Rollback { target, to, fast, .. } = command else {
+            return Ok(Err(Refusal::NotNow("only a rollback breaks the glass".to_owned())));
+        };
+        let word = Word { by, reason };
+        let glass = match self.glass(&target, to.as_ref(), word.clone(), turn.now) {
+            Ok(glass) => glass,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let to = glass.to.clone();
+        let command = Command::Rollback {
+            target: target.clone(),
+            to: Some(to.clone()),
+            fast,
+            automatic: false,
+            break_glass: true,
+        };
+        self.note(turn, Fact::Asked { word: word.clone(), command })?;
+        self.note(turn, Fact::BrokeGlass(Box::new(glass)))?;
+        self.seen.glasses.remove(&target);
+        if !self.ledger.locks.contains_key(&target) {
+            let command = Command::Lock { target: target.clone() };
+            self.note(turn, Fact::Asked { word, command })?;
+        }
+        self.shatter(turn);
+        self.look(turn);
+        self.touch_all();
+        Ok(Ok(format!(
+            "{target} goes back to {to} by a commit on this controller's copy of the config; it is brought to the branch when that can be written, and {target} is locked until `towpath lock --lift`"
+        )))
+    }
+
+    fn glass(
+        &self,
+        target: &Target,
+        to: Option<&Ref>,
+        word: Word,
+        at: Timestamp,
+    ) -> Result<Glass, Refusal> {
+        let spec = self.snapshot().and_then(|it| Some((it, it.spec(target)?)));
+        let Some((snapshot, spec)) = spec else { return Err(Refusal::NoTarget(target.clone())) };
+        if self.limits.check_only {
+            let why = "this controller only checks (`run --check`)".to_owned();
+            return Err(Refusal::NotNow(why));
+        }
+        let wanted = &spec.target.reference;
+        let older = self.ledger.glasses.get(target);
+        let disputed = match self.seen.glasses.get(target) {
+            Some(Mending::Disputed { now, .. }) => Some(now.clone()),
+            Some(Mending::Waits { .. } | Mending::Done { .. }) | None => None,
+        };
+        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now: at };
+        let to = match to {
+            // A person keeps to what was said, against what the branch has come to ask for.
+            Some(to) if to == wanted && disputed.is_some() => to.clone(),
+            to => planner::destination(target, to, world).map_err(Refusal::NotNow)?,
+        };
+        if let Some(why) = planner::forbidden(target, &to, world) {
+            return Err(Refusal::NotNow(why));
+        }
+        let file = spec_file(self, target).ok_or_else(|| Refusal::NoTarget(target.clone()))?;
+        let known = older.map(|it| it.from.clone());
+        let from = disputed.flatten().or(known).unwrap_or_else(|| wanted.clone());
+        let mut blocked = older.map(|it| it.blocked.clone()).unwrap_or_default();
+        blocked.extend([wanted.clone(), from.clone()]);
+        blocked.remove(&to);
+        Ok(Glass { target: target.clone(), file, from, to, blocked, word, at })
+    }
+
+    /// Has the commits made here, whoever else is being waited for.
+    pub(super) fn shatter(&mut self, turn: &mut Turn) {
+        if !self.ledger.glasses.is_empty() && self.flights.insert(Flight::Glass) {
+            let glasses = self.ledger.glasses.values().cloned().collect();
+            turn.ask(Effect::BreakGlass { applied: self.ledger.base(), glasses });
+        }
+    }
+
+    /// What is to be in force at once; the next look brings it to the branch.
+    pub(super) fn take_broken(
+        &mut self,
+        head: Result<Head, String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Glass);
+        match head {
+            Ok(head) if self.is_about_glasses(&head) => {
+                // What came since is taken in by a look.
+                if self.loaded.is_some() && self.ledger.base() == Some(head.beneath) {
+                    self.take_head(&head, turn)?;
+                }
+            }
+            Ok(_) if self.ledger.glasses.is_empty() => {}
+            Ok(_) => self.shatter(turn),
+            Err(why) => {
+                tracing::error!(why, "a break-glass rollback cannot be made here");
+                self.look(turn);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an answer knows of all rollbacks that the branch lacks, and of no others.
+    pub(super) fn is_about_glasses(&self, head: &Head) -> bool {
+        let ours = self.ledger.glasses.values().map(Glass::name);
+        head.glasses.keys().cloned().eq(ours)
+    }
+
+    /// How each of them stands; what the branch has is over.
+    pub(super) fn mend(&mut self, head: &Head, turn: &mut Turn) -> Result<(), Fatal> {
+        for ((target, _), state) in &head.glasses {
+            let old = self.seen.glasses.insert(target.clone(), state.clone());
+            if old.as_ref() != Some(state) {
+                self.touch_all();
+            }
+            if let Mending::Done { how } = state {
+                self.seen.glasses.remove(target);
+                let (target, how) = (target.clone(), how.clone());
+                self.note(turn, Fact::GlassOver { target, how })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rollbacks given up by who accepts the head of the branch that disputes them.
+    pub(super) fn give_up(&mut self, word: &Word, turn: &mut Turn) -> Result<(), Fatal> {
+        let disputed: Vec<Target> = self.disputed().cloned().collect();
+        for target in disputed {
+            self.seen.glasses.remove(&target);
+            let how = format!("given up by {}", word.by);
+            self.note(turn, Fact::GlassOver { target, how })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a commit is the head of the branch that speaks against a rollback in force.
+    pub(super) fn is_disputing(&self, revision: Revision) -> bool {
+        self.seen.base == Some(revision) && self.disputed().next().is_some()
+    }
+
+    /// Targets whose rollback the branch speaks against.
+    pub(super) fn disputed(&self) -> impl Iterator<Item = &Target> {
+        self.seen.glasses.iter().filter_map(|(target, state)| match state {
+            Mending::Disputed { .. } => Some(target),
+            Mending::Done { .. } | Mending::Waits { .. } => None,
+        })
+    }
+}
