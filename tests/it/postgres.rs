@@ -95,7 +95,7 @@ impl Drop for Postgres {
 fn programs() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let servers = versions.map(|it| it.path().join("bin")).filter(|it| it.join("initdb").exists());
-    servers.max().expect("PostgreSQL (Debian: postgresql) is installed")
+    servers.max().unwrap_or_else(|| panic!("there is no PostgreSQL (Debian: postgresql)"))
 }
 
 /// As root it does not run: who it runs as instead. The directory is theirs then.
