@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use crate::config::{Change, Content};
 use crate::drivers::clock;
 use crate::drivers::forge::{self, Act, Direct, Forge, Guest, Merge, Proposal};
-use crate::git::{self, Branch, Entry, Identity, Kind, Place, Repository};
+use crate::git::{self, Branch, Entry, Identity, Kind, Place, RefName, Repository};
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::notify::done_word;
 use crate::observe::{Actor, MergeRequest, Merging};
@@ -269,6 +269,12 @@ impl GitWorker {
     fn record(&self, settled: &Unrecorded) -> Result<Option<Revision>, NotRecorded> {
         // What leaves no record needs none written.
         let Some(record) = to_record(settled) else { return Ok(None) };
+        // What was lost is entered before anything newer: else nobody would look for it any more.
+        let kept = self.repository.find(&RefName::kept_records());
+        let kept = kept.map_err(|error| NotRecorded::Later(chain(&error)))?;
+        if let Some(last) = kept {
+            self.mend(last).map_err(|error| NotRecorded::Later(chain(&error)))?;
+        }
         let head = history::record(&self.repository, &Identity::towpath(), &record);
         let head = head.map_err(|error| match error {
             history::Error::Unwritable { .. } => NotRecorded::Never(chain(&error)),

@@ -161,6 +161,8 @@ fn restored(
         return Ok(Vec::new());
     }
     let mut entries: Vec<Entry> = summaries.iter().filter_map(said_again).collect();
+    // Records that were lost for a while stand behind newer ones.
+    entries.sort_by_key(|it| it.at);
     // It is in git already.
     let illegal = |source| StoreError::Illegal { seq: 0, source };
     let known = Ledger::replay(&entries).map_err(illegal)?;

@@ -1,7 +1,7 @@
 //! The one fleet that a controller works with: asks of each place the driver that reaches it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState};
 use super::local::Local;
@@ -15,26 +15,35 @@ pub struct Fleets {
     pub local: Local,
     /// By SSH.
     pub ssh: SshFleet,
-    /// The highest authority above ours by which a node refused us.
+    /// By what authorities nodes refused us.
     pub above: Above,
 }
 
-/// The highest authority of somebody else that was seen; shared by all that look.
+/// Most refusals that are remembered: two say enough, and each place is in here once.
+const REFUSALS_MAX: usize = 1000;
+
+/// By what authority places refused us; shared by all that look.
 #[derive(Clone, Debug, Default)]
-pub struct Above(Arc<AtomicU64>);
+pub struct Above(Arc<Mutex<BTreeMap<String, Epoch>>>);
 
 impl Above {
-    /// What was seen so far.
+    /// The highest authority that two places at least obey. One alone may have come from another fleet, or
+    /// say what it likes; it refuses us, and the others go on.
     pub fn seen(&self) -> Option<Epoch> {
-        match self.0.load(Ordering::SeqCst) {
-            0 => None,
-            fence => Some(Epoch(fence)),
-        }
+        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fences: Vec<Epoch> = refusals.values().copied().collect();
+        fences.sort_unstable();
+        fences.iter().rev().nth(1).copied()
     }
 
-    fn note<T>(&self, answer: Result<T, NodeError>) -> Result<T, NodeError> {
+    fn note<T>(&self, place: &Place, answer: Result<T, NodeError>) -> Result<T, NodeError> {
         if let Err(NodeError::Stale { fence }) = &answer {
-            self.0.fetch_max(fence.0, Ordering::SeqCst);
+            let name = place.node.as_ref().map_or("", |it| it.as_str());
+            let name = format!("{}/{name}", place.environment);
+            let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if refusals.len() < REFUSALS_MAX || refusals.contains_key(&name) {
+                refusals.insert(name, *fence);
+            }
         }
         answer
     }
@@ -53,7 +62,7 @@ impl Fleets {
 
 impl Fleet for Fleets {
     fn fence<'a>(&'a self, place: &'a Place, epoch: Epoch) -> Answering<'a, Result<(), NodeError>> {
-        Box::pin(async move { self.above.note(self.of(place).fence(place, epoch).await) })
+        Box::pin(async move { self.above.note(place, self.of(place).fence(place, epoch).await) })
     }
 
     fn ensure_step<'a>(
@@ -61,7 +70,9 @@ impl Fleet for Fleets {
         place: &'a Place,
         step: &'a Step,
     ) -> Answering<'a, Result<StepEnd, NodeError>> {
-        Box::pin(async move { self.above.note(self.of(place).ensure_step(place, step).await) })
+        Box::pin(
+            async move { self.above.note(place, self.of(place).ensure_step(place, step).await) },
+        )
     }
 
     fn state<'a>(

@@ -26,7 +26,7 @@ impl Epoch {
     /// The next one. A full counter runs into the generation, which keeps the order.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -46,7 +46,16 @@ impl Draft<'_> {
             );
             Part { name, places }
         };
-        zones.into_iter().map(part).collect()
+        let mut parts: Vec<Part<'_>> = zones.into_iter().map(part).collect();
+        if spec.drain {
+            // First where somebody is out already: who is out in a later zone would keep this one from
+            // ever taking its own out.
+            parts.sort_by_key(|it| {
+                let nodes = it.places.iter().flat_map(|(_, _, nodes)| nodes);
+                nodes.map(|node| self.readiness(node)).min()
+            });
+        }
+        parts
     }
 
     /// Where a stage acts: name, role, and the nodes that this rollout touches.

@@ -10,9 +10,12 @@ use super::{Hold, World};
 /// Commits of up to so many changed targets never need a confirmation, whatever their share.
 pub(crate) const MASS_MIN: usize = 5;
 
-/// The ref that should run: what the config says, unless a person pinned another.
+/// The ref that should run: what the config says, unless a person pinned another, or broke the glass: that
+/// holds also where it cannot be written into what the config has become.
 pub(super) fn desired<'a>(target: &Target, spec: &Spec<'a>, world: World<'a>) -> &'a Ref {
-    world.ledger.pins.get(target).map_or(&spec.target.reference, |(pinned, _)| pinned)
+    let glass = || world.ledger.glasses.get(target).map(|it| &it.to);
+    let pinned = world.ledger.pins.get(target).map(|(pinned, _)| pinned);
+    pinned.or_else(glass).unwrap_or(&spec.target.reference)
 }
 
 /// What holds every change of a target.

@@ -255,7 +255,7 @@ impl States {
     fn recount_pools(&mut self, plan: &Plan, stopped: bool) {
         let mut out: Vec<BTreeSet<&NodeName>> = vec![BTreeSet::new(); plan.pools.len()];
         let stages = if plan.pools.is_empty() { &[] } else { plan.stages.as_slice() };
-        for (stage, it) in stages.iter().enumerate().take(self.stage + 1) {
+        for (stage, it) in stages.iter().enumerate() {
             for (lane, it) in it.lanes.iter().enumerate() {
                 for (batch, it) in it.batches.iter().enumerate() {
                     for (task, it) in it.tasks.iter().enumerate() {

@@ -6,12 +6,12 @@ use towpath::drivers::local::Local;
 use towpath::model::{Connect, EnvironmentName, Epoch, NodeName};
 
 /// Somebody who starts far in the future raises the fence of a node.
-fn overtake(world: &World, fence: Epoch) {
+fn overtake(world: &World, node: &str, fence: Epoch) {
     let local =
         Local::new(&world.root.join("nodes"), "another", std::path::Path::new("/none")).unwrap();
     let place = Place {
         environment: EnvironmentName::parse("staging").unwrap(),
-        node: Some(NodeName::parse("web-1").unwrap()),
+        node: Some(NodeName::parse(node).unwrap()),
         connect: Connect::Local { directory: None },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -24,8 +24,14 @@ fn it_ends_says_so_and_does_not_begin_again_by_itself() {
     let mut controller = world.start();
     world.until_in_sync();
     world.until("all is recorded", || world.records().len() == 3);
-    overtake(&world, Epoch(u64::MAX / 2));
+    // One node alone only refuses: it may say what it likes.
+    overtake(&world, "web-1", Epoch(u64::MAX / 2));
     world.want("staging", NEW);
+    world.until_explained("staging", "the node obeys a newer controller");
+    assert!(controller.child.try_wait().unwrap().is_none(), "one node ended it");
+    overtake(&world, "web-2", Epoch(u64::MAX / 2));
+    let newer = "1.2.0";
+    world.want("staging", newer);
     let mut status = None;
     assert!(
         patiently(|| {
@@ -37,7 +43,7 @@ fn it_ends_says_so_and_does_not_begin_again_by_itself() {
     assert_eq!(status.unwrap().code(), Some(77));
     let log = std::fs::read_to_string(world.root.join("log")).unwrap();
     assert!(log.contains("another controller has taken over"), "{log}");
-    assert_eq!(world.count("staging", "web-1", "installed", NEW), 0);
+    assert_eq!(world.count("staging", "web-1", "installed", newer), 0);
     // A supervisor that starts it all the same does no harm either.
     let mut again = Controller::spawn(&world);
     assert!(patiently(|| again.child.try_wait().unwrap().is_some()));
@@ -49,8 +55,9 @@ fn it_ends_says_so_and_does_not_begin_again_by_itself() {
     // A person may hand it the nodes again.
     let said = world.towpath(&["run", "--once", "--take-over"]);
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(world.runs("staging", NEW));
-    assert_eq!(world.count("staging", "web-1", "installed", NEW), 1);
     let _last = world.start();
+    world.order(&["retry", "shop", "staging"]);
+    world.until_runs("staging", newer);
+    assert_eq!(world.count("staging", "web-1", "installed", newer), 1);
     world.until_in_sync();
 }

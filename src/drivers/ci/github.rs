@@ -240,7 +240,10 @@ impl Ci for GitHub {
             return Err(ApiError::NotUnderstood { doing: doing.to_owned(), why });
         }
         let mut newest: BTreeMap<u64, OfWorkflow> = BTreeMap::new();
-        for it in workflow_runs {
+        // What had nothing to do says nothing about what is built.
+        let idle =
+            |it: &OfWorkflow| matches!(it.run.conclusion.as_deref(), Some("skipped" | "neutral"));
+        for it in workflow_runs.into_iter().filter(|it| !idle(it)) {
             if newest.get(&it.workflow_id).is_none_or(|known| known.run.id < it.run.id) {
                 newest.insert(it.workflow_id, it);
             }

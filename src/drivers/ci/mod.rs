@@ -207,7 +207,10 @@ impl Cis {
     /// Asks for the end of the errand's pipeline. True when it is over, or was never started; false
     /// if that is to be asked again. Blocks.
     pub fn cancel(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp) -> Result<bool, String> {
-        let Some(host) = self.hosts.get(&errand.call.ci) else { return Ok(true) };
+        let ci = &errand.call.ci;
+        let Some(host) = self.hosts.get(ci) else {
+            return Err(format!("the controller knows no CI `{ci}` any more"));
+        };
         let mut desk = host.desk();
         if desk.canceled.len() >= KNOWN_MAX {
             desk.canceled.clear();

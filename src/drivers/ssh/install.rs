@@ -22,13 +22,14 @@ const SHORT: usize = 16;
 /// Every program that it starts is paid for by all nodes at each login, so it starts none if it can:
 /// the sum is taken once after each start of the node and each change of the file, which a file beside
 /// it that is newer remembers; sshd has given us a session of our own, unless it is one of a terminal,
-/// whose end would end us; and the runner itself forgets the environment.
+/// whose end would end us; and the runner itself forgets the environment, unless it is bash's, where
+/// functions come with it.
 const BOOTSTRAP: &str = concat!(
     r#"umask 077; d=${1:-$TOWPATH_DIR}; "#,
     r#"if [ -z "$d" ]; then while read -r k w u l; do [ "$k" = Uid: ] && break; done </proc/self/status; "#,
     r#"if [ "$u" = 0 ]; then d=/var/lib/towpath; else d=$HOME/.towpath; fi; fi; "#,
     r#"p=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; r=$d/runner-$3; c=$d/.checked-$3; "#,
-    r#"go() { read -r w w w w g s t l </proc/self/stat; [ "$g $s $t" = "$$ $$ 0" ] && exec /bin/sh "$r" serving "$@"; "#,
+    r#"go() { read -r w w w w g s t l </proc/self/stat; [ "$g $s $t${BASH_VERSION:+ bash}" = "$$ $$ 0" ] && exec /bin/sh "$r" serving "$@"; "#,
     r#"env -i HOME="$HOME" PATH=$p setsid /bin/sh "$r" serving "$@"; exit $?; }; "#,
     r#"{ read -r b </proc/sys/kernel/random/boot_id; } 2>/dev/null; "#,
     r#"[ "$c" -nt "$r" ] && read -r w <"$c" && [ "$w" = "$b" ] && [ -f "$r" ] && go "$2"; "#,
@@ -96,7 +97,11 @@ mod tests {
             let mut login = std::process::Command::new(if leads { "setsid" } else { "env" });
             login.args(["/bin/sh", "-c", &command(None).unwrap()]);
             login.env_clear().env("HOME", home.path()).env("TOWPATH_DIR", home.path().join("kept"));
-            login.env("PATH", "/usr/bin:/bin").env("LANGUAGE", "a 'b'\nexport HOME=/x");
+            login
+                .env("PATH", "/usr/bin:/bin")
+                .env("KEPT", "x")
+                .env("row", "y")
+                .env("LANGUAGE", "a 'b'\nexport HOME=/x");
             login.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
             let mut login = login.spawn().unwrap();
             let hello = format!("towpath 1 n {} 1700000000000\n", sum());

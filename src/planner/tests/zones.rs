@@ -142,6 +142,21 @@ fn a_zone_that_is_hurt_keeps_the_next_one_from_being_touched() {
 }
 
 #[test]
+fn who_is_left_out_of_a_later_zone_counts_in_this_one() {
+    let mut rollout = Rollout::new(plan());
+    let word = crate::rollout::Word {
+        by: crate::model::PersonName::parse("ann").unwrap(),
+        reason: String::new(),
+    };
+    let node = NodeName::parse("web-1").unwrap();
+    let what = What::Excluded { node, undo: Undo::Tried, word };
+    rollout.apply(&Event { at: Timestamp(1), what }).unwrap();
+    // Two of four must stay, and web-1 of zone b is out: of zone a one goes after the other.
+    let all = carry(&mut rollout, "");
+    assert_eq!(all[..3], ["job-1 job-2 web-3", "web-4", "web-2"], "{all:?}");
+}
+
+#[test]
 fn a_plan_that_takes_two_zones_at_once_is_objected_to() {
     let loaded = loaded(ZONES);
     let spec = loaded.snapshot().spec(&target()).unwrap();

@@ -65,6 +65,20 @@ async fn serving(haproxy: &Haproxy, seat: &Seat, weight: u32) -> Settling {
     panic!("{} does not serve", seat.server);
 }
 
+/// The first answer to a drain by a HAProxy that was just reloaded: the one before may still be there, and
+/// its master takes no connections for a moment.
+async fn reloaded(haproxy: &Haproxy, seat: &Seat) -> Result<Settling, BalancerError> {
+    let begun = Instant::now();
+    loop {
+        match haproxy.drained(seat, 1, Duration::ZERO).await {
+            Err(error) if error.may_work_later() && begun.elapsed() < Duration::from_secs(40) => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 async fn traffic(haproxy: &Haproxy, seat: &Seat) -> Traffic {
     match haproxy.traffic(seat).await {
         Fact::Known { value, .. } => value,

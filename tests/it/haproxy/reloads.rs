@@ -9,7 +9,7 @@ use towpath::model::{DrainEnd, Traffic};
 use super::apps::App;
 use super::load::once;
 use super::proxy::{PLAIN, Proxy};
-use super::{PATIENT, drained, is_done, seat, serving, traffic, waits_for};
+use super::{PATIENT, drained, is_done, reloaded, seat, serving, traffic, waits_for};
 
 /// A request that a server is busy with until it is released, and which server that is.
 async fn held(proxy: &Proxy, apps: &[App]) -> (usize, tokio::task::JoinHandle<bool>) {
@@ -45,7 +45,7 @@ async fn a_reload_is_noticed_and_the_old_workers_connection_waited_for() {
     // It forgets the drain, and hides the connection.
     proxy.reload();
     assert_eq!(proxy.admin(&seat.server), 0);
-    let why = waits_for(haproxy.drained(&seat, 1, Duration::ZERO).await);
+    let why = waits_for(reloaded(&haproxy, &seat).await);
     assert!(why.starts_with("1 sessions left in old workers of"), "{why}");
     assert_eq!(proxy.admin(&seat.server), 8, "not drained again");
     assert_eq!(traffic(&haproxy, &seat).await, Traffic::Draining { sessions: 1 });
@@ -81,7 +81,7 @@ async fn sessions_of_an_old_worker_can_be_cut() {
     let haproxy = Haproxy::new();
     let mut seat = seat(&apps[at].name, &[proxy.address()]);
     seat.drain.then = DrainEnd::Cut;
-    waits_for(haproxy.drained(&seat, 1, Duration::ZERO).await);
+    waits_for(reloaded(&haproxy, &seat).await);
     assert!(!request.is_finished());
     let begun = std::time::Instant::now();
     while !is_done(&haproxy.drained(&seat, 1, PATIENT.timeout).await.unwrap()) {

@@ -19,6 +19,20 @@
 #   kill    somebody asked that it be killed
 # Times are by the clock of the controller, which tells it when it says hello.
 set -uf
+
+# What the login brought along is not for steps; and none of its names may be one of ours.
+forget() {
+  IFS='
+'
+  for row in $(export -p); do
+    case $row in "export "[A-Za-z_]*) ;; *) continue ;; esac
+    row=${row#export } row=${row%%=*}
+    case $row in HOME | PATH | *[!A-Za-z0-9_]* | *SHELLOPTS | BASH*) ;; *) unset "$row" ;; esac
+  done
+  unset IFS row
+  export HOME PATH
+}
+forget
 umask 077; LC_ALL=C
 
 LOG_MAX=524288   # bytes of the end, and as many of the beginning, or 4096 writes of it

@@ -84,19 +84,6 @@ sweep() {
   [ $# = 0 ] || rm -f "$@"
 } 2>/dev/null
 
-# What the login brought along is not for steps.
-forget() {
-  rows=$(export -p)
-  IFS=$nl
-  for row in $rows; do
-    case $row in "export "[A-Za-z_]*) ;; *) continue ;; esac
-    row=${row#export } row=${row%%=*}
-    case $row in HOME | PATH | *[!A-Za-z0-9_]* | *SHELLOPTS | BASH*) ;; *) unset "$row" ;; esac
-  done
-  unset IFS
-  export HOME PATH
-}
-
 # The first program of a name.
 find() { # NAME
   found=
@@ -110,7 +97,6 @@ find() { # NAME
 
 serving() { # SUM [installed]
   D=${0%/*} sum=$1
-  forget
   read -r word format nonce wanted theirs rest || exit 0
   [ "$word $format" = "towpath 1" ] && name "$nonce" && number "$theirs" || exit 64
   if [ "$wanted" != "$sum" ]; then
