@@ -137,6 +137,28 @@ fn it_works_without_the_server_and_reaches_the_branch_when_that_is_back() {
 }
 
 #[test]
+fn it_holds_also_where_it_cannot_be_written() {
+    let (world, mut daemon, _controller) = away();
+    back(&world);
+    world.until_runs("production", OLD);
+    // The service's file is elsewhere by now, and says of production what it said.
+    let config = world.root.join("config");
+    let text = world.show("main", "services/shop.yaml");
+    let staging = text.lines().find(|it| it.ends_with("# staging")).unwrap();
+    let text = text.replace(staging, &format!("    ref: {OTHER}   # staging"));
+    world.git(&["pull", "-q", "origin", "main"]);
+    std::fs::create_dir_all(config.join("services/team")).unwrap();
+    std::fs::remove_file(config.join("services/shop.yaml")).unwrap();
+    std::fs::write(config.join("services/team/shop.yaml"), text).unwrap();
+    world.commit("the team has a directory");
+    daemon.start();
+    world.until_runs("staging", OTHER);
+    assert!(stays(Duration::from_secs(3), || world.runs("production", OLD)));
+    world.until_explained("production", "by break-glass");
+    assert_eq!(world.count("production", "web-1", "installed", NEW), 1, "not a second time");
+}
+
+#[test]
 fn what_people_asked_for_meanwhile_is_neither_undone_nor_believed() {
     let (world, mut daemon, _controller) = away();
     back(&world);
