@@ -123,14 +123,18 @@ impl Core {
         head.glasses.keys().cloned().eq(ours)
     }
 
-    /// How each of them stands; what the branch has is over.
+    /// How each of them stands; what the branch has is over when that is what is in force. Before it is
+    /// read, what was in force may ask for the ref that was left.
     pub(super) fn mend(&mut self, head: &Head, turn: &mut Turn) -> Result<(), Fatal> {
+        let loaded = self.loaded.as_ref().map(|loaded| loaded.snapshot().revision);
         for ((target, _), state) in &head.glasses {
             let old = self.seen.glasses.insert(target.clone(), state.clone());
             if old.as_ref() != Some(state) {
                 self.touch_all();
             }
-            if let Mending::Done { how } = state {
+            if let Mending::Done { how } = state
+                && loaded == Some(head.revision)
+            {
                 self.seen.glasses.remove(target);
                 let (target, how) = (target.clone(), how.clone());
                 self.note(turn, Fact::GlassOver { target, how })?;

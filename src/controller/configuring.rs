@@ -142,6 +142,8 @@ impl Core {
             .collect();
         let mass = (changed.len() > share.max(MASS_MIN)).then_some(changed);
         self.note(turn, Fact::Applied { revision: to, mass, on })?;
+        // A rollback by broken glass that is in it is over.
+        self.look_again |= !self.ledger.glasses.is_empty();
         self.seen.base.get_or_insert(on.unwrap_or(to));
         for target in touched.refs.keys() {
             self.follow_ref(target, turn)?;
