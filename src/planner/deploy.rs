@@ -36,7 +36,9 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         Running::Unknown(nodes) => {
             // None at all: then it is the inventory that has something to say.
             let none = nodes.is_empty().then(|| policy::inventory(target, world)).flatten();
-            return Deploy::Hold(vec![none.unwrap_or(Hold::Unseen { nodes })]);
+            let mut holds = policy::lacking(target, world);
+            holds.push(none.unwrap_or(Hold::Unseen { nodes }));
+            return Deploy::Hold(holds);
         }
         Running::Uniform(runs) if runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
