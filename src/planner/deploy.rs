@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::{Spec, StageKind};
 use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
-use crate::rollout::{Halt, History, Phase, Purpose, Rollout};
+use crate::rollout::{Halt, History, Phase, Plan, Purpose, Rollout};
 
 use super::draft::Aim;
 use super::{Deploy, Hold, World, check, draft, patch, policy, traffic};
@@ -89,7 +89,8 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     let (rollout_id, reference) = (plan.id.clone(), plan.to.clone());
     match rollout.phase() {
         Phase::Halted(halts) => {
-            let why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let mut why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            why.extend(gone(rollout, world));
             Deploy::Hold(vec![Hold::Halted { rollout: rollout_id, reference, why }])
         }
         Phase::Running if rollout.asks_for_approval() => {
@@ -100,6 +101,20 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
             Deploy::Rolling(Hold::Rolling { rollout: rollout_id, reference })
         }
     }
+}
+
+/// Says of nodes that stop a rollout that nobody asks for them any more.
+fn gone(rollout: &Rollout, world: World<'_>) -> Option<String> {
+    let Plan { target, .. } = rollout.plan();
+    let nodes = world.snapshot.spec(target)?.nodes();
+    let failed = rollout.failed_nodes().into_iter().filter(|it| !nodes.contains(it));
+    let gone: Vec<String> = failed.map(|it| it.to_string()).collect();
+    let first = gone.first()?;
+    let Target { service, environment } = target;
+    Some(format!(
+        "; the config no longer names {}: `towpath resume {service} {environment} --without {first}` goes on without it",
+        gone.join(", ")
+    ))
 }
 
 pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {

@@ -29,6 +29,7 @@ mod operations;
 mod overtaken;
 mod records;
 mod inventory;
+mod odd_nodes;
 mod people;
 mod pipelines;
 mod postgres;
