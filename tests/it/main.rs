@@ -32,6 +32,7 @@ mod inventory;
 mod odd_nodes;
 mod people;
 mod pipelines;
+mod post_deploy;
 mod postgres;
 mod tour;
 mod troubles;
