@@ -1,11 +1,12 @@
 //! `towpath explain`: why is it not there yet?
 
+use crate::api::is_attended;
 use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
 use crate::planner::{Deploy, Hold, Promote, broken_glass};
-use crate::rollout::Phase;
+use crate::rollout::{Phase, Rollout};
 
 use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
@@ -72,6 +73,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             }
         }
     }
+    if seen.ledger.rollouts.contains_key(&target) && !is_attended(&setup.state) {
+        ui.story(super::rollout::unattended(&setup));
+    }
     if let Some(retreat) = &decision.retreat {
         line(
             "rollback",
@@ -107,7 +111,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
         Deploy::Rolling(hold) => waits("deploy", std::slice::from_ref(hold), ui),
         Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
-        Deploy::Hold(holds) => waits("deploy", holds, ui),
+        Deploy::Hold(holds) => waits("deploy", &briefly(holds, &target, &seen), ui),
     }
     match &decision.promote {
         Promote::Nothing => {}
@@ -135,6 +139,21 @@ fn request(target: &Target, seen: &Inspection, ui: &Ui) -> Vec<String> {
     let blocked = it.blocked.iter();
     lines.extend(blocked.map(|why| ui.paint(Tone::Waiting, format!("the forge says {why}"))));
     lines
+}
+
+/// Holds without what the lines of the target's rollout say already.
+fn briefly(holds: &[Hold], target: &Target, seen: &Inspection) -> Vec<Hold> {
+    let mut holds = holds.to_vec();
+    let halts = seen.ledger.rollouts.get(target).map(Rollout::halts).unwrap_or_default();
+    let said = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    for hold in &mut holds {
+        if let Hold::Halted { why, .. } = hold
+            && let Some(more) = why.strip_prefix(&said)
+        {
+            *why = format!("as above{more}");
+        }
+    }
+    holds
 }
 
 fn waits(label: &str, holds: &[Hold], ui: &Ui) {
