@@ -14,7 +14,7 @@ use crate::rollout::{Glass, Ledger};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer, Value};
 
-use super::gitwork::{changes_between, pointer, refused};
+use super::files::{changes_between, pointer, refused};
 use super::wake::Head;
 
 /// The branch as it is, if it can be reached, and the rollbacks that it lacks on top of it.
