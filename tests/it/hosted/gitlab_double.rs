@@ -1084,12 +1084,12 @@ fn named(body: &Map<String, Value>) -> Option<BTreeSet<String>> {
     Some(all.into_iter().filter(|it| !it.is_empty()).collect())
 }
 
-pub(super) fn read_query(query: &str) -> BTreeMap<String, String> {
+pub(crate) fn read_query(query: &str) -> BTreeMap<String, String> {
     let pairs = query.split('&').filter_map(|it| it.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), decoded(value))).collect()
 }
 
-pub(super) fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
