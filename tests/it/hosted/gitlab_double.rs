@@ -115,6 +115,12 @@ pub(crate) struct Double {
     pub(crate) project: String,
     pub(crate) needs_pipeline: bool,
     pub(crate) merge_queue: bool,
+    /// The queue is one of the older branch protection, which no ruleset shows.
+    pub(crate) classic_queue: bool,
+    /// The server does not know the question for a branch's queue.
+    pub(crate) old_graphql: bool,
+    /// How often that question was asked.
+    pub(crate) asked_for_queue: u32,
     /// Who is in it, the first one first.
     pub(super) queue: Vec<u64>,
     /// What the queue took out, and nobody wanted back.
@@ -156,6 +162,9 @@ impl Double {
             project: project.to_owned(),
             needs_pipeline: false,
             merge_queue: false,
+            classic_queue: false,
+            old_graphql: false,
+            asked_for_queue: 0,
             queue: Vec::new(),
             ejected: BTreeSet::new(),
             graphql_trouble: None,
