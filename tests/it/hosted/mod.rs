@@ -8,6 +8,7 @@ mod gitea_double;
 mod github_double;
 mod github_queue;
 pub(crate) mod gitlab_double;
+mod gitlab_train;
 mod graphql;
 mod limits;
 pub(crate) mod published;
@@ -16,6 +17,7 @@ mod queue;
 mod real;
 mod seeds;
 mod server;
+mod train;
 
 use std::collections::BTreeSet;
 
