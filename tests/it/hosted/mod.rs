@@ -1,6 +1,7 @@
 //! Merge requests on forges that people have: doubles on real repositories, one contract for all of them, and
 //! schedules of faults and races by seed.
 
+mod approving;
 mod contract;
 mod deployments;
 mod end_to_end;
