@@ -170,6 +170,15 @@ impl GitLab {
         }
     }
 
+    /// Starts another pipeline for a head whose last one was the train's and did not end well: GitLab cancels
+    /// that when its request leaves the train, and it stays the last word on the head.
+    fn renew(&self, number: u64) -> Result<(), ApiError> {
+        let doing = format!("starting another pipeline for !{number}");
+        let path = self.one(number, "/pipelines");
+        let reply = self.client.act(&doing, Verb::Post, &path, &json!({}), Repeat::Never)?;
+        self.made(&doing, reply)
+    }
+
     /// Puts it on the merge train, where the project has one.
     fn board(&self, number: u64, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let doing = &format!("putting !{number} on the merge train");
@@ -447,6 +456,9 @@ impl Api for GitLab {
     fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let number = request.number;
         if self.train.get() {
+            if request.armed {
+                return Ok(MergeAnswer::Armed { why: "it is on the merge train".to_owned() });
+            }
             return self.board(number, sha, when);
         }
         let doing = format!("merging !{number}");
@@ -477,10 +489,28 @@ impl Api for GitLab {
             return Err(later_of(&doing, said(&reply)));
         }
         self.fine(&doing, reply)?;
-        match self.get(number)? {
-            Some(still) if still.armed => Err(later_of(&doing, "it is still armed".to_owned())),
-            Some(_) | None => Ok(()),
+        let still: raw::Request = self.read(&doing, &self.one(number, ""))?;
+        if still.merge_when_pipeline_succeeds == Some(true) {
+            return Err(later_of(&doing, "it is still armed".to_owned()));
         }
+        if still.left_the_train()
+            && let Err(error) = self.renew(number)
+        {
+            // A person can start it as well, or say `/retry`.
+            let error = error.to_string();
+            tracing::warn!(number, error, "it is off the merge train, and lacks a pipeline");
+        }
+        Ok(())
+    }
+
+    fn again(&self, number: u64) -> Result<bool, ApiError> {
+        let doing = format!("looking at !{number}");
+        let found: raw::Request = self.read(&doing, &self.one(number, ""))?;
+        let left = found.left_the_train();
+        if left {
+            self.renew(number)?;
+        }
+        Ok(left)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

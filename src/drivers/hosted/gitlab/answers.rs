@@ -180,6 +180,13 @@ impl Request {
         self.source_project_id.is_some() && self.source_project_id == self.target_project_id
     }
 
+    /// Whether it was on the merge train with its present head, and is not any more.
+    pub(super) fn left_the_train(&self) -> bool {
+        let open = self.state == "opened" && self.merge_when_pipeline_succeeds != Some(true);
+        let last = self.head_pipeline.as_ref();
+        open && last.is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
+    }
+
     /// The commit of the base branch that carries it.
     pub(super) fn carrier(&self) -> Option<Revision> {
         let said = self.merge_commit_sha.as_ref().or(self.squash_commit_sha.as_ref());
@@ -296,11 +303,13 @@ impl Pipeline {
     /// making, which it shows for the present head only.
     pub(super) fn is_for(&self, number: u64, sha: Revision) -> bool {
         self.sha == sha.to_string()
-            || [
-                format!("refs/merge-requests/{number}/merge"),
-                format!("refs/merge-requests/{number}/train"),
-            ]
-            .contains(&self.reference)
+            || self.reference == format!("refs/merge-requests/{number}/merge")
+            || self.is_of_train(number)
+    }
+
+    /// Whether it is one of the merge train.
+    fn is_of_train(&self, number: u64) -> bool {
+        self.reference == format!("refs/merge-requests/{number}/train")
     }
 
     /// Whether it consists of statuses from outside.
