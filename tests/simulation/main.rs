@@ -25,6 +25,8 @@ mod repo;
 mod schema;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod zones;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -79,6 +81,12 @@ const UNKIND: &[&str] = &[
     "bakes begun anew",
     "rollouts forgotten",
     "deaths before forgetting",
+    "rollouts by zone",
+    "zones behind others",
+    "zones behind gates",
+    "zones hurt",
+    "drains by zone",
+    "nodes left out of zones",
 ];
 
 #[test]
