@@ -34,6 +34,9 @@ mod visiting;
 mod inspect;
 mod logs;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};
 pub use gitwork::changes_between;
