@@ -91,8 +91,8 @@ impl GitWorker {
                 let result = self.forge.disarm(number);
                 Some(Wake::ForgeDone { target, result: said(result) })
             }
-            Effect::Again { number } => {
-                if let Err(error) = self.forge.again(number) {
+            Effect::Again { number, asked } => {
+                if let Err(error) = self.forge.again(number, asked) {
                     let error = chain(&error);
                     tracing::warn!(number, error, "the forge cannot be asked to try again");
                 }

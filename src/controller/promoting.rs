@@ -225,6 +225,7 @@ impl Core {
         }
         self.seen.merge_requests = Some(Seen::Known { value: list, at: turn.now });
         self.look_around(turn);
+        self.ask_again(turn);
         Ok(())
     }
 

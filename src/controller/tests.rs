@@ -7,12 +7,13 @@ use super::core::{Core, Journal, Limits};
 use super::wake::{Effect, Ticket, Wake};
 use crate::drivers::ci::LOST_FOR;
 use crate::model::{
-    Ask, CiName, Command, Connect, Deed, EnvironmentName, Epoch, PersonName, Ref, Revision,
-    RolloutId, ServiceName, Target, Timestamp, Trigger,
+    Ask, Branch, CiName, Command, Connect, Deed, EnvironmentName, Epoch, PersonName, Ref, RepoPath,
+    Revision, RolloutId, ServiceName, Target, Timestamp, Trigger,
 };
+use crate::observe::{Authorship, MergeRequest, Merging, State};
 use crate::rollout::{
     Batch, Entry, Event, Fact, Lane, Ledger, Op, OpId, Outcome, Plan, Purpose, Stage, StageKind,
-    StepKind, Task, What, When,
+    StepKind, Task, What, When, Word,
 };
 
 #[derive(Default)]
@@ -139,4 +140,62 @@ fn the_next_controller_asks_for_an_end_until_a_lost_start_would_have_shown() {
         _ => None,
     });
     assert!(until.unwrap() > later.after(LOST_FOR), "until {until:?}");
+}
+
+/// An open merge request for the target, which its forge gave up.
+fn given_up(number: u64) -> MergeRequest {
+    let reference = |it| Ref::parse(it).unwrap();
+    MergeRequest {
+        number,
+        target: target(),
+        branch: Branch::parse("towpath/shop/staging").unwrap(),
+        path: RepoPath::parse("services/shop.yaml").unwrap(),
+        head: Revision::new([2; 20]),
+        base: Revision::new([1; 20]),
+        from: reference("1.0.0"),
+        to: reference("1.0.1"),
+        title: String::new(),
+        body: String::new(),
+        state: State::Open,
+        authorship: Authorship::Ours,
+        checks: None,
+        approvals: BTreeMap::new(),
+        merging: Merging::Auto,
+        armed: false,
+        blocked: Some("it was taken out of the merge queue".to_owned()),
+        opened_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+#[test]
+fn what_a_person_wants_tried_again_is_known_to_the_next_controller() {
+    let request = given_up(7);
+    let proposed = Fact::Proposed {
+        target: target(),
+        number: 7,
+        from: request.from.clone(),
+        reference: request.to.clone(),
+        head: request.head,
+    };
+    let by = PersonName::parse("ann").unwrap();
+    let word = Word { by, reason: "the runner is mended".to_owned() };
+    let retried = Fact::Asked { word, command: Command::Retry { target: target() } };
+    let withdrawn = Fact::Withdrawn { target: target(), number: 7, why: String::new() };
+    let entries =
+        [(1, proposed), (5, retried), (9, withdrawn)].map(|(it, fact)| Entry { at: at(it), fact });
+    let again = |known: &[Entry], number| {
+        let mut core = Core::new(Ledger::replay(known).unwrap(), Limits::default());
+        let list = BTreeMap::from([(target(), given_up(number))]);
+        let wake = Wake::MergeRequests(Ok(list));
+        let effects = core.handle(wake, at(20), &mut Memory::default()).unwrap();
+        effects.into_iter().find_map(|it| match it {
+            Effect::Again { number, asked } => Some((number, asked)),
+            _ => None,
+        })
+    };
+    assert_eq!(again(&entries[..1], 7), None);
+    assert_eq!(again(&entries[..2], 7), Some((7, at(5))));
+    assert_eq!(again(&entries[..2], 8), None, "another one");
+    assert_eq!(again(&entries, 7), None, "it is over");
 }

@@ -490,12 +490,14 @@ pub enum Effect {
         /// Which.
         number: u64,
     },
-    /// A person wants the forge to try again what it gave up. Nothing answers it: what comes of it shows at the
-    /// next look.
+    /// A person wants the forge to try again what it gave up before. Nothing answers it: what comes of it shows at
+    /// the next look, and after each that shows it given up still it is asked for again.
     Again {
         /// Which.
         number: u64,
     },
+        /// When the person asked: what the forge gave up since then is another matter.
+        asked: Timestamp,
     /// Close a merge request of ours.
     Withdraw {
         /// For what.

@@ -232,11 +232,11 @@ pub trait Forge: Send {
     /// Ensures that the forge does not merge it by itself.
     fn disarm(&self, number: u64) -> Result<(), Error>;
 
-    /// A person wants the forge to try again what it gave up, such as a place in its merge queue. False if it
-    /// gave nothing up.
-    fn again(&self, number: u64) -> Result<bool, Error> {
-        let _ = number;
-        Ok(false)
+    /// A person wanted at that time that the forge tries again what it had given up, such as a place in its merge
+    /// queue. Safe to repeat: what it gave up later stays given up.
+    fn again(&self, number: u64, asked: Timestamp) -> Result<(), Error> {
+        let _ = (number, asked);
+        Ok(())
     }
 
     /// Ensures that it is not open. Closing what is settled changes nothing.

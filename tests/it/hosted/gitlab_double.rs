@@ -183,6 +183,11 @@ impl Double {
         self.ids
     }
 
+    /// Its clock now.
+    pub(super) fn moment(&self) -> towpath::model::Timestamp {
+        towpath::model::Timestamp::parse(&Self::date(self.ids)).unwrap()
+    }
+
     pub(super) fn broken(&mut self, what: impl Into<String>) {
         self.violations.push(what.into());
     }
