@@ -11,6 +11,7 @@ use crate::model::{
     Revision, RolloutId, ServiceName, Target, Timestamp, Trigger,
 };
 use crate::observe::{Authorship, MergeRequest, Merging, State};
+use crate::record::mending::Mended;
 use crate::rollout::{
     Batch, Entry, Event, Fact, Lane, Ledger, Op, OpId, Outcome, Plan, Purpose, Stage, StageKind,
     StepKind, Task, What, When, Word,
@@ -140,6 +141,30 @@ fn the_next_controller_asks_for_an_end_until_a_lost_start_would_have_shown() {
         _ => None,
     });
     assert!(until.unwrap() > later.after(LOST_FOR), "until {until:?}");
+}
+
+#[test]
+fn lost_records_are_mended_portion_by_portion_and_what_is_missing_is_not_forgotten() {
+    let (last, head) = (Revision::new([1; 20]), Revision::new([2; 20]));
+    let entry = |head| Entry {
+        at: at(0),
+        fact: Fact::Recorded { record: String::new(), head: Some(head) },
+    };
+    let mut core = Core::new(Ledger::replay(&[entry(last)]).unwrap(), Limits::default());
+    let mut journal = Memory::default();
+    let mut told = |whole| {
+        let mended = Mended { head, how: String::new(), whole };
+        let wake = Wake::RecordsMended { result: Ok(Some(mended)) };
+        let effects = core.handle(wake, at(1), &mut journal).unwrap();
+        let again = effects.into_iter().find_map(|it| match it {
+            Effect::MendRecords { last } => Some(last),
+            _ => None,
+        });
+        (again, core.ledger().records)
+    };
+    assert_eq!(told(false), (Some(last), Some(last)));
+    assert_eq!(told(false), (Some(last), Some(last)));
+    assert_eq!(told(true), (None, Some(head)));
 }
 
 /// An open merge request for the target, which its forge gave up.
