@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
 
-use crate::config::{Change, Content};
+use crate::config::Change;
 use crate::drivers::clock;
 use crate::drivers::forge::{self, Act, Direct, Forge, Guest, Merge, Proposal};
-use crate::git::{self, Branch, Entry, Identity, Kind, Place, RefName, Repository};
+use crate::git::{Branch, Identity, RefName, Repository};
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::notify::done_word;
 use crate::observe::{Actor, MergeRequest, Merging};
@@ -17,8 +17,9 @@ use crate::record::history::{self, Record, Subject, TargetState};
 use crate::record::mending::{self, Mended};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
-use crate::text::{self, Pointer, Refusal};
+use crate::text::{self, Pointer};
 
+use super::files::{changes_between, edited, refused};
 use super::glass;
 use super::orders::target_of;
 use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
@@ -303,64 +304,6 @@ impl GitWorker {
             tracing::debug!(%error, "the head of the records is not kept");
         }
     }
-}
-
-/// The file of a target's service with one scalar replaced, and nothing else; or why that is not
-/// safe.
-pub(super) fn edited(
-    repository: &Repository,
-    file: &RepoPath,
-    base: Revision,
-    target: &Target,
-    to: &Ref,
-) -> Result<Vec<u8>, String> {
-    let bytes = repository
-        .read_at(base, file)
-        .map_err(|error| chain(&error))?
-        .ok_or_else(|| format!("{file} is not there at {}", base.short()))?;
-    text::edit(file.as_str(), &bytes, 0, &pointer(target), to.as_str())
-        .map_err(|refusal| refused(file, &refusal))
-}
-
-/// A file's bytes with a target moved to a ref; nothing if that is not safe.
-pub(super) fn moved(file: &RepoPath, bytes: &[u8], target: &Target, to: &Ref) -> Option<Vec<u8>> {
-    text::edit(file.as_str(), bytes, 0, &pointer(target), to.as_str()).ok()
-}
-
-/// What differs between two commits, as the config reader takes it; everything if there is no
-/// first one.
-pub fn changes_between(
-    repository: &Repository,
-    from: Option<Revision>,
-    to: Revision,
-) -> Result<Vec<Change>, String> {
-    let changes = repository.changes(from, to, &git::is_config).map_err(|error| chain(&error))?;
-    Ok(changes.into_iter().map(to_config).collect())
-}
-
-fn to_config(change: git::Change) -> Change {
-    let git::Change { place, now } = change;
-    let content = match (&place, now) {
-        (_, None) => Content::Gone,
-        (Place::Bad(_), Some(_)) => Content::BadPath,
-        (Place::Path(_), Some(Entry::File { bytes, .. })) => Content::Bytes(bytes),
-        (Place::Path(_), Some(Entry::Other(kind))) => match kind {
-            Kind::Symlink => Content::Symlink,
-            Kind::Submodule => Content::Submodule,
-            Kind::TooLarge { size } => Content::TooLarge { size: size as u64 },
-            // A file never comes as "other"; what git would not have written is no path of ours.
-            Kind::TooDeep | Kind::Odd | Kind::File(_) => Content::BadPath,
-        },
-    };
-    Change { path: place.to_string(), content }
-}
-
-pub(super) fn pointer(target: &Target) -> Pointer {
-    Pointer::new(["targets", target.environment.as_str(), "ref"])
-}
-
-pub(super) fn refused(file: &RepoPath, refusal: &Refusal) -> String {
-    format!("{file} cannot be edited safely: {refusal}; {}", refusal.hint())
 }
 
 fn ours() -> Act {

@@ -20,7 +20,7 @@ use crate::record::mending;
 use crate::rollout::Ledger;
 use crate::telemetry::chain;
 
-use super::gitwork::{changes_between, edited};
+use super::files::{changes_between, edited};
 use super::glass;
 use super::looking::beside;
 use super::patches::contains_question;

@@ -1,7 +1,7 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
 use crate::model::{
-    Ask, Command, EnvironmentName, Ref, Revision, RolloutId, Scope, ServiceName, Target,
+    Ask, Command, EnvironmentName, PersonName, Ref, Revision, RolloutId, Scope, ServiceName, Target,
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
@@ -416,11 +416,24 @@ impl Core {
             let why = format!("{} is not among the approvers of {}", word.by, target.environment);
             return Ok(Err(Refusal::NotAllowed(why)));
         }
+        if self.has_approved(&target, &reference, &word.by) {
+            let said = format!("{} approved {reference} for {target} already", word.by);
+            return Ok(Ok(Answer::Now(said)));
+        }
         let said = format!("{} approved {reference} for {target}", word.by);
         let reference = Some(reference);
         self.write(Command::Approve { target: target.clone(), reference }, word, turn)?;
         self.touch(target);
         Ok(Ok(Answer::Now(said)))
+    }
+
+    /// Whether saying it once more would change nothing. It does for migrations that were left.
+    fn has_approved(&self, target: &Target, reference: &Ref, by: &PersonName) -> bool {
+        self.ledger.history(target).is_some_and(|it| {
+            let left = it.owed.as_ref().is_some_and(|owed| owed.reference == *reference);
+            let said = it.approvals.get(reference).is_some_and(|people| people.contains(by));
+            said && (!left || it.owed_wanted)
+        })
     }
 
     /// The ref of the newest merge request for a target that is not merged; else the candidate.

@@ -237,12 +237,23 @@ impl Core {
             Wish::Explain => return Ok(String::new()),
         };
         let lifts = matches!(command, Command::Pause { .. });
-        let said = self.obey_comment(Ask { by, reason, command }, NOBODY, turn)?;
+        let said = if self.is_held_so(&command, &by, &reason) {
+            format!("{target} is held already")
+        } else {
+            self.obey_comment(Ask { by, reason, command }, NOBODY, turn)?
+        };
         let Target { service, environment } = &target;
         let lift = format!(
             "\nlifts with `towpath pause --service {service} --environment {environment} --lift`"
         );
         Ok(if lifts { said + &lift } else { said })
+    }
+
+    /// Whether this very word holds already: a controller before this one obeyed it, and did not come to say so.
+    fn is_held_so(&self, command: &Command, by: &PersonName, reason: &str) -> bool {
+        let Command::Pause { scope, .. } = command else { return false };
+        let pause = self.ledger.pauses.get(scope);
+        pause.is_some_and(|it| it.word.by == *by && it.word.reason == reason)
     }
 
     /// Whom the config of the base branch names. Where it names nobody, nobody may: on a forge anybody can comment.

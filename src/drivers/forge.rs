@@ -233,10 +233,10 @@ pub trait Forge: Send {
     fn disarm(&self, number: u64) -> Result<(), Error>;
 
     /// A person wanted at that time that the forge tries again what it had given up, such as a place in its merge
-    /// queue. Safe to repeat: what it gave up later stays given up.
-    fn again(&self, number: u64, asked: Timestamp) -> Result<(), Error> {
+    /// queue. Safe to repeat: what it gave up later stays given up. False if there is nothing left to do.
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, Error> {
         let _ = (number, asked);
-        Ok(())
+        Ok(false)
     }
 
     /// Ensures that it is not open. Closing what is settled changes nothing.

@@ -21,6 +21,9 @@ use crate::model::{Errand, StepKey, TRIGGER_KEY, Timestamp};
 /// Pages of runs that are looked through for ours.
 const PAGES_MAX: usize = 10;
 
+/// How GitHub calls what was started as we start workflows.
+const DISPATCHED: &str = "workflow_dispatch";
+
 /// A repository on GitHub.
 pub(super) struct GitHub {
     client: Client,
@@ -37,6 +40,8 @@ struct WorkflowRun {
     id: u64,
     #[serde(default)]
     display_title: String,
+    #[serde(default)]
+    event: String,
     status: Option<String>,
     conclusion: Option<String>,
     #[serde(default)]
@@ -157,7 +162,7 @@ impl Ci for GitHub {
         let mut found: BTreeMap<StepKey, Run> = BTreeMap::new();
         for page in 1..=PAGES_MAX {
             let path = format!(
-                "{}/actions/workflows/{}/runs?event=workflow_dispatch&branch={}&created=%3E%3D{}&per_page={PAGE}&page={page}",
+                "{}/actions/workflows/{}/runs?event={DISPATCHED}&branch={}&created=%3E%3D{}&per_page={PAGE}&page={page}",
                 self.project,
                 encoded(Self::workflow(errand)?),
                 encoded(&errand.call.branch),
@@ -243,7 +248,9 @@ impl Ci for GitHub {
         // What had nothing to do says nothing about what is built.
         let idle =
             |it: &OfWorkflow| matches!(it.run.conclusion.as_deref(), Some("skipped" | "neutral"));
-        for it in workflow_runs.into_iter().filter(|it| !idle(it)) {
+        // One that does a stage's work builds nothing, and may be the very one that waits for this.
+        let does = |it: &OfWorkflow| it.run.event == DISPATCHED && holds_a_key(&it.run.display_title);
+        for it in workflow_runs.into_iter().filter(|it| !idle(it) && !does(it)) {
             if newest.get(&it.workflow_id).is_none_or(|known| known.run.id < it.run.id) {
                 newest.insert(it.workflow_id, it);
             }
@@ -260,6 +267,22 @@ impl Ci for GitHub {
         // A run is listed some seconds after its start was accepted; on a bad day, a minute.
         Duration::from_mins(2)
     }
+}
+
+/// Whether the name of a run holds the key of any step.
+fn holds_a_key(title: &str) -> bool {
+    /// Hexadecimal digits of a rollout's id, the least that one may have.
+    const ID_LEAST: usize = 8;
+    title.match_indices('.').any(|(dot, _)| {
+        let id = title[..dot].bytes().rev();
+        let digits = id.take_while(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f')).count();
+        let before = title[..dot - digits].chars().next_back();
+        let alone = !before.is_some_and(|it| it.is_ascii_alphanumeric());
+        // Five numbers: where the step is in the plan.
+        let behind = title[dot + 1..].split(|it: char| it != '-' && !it.is_ascii_digit()).next();
+        let numbers = behind.unwrap_or_default().split('-').take_while(|it| !it.is_empty());
+        digits >= ID_LEAST && alone && numbers.count() >= 5
+    })
 }
 
 /// Whether the name of a run holds the key: as it is, and not as a part of a longer one.
@@ -280,6 +303,27 @@ fn names(title: &str, key: &StepKey) -> bool {
 mod tests {
     use super::*;
     use crate::model::RolloutId;
+
+    #[test]
+    fn a_run_that_does_a_step_is_told_by_its_name() {
+        for title in [
+            "0123456789ab.1-0-0-0-0",
+            "deploy 0123456789ab.1-0-0-10-0.2 by bot",
+            "ü-0123456789ab.1-0-0-0-0)",
+        ] {
+            assert!(holds_a_key(title), "{title}");
+        }
+        for title in [
+            "",
+            "build 1.2.3-0-0-0-0",
+            "x0123456789ab.1-0-0-0-0",
+            "0123456789ab.1-0-0",
+            "0123456789ab.",
+            "release 0123456789ab",
+        ] {
+            assert!(!holds_a_key(title), "{title}");
+        }
+    }
 
     #[test]
     fn a_run_is_told_by_its_whole_key() {

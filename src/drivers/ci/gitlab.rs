@@ -20,6 +20,10 @@ use crate::model::{Errand, StepKey, TRIGGER_KEY, Timestamp};
 const PAGES_MAX: usize = 10;
 /// Pipelines whose keys are remembered: variables never change.
 const KEYS_MAX: usize = 10_000;
+/// Pipelines of a ref that are looked through for one that Towpath did not start.
+const OF_REF_MAX: usize = 50;
+/// How GitLab calls what was started as we start pipelines.
+const BY_API: &str = "api";
 /// Failed jobs that are named.
 const NAMED_MAX: usize = 3;
 
@@ -42,6 +46,7 @@ struct Pipeline {
     status: String,
     #[serde(default)]
     web_url: String,
+    source: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +89,7 @@ impl GitLab {
     }
 
     fn run_of(
-        Pipeline { id, status, web_url }: Pipeline,
+        Pipeline { id, status, web_url, source: _ }: Pipeline,
         failed_jobs: impl FnOnce(u64) -> String,
     ) -> Run {
         let stand = match status.as_str() {
@@ -118,14 +123,14 @@ impl GitLab {
         Ok(username)
     }
 
-    /// The step that a pipeline does, if it is one of Towpath's.
-    fn key(&self, id: u64) -> Result<Option<String>, ApiError> {
+    /// The step that a pipeline of a project does, if it is one of Towpath's.
+    fn key(&self, project: &str, id: u64) -> Result<Option<String>, ApiError> {
         if let Some(key) = self.keys.borrow().get(&id) {
             return Ok(key.clone());
         }
         let doing = "reading the variables of a pipeline";
         let reply =
-            self.client.get(doing, &format!("{}/pipelines/{id}/variables", self.project))?;
+            self.client.get(doing, &format!("{project}/pipelines/{id}/variables"))?;
         if reply.status == 404 {
             // Somebody removed it just now.
             return Ok(None);
@@ -138,6 +143,19 @@ impl GitLab {
         }
         keys.insert(id, key.clone());
         Ok(key)
+    }
+
+    /// Whether Towpath started a pipeline. Those who may not read its variables did not start it, for
+    /// whoever did may.
+    fn is_a_step(&self, project: &str, pipeline: &Pipeline) -> Result<bool, ApiError> {
+        if pipeline.source.as_deref() != Some(BY_API) {
+            return Ok(false);
+        }
+        match self.key(project, pipeline.id) {
+            Ok(key) => Ok(key.is_some()),
+            Err(ApiError::Forbidden { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Says which jobs failed, if that can be asked.
@@ -175,7 +193,7 @@ impl Ci for GitLab {
     fn find(&self, errand: &Errand, after: Timestamp) -> Result<BTreeMap<StepKey, Run>, ApiError> {
         let doing = "looking for the pipeline";
         let path = format!(
-            "{}/pipelines?ref={}&source=api&username={}&updated_after={}&order_by=id&sort=desc",
+            "{}/pipelines?ref={}&source={BY_API}&username={}&updated_after={}&order_by=id&sort=desc",
             self.project,
             encoded(&errand.call.branch),
             encoded(&self.me()?),
@@ -184,7 +202,7 @@ impl Ci for GitLab {
         let (all, whole) = self.client.pages::<Pipeline>(doing, &path, PAGES_MAX)?;
         let mut found = BTreeMap::new();
         for pipeline in all {
-            let Some(key) = self.key(pipeline.id)? else { continue };
+            let Some(key) = self.key(&self.project, pipeline.id)? else { continue };
             let ours = [&errand.key].into_iter().chain(&errand.earlier);
             if let Some(step) = ours.into_iter().find(|it| it.as_str() == key) {
                 found.entry(step.clone()).or_insert_with(|| self.run(pipeline));
@@ -233,15 +251,26 @@ impl Ci for GitLab {
     fn pipelines(&self, project: &str, reference: &str) -> Result<Vec<Run>, ApiError> {
         let doing = "looking for the pipeline of the ref";
         let key = if is_commit(reference) { "sha" } else { "ref" };
+        let project = format!("/projects/{}", encoded(project));
         let path = format!(
-            "/projects/{}/pipelines?{key}={}&order_by=id&sort=desc&per_page=1",
-            encoded(project),
+            "{project}/pipelines?{key}={}&order_by=id&sort=desc&per_page={OF_REF_MAX}",
             encoded(reference)
         );
         let reply = self.client.get(doing, &path)?;
         let newest: Vec<Pipeline> = read(doing, &Self::fine(doing, reply)?)?;
-        // Its jobs are those of another project: they are not named.
-        Ok(newest.into_iter().map(|it| Self::run_of(it, |_| String::new())).collect())
+        let full = newest.len() >= OF_REF_MAX;
+        for it in newest {
+            // One that does a stage's work builds nothing, and may be the very one that waits for this.
+            if !self.is_a_step(&project, &it)? {
+                // Its jobs are those of another project: they are not named.
+                return Ok(vec![Self::run_of(it, |_| String::new())]);
+            }
+        }
+        if full {
+            let why = format!("the last {OF_REF_MAX} pipelines of {reference} are all Towpath's own");
+            return Err(ApiError::NotUnderstood { doing: doing.to_owned(), why });
+        }
+        Ok(Vec::new())
     }
 
     fn package(&self, project: &str, name: &str, version: &str) -> Result<bool, ApiError> {

@@ -48,7 +48,7 @@ pub struct GitHub {
     /// What the second account has approved.
     approved: RefCell<BTreeSet<(u64, Revision)>>,
     /// Whether the branch has a merge queue, where that is known.
-    queue: Cell<Option<bool>>,
+    queue: Cell<Option<queue::Known>>,
     /// What its other interface calls pull requests.
     nodes: RefCell<BTreeMap<u64, String>>,
     /// How they stand to the queue.
@@ -165,7 +165,7 @@ impl GitHub {
             409 => Ok(MergeAnswer::HeadMoved),
             405 if why.contains("merge queue") => {
                 // It has come since we asked for the rules.
-                self.queue.set(Some(true));
+                self.queue_is_known(true);
                 Ok(MergeAnswer::NotYet { why })
             }
             // Not mergeable, the base branch moved just now, or a rule is not met.
@@ -239,7 +239,9 @@ impl Api for GitHub {
             classic.map(|it| it.contexts).unwrap_or_default().into_iter().collect();
         let path = self.path(&format!("/rules/branches/{base}?"));
         let all: Vec<raw::Rule> = self.whole(&doing, &path)?;
-        self.queue.set(Some(all.iter().any(|it| it.kind == "merge_queue")));
+        if all.iter().any(|it| it.kind == "merge_queue") {
+            self.queue_is_known(true);
+        }
         checks.extend(all.into_iter().flat_map(raw::Rule::checks));
         Ok(Rules { needs_pipeline: false, arms: false, checks })
     }
@@ -436,7 +438,7 @@ impl Api for GitHub {
 
     fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let number = request.number;
-        if self.queue.get() == Some(true) {
+        if self.is_queued() {
             return self.enqueue(number, sha);
         }
         let doing = format!("merging #{number}");
@@ -458,8 +460,8 @@ impl Api for GitHub {
         Ok(MergeAnswer::Merged { sha: Revision::parse(&done.sha).ok() })
     }
 
-    fn again(&self, number: u64, asked: Timestamp) {
-        self.forgive(number, asked);
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {
+        Ok(self.forgive(number, asked))
     }
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {

@@ -17,7 +17,7 @@ use super::api::{
 use super::client::{Client, Repeat, encoded, good, read, said};
 use super::transport::{Reply, Verb};
 use super::{STATUS, later_of};
-use crate::model::{Branch, Revision};
+use crate::model::{Branch, Revision, Timestamp};
 
 /// Pages of settled merge requests that are looked at; the latest ones are first.
 const SETTLED_PAGES: usize = 3;
@@ -168,6 +168,15 @@ impl GitLab {
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// Starts another pipeline for a head whose last one was the train's and did not end well: GitLab cancels
+    /// that when its request leaves the train, and it stays the last word on the head.
+    fn renew(&self, number: u64) -> Result<(), ApiError> {
+        let doing = format!("starting another pipeline for !{number}");
+        let path = self.one(number, "/pipelines");
+        let reply = self.client.act(&doing, Verb::Post, &path, &json!({}), Repeat::Never)?;
+        self.made(&doing, reply)
     }
 
     /// Puts it on the merge train, where the project has one.
@@ -447,6 +456,9 @@ impl Api for GitLab {
     fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let number = request.number;
         if self.train.get() {
+            if request.armed {
+                return Ok(MergeAnswer::Armed { why: "it is on the merge train".to_owned() });
+            }
             return self.board(number, sha, when);
         }
         let doing = format!("merging !{number}");
@@ -477,10 +489,29 @@ impl Api for GitLab {
             return Err(later_of(&doing, said(&reply)));
         }
         self.fine(&doing, reply)?;
-        match self.get(number)? {
-            Some(still) if still.armed => Err(later_of(&doing, "it is still armed".to_owned())),
-            Some(_) | None => Ok(()),
+        let still: raw::Request = self.read(&doing, &self.one(number, ""))?;
+        if still.merge_when_pipeline_succeeds == Some(true) {
+            return Err(later_of(&doing, "it is still armed".to_owned()));
         }
+        if still.left_the_train()
+            && let Err(error) = self.renew(number)
+        {
+            // A person can start it as well, or say `/retry`.
+            let error = error.to_string();
+            tracing::warn!(number, error, "it is off the merge train, and lacks a pipeline");
+        }
+        Ok(())
+    }
+
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {
+        let doing = format!("looking at !{number}");
+        let found: raw::Request = self.read(&doing, &self.one(number, ""))?;
+        // Of a train that it was on later that word says nothing.
+        let left = found.left_the_train() && found.last_ran_before(asked);
+        if left {
+            self.renew(number)?;
+        }
+        Ok(left)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

@@ -3,26 +3,37 @@
 use std::time::Duration;
 
 use super::PROJECT;
-use super::gitlab_double::{ADA, BOT_TOKEN, Double, SECOND};
+use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face, SECOND};
 use super::server::{Server, Trouble};
 use crate::world::{NEW, OLD, World, stays};
 
 /// A shop whose merge requests are on a GitLab.
-fn shop() -> (World, Server) {
+pub(super) fn shop() -> (World, Server) {
     shop_with("")
 }
 
 /// The same, with more in the settings of its forge.
 pub(super) fn shop_with(more: &str) -> (World, Server) {
+    shop_of(Face::GitLab, more)
+}
+
+/// The same on any forge.
+pub(super) fn shop_of(face: Face, more: &str) -> (World, Server) {
     let world = World::new();
     let repository = world.root.join("config.git");
     let mut double = Double::new(&repository, PROJECT);
     double.needs_pipeline = true;
+    double.face = face;
+    let kind = match face {
+        Face::GitLab => "gitlab",
+        Face::GitHub => "github",
+        Face::Gitea => "gitea",
+    };
     let server = Server::start(double);
     let path = world.root.join("towpath.toml");
     let mut settings = std::fs::read_to_string(&path).unwrap();
     let forge = format!(
-        "\n[forge]\nkind = \"gitlab\"\nurl = \"{}\"\nproject = \"{PROJECT}\"\ntoken_file = \"token\"\n{more}",
+        "\n[forge]\nkind = \"{kind}\"\nurl = \"{}\"\nproject = \"{PROJECT}\"\ntoken_file = \"token\"\n{more}",
         server.url
     );
     settings.push_str(&forge);
@@ -32,7 +43,7 @@ pub(super) fn shop_with(more: &str) -> (World, Server) {
 }
 
 /// Waits for an open merge request, and gives its number and head.
-fn opened(world: &World, server: &Server, source: &str) -> (u64, String) {
+pub(super) fn opened(world: &World, server: &Server, source: &str) -> (u64, String) {
     let mut found = None;
     world.until(&format!("a merge request from {source}"), || {
         let double = server.double();

@@ -77,7 +77,7 @@ impl Double {
                         "required_status_checks": [{ "context": CHECK, "integration_id": 3 }],
                     } }));
                 }
-                if self.merge_queue {
+                if self.merge_queue && !self.classic_queue {
                     rules.push(
                         json!({ "type": "merge_queue", "parameters": { "merge_method": "MERGE" } }),
                     );

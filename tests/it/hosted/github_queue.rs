@@ -39,6 +39,9 @@ impl Double {
         if query.starts_with("mutation") && !writes {
             return trouble("FORBIDDEN", "Resource not accessible by personal access token");
         }
+        if query.contains("mergeQueue(") {
+            return self.queue_of(variables);
+        }
         if query.contains("enqueuePullRequest") {
             return self.enqueue(variables);
         }
@@ -61,6 +64,22 @@ impl Double {
         let nodes: Vec<Value> =
             ids.iter().map(|it| self.node(it).map_or(Value::Null, |at| self.seat(at))).collect();
         answer(200, json!({ "data": { "nodes": nodes } }))
+    }
+
+    fn queue_of(&mut self, variables: &Value) -> Answer {
+        self.asked_for_queue += 1;
+        if self.old_graphql {
+            let message = "Field 'mergeQueue' doesn't exist on type 'Repository'";
+            let error = json!({ "message": message, "extensions": { "code": "undefinedField" } });
+            return answer(200, json!({ "errors": [error] }));
+        }
+        let word = |key: &str| variables[key].as_str().unwrap_or_default();
+        if format!("{}/{}", word("owner"), word("name")) != self.project {
+            return trouble("NOT_FOUND", "Could not resolve to a Repository");
+        }
+        let there = self.merge_queue && word("branch") == "main";
+        let queue = there.then(|| json!({ "id": "MQ_1" }));
+        answer(200, json!({ "data": { "repository": { "mergeQueue": queue } } }))
     }
 
     fn node(&self, id: &Value) -> Option<usize> {

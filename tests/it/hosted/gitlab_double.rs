@@ -38,6 +38,17 @@ pub(crate) struct Answer {
     pub(crate) next: Option<usize>,
 }
 
+/// What becomes of comments that answer others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Answering {
+    #[default]
+    Fine,
+    /// They do not arrive.
+    Refused,
+    /// They are there, and nobody says so.
+    Lost,
+}
+
 /// Whose face it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Face {
@@ -84,6 +95,9 @@ pub(crate) struct Mr {
     pub(super) changes_requested: BTreeSet<u64>,
     /// Whether its branch is one of a fork.
     pub(crate) fork: bool,
+    /// How the pipeline of the merge train stands that was started for this head.
+    pub(super) train_pipeline: Option<&'static str>,
+    pub(super) train_began: u64,
     /// What happened to it in the merge queue.
     pub(super) happened: Vec<super::github_queue::Happened>,
     /// When the first veto came, by calls.
@@ -115,6 +129,16 @@ pub(crate) struct Double {
     pub(crate) project: String,
     pub(crate) needs_pipeline: bool,
     pub(crate) merge_queue: bool,
+    /// The project has merge trains.
+    pub(crate) trains: bool,
+    /// Who is on the train, the first one first.
+    pub(super) train: Vec<u64>,
+    /// The queue is one of the older branch protection, which no ruleset shows.
+    pub(crate) classic_queue: bool,
+    /// The server does not know the question for a branch's queue.
+    pub(crate) old_graphql: bool,
+    /// How often that question was asked.
+    pub(crate) asked_for_queue: u32,
     /// Who is in it, the first one first.
     pub(super) queue: Vec<u64>,
     /// What the queue took out, and nobody wanted back.
@@ -126,6 +150,7 @@ pub(crate) struct Double {
     /// The next deployment is made, and its answer is lost.
     pub(crate) deployment_is_lost: bool,
     pub(crate) approvals_required: usize,
+    pub(crate) answering: Answering,
     pub(crate) fast_forward: bool,
     /// GitLab notices a push a while later.
     pub(crate) lag: bool,
@@ -156,12 +181,18 @@ impl Double {
             project: project.to_owned(),
             needs_pipeline: false,
             merge_queue: false,
+            trains: false,
+            train: Vec::new(),
+            classic_queue: false,
+            old_graphql: false,
+            asked_for_queue: 0,
             queue: Vec::new(),
             ejected: BTreeSet::new(),
             graphql_trouble: None,
             deployments: Vec::new(),
             deployment_is_lost: false,
             approvals_required: 0,
+            answering: Answering::default(),
             fast_forward: false,
             lag: false,
             level: 40,
@@ -222,6 +253,9 @@ impl Double {
                 mr.updated_at = now;
                 self.pushed_over(at);
                 self.requests[at].armed = None;
+                self.requests[at].train_pipeline = None;
+                let iid = self.requests[at].iid;
+                self.train.retain(|it| *it != iid);
             }
         }
     }
@@ -242,6 +276,7 @@ impl Double {
         mr.updated_at = now;
         mr.armed = None;
         self.queue.retain(|it| *it != iid);
+        self.train.retain(|it| *it != iid);
     }
 
     pub(crate) fn unlabel(&mut self, iid: u64, by: u64) {
@@ -275,6 +310,9 @@ impl Double {
         self.pipelines.insert(sha.to_owned(), pipeline);
         if status != "success" || self.merge_queue {
             return;
+        }
+        if self.trains {
+            return self.boards_who_waited(sha);
         }
         for at in self.open_ones() {
             let mr = &self.requests[at];
@@ -362,7 +400,7 @@ impl Double {
 
     // How it stands.
 
-    fn status_of(&self, sha: &str) -> Option<&'static str> {
+    pub(super) fn status_of(&self, sha: &str) -> Option<&'static str> {
         if let Some(pipeline) = self.pipelines.get(sha) {
             return Some(pipeline.status);
         }
@@ -397,7 +435,7 @@ impl Double {
         !index.has_conflicts()
     }
 
-    fn readiness(&self, at: usize) -> &'static str {
+    pub(super) fn readiness(&self, at: usize) -> &'static str {
         let mr = &self.requests[at];
         if mr.state != "opened" {
             return "not_open";
@@ -421,19 +459,19 @@ impl Double {
         if !mr.changes_requested.is_empty() {
             return "requested_changes";
         }
-        match self.status_of(head) {
+        match self.pipeline_of(at) {
             None | Some("failed" | "canceled") if self.needs_pipeline => "ci_must_pass",
             Some("running" | "pending" | "created") if self.needs_pipeline => "ci_still_running",
             _ => "mergeable",
         }
     }
 
-    fn user(id: u64) -> Value {
+    pub(super) fn user(id: u64) -> Value {
         let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
         json!({ "id": id, "username": name, "name": name, "state": "active" })
     }
 
-    fn date(at: u64) -> String {
+    pub(super) fn date(at: u64) -> String {
         let (hour, minute, second) = (at / 3600 % 24, at / 60 % 60, at % 60);
         format!("2026-11-21T{hour:02}:{minute:02}:{second:02}.000Z")
     }
@@ -463,9 +501,11 @@ impl Double {
         });
         if whole {
             let head = mr.head.as_deref().unwrap_or_default();
-            shown["head_pipeline"] = match (self.status_of(head), self.pipelines.get(head)) {
-                (None, _) => Value::Null,
-                (Some(status), known) => json!({
+            let known = self.pipelines.get(head);
+            shown["head_pipeline"] = match (self.status_of(head), mr.train_pipeline) {
+                (_, Some(status)) => self.train_pipeline(at, status),
+                (None, None) => Value::Null,
+                (Some(status), None) => json!({
                     "id": 5, "sha": head, "ref": mr.source, "status": status,
                     "source": known.map_or("external", |it| it.source),
                 }),
@@ -535,6 +575,9 @@ impl Double {
     }
 
     fn merge(&mut self, at: usize, body: &Map<String, Value>) -> Answer {
+        if self.trains {
+            self.broken("merged past the train");
+        }
         if !self.may_merge {
             return refuse(401, "401 Unauthorized");
         }
@@ -669,6 +712,7 @@ impl Double {
                     "id": 7, "path_with_namespace": self.project,
                     "only_allow_merge_if_pipeline_succeeds": self.needs_pipeline,
                     "merge_method": if self.fast_forward { "ff" } else { "merge" },
+                    "merge_pipelines_enabled": self.trains, "merge_trains_enabled": self.trains,
                     "permissions": { "project_access": { "access_level": self.level }, "group_access": null },
                 }),
             ),
@@ -694,6 +738,7 @@ impl Double {
                 paged(shown.collect(), &query)
             }
             ("POST", ["statuses", sha]) => self.put_status(user, sha, &body),
+            (verb, ["merge_trains", rest @ ..]) => self.gitlab_train(verb, rest, &body),
             (verb, ["deployments", rest @ ..]) => {
                 let said = self.gitlab_deployments(verb, rest, &query, &body);
                 self.unless_lost(verb, said)
@@ -752,14 +797,23 @@ impl Double {
     pub(super) fn note(&mut self, user: u64, at: usize, text: Option<String>) -> Answer {
         let id = self.id();
         let text = text.unwrap_or_default();
+        let marker = "<!-- towpath:answer: ";
+        let answers = text.split(marker).nth(1).and_then(|it| it.split_once(" -->"));
+        let answers = answers.map(|(id, _)| format!("{marker}{id} -->"));
+        let lost = answers.is_some() && self.answering != Answering::Fine;
+        if lost && self.answering == Answering::Refused {
+            return refuse(503, "Service Unavailable");
+        }
         let mr = &mut self.requests[at];
+        let said = |part: &str| mr.notes.iter().any(|it| it.1 == BOT && it.2.contains(part));
         let marker = "<!-- towpath:checks:";
-        let again = mr.notes.iter().any(|it| it.2.contains(marker)) && text.contains(marker);
+        let again = said(marker) && text.contains(marker);
+        let answered = answers.is_some_and(|it| said(&it));
         mr.notes.push((id, user, text));
-        if again {
+        if again || answered && user == BOT {
             self.broken("commented twice");
         }
-        answer(201, json!({ "id": id }))
+        if lost { refuse(503, "Service Unavailable") } else { answer(201, json!({ "id": id })) }
     }
 
     /// Takes a status.
@@ -823,7 +877,14 @@ impl Double {
                 if self.requests[at].armed.take().is_none() {
                     return refuse(406, "406 Not Acceptable");
                 }
+                self.leaves_train(at, "canceled");
                 answer(201, self.show(at, true))
+            }
+            ("POST", ["pipelines"]) => {
+                let head = self.requests[at].head.clone().unwrap_or_default();
+                self.pipeline(&head, "running");
+                self.requests[at].train_pipeline = None;
+                answer(201, json!({ "id": 8, "sha": head, "status": "created" }))
             }
             ("GET", ["approvals"]) => {
                 let approved = self.requests[at].approvals.iter();
@@ -976,6 +1037,8 @@ impl Double {
             approvals: Vec::new(),
             changes_requested: BTreeSet::new(),
             fork: false,
+            train_pipeline: None,
+            train_began: 0,
             happened: Vec::new(),
             vetoed_at: None,
         });
@@ -1033,6 +1096,9 @@ impl Double {
             ("PUT", ["deployments", _]) => &["status"],
             ("GET", ["merge_requests", _, "notes"]) => &["sort", "order_by", "per_page", "page"],
             ("GET", _) => &["per_page", "page"],
+            ("POST", ["merge_trains", "merge_requests", _]) => {
+                &["sha", "auto_merge", "when_pipeline_succeeds"]
+            }
             ("POST", ["merge_requests"]) => &[
                 "source_branch",
                 "target_branch",
@@ -1089,12 +1155,12 @@ fn named(body: &Map<String, Value>) -> Option<BTreeSet<String>> {
     Some(all.into_iter().filter(|it| !it.is_empty()).collect())
 }
 
-pub(super) fn read_query(query: &str) -> BTreeMap<String, String> {
+pub(crate) fn read_query(query: &str) -> BTreeMap<String, String> {
     let pairs = query.split('&').filter_map(|it| it.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), decoded(value))).collect()
 }
 
-pub(super) fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

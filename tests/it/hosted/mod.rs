@@ -1,21 +1,24 @@
 //! Merge requests on forges that people have: doubles on real repositories, one contract for all of them, and
 //! schedules of faults and races by seed.
 
+mod approving;
 mod contract;
 mod deployments;
 mod end_to_end;
 mod gitea_double;
 mod github_double;
 mod github_queue;
-mod gitlab_double;
+pub(crate) mod gitlab_double;
+mod gitlab_train;
 mod graphql;
 mod limits;
-mod published;
+pub(crate) mod published;
 mod python_gitlab;
 mod queue;
 mod real;
 mod seeds;
 mod server;
+mod train;
 
 use std::collections::BTreeSet;
 

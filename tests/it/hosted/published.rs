@@ -17,7 +17,7 @@ const DEEP_MAX: usize = 7;
 const ANYWHERE: [u16; 4] = [401, 403, 404, 429];
 
 /// One forge's description: `OpenAPI` 3 or Swagger 2.
-pub(super) struct Description {
+pub(crate) struct Description {
     root: Value,
     /// Before every path, as the description writes it.
     prefix: &'static str,
@@ -27,11 +27,11 @@ pub(super) struct Description {
 
 /// One call, as it was sent.
 #[derive(Clone, Copy)]
-pub(super) struct Said<'a> {
-    pub(super) verb: &'a str,
-    pub(super) path: &'a str,
-    pub(super) query: &'a BTreeMap<String, String>,
-    pub(super) body: &'a str,
+pub(crate) struct Said<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) query: &'a BTreeMap<String, String>,
+    pub(crate) body: &'a str,
 }
 
 /// How often each operation was asked for, over all tests of this process.
@@ -42,7 +42,7 @@ fn directory() -> Option<PathBuf> {
 }
 
 /// The description of a forge, if there is one.
-pub(super) fn of(face: Face) -> Option<&'static Description> {
+pub(crate) fn of(face: Face) -> Option<&'static Description> {
     static ALL: OnceLock<Vec<Option<Description>>> = OnceLock::new();
     let all = ALL.get_or_init(|| {
         let load = |name: &str, prefix, nulls| {
@@ -61,7 +61,7 @@ pub(super) fn of(face: Face) -> Option<&'static Description> {
 
 impl Description {
     /// What is wrong with a call and its answer; and fills the answer up.
-    pub(super) fn hold(&self, said: Said<'_>, answer: &mut Answer) -> Vec<String> {
+    pub(crate) fn hold(&self, said: Said<'_>, answer: &mut Answer) -> Vec<String> {
         let path = format!("{}{}", self.prefix, said.path);
         let Some((template, operation)) = self.operation(said.verb, &path) else {
             return vec![format!("{} {path} is not in the description", said.verb)];
@@ -88,8 +88,9 @@ impl Description {
         let fits = |template: &str| {
             let parts: Vec<&str> = template.split('/').collect();
             let same = |(part, word): (&&str, &&str)| part.starts_with('{') || part == word;
-            // The name of a ref may have slashes.
-            let long = template.ends_with("/git/refs/{ref}") && words.len() > parts.len();
+            // The name of a ref may have slashes, and a path has.
+            let ends = ["/git/refs/{ref}", "/contents/{path}"];
+            let long = ends.iter().any(|it| template.ends_with(it)) && words.len() > parts.len();
             (parts.len() == words.len() || long) && parts.iter().zip(&words).all(same)
         };
         let paths = self.root["paths"].as_object().unwrap().iter();
@@ -111,6 +112,9 @@ impl Description {
             // Swagger 2 has no schema around it.
             let schema = known.get("schema").unwrap_or(known);
             let schema = self.follow(schema);
+            // A range of dates is written with a sign before one, which the format does not say.
+            let ranges = known["description"].as_str().is_some_and(|it| it.contains("date-time range"));
+            let value = value.strip_prefix(">=").filter(|_| ranges).unwrap_or(value);
             let value = match schema["type"].as_str() {
                 Some("integer") => value.parse::<i64>().map_or(json!(value), Value::from),
                 Some("boolean") => value.parse::<bool>().map_or(json!(value), Value::from),
@@ -253,6 +257,10 @@ impl Description {
             self.fits(&schema["items"], one, &format!("{at}[{number}]"), wrong);
         }
         if let Some(map) = value.as_object() {
+            if let Some(most) = schema["maxProperties"].as_u64().filter(|it| map.len() as u64 > *it)
+            {
+                wrong.push(format!("{at} has more than {most} entries"));
+            }
             let mut known = BTreeMap::new();
             self.properties(schema, &mut known);
             let more = schema.get("additionalProperties").is_some_and(|it| *it != json!(false));

@@ -126,6 +126,41 @@ fn a_queue_that_comes_and_goes_is_noticed() {
 }
 
 #[test]
+fn a_queue_of_the_older_branch_protection_is_known_from_the_start() {
+    let (mut place, mr) = place();
+    place.hand(|it| it.classic_queue = true);
+    let answer = merge(&*place.forge(), 1, mr.head);
+    assert!(matches!(answer, Merge::Armed { .. }), "not tried without it first: {answer:?}");
+    // After a restart: a freeze finds it there, and takes it out.
+    let forge = place.forge();
+    let before = place.hand(|it| it.asked_for_queue);
+    for second in 20..23 {
+        assert!(forge.list(at(second)).unwrap()[0].armed);
+    }
+    assert_eq!(place.hand(|it| it.asked_for_queue), before + 1, "not at every look");
+    place.forge().disarm(1).unwrap();
+    place.hand(|it| it.queue_goes_on(true));
+    assert_eq!(place.text(), TEXT);
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Armed { .. }));
+    place.hand(|it| it.queue_goes_on(true));
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::AlreadyMerged { .. }));
+}
+
+#[test]
+fn an_older_server_shows_the_queue_of_a_ruleset() {
+    let (mut place, mr) = place();
+    place.hand(|it| it.old_graphql = true);
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Armed { .. }));
+    assert!(place.forge().list(at(20)).unwrap()[0].armed);
+    // The other one it does not show, and nothing is merged past it.
+    let (mut place, mr) = self::place();
+    place.hand(|it| (it.classic_queue, it.old_graphql) = (true, true));
+    let answer = merge(&*place.forge(), 1, mr.head);
+    assert!(matches!(answer, Merge::NotGreen { .. }), "{answer:?}");
+    assert_eq!(place.text(), TEXT);
+}
+
+#[test]
 fn errors_with_a_good_status_are_errors() {
     let (mut place, mr) = place();
     // One that may read looks, and is told when it wants to act.

@@ -341,6 +341,7 @@ fn run(dir: &Path, seed: u64) -> Result<Outcome, String> {
     // GitHub has no such thing: a rebase there makes new commits.
     double.fast_forward = rng.one_in(3) && face != Face::GitHub;
     double.merge_queue = face == Face::GitHub && rng.one_in(2);
+    double.classic_queue = double.merge_queue && rng.one_in(2);
     let world =
         World { double, rng, wild: true, clock: Duration::ZERO, story: Vec::new(), stopped: false };
     let world: Shared = Arc::new(Mutex::new(world));

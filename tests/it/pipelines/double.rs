@@ -1,5 +1,6 @@
 //! A CI that runs what it is told to: GitLab's pipelines and GitHub's workflow runs, as their API
-//! documentation describes them. A test is the runner: it says how each ends.
+//! documentation describes them. A test is the runner: it says how each ends. Where the forges' published
+//! descriptions are at hand, what is asked and what is answered is held against them (`hosted/published.rs`).
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
+
+use crate::hosted::gitlab_double::{Answer, Face, read_query};
+use crate::hosted::published::{self, Said};
 
 pub(crate) const TOKEN: &str = "ci-token-0123456789";
 pub(crate) const PROJECT: &str = "ops/deployer";
@@ -24,6 +28,28 @@ pub(crate) struct Run {
     pub(crate) hidden: bool,
 }
 
+/// A pipeline of another project.
+#[derive(Clone, Debug)]
+pub(crate) struct Build {
+    /// Of which ref.
+    pub(crate) of: String,
+    pub(crate) status: String,
+    /// Who started it.
+    pub(crate) by: By,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Whoever pushed.
+    Push,
+    /// A program by the API, that is none of ours.
+    Program,
+    /// The same, and the token may not read its variables.
+    Stranger,
+    /// A stage of ours.
+    Towpath,
+}
+
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a trouble of its own")]
 pub(crate) struct State {
@@ -36,12 +62,14 @@ pub(crate) struct State {
     pub(crate) down: bool,
     /// Runs are not shown at first.
     pub(crate) hides: bool,
-    /// Pipelines of `ops/builds`, the oldest first: of which ref, and how they stand.
-    pub(crate) builds: Vec<(String, String)>,
+    /// Pipelines of `ops/builds`, the oldest first.
+    pub(crate) builds: Vec<Build>,
     /// Its packages: name, version, status.
     pub(crate) packages: Vec<[String; 3]>,
     /// `.github/workflows/deploy.yml`.
     pub(crate) workflow: String,
+    /// What was asked or answered otherwise than the forge describes.
+    violations: Vec<String>,
 }
 
 /// A server; ends when it is dropped.
@@ -94,6 +122,10 @@ impl Drop for Double {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
+        if !std::thread::panicking() {
+            let violations = self.state().violations.clone();
+            assert!(violations.is_empty(), "{violations:?}");
+        }
     }
 }
 
@@ -118,13 +150,15 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let text = String::from_utf8_lossy(&body);
+    let body: Value = serde_json::from_slice(text.as_bytes()).unwrap_or(Value::Null);
     let mut state = state.lock().unwrap();
     if state.down {
         return Ok(());
     }
     let answer = if token == format!("Bearer {TOKEN}") {
-        answer(&mut state, &verb, &path, &body)
+        let said = answer(&mut state, &verb, &path, &body);
+        said.map(|said| held(&mut state, &verb, &path, &text, said))
     } else {
         Some((401, json!({ "message": "401 Unauthorized" })))
     };
@@ -161,23 +195,60 @@ fn answer(state: &mut State, verb: &str, path: &str, body: &Value) -> Option<(u1
     Some((404, json!({ "message": "404 Not Found" })))
 }
 
+/// Holds a call and its answer against the forge's own description, which also fills the answer up.
+fn held(
+    state: &mut State,
+    verb: &str,
+    path: &str,
+    body: &str,
+    (status, answer): (u16, Value),
+) -> (u16, Value) {
+    let (face, path) = match (path.strip_prefix("/api/v4"), path.strip_prefix("/api/v3")) {
+        (Some(rest), _) => (Face::GitLab, rest),
+        (None, Some(rest)) => (Face::GitHub, rest),
+        (None, None) => return (status, answer),
+    };
+    let Some(description) = published::of(face) else { return (status, answer) };
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let query = read_query(query);
+    let mut answer = Answer { status, body: answer, ..Answer::default() };
+    let wrong = description.hold(Said { verb, path, query: &query, body }, &mut answer);
+    state.violations.extend(wrong);
+    (status, answer.body)
+}
+
 /// What another project has built.
 fn built(state: &State, path: &str, query: &str) -> (u16, Value) {
     let pairs = query.split('&').filter_map(|it| it.split_once('='));
     let query: BTreeMap<&str, &str> = pairs.collect();
-    let run = |id: usize, of: &str, status: &str| {
-        let branch = of.to_owned();
-        let (id, status) = (id as u64, status.to_owned());
-        Run { id, branch, variables: BTreeMap::new(), status, hidden: false }
+    let run = |(id, it): (usize, &Build)| {
+        let (branch, status) = (it.of.clone(), it.status.clone());
+        let key = || ("TOWPATH_STEP".to_owned(), "0123456789ab.1-0-0-0-0".to_owned());
+        let variables = (it.by == By::Towpath).then(key).into_iter().collect();
+        Run { id: id as u64, branch, variables, status, hidden: false }
     };
     // A commit of GitHub: the ref in hexadecimal digits.
     let sha = |of: &str| format!("{:0<40}", data_encoding::HEXLOWER.encode(of.as_bytes()));
     match path {
         "pipelines" => {
             let all = state.builds.iter().enumerate().rev();
-            let ours = all.filter(|(_, (of, _))| query["ref"] == of);
-            let shown = ours.map(|(id, (of, status))| pipeline(&run(id, of, status)));
+            let ours = all.filter(|(_, it)| query["ref"] == it.of);
+            let shown = ours.map(|(id, it)| {
+                let mut shown = pipeline(&run((id, it)));
+                shown["source"] = json!(if it.by == By::Push { "push" } else { "api" });
+                shown
+            });
             (200, shown.take(query["per_page"].parse().unwrap()).collect())
+        }
+        variables if variables.starts_with("pipelines/") => {
+            let id = variables.split('/').nth(1).and_then(|it| it.parse::<usize>().ok());
+            match id.and_then(|id| Some((id, state.builds.get(id)?))) {
+                Some((_, Build { by: By::Stranger, .. })) => {
+                    (403, json!({ "message": "403 Forbidden" }))
+                }
+                Some(it) => (200, shown_variables(&run(it))),
+                None => (404, json!({ "message": "404 Not found" })),
+            }
         }
         "packages" => {
             let fits = |it: &&[String; 3]| {
@@ -188,10 +259,11 @@ fn built(state: &State, path: &str, query: &str) -> (u16, Value) {
         }
         "actions/runs" => {
             let all = state.builds.iter().enumerate();
-            let ours = all.filter(|(_, (of, _))| query["head_sha"] == sha(of));
-            let shown = ours.map(|(id, (of, status))| {
-                let mut shown = workflow_run(&run(id, of, status));
+            let ours = all.filter(|(_, it)| query["head_sha"] == sha(&it.of));
+            let shown = ours.map(|(id, it)| {
+                let mut shown = workflow_run(&run((id, it)));
                 shown["workflow_id"] = json!(7);
+                shown["event"] = json!(if it.by == By::Push { "push" } else { "workflow_dispatch" });
                 shown
             });
             let all: Vec<Value> = shown.collect();
@@ -199,7 +271,7 @@ fn built(state: &State, path: &str, query: &str) -> (u16, Value) {
         }
         commit => {
             let of = commit.strip_prefix("commits/").unwrap_or_default();
-            if state.builds.iter().any(|(it, _)| it == of) {
+            if state.builds.iter().any(|it| it.of == of) {
                 return (200, json!({ "sha": sha(of) }));
             }
             (422, json!({ "message": format!("No commit found for SHA: {of}") }))
@@ -243,10 +315,7 @@ fn gitlab(
             (200, shown.map(pipeline).collect())
         }
         ("GET", ["pipelines", id, "variables"]) => match find(state, one(id)) {
-            Some(run) => {
-                let pair = |(key, value): (&String, &String)| json!({ "variable_type": "env_var", "key": key, "value": value });
-                (200, run.variables.iter().map(pair).collect())
-            }
+            Some(run) => (200, shown_variables(run)),
             None => (404, json!({ "message": "404 Not found" })),
         },
         ("GET", ["pipelines", id, "jobs"]) => match find(state, one(id)) {
@@ -330,6 +399,11 @@ fn github(
         }
         _ => (404, json!({ "message": "Not Found" })),
     })
+}
+
+fn shown_variables(run: &Run) -> Value {
+    let pair = |(key, value): (&String, &String)| json!({ "variable_type": "env_var", "key": key, "value": value });
+    run.variables.iter().map(pair).collect()
 }
 
 fn workflow_run(run: &Run) -> Value {

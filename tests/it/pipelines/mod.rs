@@ -3,7 +3,18 @@
 
 mod double;
 
-use self::double::{Double, PROJECT, Run, TOKEN};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use towpath::drivers::ci::{CiAt, Cis, Progress};
+use towpath::drivers::hosted::open::{Kind, TokenAt};
+use towpath::model::{
+    Built, CiName, Errand, Product, RolloutId, StepKey, TRIGGER_KEY, Timestamp, Trigger,
+};
+use towpath::observe::Verdict;
+
+use self::double::{Build, By, Double, PROJECT, Run, TOKEN};
 use crate::world::{NEW, NODES, OLD, World, stays};
 
 /// A shop that the pipelines of this CI deploy.
@@ -211,8 +222,8 @@ fn a_ref_waits_until_all_its_builds_exist() {
         let (world, double) = shop(kind, "      workflow: deploy.yml\n");
         world.replace("recipes/standard.yaml", &world.recipe());
         let build = |reference: &str, status: &str| {
-            let build = (reference.to_owned(), status.to_owned());
-            double.state().builds.push(build);
+            let (of, status) = (reference.to_owned(), status.to_owned());
+            double.state().builds.push(Build { of, status, by: By::Push });
         };
         let package = |name: &str, status: &str| {
             double.state().packages.push([name, NEW, status].map(str::to_owned));
@@ -255,4 +266,138 @@ fn a_ref_waits_until_all_its_builds_exist() {
         }
         world.until_runs("staging", NEW);
     }
+}
+
+/// A CI as the settings name it, and a clock that a test moves.
+struct Desk {
+    cis: Cis,
+    now: Cell<Timestamp>,
+    _dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new(double: &Double, kind: Kind) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+        let at = CiAt {
+            name: CiName::parse("ops").unwrap(),
+            kind,
+            url: double.url.clone(),
+            project: PROJECT.to_owned(),
+            token: TokenAt::File(token),
+        };
+        let now = Timestamp(1_795_255_300_000);
+        Self { cis: Cis::new(&[at], now), now: Cell::new(now), _dir: dir }
+    }
+
+    fn errand(&self, step: &str) -> Errand {
+        let rollout = RolloutId::parse("0123456789ab").unwrap();
+        let call = Trigger {
+            ci: CiName::parse("ops").unwrap(),
+            workflow: Some("deploy.yml".to_owned()),
+            branch: "master".to_owned(),
+            variables: BTreeMap::from([("DEPLOY_VERSION".to_owned(), NEW.to_owned())]),
+        };
+        let (first, timeout) = (self.now.get(), Duration::from_mins(10));
+        let key = StepKey::new(&rollout, step, 1);
+        Errand { call, key, earlier: Vec::new(), first, since: first, timeout }
+    }
+
+    /// Looks, some seconds after the last look.
+    fn looks(&self, errand: &Errand) -> Progress {
+        self.now.set(self.now.get().after(Duration::from_secs(5)));
+        self.cis.ensure(errand, &|| self.now.get())
+    }
+
+    fn built(&self, reference: &str) -> Verdict {
+        self.cis.built(&Built {
+            ci: CiName::parse("ops").unwrap(),
+            project: Some("ops/builds".to_owned()),
+            what: Product::Pipeline { reference: reference.to_owned() },
+            timeout: Duration::from_mins(1),
+        })
+    }
+}
+
+#[test]
+fn all_that_is_ever_asked_of_a_ci() {
+    for kind in [Kind::GitLab, Kind::GitHub] {
+        let double = Double::start();
+        double.state().workflow = format!("run-name: deploy ${{{{ inputs.{TRIGGER_KEY} }}}}\n");
+        let desk = Desk::new(&double, kind);
+        let errand = desk.errand("1-0-0-0-0");
+        let waits = |said: &Progress, part: &str| {
+            assert!(matches!(said, Progress::Waits(why) if why.contains(part)), "{said:?}");
+        };
+        waits(&desk.looks(&errand), "started");
+        let id = double.runs()[0].id;
+        assert_eq!(double.runs()[0].variables["DEPLOY_VERSION"], NEW);
+        waits(&desk.looks(&errand), &format!("pipeline {id} is"));
+        double.ends(id, "success");
+        let said = desk.looks(&errand);
+        assert!(matches!(&said, Progress::Done(how) if how.contains("succeeded")), "{said:?}");
+        // One that is canceled is over there, and never started again.
+        let errand = desk.errand("2-0-0-0-0");
+        waits(&desk.looks(&errand), "started");
+        waits(&desk.looks(&errand), "is");
+        assert_eq!(desk.cis.cancel(&errand, &|| desk.now.get()), Ok(true));
+        let canceled = double.runs()[1].status.clone();
+        assert!(canceled.starts_with("cancel"), "{canceled}");
+        assert!(matches!(desk.looks(&errand), Progress::Failed(_)));
+        assert_eq!(double.runs().len(), 2);
+        // What was built.
+        let fails = |reference: &str, part: &str| {
+            let said = desk.built(reference);
+            assert!(matches!(&said, Verdict::Fail { why } if why.contains(part)), "{said:?}");
+        };
+        fails(NEW, "no pipeline");
+        let build = |status: &str, by: By| {
+            let (of, status) = (NEW.to_owned(), status.to_owned());
+            double.state().builds.push(Build { of, status, by });
+        };
+        build("running", By::Push);
+        fails(NEW, "is not over");
+        build("success", By::Push);
+        assert_eq!(desk.built(NEW), Verdict::Pass);
+    }
+}
+
+#[test]
+fn a_pipeline_that_a_stage_started_is_no_build() {
+    for kind in [Kind::GitLab, Kind::GitHub] {
+        let double = Double::start();
+        let desk = Desk::new(&double, kind);
+        let (good, bad) =
+            if kind == Kind::GitLab { ("success", "failed") } else { ("success", "failure") };
+        let build = |status: &str, by: By| {
+            let (of, status) = (NEW.to_owned(), status.to_owned());
+            double.state().builds.push(Build { of, status, by });
+        };
+        let fails = |part: &str| {
+            let said = desk.built(NEW);
+            assert!(matches!(&said, Verdict::Fail { why } if why.contains(part)), "{said:?}");
+        };
+        build(good, By::Towpath);
+        fails("no pipeline");
+        build(good, By::Push);
+        for status in ["running", bad] {
+            build(status, By::Towpath);
+            assert_eq!(desk.built(NEW), Verdict::Pass, "{kind:?}: {status}");
+        }
+        // What others start by the API is a build like any.
+        for by in [By::Program, By::Stranger] {
+            build("running", by);
+            fails("is not over");
+            build(good, by);
+            assert_eq!(desk.built(NEW), Verdict::Pass, "{kind:?}: {by:?}");
+        }
+    }
+    // As many as are looked through: what is behind them nobody knows.
+    let double = Double::start();
+    let desk = Desk::new(&double, Kind::GitLab);
+    let ours = Build { of: NEW.to_owned(), status: "success".to_owned(), by: By::Towpath };
+    double.state().builds = vec![ours; 50];
+    let said = desk.built(NEW);
+    assert!(matches!(&said, Verdict::Error { why } if why.contains("Towpath's own")), "{said:?}");
 }

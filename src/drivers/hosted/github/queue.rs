@@ -21,6 +21,8 @@ const WHY_MAX: usize = 240;
 /// What was learned of a place in the queue is not asked again for so long, unless we changed it. This
 /// interface has no conditional requests, and an hour has 5,000 of these.
 const FRESH: Duration = Duration::from_secs(15);
+/// Whether the branch has a queue is not asked again for so long, unless something shows that it changed.
+const KNOWN_FOR: Duration = Duration::from_mins(5);
 /// Pull requests of one question; the most that it takes.
 const NODES_MAX: usize = 100;
 /// Words of people that are remembered; who gave one is asked for it again after every look, if it is missed.
@@ -45,6 +47,10 @@ const LOOK: &str = "query($ids: [ID!]!, $last: Int!) {
     }
   }
 }";
+/// The queue of a branch, whichever kind of rule asks for it: a ruleset, or the older branch protection.
+const QUEUE: &str = "query($owner: String!, $name: String!, $branch: String!) {
+  repository(owner: $owner, name: $name) { mergeQueue(branch: $branch) { id } }
+}";
 const ENQUEUE: &str = "mutation($id: ID!, $head: GitObjectID!) {
   enqueuePullRequest(input: { pullRequestId: $id, expectedHeadOid: $head }) {
     mergeQueueEntry { state position }
@@ -53,6 +59,13 @@ const ENQUEUE: &str = "mutation($id: ID!, $head: GitObjectID!) {
 const DEQUEUE: &str = "mutation($id: ID!) {
   dequeuePullRequest(input: { id: $id }) { clientMutationId }
 }";
+
+/// Whether the branch has a queue, and when that was learned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    has: bool,
+    at: Duration,
+}
 
 /// How a pull request stands to the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +93,29 @@ struct Trouble {
     kind: Option<String>,
     #[serde(default)]
     message: String,
+    extensions: Option<Extensions>,
+}
+
+#[derive(Deserialize)]
+struct Extensions {
+    code: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    repository: Option<OfBranch>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfBranch {
+    merge_queue: Option<Queue>,
+}
+
+#[derive(Deserialize)]
+struct Queue {
+    #[serde(rename = "id")]
+    _id: String,
 }
 
 #[derive(Deserialize)]
@@ -190,17 +226,59 @@ fn removed(events: Vec<Option<Event>>, me: &str) -> Option<(Timestamp, String)> 
 }
 
 impl GitHub {
+    /// Whether what goes into this branch goes through a queue, as far as is known.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queue.get().is_some_and(|it| it.has)
+    }
+
+    pub(super) fn queue_is_known(&self, has: bool) {
+        self.queue.set(Some(Known { has, at: self.client.elapsed() }));
+    }
+
     /// Whether what goes into this branch goes through a queue.
-    pub(super) fn has_queue(&self, base: &str) -> Result<bool, ApiError> {
-        if let Some(known) = self.queue.get() {
-            return Ok(known);
+    fn has_queue(&self, base: &str) -> Result<bool, ApiError> {
+        let known = self.queue.get();
+        let now = self.client.elapsed();
+        if let Some(known) = known.filter(|it| now.saturating_sub(it.at) <= KNOWN_FOR) {
+            return Ok(known.has);
         }
+        match (self.ask_for_queue(base), known) {
+            (Ok(has), _) => {
+                self.queue_is_known(has);
+                Ok(has)
+            }
+            // Asked again at the next look; until then it is believed.
+            (Err(_), Some(known)) => Ok(known.has),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn ask_for_queue(&self, base: &str) -> Result<bool, ApiError> {
+        let doing = "asking for the merge queue of the branch";
+        let (owner, name) = self.name.split_once('/').unwrap_or((&self.name, ""));
+        let variables = json!({ "owner": owner, "name": name, "branch": base });
+        let asked: Result<Asked, _> = self.graphql(doing, QUEUE, &variables, Repeat::Harmless);
+        let why = match asked {
+            Ok(Asked { repository: Some(it) }) => return Ok(it.merge_queue.is_some()),
+            Ok(Asked { repository: None }) => "the repository is not shown there".to_owned(),
+            // An older server, or a token that may not ask this. That of a ruleset is seen all the same.
+            Err(
+                error @ (ApiError::Refused { .. }
+                | ApiError::NotFound { .. }
+                | ApiError::Exists { .. }
+                | ApiError::Forbidden { .. }),
+            ) => error.to_string(),
+            Err(
+                error @ (ApiError::Later { .. }
+                | ApiError::Lost { .. }
+                | ApiError::NotUnderstood { .. }),
+            ) => return Err(error),
+        };
+        tracing::debug!(base, why, "a merge queue is seen only where a ruleset asks for it");
         let doing = "reading the rules of the branch";
         let path = self.path(&format!("/rules/branches/{}?", super::encoded(base)));
         let rules: Vec<raw::Rule> = self.whole(doing, &path)?;
-        let has = rules.iter().any(|it| it.kind == "merge_queue");
-        self.queue.set(Some(has));
-        Ok(has)
+        Ok(rules.iter().any(|it| it.kind == "merge_queue"))
     }
 
     /// Adds what only the queue knows to open requests into a branch that has one.
@@ -328,7 +406,7 @@ impl GitHub {
 
     /// Takes it out of the queue, if it is there.
     pub(super) fn dequeue(&self, number: u64) -> Result<(), ApiError> {
-        if self.queue.get() != Some(true) {
+        if !self.is_queued() {
             return Ok(());
         }
         let doing = format!("taking #{number} out of the merge queue");
@@ -352,14 +430,16 @@ impl GitHub {
         if seat.open && seat.place.is_some() { Err(later_of(&doing, why)) } else { Ok(()) }
     }
 
-    /// A person wanted at that time that it comes back into the queue.
-    pub(super) fn forgive(&self, number: u64, asked: Timestamp) {
+    /// A person wanted at that time that it comes back into the queue. False if that is known.
+    pub(super) fn forgive(&self, number: u64, asked: Timestamp) -> bool {
         let mut forgiven = self.forgiven.borrow_mut();
         if forgiven.len() >= FORGIVEN_MAX {
             forgiven.pop_first();
         }
         let until = forgiven.entry(number).or_default();
+        let is_news = *until < asked;
         *until = asked.max(*until);
+        is_news
     }
 
     /// Asks by the other interface. A good status may come with errors, and then it is none.
@@ -376,6 +456,10 @@ impl GitHub {
         let doing = doing.to_owned();
         if let Some(trouble) = said.errors.into_iter().next() {
             let why = one_line(trouble.message.as_bytes(), WHY_MAX);
+            let code = trouble.extensions.and_then(|it| it.code);
+            if code.as_deref() == Some("undefinedField") {
+                return Err(ApiError::Refused { doing, why });
+            }
             return Err(match trouble.kind.as_deref() {
                 Some("NOT_FOUND") => ApiError::NotFound { doing },
                 Some("FORBIDDEN" | "INSUFFICIENT_SCOPES") => {

@@ -88,6 +88,7 @@ pub(super) struct Pipeline {
     reference: String,
     status: String,
     source: Option<String>,
+    created_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +179,19 @@ impl Request {
     /// Whether its branch is one of the project itself; nothing is said where the fork is gone.
     pub(super) fn is_from_here(&self) -> bool {
         self.source_project_id.is_some() && self.source_project_id == self.target_project_id
+    }
+
+    /// Whether it was on the merge train with its present head, and is not any more.
+    pub(super) fn left_the_train(&self) -> bool {
+        let open = self.state == "opened" && self.merge_when_pipeline_succeeds != Some(true);
+        let last = self.head_pipeline.as_ref();
+        open && last.is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
+    }
+
+    /// Whether its last pipeline began before that. One that does not say when did not.
+    pub(super) fn last_ran_before(&self, asked: Timestamp) -> bool {
+        let began = self.head_pipeline.as_ref().and_then(|it| it.created_at.as_deref());
+        began.and_then(Timestamp::parse).is_some_and(|it| it <= asked)
     }
 
     /// The commit of the base branch that carries it.
@@ -296,11 +310,13 @@ impl Pipeline {
     /// making, which it shows for the present head only.
     pub(super) fn is_for(&self, number: u64, sha: Revision) -> bool {
         self.sha == sha.to_string()
-            || [
-                format!("refs/merge-requests/{number}/merge"),
-                format!("refs/merge-requests/{number}/train"),
-            ]
-            .contains(&self.reference)
+            || self.reference == format!("refs/merge-requests/{number}/merge")
+            || self.is_of_train(number)
+    }
+
+    /// Whether it is one of the merge train.
+    fn is_of_train(&self, number: u64) -> bool {
+        self.reference == format!("refs/merge-requests/{number}/train")
     }
 
     /// Whether it consists of statuses from outside.

@@ -1,0 +1,124 @@
+//! A project of GitLab with merge trains: on with the head that was checked, off again by a freeze, told when the
+//! train drops it.
+
+use towpath::drivers::forge::{Merge, State};
+
+use super::contract::{Place, merge};
+use super::end_to_end::{opened, shop};
+use super::gitlab_double::ADA;
+use super::{TEXT, at, green};
+use crate::world::{NEW, OLD, stays};
+
+const MERGED: &str = "staging: 2\nproduction: 1\n";
+
+/// A place with trains, and a checked request for staging whose pipeline stands so.
+fn place(pipeline: &'static str) -> (Place, towpath::observe::MergeRequest) {
+    let mut place = Place::gitlab();
+    place.hand(|it| (it.trains, it.needs_pipeline) = (true, true));
+    let mr = place.open("staging", "2");
+    place.forge().report(1, &green(mr.head, place.main())).unwrap();
+    let sha = mr.head.to_string();
+    place.hand(|it| it.pipeline(&sha, pipeline));
+    (place, mr)
+}
+
+#[test]
+fn on_the_train_and_off_again() {
+    let (mut place, mr) = place("success");
+    let answer = merge(&*place.forge(), 1, mr.head);
+    assert!(matches!(&answer, Merge::Armed { why } if why.contains("train")), "{answer:?}");
+    assert_eq!((place.text().as_str(), place.hand(|it| it.on_train())), (TEXT, vec![1]));
+    let forge = place.forge();
+    assert!(forge.list(at(20)).unwrap()[0].armed, "known after a restart");
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }), "it stays");
+    assert_eq!(place.hand(|it| it.on_train()), [1]);
+    // A freeze.
+    forge.disarm(1).unwrap();
+    forge.disarm(1).unwrap();
+    assert!(!forge.list(at(21)).unwrap()[0].armed);
+    assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new());
+    place.hand(|it| it.train_goes_on(true));
+    assert_eq!(place.text(), TEXT);
+    // Its pipeline was canceled with that; another one was started, and is waited for.
+    let answer = merge(&*forge, 1, mr.head);
+    assert!(matches!(answer, Merge::Armed { .. }), "{answer:?}");
+    assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new(), "not before its pipeline is over");
+    let sha = mr.head.to_string();
+    place.hand(|it| it.pipeline(&sha, "success"));
+    assert_eq!(place.hand(|it| it.on_train()), [1]);
+    place.hand(|it| it.train_goes_on(true));
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::AlreadyMerged { .. }));
+    assert_eq!(place.text(), MERGED);
+}
+
+#[test]
+fn what_the_train_drops_waits_for_a_person_or_another_head() {
+    let (mut place, mr) = place("success");
+    let forge = place.forge();
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+    place.hand(|it| it.train_goes_on(false));
+    for forge in [&forge, &place.forge()] {
+        let answer = merge(&**forge, 1, mr.head);
+        let red = |why: &str| why.contains("`pipeline` is red");
+        assert!(matches!(&answer, Merge::NotGreen { why } if red(why)), "{answer:?}");
+    }
+    assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new());
+    // `/retry`.
+    let asked = place.hand(|it| it.moment());
+    assert!(forge.again(1, asked).unwrap());
+    assert!(!forge.again(1, asked).unwrap(), "it runs already");
+    let sha = mr.head.to_string();
+    place.hand(|it| it.pipeline(&sha, "success"));
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+    assert_eq!(place.hand(|it| it.on_train()), [1]);
+    place.hand(|it| it.train_goes_on(false));
+    assert!(!forge.again(1, asked).unwrap(), "that word was for one time");
+    let asked = place.hand(|it| it.moment());
+    assert!(forge.again(1, asked).unwrap());
+    place.hand(|it| it.pipeline(&sha, "success"));
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+    let newer = place.open("staging", "3");
+    assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new(), "a push takes it off");
+    let sha = newer.head.to_string();
+    place.hand(|it| it.pipeline(&sha, "success"));
+    let forge = place.forge();
+    forge.report(1, &green(newer.head, place.main())).unwrap();
+    assert!(matches!(merge(&*forge, 1, newer.head), Merge::Armed { .. }));
+    place.hand(|it| it.train_goes_on(true));
+    assert_eq!(place.text(), "staging: 3\nproduction: 1\n");
+}
+
+#[test]
+fn a_veto_takes_it_off_the_train() {
+    let (mut place, mr) = place("success");
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Armed { .. }));
+    place.hand(|it| it.request_changes(1, ADA));
+    let listed = &place.forge().list(at(20)).unwrap()[0];
+    assert!(matches!(listed.state, State::Closed { .. }), "{listed:?}");
+    place.hand(|it| it.train_goes_on(true));
+    assert_eq!(place.text(), TEXT);
+}
+
+#[test]
+fn a_promotion_goes_by_train_and_a_lock_takes_it_off() {
+    let (world, server) = shop();
+    server.double().trains = true;
+    let _controller = world.start();
+    world.want("staging", NEW);
+    let (number, head) = opened(&world, &server, "towpath/shop/canary");
+    server.double().pipeline(&head, "success");
+    world.until("it is on the train", || server.double().on_train() == [number]);
+    world.order(&["lock", "shop", "canary", "--reason", "a look at the disks"]);
+    world.until("it is off the train", || server.double().on_train().is_empty());
+    server.double().train_goes_on(true);
+    world.until("another pipeline was started", || {
+        server.double().pipelines.get(&head).is_some_and(|it| it.status == "running")
+    });
+    assert!(stays(std::time::Duration::from_secs(2), || world.wanted("shop", "canary") == OLD));
+    world.order(&["lock", "shop", "canary", "--lift", "--reason", "done"]);
+    server.double().pipeline(&head, "success");
+    world.until("it is on the train again", || server.double().on_train() == [number]);
+    server.double().train_goes_on(true);
+    world.until_runs("canary", NEW);
+    assert_eq!(server.double().violations, Vec::<String>::new());
+}
