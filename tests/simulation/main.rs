@@ -7,6 +7,14 @@
 mod world;
 
 #[cfg(test)]
+mod store;
+#[cfg(test)]
+mod lives;
+#[cfg(test)]
+mod errands;
+#[cfg(test)]
+mod work;
+#[cfg(test)]
 mod balancer;
 mod forge;
 #[cfg(test)]
