@@ -138,7 +138,7 @@ impl GitWorker {
                     }
                     Err(why) => tracing::error!(why, "the records cannot be put right"),
                 }
-                Some(Wake::RecordsMended { result })
+                Some(Wake::RecordsMended(result))
             }
             Effect::Survey { .. }
             | Effect::Weigh { .. }

@@ -154,7 +154,7 @@ fn lost_records_are_mended_portion_by_portion_and_what_is_missing_is_not_forgott
     let mut journal = Memory::default();
     let mut told = |whole| {
         let mended = Mended { head, how: String::new(), whole };
-        let wake = Wake::RecordsMended { result: Ok(Some(mended)) };
+        let wake = Wake::RecordsMended(Ok(Some(mended)));
         let effects = core.handle(wake, at(1), &mut journal).unwrap();
         let again = effects.into_iter().find_map(|it| match it {
             Effect::MendRecords { last } => Some(last),

@@ -176,11 +176,8 @@ pub enum Wake {
         /// The head of the records that has it, if it leaves one; or why it is not there.
         result: Result<Option<Revision>, NotRecorded>,
     },
-    /// The answer to [`Effect::MendRecords`].
-    RecordsMended {
-        /// What was done, if anything had to be.
-        result: Result<Option<Mended>, String>,
-    },
+    /// The answer to [`Effect::MendRecords`]: what was done, if anything had to be.
+    RecordsMended(Result<Option<Mended>, String>),
     /// The answer to [`Effect::Cancel`].
     Canceled {
         /// Which.
@@ -491,12 +488,11 @@ pub enum Effect {
         /// Which.
         number: u64,
     },
-    /// A person wants the forge to try again what it gave up before. Nothing answers it: what comes of it shows at
-    /// the next look, and after each that shows it given up still it is asked for again.
+    /// A person wants the forge to try again what it gave up. What comes of it shows at the next look.
     Again {
         /// Which.
         number: u64,
-        /// When the person asked: what the forge gave up since then is another matter.
+        /// When the person asked: what was given up since then is another matter.
         asked: Timestamp,
     },
     /// Close a merge request of ours.

@@ -126,7 +126,7 @@ impl World {
                 self.answer(from, Wake::Head(Ok(Head::plain(revision, descends))));
             }
             Effect::MendRecords { .. } => {
-                self.answer(from, Wake::RecordsMended { result: Ok(None) });
+                self.answer(from, Wake::RecordsMended(Ok(None)));
             }
             Effect::ReadConfig { from: old, to } => {
                 let changes = Ok(self.repo.changes(old, to));
@@ -347,7 +347,7 @@ pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
     Some(match effect {
         Effect::LookAtHead { .. } => Wake::Head(Err(why())),
         Effect::BreakGlass { .. } => Wake::Broken(Err(why())),
-        Effect::MendRecords { .. } => Wake::RecordsMended { result: Err(why()) },
+        Effect::MendRecords { .. } => Wake::RecordsMended(Err(why())),
         Effect::ReadConfig { to, .. } => Wake::ConfigRead { to: *to, changes: Err(why()) },
         Effect::Survey { target, questions, seats, .. } => {
             let mut survey = Survey::default();
