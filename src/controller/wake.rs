@@ -320,8 +320,8 @@ pub enum Effect {
         target: Target,
         /// How nodes are reached.
         connect: Connect,
-        /// What to ask each.
-        questions: Vec<(NodeName, Question)>,
+        /// What to ask each; or why it cannot be asked.
+        questions: Vec<(NodeName, Result<Question, String>)>,
         /// Where they are in the load balancers, by role: what traffic do they get there?
         seats: Vec<(RoleName, Seat)>,
     },
