@@ -111,6 +111,15 @@ pub fn person(uid: u32) -> PersonName {
     })
 }
 
+/// Whether a controller works on this directory, as far as can be told: a socket that we may not use is somebody's.
+pub fn is_attended(state: &Path) -> bool {
+    use std::io::ErrorKind;
+    match UnixStream::connect(socket_path(state)) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
+    }
+}
+
 /// Why a controller could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {

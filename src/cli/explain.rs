@@ -1,11 +1,12 @@
 //! `towpath explain`: why is it not there yet?
 
+use crate::api::is_attended;
 use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
 use crate::planner::{Deploy, Hold, Promote, broken_glass};
-use crate::rollout::Phase;
+use crate::rollout::{Phase, Rollout};
 
 use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
@@ -40,9 +41,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             Failure::new(Kind::BadInput, why).hint("`towpath validate` shows every mistake")
         );
     };
-    let line = |label: &str, text: String| {
-        ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<9}"))));
-    };
+    let line = |label: &str, text: String| line(label, &text, ui);
     ui.result(ui.paint(Tone::Strong, &target));
     line(
         "wanted",
@@ -61,15 +60,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         );
     }
     if let Some(rollout) = seen.ledger.rollouts.get(&target) {
-        let plan = rollout.plan();
-        line("rollout", format!("{} to {}: {}", plan.id, plan.to, notify::progress(rollout)));
-        for wait in notify::waits(rollout) {
-            line("", ui.paint(Tone::Waiting, wait));
-        }
-        if let Phase::Halted(halts) = rollout.phase() {
-            for halt in halts {
-                line("", ui.paint(Tone::Bad, halt));
-            }
+        under_way(rollout, ui);
+        if !is_attended(&setup.state) {
+            ui.story(super::rollout::unattended(&setup));
         }
     }
     if let Some(retreat) = &decision.retreat {
@@ -107,7 +100,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
         Deploy::Rolling(hold) => waits("deploy", std::slice::from_ref(hold), ui),
         Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
-        Deploy::Hold(holds) => waits("deploy", holds, ui),
+        Deploy::Hold(holds) => waits("deploy", &briefly(holds, &target, &seen), ui),
     }
     match &decision.promote {
         Promote::Nothing => {}
@@ -137,10 +130,43 @@ fn request(target: &Target, seen: &Inspection, ui: &Ui) -> Vec<String> {
     lines
 }
 
+fn line(label: &str, text: &str, ui: &Ui) {
+    ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<9}"))));
+}
+
+/// How far a rollout is, what it waits for and why it is halted.
+fn under_way(rollout: &Rollout, ui: &Ui) {
+    let plan = rollout.plan();
+    let progress = notify::progress(rollout);
+    line("rollout", &format!("{} to {}: {progress}", plan.id, plan.to), ui);
+    for wait in notify::waits(rollout) {
+        line("", &ui.paint(Tone::Waiting, wait), ui);
+    }
+    if let Phase::Halted(halts) = rollout.phase() {
+        for halt in halts {
+            line("", &ui.paint(Tone::Bad, halt), ui);
+        }
+    }
+}
+
+/// Holds without what the lines of the target's rollout say already.
+fn briefly(holds: &[Hold], target: &Target, seen: &Inspection) -> Vec<Hold> {
+    let mut holds = holds.to_vec();
+    let halts = seen.ledger.rollouts.get(target).map(Rollout::halts).unwrap_or_default();
+    let said = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    for hold in &mut holds {
+        if let Hold::Halted { why, .. } = hold
+            && let Some(more) = why.strip_prefix(&said)
+        {
+            *why = format!("as above{more}");
+        }
+    }
+    holds
+}
+
 fn waits(label: &str, holds: &[Hold], ui: &Ui) {
     for (at, hold) in holds.iter().enumerate() {
         let label = if at == 0 { label } else { "" };
-        let hold = ui.paint(Tone::Waiting, hold);
-        ui.result(format_args!("{}  {hold}", ui.paint(Tone::Faint, format!("{label:<9}"))));
+        line(label, &ui.paint(Tone::Waiting, hold), ui);
     }
 }

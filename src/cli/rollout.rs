@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use crate::api::is_attended;
 use crate::controller::{Setup, Store, journal_path};
 use crate::drivers::clock;
 use crate::model::{EnvironmentName, RolloutId, ServiceName, Target, Timestamp};
-use crate::notify::{op_word, purpose_word, rough, summary};
+use crate::notify::{awaits, op_word, purpose_word, rough, summary};
 use crate::record::format::Told;
 use crate::record::history::{self, Of, Subject};
 use crate::rollout::{Ledger, OpId, Pace, Phase, Rollout, Stands, TaskDetail};
@@ -71,14 +72,20 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             .filter(|(target, _)| wanted(target))
             .map(|(_, rollout)| rollout)
             .collect();
-        let state: Vec<(RolloutId, usize)> =
-            rollouts.iter().map(|it| (it.plan().id.clone(), it.events().len())).collect();
+        let attended = rollouts.is_empty() || is_attended(&setup.state);
+        let state: (bool, Vec<(RolloutId, usize)>) = (
+            attended,
+            rollouts.iter().map(|it| (it.plan().id.clone(), it.events().len())).collect(),
+        );
         if last.as_ref() != Some(&state) {
             if rollouts.is_empty() {
                 ui.story("no rollout is under way; `towpath log` tells of those that ended");
             }
             for rollout in &rollouts {
                 show(rollout, &past(&setup, &rollout.plan().target), args, ui);
+            }
+            if !attended {
+                ui.story(unattended(&setup));
             }
         }
         if !args.watch || rollouts.is_empty() {
@@ -87,6 +94,14 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         last = Some(state);
         std::thread::sleep(LOOK);
     }
+}
+
+/// What to know of rollouts under way that nobody carries on.
+pub(super) fn unattended(setup: &Setup) -> String {
+    format!(
+        "no controller is running on {}: what was begun on nodes runs to its end, and nothing follows until `towpath run`",
+        setup.state.display()
+    )
 }
 
 /// What the journal says.
@@ -160,9 +175,10 @@ fn show(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) {
 fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) {
     let plan = rollout.plan();
     let from = plan.from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    let left = match left {
-        Some(left) => format!("about {} left", rough(left)),
-        None => "no estimate: no rollout before this one tells".to_owned(),
+    let left = match (awaits(rollout), left) {
+        (Some(whom), _) => whom.to_owned(),
+        (None, Some(left)) => format!("about {} left", rough(left)),
+        (None, None) => "no estimate: no rollout before this one tells".to_owned(),
     };
     ui.result(format_args!(
         "{}  {} {from} → {}  {}",

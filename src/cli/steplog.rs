@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::controller::{Logs, Setup, StepLog, config_in_force};
 use crate::drivers::fleet::{Exit, StepState};
 use crate::model::{Connect, NodeName, RolloutId, StepKey, Target, Timestamp};
+use crate::notify::awaits;
 use crate::record::format::Told;
 use crate::record::history::{self, Of, Subject};
 use crate::rollout::{Op, Rollout, Settled, What};
@@ -34,6 +35,8 @@ struct Steps {
     connect: Connect,
     attempts: Vec<Attempt>,
     open: bool,
+    /// Whose word the rollout waits for.
+    awaits: Option<&'static str>,
 }
 
 /// Shows it; with `follow` until the rollout's steps on the node have ended.
@@ -45,84 +48,119 @@ pub(super) fn run(
     ui: &Ui,
 ) -> Result<u8, Failure> {
     let logs = Logs::open(setup).map_err(|error| Failure::of(Kind::Error, &error))?;
-    let mut shown: Vec<(StepKey, usize)> = Vec::new();
-    let mut seen_any = false;
+    let mut shown: Vec<Shown> = Vec::new();
+    // What there is to say beside the logs, once for each change.
+    let mut told = String::new();
+    let mut tell = |text: String| {
+        if text != told {
+            ui.story(&text);
+            told = text;
+        }
+    };
     loop {
         let steps = find(setup, id, node)?;
         let mut running = false;
+        let mut silent = None;
         for attempt in &steps.attempts {
-            let read = logs.read(&steps.target, &steps.connect, Some(node), &attempt.key);
-            let log = match read {
-                Ok(StepLog { state: StepState::Absent, .. }) => continue,
-                Ok(log) => log,
+            if shown.iter().any(|it| it.key == attempt.key && it.ended) {
+                continue;
+            }
+            match logs.read(&steps.target, &steps.connect, Some(node), &attempt.key) {
+                Ok(StepLog { state: StepState::Absent, .. }) => {}
+                Ok(log) => {
+                    running |= matches!(log.state, StepState::Running);
+                    print(attempt, node, &log, follow, &mut shown, ui);
+                }
+                Err(error) if follow => silent = Some(error),
                 Err(error) => {
                     return Err(Failure::of(Kind::TryAgain, &error)
                         .hint("the log is kept on the node: look again when it answers"));
                 }
-            };
-            seen_any = true;
-            running |= matches!(log.state, StepState::Running);
-            print(attempt, node, &log, &mut shown, ui);
+            }
         }
-        if !follow || !(running || steps.open) {
-            if !seen_any {
-                ui.story(format_args!(
-                    "nothing of rollout {id} was run on {node}, or its log is no longer kept there"
+        let goes_on = follow && (running || steps.open);
+        match silent {
+            Some(error) if goes_on => {
+                tell(format!("{node} does not show its log ({error}); asks again"));
+            }
+            Some(error) => return Err(Failure::of(Kind::TryAgain, &error)),
+            None if goes_on && !running => {
+                let why = steps.awaits.map_or_else(String::new, |it| format!(", which {it},"));
+                tell(format!(
+                    "nothing runs on {node} now; this goes on with what rollout {id}{why} does there next"
                 ));
             }
+            None if !goes_on && shown.is_empty() => tell(format!(
+                "nothing of rollout {id} was run on {node}, or its log is no longer kept there"
+            )),
+            None => {}
+        }
+        if !goes_on {
             return Ok(0);
         }
         std::thread::sleep(LOOK);
     }
 }
 
-/// Prints what is new of a log.
+/// What was shown of an attempt's log.
+struct Shown {
+    key: StepKey,
+    /// So many bytes.
+    length: usize,
+    /// How it stood.
+    how: String,
+    /// Nothing can follow.
+    ended: bool,
+}
+
+/// Prints what is new of a log. As JSON each is told once: when it has ended, if that is waited for.
 fn print(
     attempt: &Attempt,
     node: &NodeName,
     log: &StepLog,
-    shown: &mut Vec<(StepKey, usize)>,
+    follow: bool,
+    shown: &mut Vec<Shown>,
     ui: &Ui,
 ) {
-    let at = shown.iter().position(|(key, _)| *key == attempt.key);
-    let before = at.and_then(|at| shown.get(at)).map_or(0, |(_, length)| *length);
+    let (stage, how) = (&attempt.stage, how(&log.state));
+    let ends = !matches!(log.state, StepState::Running);
+    let ended = matches!(log.state, StepState::Done(_));
     if ui.json {
-        if at.is_none() {
+        if ended || !follow {
             ui.result_json(&json(attempt, node, log));
-        }
-    } else {
-        if at.is_none() {
-            let head = format!(
-                "{} on {node}, began {} UTC: {}",
-                attempt.stage,
-                time(attempt.at),
-                ended(&log.state)
-            );
-            ui.result(ui.paint(Tone::Strong, head));
-        }
-        // A log that was cut in the middle meanwhile is shorter than what was shown of it.
-        let fresh = log.printed.get(before..).unwrap_or_default();
-        let whole = match (&log.state, fresh.iter().rposition(|byte| *byte == b'\n')) {
-            (StepState::Running, Some(last)) => &fresh[..=last],
-            (StepState::Running, None) => &[],
-            (StepState::Absent | StepState::Done(_) | StepState::Lost, _) => fresh,
-        };
-        for line in String::from_utf8_lossy(whole).lines() {
-            ui.result(visible(line));
-        }
-        let length = before + whole.len();
-        match at.and_then(|at| shown.get_mut(at)) {
-            Some(entry) => entry.1 = length,
-            None => shown.push((attempt.key.clone(), length)),
+            shown.push(Shown { key: attempt.key.clone(), length: 0, how, ended });
         }
         return;
     }
-    if at.is_none() {
-        shown.push((attempt.key.clone(), log.printed.len()));
+    // One that was lost begins anew, with an empty log.
+    shown.retain(|it| it.key != attempt.key || it.length <= log.printed.len());
+    let known = shown.iter().position(|it| it.key == attempt.key);
+    let at = known.unwrap_or_else(|| {
+        let began = time(attempt.at);
+        ui.result(ui.paint(Tone::Strong, format!("{stage} on {node}, began {began} UTC: {how}")));
+        shown.push(Shown { key: attempt.key.clone(), length: 0, how: how.clone(), ended });
+        shown.len() - 1
+    });
+    let Some(before) = shown.get_mut(at) else { return };
+    before.ended = ended;
+    let fresh = log.printed.get(before.length..).unwrap_or_default();
+    let whole = match fresh.iter().rposition(|byte| *byte == b'\n') {
+        Some(last) if !ends => &fresh[..=last],
+        None if !ends => &[],
+        Some(_) | None => fresh,
+    };
+    for line in String::from_utf8_lossy(whole).lines() {
+        ui.result(visible(line));
+    }
+    before.length += whole.len();
+    if before.how != how {
+        ui.result(ui.paint(Tone::Strong, format!("{stage} on {node}: {how}")));
+        before.how = how;
     }
 }
 
-fn ended(state: &StepState) -> String {
+/// How a step ended, if it did.
+fn how(state: &StepState) -> String {
     match state {
         StepState::Absent => "nothing of it is kept on the node".to_owned(),
         StepState::Running => "under way".to_owned(),
@@ -142,7 +180,7 @@ fn json(attempt: &Attempt, node: &NodeName, log: &StepLog) -> serde_json::Value 
         "stage": attempt.stage,
         "step": attempt.key.to_string(),
         "began": attempt.at.to_string(),
-        "state": ended(&log.state),
+        "state": self::how(&log.state),
         "printed": String::from_utf8_lossy(&log.printed),
     })
 }
@@ -186,7 +224,13 @@ fn find(setup: &Setup, id: &RolloutId, node: &NodeName) -> Result<Steps, Failure
         let why = format!("the config no longer says how {} is reached", told.target.environment);
         return Err(Failure::new(Kind::Error, why));
     };
-    Ok(Steps { target: told.target, connect: environment.connect.clone(), attempts, open: false })
+    Ok(Steps {
+        target: told.target,
+        connect: environment.connect.clone(),
+        attempts,
+        open: false,
+        awaits: None,
+    })
 }
 
 fn journalled(rollout: &Rollout, node: &NodeName, open: bool) -> Result<Steps, Failure> {
@@ -207,7 +251,8 @@ fn journalled(rollout: &Rollout, node: &NodeName, open: bool) -> Result<Steps, F
             }
         }
     }
-    Ok(Steps { target: plan.target.clone(), connect: plan.connect.clone(), attempts, open })
+    let (target, connect) = (plan.target.clone(), plan.connect.clone());
+    Ok(Steps { target, connect, attempts, open, awaits: awaits(rollout) })
 }
 
 fn stranger(id: &RolloutId, node: &NodeName) -> Failure {

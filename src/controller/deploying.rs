@@ -82,22 +82,10 @@ fn begun(page: &Deployments, plan: &Plan, stand: Stand) {
 }
 
 fn has_failed(event: &Event) -> bool {
-    match &event.what {
-        What::Finished { outcome, .. } => match outcome {
-            Outcome::Done { .. } => false,
-            Outcome::Failed { .. } | Outcome::Errored { .. } | Outcome::Lost { .. } => true,
-        },
-        What::Started { .. }
-        | What::Waiting { .. }
-        | What::Reopened { .. }
-        | What::TakenOver { .. }
-        | What::Retried(_)
-        | What::RetriedOnly { .. }
-        | What::Resumed(_)
-        | What::Excluded { .. }
-        | What::MigrationSettled { .. }
-        | What::Stopping { .. }
-        | What::Settled(_) => false,
+    let What::Finished { outcome, .. } = &event.what else { return false };
+    match outcome {
+        Outcome::Done { .. } => false,
+        Outcome::Failed { .. } | Outcome::Errored { .. } | Outcome::Lost { .. } => true,
     }
 }
 

@@ -388,25 +388,15 @@ fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
     let mut by = OURS.to_owned();
     let mut why = asked;
     for event in rollout.events() {
-        match &event.what {
-            What::Settled(it) => ending = *it,
-            What::Stopping { cause: Cause::Aborted { word, .. }, .. }
-            | What::Resumed(word)
-            | What::Retried(word)
-            | What::RetriedOnly { word, .. }
-            | What::Excluded { word, .. }
-            | What::MigrationSettled { word, .. } => {
-                by = word.by.to_string();
-                why = format!("{why}; {}: {}", word.by, word.reason);
-            }
-            What::Stopping { cause: Cause::Superseded { by }, .. } => {
-                why = format!("{why}; superseded by {by}");
-            }
-            What::Started { .. }
-            | What::Finished { .. }
-            | What::Waiting { .. }
-            | What::Reopened { .. }
-            | What::TakenOver { .. } => {}
+        if let Some(word) = event.what.word() {
+            by = word.by.to_string();
+            why = format!("{why}; {}: {}", word.by, word.reason);
+        }
+        if let What::Settled(it) = &event.what {
+            ending = *it;
+        }
+        if let What::Stopping { cause: Cause::Superseded { by }, .. } = &event.what {
+            why = format!("{why}; superseded by {by}");
         }
     }
     (ending, by, why)

@@ -5,5 +5,5 @@ mod rollout;
 mod sentence;
 
 pub use command::done_word;
-pub use rollout::{op_word, purpose_word, rough, summary};
+pub use rollout::{awaits, op_word, purpose_word, rough, summary};
 pub use sentence::{about, progress, say, waits};

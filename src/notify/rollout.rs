@@ -5,11 +5,17 @@ use std::fmt::Write as _;
 use crate::model::{Timestamp, format_duration};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Op, OpId, Outcome, Phase, Plan, Purpose, Rollout, Stands, StepKind, TaskDetail, What,
+    Halt, Op, OpId, Outcome, Phase, Plan, Purpose, Rollout, Stands, StepKind, TaskDetail, What,
 };
 
 /// Nodes that a summary names one by one; the rest is counted.
 const NAMED_MAX: usize = 12;
+
+/// Longest of what others said that a summary quotes, in characters.
+const QUOTED_MAX: usize = 400;
+
+/// Reasons for a halt that a summary tells; the rest is counted.
+const HALTS_MAX: usize = 12;
 
 /// What an operation does, in a word or two.
 pub fn op_word(plan: &Plan, id: OpId) -> String {
@@ -45,6 +51,15 @@ pub fn purpose_word(purpose: Purpose) -> &'static str {
     }
 }
 
+/// Whose word it waits for, if it does: then nobody knows how long it takes.
+pub fn awaits(rollout: &Rollout) -> Option<&'static str> {
+    match rollout.phase() {
+        Phase::Halted(_) => Some("waits for a person"),
+        Phase::Running if rollout.asks_for_approval() => Some("waits for `towpath approve`"),
+        Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => None,
+    }
+}
+
 /// A summary in Markdown, for an incident or a hand-over. `left` is how long it may still take.
 pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timestamp) -> String {
     let plan = rollout.plan();
@@ -65,7 +80,11 @@ pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timest
     line(String::new());
     let age = format_duration(seconds(now.since(*planned_at)));
     line(format!("- rollout `{id}`, config commit `{}`", revision.short()));
-    let left = left.map_or_else(String::new, |it| format!(", about {} left", rough(it)));
+    let left = match (awaits(rollout), left) {
+        (Some(whom), _) => format!(", {whom}"),
+        (None, Some(left)) => format!(", about {} left", rough(left)),
+        (None, None) => String::new(),
+    };
     line(format!("- began {planned_at}, {age} ago{left}"));
     let tasks = rollout.tasks();
     for (progress, at) in rollout.progress().iter().zip(0_u32..) {
@@ -79,35 +98,47 @@ pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timest
         }
     }
     if let Phase::Halted(halts) = rollout.phase() {
-        for halt in halts {
-            line(format!("- **halted**: {halt}"));
+        for halt in halts.iter().take(HALTS_MAX) {
+            line(format!("- **halted**: {}", quoted(&halt.to_string())));
         }
-        let (service, environment) = (&target.service, &target.environment);
-        line(format!(
-            "- next: `towpath retry {service} {environment}`, `towpath resume {service} {environment}` to go on without what failed, `towpath abort {service} {environment}` or `towpath rollback {service} {environment}`"
-        ));
+        match halts.len().saturating_sub(HALTS_MAX) {
+            0 => {}
+            more => line(format!("- **halted**: and {more} more")),
+        }
+        let at = format!("{} {}", target.service, target.environment);
+        let lost = halts.iter().any(|it| matches!(it, Halt::Lost { .. }));
+        line(if lost {
+            format!(
+                "- next: look at the schema, then `towpath resume {at} --migration done` or `--migration retry`"
+            )
+        } else {
+            format!(
+                "- next: `towpath retry {at}`, `towpath resume {at}` to go on without what failed, `towpath abort {at}` or `towpath rollback {at}`"
+            )
+        });
     }
     for (at, gate, evidence) in gates(rollout) {
-        line(format!("- gate {gate} at {at}: {evidence}"));
+        line(format!("- gate {gate} at {at}: {}", quoted(&evidence)));
     }
     for event in rollout.events() {
-        let word = match &event.what {
-            What::Retried(word)
-            | What::RetriedOnly { word, .. }
-            | What::Resumed(word)
-            | What::Excluded { word, .. }
-            | What::MigrationSettled { word, .. } => word,
-            What::Started { .. }
-            | What::Finished { .. }
-            | What::Waiting { .. }
-            | What::Reopened { .. }
-            | What::TakenOver { .. }
-            | What::Stopping { .. }
-            | What::Settled(_) => continue,
-        };
-        line(format!("- {} at {}: {}", word.by, event.at, word.reason));
+        let Some(word) = event.what.word() else { continue };
+        line(format!("- {} at {}: {}", word.by, event.at, quoted(&word.reason)));
     }
     text
+}
+
+/// What somebody else said, as code: where it is pasted it calls nobody and is no markup.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| match c {
+        '`' => "'".to_owned(),
+        _ if c.is_control() => c.escape_default().to_string(),
+        _ => c.to_string(),
+    };
+    let cut = if text.chars().nth(QUOTED_MAX).is_some() { "…" } else { "" };
+    match text.trim() {
+        "" => "no word".to_owned(),
+        text => format!("`{}{cut}`", text.chars().take(QUOTED_MAX).map(plain).collect::<String>()),
+    }
 }
 
 /// The last answer of every gate and test.
@@ -124,36 +155,38 @@ fn gates(rollout: &Rollout) -> Vec<(Timestamp, String, String)> {
     last.into_iter().map(|(name, (at, evidence))| (at, name, evidence)).collect()
 }
 
-fn in_hand(task: &TaskDetail) -> Option<(OpId, &str)> {
+/// What is done there now, and what that waits for.
+fn in_hand(task: &TaskDetail) -> Option<(OpId, String)> {
     match &task.stands {
-        Stands::InHand { op, waiting, .. } => Some((*op, waiting.as_deref().unwrap_or_default())),
+        Stands::InHand { op, waiting, .. } => {
+            let why = waiting.as_ref().map_or_else(String::new, |it| format!(": {}", quoted(it)));
+            Some((*op, why))
+        }
         Stands::Ahead | Stands::Done | Stands::Failed { .. } | Stands::LeftOut => None,
     }
 }
 
-fn has_failed(task: &TaskDetail) -> Option<(OpId, &str)> {
+/// What failed there; why is said by the halt.
+fn has_failed(task: &TaskDetail) -> Option<(OpId, String)> {
     match &task.stands {
-        Stands::Failed { op, .. } => Some((*op, "failed")),
+        Stands::Failed { op, .. } => Some((*op, " failed".to_owned())),
         Stands::Ahead | Stands::Done | Stands::InHand { .. } | Stands::LeftOut => None,
     }
 }
 
-fn named<'a>(
+fn named(
     plan: &Plan,
-    tasks: &'a [TaskDetail],
+    tasks: &[TaskDetail],
     stage: u32,
-    which: impl Fn(&'a TaskDetail) -> Option<(OpId, &'a str)>,
+    which: impl Fn(&TaskDetail) -> Option<(OpId, String)>,
 ) -> String {
     let mut said: Vec<String> = Vec::new();
     for task in tasks.iter().filter(|task| task.id.stage == stage) {
-        let Some((op, why)) = which(task) else { continue };
-        let node = task.node.as_ref().map_or("", |it| it.as_str());
-        let what = op_word(plan, op);
-        said.push(match (node, why) {
-            ("", "") => what,
-            (node, "") => format!("{node} ({what})"),
-            ("", why) => format!("{what}: {why}"),
-            (node, why) => format!("{node} ({what}: {why})"),
+        let Some((op, how)) = which(task) else { continue };
+        let what = format!("{}{how}", op_word(plan, op));
+        said.push(match &task.node {
+            None => what,
+            Some(node) => format!("{node} ({what})"),
         });
     }
     let more = said.len().saturating_sub(NAMED_MAX);
@@ -180,4 +213,16 @@ pub fn rough(span: std::time::Duration) -> String {
         _ => seconds.next_multiple_of(900),
     };
     format_duration(std::time::Duration::from_secs(rounded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_said_stays_in_its_quotes() {
+        assert_eq!(quoted(" @all `rm` \u{1b}[2J\n# hi "), "`@all 'rm' \\u{1b}[2J\\n# hi`");
+        assert_eq!(quoted(""), "no word");
+        assert_eq!(quoted(&"x".repeat(5000)).chars().count(), QUOTED_MAX + 3);
+    }
 }

@@ -92,6 +92,27 @@ pub enum What {
     Settled(Ending),
 }
 
+impl What {
+    /// A person's word, if it is one.
+    pub fn word(&self) -> Option<&Word> {
+        match self {
+            Self::Retried(word)
+            | Self::RetriedOnly { word, .. }
+            | Self::Resumed(word)
+            | Self::Excluded { word, .. }
+            | Self::MigrationSettled { word, .. }
+            | Self::Stopping { cause: Cause::Aborted { word, .. }, .. } => Some(word),
+            Self::Stopping { cause: Cause::Superseded { .. }, .. }
+            | Self::Started { .. }
+            | Self::Finished { .. }
+            | Self::Waiting { .. }
+            | Self::Reopened { .. }
+            | Self::TakenOver { .. }
+            | Self::Settled(_) => None,
+        }
+    }
+}
+
 /// Who said so, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {

@@ -56,8 +56,9 @@ impl Rollout {
     /// About how long until it is done, if nothing fails and nobody is waited for; `None` where
     /// neither this rollout nor one before it tells.
     ///
-    /// A stage takes as long as the middle one of its like did, scaled by the number of tasks; a
-    /// bake as long as it is written. What a person has to approve counts for nothing.
+    /// A stage takes as long as the middle one of its like did, scaled by the number of tasks, and longer
+    /// where those in hand take longer now; a bake as long as it is written. What a person has to
+    /// approve counts for nothing.
     pub fn remaining(&self, past: &[Pace], now: Timestamp) -> Option<Duration> {
         let mut sum = Duration::ZERO;
         for (progress, at) in self.progress().iter().zip(0_usize..) {
@@ -112,7 +113,8 @@ impl Rollout {
             past.iter().filter_map(|pace| pace.stage(name, *total)).collect();
         before.sort_unstable();
         if let Some(usual) = before.get(before.len() / 2) {
-            return Some(*usual * undone / u32::try_from(*total).unwrap_or(u32::MAX).max(1));
+            let usual = *usual * undone / u32::try_from(*total).unwrap_or(u32::MAX).max(1);
+            return Some(usual.max(self.pace_in_hand(at, undone, now)));
         }
         // No other tells: this one's own pace, once there is one.
         let begun = self.events().iter().find_map(|event| match &event.what {
@@ -121,6 +123,26 @@ impl Rollout {
         })?;
         let done = u32::try_from(*done).ok().filter(|done| *done > 0)?;
         Some(now.since(begun) / done * undone)
+    }
+}
+
+impl Rollout {
+    /// How long as many tasks take at least if each takes as long as those in hand have until now.
+    fn pace_in_hand(&self, stage: usize, tasks: u32, now: Timestamp) -> Duration {
+        let in_hand = self.running().filter(|(id, _)| id.stage as usize == stage);
+        let since = in_hand.filter_map(|(id, _)| match self.state(id) {
+            Some(OpState::Running { since, .. }) => Some(*since),
+            Some(
+                OpState::Idle { .. }
+                | OpState::Done { .. }
+                | OpState::Failed { .. }
+                | OpState::Lost { .. },
+            )
+            | None => None,
+        });
+        let all: Vec<Timestamp> = since.collect();
+        let oldest = all.iter().min().map(|since| now.since(*since)).unwrap_or_default();
+        oldest * tasks / u32::try_from(all.len()).unwrap_or(u32::MAX).max(1)
     }
 }
 

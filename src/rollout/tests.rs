@@ -427,3 +427,28 @@ fn a_stop_sees_a_drained_node_through_and_puts_the_traffic_back() {
     tell(&mut early, 0, stopping);
     assert_eq!(early.ready_to_settle(), Some(Ending::Aborted));
 }
+
+#[test]
+fn an_estimate_grows_with_what_takes_longer_than_it_did() {
+    let install = |name| (node(name), When::Always, step(StepKind::Run));
+    let mut rollout = rollout(
+        vec![stage(StageKind::Forward, vec![install("a"), install("b")])],
+        stage(StageKind::Closing, Vec::new()),
+    );
+    // Two nodes took four seconds before.
+    let event = |seconds: u64| {
+        let what = What::Started { op: at(0, 0), attempt: 1, epoch: Epoch(1) };
+        Event { at: Timestamp(seconds * 1000), what }
+    };
+    let past = [Pace::of(&[("stage".to_owned(), 2)], &[event(0), event(4)])];
+    let left = |rollout: &Rollout, seconds: u64| {
+        rollout.remaining(&past, Timestamp(seconds * 1000)).map(|it| it.as_secs())
+    };
+    assert_eq!(left(&rollout, 0), Some(4));
+    start(&mut rollout, 10, at(0, 0));
+    assert_eq!(left(&rollout, 11), Some(4));
+    assert_eq!(left(&rollout, 70), Some(120), "a minute for the first, and it is not done");
+    let outcome = Outcome::Done { evidence: String::new() };
+    tell(&mut rollout, 80, What::Finished { op: at(0, 0), outcome });
+    assert_eq!(left(&rollout, 80), Some(2), "the next may be as quick as ever");
+}

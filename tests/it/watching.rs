@@ -56,18 +56,22 @@ fn a_rollout_is_watched_node_by_node_and_its_logs_are_kept() {
     let log = world.order(&["log", &id, &node]);
     assert!(log.contains("under way") && log.contains(&format!("installing {NEW}")), "{log}");
     assert!(log.contains("\\u{1b}[31mred") && !log.contains('\u{1b}'), "{log}");
+    let printed = || std::fs::read_to_string(world.root.join("followed")).unwrap_or_default();
+    let followed = std::fs::File::create(world.root.join("followed")).unwrap();
     let mut follow = world.command(&["log", &id, &node, "--follow"]);
-    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut follow = follow.stdout(followed).stderr(Stdio::piped()).spawn().unwrap();
+    world.until("it follows", || printed().contains("under way"));
     std::fs::write(world.root.join("go"), "").unwrap();
     let ended = patiently(|| follow.try_wait().unwrap().is_some());
     if !ended {
         follow.kill().unwrap();
     }
     let said = follow.wait_with_output().unwrap();
-    let printed = String::from_utf8_lossy(&said.stdout);
+    let printed = printed();
     assert!(ended && said.status.success(), "{said:?}");
     assert_eq!(printed.matches("installing").count(), 1, "each line once: {printed}");
     assert!(printed.contains("done"), "{printed}");
+    assert!(printed.contains(&format!("web on {node}: exit status 0")), "how it ended: {printed}");
     world.until_runs("production", NEW);
     world.until("settled", || world.json(&["rollout"]).is_empty());
 
@@ -109,20 +113,43 @@ fn a_log_is_there_between_the_end_and_the_record() {
 }
 
 #[test]
+fn a_rollout_without_a_controller_says_so() {
+    let world = held_world();
+    std::fs::write(world.root.join("go"), "").unwrap();
+    let mut controller = world.start();
+    world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
+    std::fs::remove_file(world.root.join("go")).unwrap();
+    world.want("staging", NEW);
+    let web = |it: &Value| in_hand(it).is_some_and(|(_, operation)| operation == "sh");
+    world.until("an install in hand", || rollout(&world).is_some_and(|it| web(&it)));
+    let nobody = "no controller is running on";
+    assert!(!world.towpath(&["rollout"]).stderr.contains(nobody));
+    controller.kill();
+    for args in [&["rollout"][..], &["rollout", "--summary"], &["explain", "shop", "staging"]] {
+        let said = world.towpath(args);
+        assert!(said.stderr.contains(nobody) && said.stderr.contains("towpath run"), "{said:?}");
+    }
+}
+
+#[test]
 fn a_halted_rollout_says_what_to_do() {
     let world = World::new();
     let _controller = world.start();
     world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
-    world.script("install", "echo no space left >&2; exit 28");
+    world.script("install", "echo '@all `now` </details>'; echo no space left >&2; exit 28");
     world.want("staging", NEW);
     world.until_explained("staging", "no space left");
     let said = world.order(&["rollout", "shop", "staging"]);
     assert!(said.contains("halted: web failed on"), "{said}");
+    assert!(said.contains("waits for a person") && !said.contains("about "), "{said}");
+    let explained = world.explain("staging");
+    assert_eq!(explained.matches("no space left").count(), 1, "said once: {explained}");
     let summary = world.order(&["rollout", "shop", "staging", "--summary"]);
     assert!(
         summary.contains("HALTED") && summary.contains("towpath retry shop staging"),
         "{summary}"
     );
+    assert!(summary.contains("@all 'now' </details> / no space left`"), "in quotes: {summary}");
     let failed = world.json(&["rollout", "shop", "staging"]);
     assert!(failed[0]["halted"][0].as_str().unwrap().contains("no space left"), "{failed:?}");
 }
