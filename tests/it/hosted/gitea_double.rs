@@ -397,7 +397,8 @@ impl Double {
         let Some(head) = mr.head.clone() else { return refuse(500, "no head") };
         let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
         if approved < self.approvals_required {
-            return refuse(405, "Does not have enough approvals");
+            // As of 1.22; later ones say only the reason.
+            return refuse(405, "not allowed to merge [reason: Does not have enough approvals]");
         }
         if !mr.changes_requested.is_empty() {
             return refuse(405, "There are requested changes");
