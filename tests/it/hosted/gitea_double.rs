@@ -88,8 +88,7 @@ impl Double {
                 self.labels.extend(text("name"));
                 answer(201, json!({ "id": self.labels.len(), "name": text("name") }))
             }
-            ("DELETE", []) => answer(204, Value::Null),
-            ("PUT", ["collaborators", _]) => answer(204, Value::Null),
+            ("DELETE", []) | ("PUT", ["collaborators", _]) => answer(204, Value::Null),
             ("POST", ["branch_protections"]) => {
                 let wanted = body.get("required_approvals").and_then(Value::as_u64);
                 self.approvals_required = wanted.map_or(0, |it| usize::try_from(it).unwrap());

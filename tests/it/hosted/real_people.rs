@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
-use towpath::drivers::forge::{Act, Actor, Authorship, Error, Forge as _, Merge, MergeRequest, State};
+use towpath::drivers::forge::{
+    Act, Actor, Authorship, Error, Forge as _, Merge, MergeRequest, State,
+};
 use towpath::drivers::hosted::client::{Client, Repeat, encoded};
 use towpath::drivers::hosted::transport::Verb;
 use towpath::model::{PersonName, RepoPath, Revision};
@@ -58,8 +60,7 @@ impl<'a> Person<'a> {
     }
 
     fn pushes(&self, file: &str, text: &str, from: &str, to: &str) -> Revision {
-        let mut body =
-            json!({ "branch": from, "content": BASE64.encode(text.as_bytes()), "message": "by hand" });
+        let mut body = json!({ "branch": from, "content": BASE64.encode(text.as_bytes()), "message": "by hand" });
         if from != to {
             body["new_branch"] = json!(to);
         }
@@ -168,10 +169,11 @@ fn exercise(made: &Made, second: &str) {
     let reply = made.client().act("protecting", Verb::Post, &path, &rule, Repeat::Never).unwrap();
     assert_eq!(reply.status, 201, "{}", String::from_utf8_lossy(&reply.body));
     let mr = opens(made, "5");
-    let alone = until("it wants an approval", || match made.forge().merge(mr.number, mr.head, &act) {
-        Ok(Merge::NotGreen { why }) if why.contains("enough approvals") => Ok(why),
-        other => Err(format!("{other:?}")),
-    });
+    let alone =
+        until("it wants an approval", || match made.forge().merge(mr.number, mr.head, &act) {
+            Ok(Merge::NotGreen { why }) if why.contains("enough approvals") => Ok(why),
+            other => Err(format!("{other:?}")),
+        });
     assert!(!alone.contains(ada.token));
     let both = made.forge_with(Some(second));
     until("the merge", || match both.merge(mr.number, mr.head, &act) {

@@ -42,7 +42,11 @@ fn on_the_train_and_off_again() {
     // Its pipeline was canceled with that; another one was started, and is waited for.
     let answer = merge(&*forge, 1, mr.head);
     assert!(matches!(answer, Merge::Armed { .. }), "{answer:?}");
-    assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new(), "not before its pipeline is over");
+    assert_eq!(
+        place.hand(|it| it.on_train()),
+        Vec::<u64>::new(),
+        "not before its pipeline is over"
+    );
     let sha = mr.head.to_string();
     place.hand(|it| it.pipeline(&sha, "success"));
     assert_eq!(place.hand(|it| it.on_train()), [1]);

@@ -184,7 +184,8 @@ impl Request {
     pub(super) fn left_the_train(&self) -> bool {
         let open = self.state == "opened" && self.merge_when_pipeline_succeeds != Some(true);
         let last = self.head_pipeline.as_ref();
-        open && last.is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
+        open && last
+            .is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
     }
 
     /// The commit of the base branch that carries it.
