@@ -17,6 +17,7 @@
 #[expect(dead_code, reason = "each benchmark uses its share")]
 #[path = "../common/mod.rs"]
 mod common;
+mod free;
 mod peers;
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/it/ssh/sshd.rs"]
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Mode, Table, computed, mode, ms};
+use free::Free;
 use sshd::{Net, Sshd};
 use tokio::sync::Semaphore;
 use towpath::drivers::fleet::{Exit, Fleet as _, Place, Step};
@@ -51,11 +53,23 @@ fn main() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         return runtime.block_on(drive(&how, &config, nodes));
     }
+    if let Some(names) = word("--free=") {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let key = word("--key=").expect("a key");
+        return runtime.block_on(free::serve(&names, &key));
+    }
     let Some(mode) = mode() else { return };
     let venv = word("--venv=").map(|it| PathBuf::from(it).join("bin"));
     let sizes = word("--nodes=").unwrap_or_else(|| sizes(mode).to_owned());
     for nodes in sizes.split(',').map(|it| it.parse().expect("a number")) {
-        measure(nodes, venv.as_deref());
+        let net = Net::new();
+        let real = Nodes::Real((1..=nodes).map(|it| net.node(&name(it))).collect());
+        measure("real sshd", nodes, &net, real, venv.as_deref());
+        // The same addresses, once the real ones are gone.
+        let net = Net::new();
+        let names: Vec<String> = (1..=nodes).map(name).collect();
+        let free = Nodes::Free(Free::start(&net, &names));
+        measure("a server that costs nothing", nodes, &net, free, venv.as_deref());
     }
 }
 
@@ -68,12 +82,43 @@ fn sizes(mode: Mode) -> &'static str {
     mode.pick("20,100", "5")
 }
 
-fn measure(count: usize, venv: Option<&Path>) {
-    let net = Net::new();
-    let nodes: Vec<Sshd> = (1..=count).map(|it| net.node(&name(it))).collect();
-    let names: Vec<&str> = nodes.iter().map(|it| it.name.as_str()).collect();
+/// What is driven.
+enum Nodes {
+    /// One sshd each.
+    Real(Vec<Sshd>),
+    /// One server for all, which runs nothing.
+    Free(Free),
+}
+
+impl Nodes {
+    /// All have the old version again.
+    fn reset(&mut self) {
+        match self {
+            Self::Real(nodes) => {
+                for node in nodes {
+                    std::fs::write(node.home().join("version"), "1.0\n").expect("written");
+                }
+            }
+            Self::Free(free) => {
+                free.count();
+            }
+        }
+    }
+
+    /// How many have the new one.
+    fn done(&mut self) -> usize {
+        match self {
+            Self::Real(nodes) => nodes.iter().filter(|it| it.read("version") == "1.1\n").count(),
+            Self::Free(free) => free.count(),
+        }
+    }
+}
+
+fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&Path>) {
+    let names: Vec<String> = (1..=count).map(name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let table = Table::new(
-        &format!("{count} nodes, {AT_ONCE} at once: version, one step, version"),
+        &format!("{count} nodes ({what}), {AT_ONCE} at once: version, one step, version"),
         &["how", "nodes/s", "CPU/node", "memory", "ours is"],
     );
     let ours = |how: &str| {
@@ -84,11 +129,9 @@ fn measure(count: usize, venv: Option<&Path>) {
     };
     let mut best = None;
     let mut row = |name: &str, mut command: Command| {
-        for node in &nodes {
-            std::fs::write(node.home().join("version"), "1.0\n").expect("written");
-        }
+        nodes.reset();
         let run = timed(&mut command);
-        let done = nodes.iter().filter(|it| it.read("version") == "1.1\n").count();
+        let done = nodes.done();
         let rate = f64::from(u32::try_from(done).expect("few")) / run.wall.as_secs_f64();
         // The first that is measured warm is what others are compared with.
         if name.contains("built-in") && !name.contains("first") {
@@ -113,7 +156,7 @@ fn measure(count: usize, venv: Option<&Path>) {
             "the others are left out: name their virtual environment with --venv=PATH"
         );
     };
-    for peer in peers::all(venv, &net, &names) {
+    for peer in peers::all(venv, net, &names) {
         row(peer.name, peer.command);
     }
 }

@@ -467,7 +467,9 @@ fn resolve(text: &str, common: &Common) -> Result<Revision, Failure> {
     let journal = crate::controller::journal_path(&setup.state);
     let ledger = crate::controller::Store::peek(&journal)
         .map_err(|error| Failure::of(Kind::Error, &error))?;
-    let waiting = ledger.mass.keys().chain(&ledger.refused).chain(&ledger.on);
+    // The head of the branch may speak against a broken glass.
+    let base = ledger.base().filter(|_| !ledger.glasses.is_empty());
+    let waiting = ledger.mass.keys().chain(&ledger.refused).chain(&base);
     let mut found = waiting.filter(|it| text.len() >= 4 && it.to_string().starts_with(text));
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(*only),

@@ -30,7 +30,7 @@ pub struct Args {
     check: bool,
 
     /// Take over from the controller that nodes obey now, although this one was overtaken before
-    #[arg(long)]
+    #[arg(long, conflicts_with = "check")]
     take_over: bool,
 }
 
@@ -136,7 +136,9 @@ pub(super) fn failure(error: &ServiceError) -> Failure {
                 None => failure,
             }
         }
-        ServiceError::Fatal(Fatal::Overtaken { .. }) | ServiceError::Overtaken { .. } => {
+        ServiceError::Fatal(Fatal::Overtaken { .. })
+        | ServiceError::Overtaken { .. }
+        | ServiceError::OvertakenBy { .. } => {
             Failure::of(Kind::Overtaken, error).hint(
                 "see which controller works on these nodes now; `towpath run --take-over` makes it this one again",
             )

@@ -21,7 +21,7 @@ use super::files::{Change, Commons, Content, File, Seat, read, refuse, seat};
 use super::place::Finding;
 use super::raw;
 use super::resolve::{Known, Resolved, World, commons, lacking, service};
-use super::snapshot::{Broken, Environment, Root, Service, Snapshot, Spec};
+use super::snapshot::{Broken, Environment, Lack, Root, Service, Snapshot, Spec};
 
 mod settle;
 
@@ -98,6 +98,7 @@ impl Loaded {
                 services: BTreeMap::new(),
                 recipes: BTreeMap::new(),
                 broken: Broken::default(),
+                lacking: BTreeMap::new(),
             },
             commons: none,
             world,
@@ -175,7 +176,8 @@ impl Loaded {
     }
 
     /// Fills an environment with the nodes that its inventory names; `guarded` against an answer
-    /// that would make a role shrink too much.
+    /// that would make a role shrink too much. What targets use there and some node lacks is noted
+    /// in the snapshot: no place in a command stays unfilled, and what needs none goes on.
     pub fn fill(
         &mut self,
         name: &EnvironmentName,
@@ -188,23 +190,26 @@ impl Loaded {
         };
         let before = self.snapshot.environments.get(name).filter(|_| guarded);
         let filled = written.filled(inventory, before.map(Arc::as_ref))?;
-        if let Some(why) = self.lacking(&filled) {
-            return Err(why);
-        }
+        let lacking = self.lacking(&filled);
+        self.snapshot.lacking.retain(|target, _| target.environment != *name);
+        self.snapshot.lacking.extend(lacking);
         if self.snapshot.environments.get(name).is_none_or(|it| **it != filled) {
             self.snapshot.environments.insert(name.clone(), Arc::new(filled));
         }
         Ok(())
     }
 
-    /// What an environment lacks that targets in it use. No place in a command stays unfilled.
-    fn lacking(&self, environment: &Environment) -> Option<String> {
+    /// What an environment lacks that targets in it use.
+    fn lacking(&self, environment: &Environment) -> BTreeMap<Target, Vec<Lack>> {
         let Snapshot { services, recipes, .. } = &self.snapshot;
-        services.values().find_map(|service| {
+        let lacking = services.values().filter_map(|service| {
             let target = service.targets.get(&environment.name)?;
             let recipe = recipes.get(&service.recipe)?;
-            lacking(&Spec { service, target, environment, recipe })
-        })
+            let lacking = lacking(&Spec { service, target, environment, recipe });
+            let of = Target::new(&service.name, &environment.name);
+            (!lacking.is_empty()).then_some((of, lacking))
+        });
+        lacking.collect()
     }
 
     /// How many targets there are.

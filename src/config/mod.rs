@@ -28,7 +28,7 @@ pub use files::{Change, Content};
 pub use load::{Loaded, Preview, RefChange, Touched};
 pub use place::Finding;
 pub use snapshot::{
-    Approval, Broken, By, Environment, Freeze, GateSpec, InventorySpec, On, Promote, Recipe, Role,
-    RollbackOn, Root, Seats, Service, Skip, Snapshot, Spec, StageGate, StageKind, StageSpec,
+    Approval, Broken, By, Environment, Freeze, GateSpec, InventorySpec, Lack, On, Promote, Recipe,
+    Role, RollbackOn, Root, Seats, Service, Skip, Snapshot, Spec, StageGate, StageKind, StageSpec,
     StatusSpec, TargetSpec,
 };

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::model::{
     Action, Arg, Artifact, BalancerAddress, Candidate, Connect, Drain, EnvironmentName, GateName,
-    NodeName, Particulars, PersonName, Probe, RecipeName, Ref, RepoPath, Revision, RoleName, Seat,
-    ServiceName, Share, Sought, StageName, Target, Timestamp, Values, Variables, ZoneName,
+    NodeName, Particulars, PersonName, Probe, Question, RecipeName, Ref, RepoPath, Revision,
+    RoleName, Seat, ServiceName, Share, Sought, StageName, Target, Timestamp, Values, Variables,
+    ZoneName,
 };
 
 use super::calendar::Window;
@@ -30,6 +31,19 @@ pub struct Snapshot {
     pub recipes: BTreeMap<RecipeName, Arc<Recipe>>,
     /// What is wrong, and whom it holds. Empty when all is well.
     pub broken: Broken,
+    /// What targets use that inventories do not say of every node; only once they have answered.
+    pub lacking: BTreeMap<Target, Vec<Lack>>,
+}
+
+/// Something that a target uses and that is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// Its kind, as diagnostics have it.
+    pub code: &'static str,
+    /// What uses it, and where it is missing; a sentence without an end.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
 }
 
 /// The targets that mistakes in the config hold, with the first mistake of each as one line
@@ -488,6 +502,21 @@ impl Spec<'_> {
             extra: Arc::clone(&self.target.variables),
             own: Arc::default(),
         }
+    }
+
+    /// What to ask each node to learn what it runs; or why it cannot be asked.
+    pub fn questions(&self) -> Vec<(NodeName, Result<Question, String>)> {
+        let probe = &self.environment.version;
+        let question = |node: NodeName| {
+            let values = self.values_at(&self.target.reference, &node);
+            let lacks = probe.asks_for().into_iter().find(|name| !values.has(name));
+            let question = match lacks {
+                None => Ok(probe.fill(&values)),
+                Some(name) => Err(format!("`version` uses `{{{name}}}`, which it lacks")),
+            };
+            (node, question)
+        };
+        self.nodes().into_iter().map(question).collect()
     }
 
     /// The same on a node.

@@ -154,9 +154,11 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a commit is the head of the branch that speaks against a rollback in force.
+    /// Whether a commit is the head of the branch that speaks against a rollback in force, and was read: what is
+    /// in force is always something that was.
     pub(super) fn is_disputing(&self, revision: Revision) -> bool {
-        self.seen.base == Some(revision) && self.disputed().next().is_some()
+        let read = self.ledger.base() == Some(revision);
+        read && self.seen.base == Some(revision) && self.disputed().next().is_some()
     }
 
     /// Targets whose rollback the branch speaks against.

@@ -4,21 +4,22 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
 
-use crate::config::{Change, Content};
+use crate::config::Change;
 use crate::drivers::clock;
 use crate::drivers::forge::{self, Act, Direct, Forge, Guest, Merge, Proposal};
-use crate::git::{self, Branch, Entry, Identity, Kind, Place, RefName, Repository};
+use crate::git::{Branch, Identity, RefName, Repository};
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::notify::done_word;
 use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
-use crate::record::mending;
+use crate::record::mending::{self, Mended};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
-use crate::text::{self, Pointer, Refusal};
+use crate::text::{self, Pointer};
 
+use super::files::{changes_between, edited, refused};
 use super::glass;
 use super::orders::target_of;
 use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
@@ -91,8 +92,8 @@ impl GitWorker {
                 let result = self.forge.disarm(number);
                 Some(Wake::ForgeDone { target, result: said(result) })
             }
-            Effect::Again { number } => {
-                if let Err(error) = self.forge.again(number) {
+            Effect::Again { number, asked } => {
+                if let Err(error) = self.forge.again(number, asked) {
                     let error = chain(&error);
                     tracing::warn!(number, error, "the forge cannot be asked to try again");
                 }
@@ -132,7 +133,9 @@ impl GitWorker {
                 let result = self.mend(last).map_err(|error| chain(&error));
                 match &result {
                     Ok(None) => {}
-                    Ok(Some((_, how))) => tracing::warn!(how, "the records were put right"),
+                    Ok(Some(Mended { how, .. })) => {
+                        tracing::warn!(how, "the records were put right");
+                    }
                     Err(why) => tracing::error!(why, "the records cannot be put right"),
                 }
                 Some(Wake::RecordsMended { result })
@@ -273,7 +276,10 @@ impl GitWorker {
         let kept = self.repository.find(&RefName::kept_records());
         let kept = kept.map_err(|error| NotRecorded::Later(chain(&error)))?;
         if let Some(last) = kept {
-            self.mend(last).map_err(|error| NotRecorded::Later(chain(&error)))?;
+            let mended = self.mend(last).map_err(|error| NotRecorded::Later(chain(&error)))?;
+            if let Some(Mended { whole: false, how, .. }) = mended {
+                return Err(NotRecorded::Later(how));
+            }
         }
         let head = history::record(&self.repository, &Identity::towpath(), &record);
         let head = head.map_err(|error| match error {
@@ -284,10 +290,12 @@ impl GitWorker {
         Ok(Some(head))
     }
 
-    fn mend(&self, last: Revision) -> Result<Option<(Revision, String)>, history::Error> {
+    /// One portion of what was lost. Until that is all of it, what is missing is known by our last commit only.
+    fn mend(&self, last: Revision) -> Result<Option<Mended>, history::Error> {
         let mended = mending::mend(&self.repository, &Identity::towpath(), last)?;
-        self.remember(mended.as_ref().map_or(last, |it| it.head));
-        Ok(mended.map(|it| (it.head, it.how)))
+        let whole = mended.as_ref().filter(|it| it.whole);
+        self.remember(whole.map_or(last, |it| it.head));
+        Ok(mended)
     }
 
     /// If that fails, git may throw the commit away in some weeks, if somebody puts the branch back.
@@ -296,64 +304,6 @@ impl GitWorker {
             tracing::debug!(%error, "the head of the records is not kept");
         }
     }
-}
-
-/// The file of a target's service with one scalar replaced, and nothing else; or why that is not
-/// safe.
-pub(super) fn edited(
-    repository: &Repository,
-    file: &RepoPath,
-    base: Revision,
-    target: &Target,
-    to: &Ref,
-) -> Result<Vec<u8>, String> {
-    let bytes = repository
-        .read_at(base, file)
-        .map_err(|error| chain(&error))?
-        .ok_or_else(|| format!("{file} is not there at {}", base.short()))?;
-    text::edit(file.as_str(), &bytes, 0, &pointer(target), to.as_str())
-        .map_err(|refusal| refused(file, &refusal))
-}
-
-/// A file's bytes with a target moved to a ref; nothing if that is not safe.
-pub(super) fn moved(file: &RepoPath, bytes: &[u8], target: &Target, to: &Ref) -> Option<Vec<u8>> {
-    text::edit(file.as_str(), bytes, 0, &pointer(target), to.as_str()).ok()
-}
-
-/// What differs between two commits, as the config reader takes it; everything if there is no
-/// first one.
-pub fn changes_between(
-    repository: &Repository,
-    from: Option<Revision>,
-    to: Revision,
-) -> Result<Vec<Change>, String> {
-    let changes = repository.changes(from, to, &git::is_config).map_err(|error| chain(&error))?;
-    Ok(changes.into_iter().map(to_config).collect())
-}
-
-fn to_config(change: git::Change) -> Change {
-    let git::Change { place, now } = change;
-    let content = match (&place, now) {
-        (_, None) => Content::Gone,
-        (Place::Bad(_), Some(_)) => Content::BadPath,
-        (Place::Path(_), Some(Entry::File { bytes, .. })) => Content::Bytes(bytes),
-        (Place::Path(_), Some(Entry::Other(kind))) => match kind {
-            Kind::Symlink => Content::Symlink,
-            Kind::Submodule => Content::Submodule,
-            Kind::TooLarge { size } => Content::TooLarge { size: size as u64 },
-            // A file never comes as "other"; what git would not have written is no path of ours.
-            Kind::TooDeep | Kind::Odd | Kind::File(_) => Content::BadPath,
-        },
-    };
-    Change { path: place.to_string(), content }
-}
-
-pub(super) fn pointer(target: &Target) -> Pointer {
-    Pointer::new(["targets", target.environment.as_str(), "ref"])
-}
-
-pub(super) fn refused(file: &RepoPath, refusal: &Refusal) -> String {
-    format!("{file} cannot be edited safely: {refusal}; {}", refusal.hint())
 }
 
 fn ours() -> Act {

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::Loaded;
 use crate::git::{self, Branch, Commit, Identity, RefName, Repository, Update};
-use crate::model::{Ref, Revision, Target, Timestamp};
+use crate::model::{Ref, RepoPath, Revision, Target, Timestamp};
 use crate::observe::Mending;
 use crate::rollout::{Glass, Ledger};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer, Value};
 
-use super::gitwork::{pointer, refused};
+use super::files::{changes_between, pointer, refused};
 use super::wake::Head;
 
 /// The branch as it is, if it can be reached, and the rollbacks that it lacks on top of it.
@@ -126,19 +127,20 @@ impl Stack {
                 stack.states.insert(glass.name(), Some(Mending::Done { how }));
                 continue;
             }
-            match wanted(repository, glass, beneath) {
+            let file = place(repository, glass, beneath);
+            match wanted(repository, glass, &file, beneath) {
                 Some(now) if now == glass.from || now == glass.to => {
-                    stack.add(repository, glass)?;
+                    stack.add(repository, glass, &file)?;
                 }
-                now => disputed.push((glass, now)),
+                now => disputed.push((glass, file, now)),
             }
         }
         stack.agreed = stack.tip;
-        for (glass, now) in disputed {
-            stack.add(repository, glass)?;
+        for (glass, file, now) in disputed {
+            stack.add(repository, glass, &file)?;
             let short = beneath.short();
             let says = now.as_ref().map_or_else(
-                || format!("{} does not say what is wanted any more", glass.file),
+                || format!("{file} does not say what is wanted any more"),
                 |now| format!("{base} asks for {now} since (commit {short})"),
             );
             let Target { service, environment } = &glass.target;
@@ -152,15 +154,20 @@ impl Stack {
     }
 
     /// One more commit, kept by a ref of its own so that git does not throw it away.
-    fn add(&mut self, repository: &Repository, glass: &Glass) -> Result<(), git::Error> {
-        let state = match edited(repository, glass, self.tip) {
+    fn add(
+        &mut self,
+        repository: &Repository,
+        glass: &Glass,
+        file: &RepoPath,
+    ) -> Result<(), git::Error> {
+        let state = match edited(repository, glass, file, self.tip) {
             Err(why) => Some(Mending::Disputed { now: None, why }),
             Ok(None) => {
                 let how = "the branch asks for the same".to_owned();
                 Some(Mending::Done { how })
             }
             Ok(Some(bytes)) => {
-                let Glass { target, file, from, to, blocked, word, at } = glass;
+                let Glass { target, file: _, from, to, blocked, word, at } = glass;
                 let blocked = blocked.iter().map(Ref::as_str).collect::<Vec<_>>().join(", ");
                 let message = format!(
                     "Roll {} back to {to} in {}\n\n{}\n\n{blocked} is blocked. Asked for by {} with --break-glass, where {from} was wanted.\n",
@@ -224,10 +231,23 @@ fn kept(glass: &Glass) -> RefName {
     RefName::glass(&glass.target, glass.at)
 }
 
+/// The file in which a commit speaks of the target: somebody may have moved it since. Where no file does,
+/// the one that did.
+fn place(repository: &Repository, glass: &Glass, at: Revision) -> RepoPath {
+    let moved = || {
+        let loaded = Loaded::load(at, changes_between(repository, None, at).ok()?);
+        Some(loaded.snapshot().services.get(&glass.target.service)?.file.clone())
+    };
+    match wanted(repository, glass, &glass.file, at) {
+        Some(_) => glass.file.clone(),
+        None => moved().unwrap_or_else(|| glass.file.clone()),
+    }
+}
+
 /// What a commit asks for at a target, if it can be told.
-fn wanted(repository: &Repository, glass: &Glass, at: Revision) -> Option<Ref> {
-    let bytes = repository.read_at(at, &glass.file).ok()??;
-    let document = text::parse(glass.file.as_str(), &bytes).ok()?;
+fn wanted(repository: &Repository, glass: &Glass, file: &RepoPath, at: Revision) -> Option<Ref> {
+    let bytes = repository.read_at(at, file).ok()??;
+    let document = text::parse(file.as_str(), &bytes).ok()?;
     let mut node = &document.root;
     for key in pointer(&glass.target).segments() {
         node = node.get(key)?;
@@ -239,13 +259,18 @@ fn wanted(repository: &Repository, glass: &Glass, at: Revision) -> Option<Ref> {
 }
 
 /// The file with the ref put back and the bad ones blocked; nothing if it says so already.
-fn edited(repository: &Repository, glass: &Glass, at: Revision) -> Result<Option<Vec<u8>>, String> {
-    let Glass { target, file, to, blocked, .. } = glass;
+fn edited(
+    repository: &Repository,
+    glass: &Glass,
+    file: &RepoPath,
+    at: Revision,
+) -> Result<Option<Vec<u8>>, String> {
+    let Glass { target, to, blocked, .. } = glass;
     let cannot = |why: String| format!("it cannot be made again on commit {}: {why}", at.short());
     let before = repository.read_at(at, file).map_err(|error| cannot(chain(&error)))?;
     let before = before.ok_or_else(|| cannot(format!("{file} is gone")))?;
     let mut bytes = before.clone();
-    if wanted(repository, glass, at).as_ref() != Some(to) {
+    if wanted(repository, glass, file, at).as_ref() != Some(to) {
         bytes = text::edit(file.as_str(), &bytes, 0, &pointer(target), to.as_str())
             .map_err(|refusal| cannot(refused(file, &refusal)))?;
     }

@@ -20,7 +20,7 @@ use crate::record::mending;
 use crate::rollout::Ledger;
 use crate::telemetry::chain;
 
-use super::gitwork::{changes_between, edited};
+use super::files::{changes_between, edited};
 use super::glass;
 use super::looking::beside;
 use super::patches::contains_question;
@@ -227,11 +227,7 @@ fn survey(
             snapshot.targets().filter(|it| wanted(it)).map(|it| it.service).collect();
         for target in snapshot.targets().filter(|it| services.contains(&it.service)) {
             let Some(spec) = snapshot.spec(&target) else { continue };
-            let question = |node: crate::model::NodeName| {
-                let values = spec.values_at(&spec.target.reference, &node);
-                (node, spec.environment.version.fill(&values))
-            };
-            let questions = spec.nodes().into_iter().map(question).collect();
+            let questions = spec.questions();
             let connect = spec.environment.connect.clone();
             let seats = spec.seats();
             let hands = hands.clone();

@@ -1,6 +1,6 @@
 //! Asks the inventories of environments for the nodes of their groups, and fills the roles with
 //! them. What was believed last stays in force until a better answer comes; meanwhile nothing new
-//! begins there.
+//! begins there. An answer that lacks what one service uses holds that service there, and no other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,10 @@ impl Core {
         let trouble = match taken {
             Ok(inventory) => {
                 self.inventories.insert(name.clone(), inventory);
-                self.alarm(turn.now.after(every), Alarm::Inventory(name.clone()));
+                // What some node lacks may be there soon.
+                let lacks = loaded.snapshot().lacking.keys().any(|it| it.environment == *name);
+                let again = if lacks { every.min(ASK_AGAIN) } else { every };
+                self.alarm(turn.now.after(again), Alarm::Inventory(name.clone()));
                 None
             }
             Err(why) => {

@@ -74,15 +74,10 @@ impl Core {
             return None;
         }
         let spec = self.snapshot()?.spec(target)?;
-        let probe = &spec.environment.version;
-        let question = |node: crate::model::NodeName| {
-            let values = spec.values_at(&spec.target.reference, &node);
-            (node, probe.fill(&values))
-        };
         Some(Effect::Survey {
             target: target.clone(),
             connect: spec.environment.connect.clone(),
-            questions: spec.nodes().into_iter().map(question).collect(),
+            questions: spec.questions(),
             seats: spec.seats(),
         })
     }
@@ -138,6 +133,7 @@ impl Core {
                 Hold::Broken { .. }
                 | Hold::NoTarget
                 | Hold::Inventory { .. }
+                | Hold::Lacking { .. }
                 | Hold::HeadRefused { .. }
                 | Hold::MassChange { .. }
                 | Hold::Paused { .. }

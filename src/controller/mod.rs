@@ -21,8 +21,9 @@ mod retreat;
 
 mod store;
 mod sudden;
-mod gitwork;
+mod files;
 mod glass;
+mod gitwork;
 mod perform;
 mod moving;
 mod succession;
@@ -34,9 +35,12 @@ mod visiting;
 mod inspect;
 mod logs;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};
-pub use gitwork::changes_between;
+pub use files::changes_between;
 pub use inspect::{InspectError, Inspection, config_in_force, inspect};
 pub use logs::{Logs, StepLog};
 pub use perform::Hands;

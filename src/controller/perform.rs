@@ -185,17 +185,24 @@ impl Hands {
         &self,
         environment: &EnvironmentName,
         connect: &Connect,
-        questions: Vec<(NodeName, Question)>,
+        questions: Vec<(NodeName, Result<Question, String>)>,
     ) -> Survey {
+        let mut survey = Survey::default();
         let mut asked = tokio::task::JoinSet::new();
         for (node, question) in questions {
+            let question = match question {
+                Ok(question) => question,
+                Err(why) => {
+                    survey.nodes.insert(node, Fact::Unknown { why, at: clock::now() });
+                    continue;
+                }
+            };
             let (hands, place) = (self.clone(), place(environment, connect, Some(node.clone())));
             asked.spawn(async move {
                 let _room = hands.room(&place).await;
                 (node, hands.fleet.version(&place, &question).await)
             });
         }
-        let mut survey = Survey::default();
         while let Some(answer) = asked.join_next().await {
             // A task ends without an answer only when the process does.
             if let Ok((node, fact)) = answer {

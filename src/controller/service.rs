@@ -25,7 +25,8 @@ use crate::rollout::{Entry, Ledger};
 use super::core::{Core, Fatal, Limits};
 use super::deploying;
 use super::doors::ServerAt;
-use super::gitwork::{GitWorker, moved};
+use super::files::moved;
+use super::gitwork::GitWorker;
 use super::overtaken;
 use super::perform::Hands;
 use super::store::{Store, StoreError};
@@ -121,6 +122,15 @@ pub enum ServiceError {
     Overtaken {
         /// The authority that nodes have seen.
         fence: Epoch,
+    },
+    /// It was overtaken before, and by whom cannot be read.
+    #[error("another controller may have taken over from this one: {path} cannot be read")]
+    OvertakenBy {
+        /// What tells.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
     },
     /// The forge cannot be used as the settings describe it.
     #[error("preparing the forge")]
@@ -222,12 +232,15 @@ impl Service {
         begin_with(&reading, branch, state)?;
         let now = clock::now();
         let (store, ledger) = Store::open(&journal_path(state), &holder(), now, &reading, branch)?;
-        let fence = overtaken::before(state, ledger.epoch);
-        if let Some(fence) = fence
-            && !setup.take_over
-        {
-            return Err(ServiceError::Overtaken { fence });
-        }
+        let fence = match (overtaken::before(state, ledger.epoch, now), setup.take_over) {
+            (Ok(Some(fence)), false) => return Err(ServiceError::Overtaken { fence }),
+            (Err(source), false) => {
+                let path = overtaken::place(state);
+                return Err(ServiceError::OvertakenBy { path, source });
+            }
+            (Ok(fence), true) => fence,
+            (Ok(None), false) | (Err(_), true) => None,
+        };
         let local = Local::new(nodes, &store.name(), executable).map_err(prepared)?;
         let above = Above::default();
         let fleet = Fleets { local, ssh: SshFleet::new(&store.name()), above: above.clone() };
@@ -307,9 +320,13 @@ impl Service {
                     self.view.looked();
                 }
                 self.view.touch();
+                let begins = matches!(wake, Wake::Started);
                 let effects = self.core.handle(wake, clock::now(), &mut self.store);
                 let effects =
                     effects.inspect_err(|fatal| overtaken::remember(&self.state, fatal))?;
+                if begins {
+                    overtaken::forget(&self.state);
+                }
                 for effect in effects {
                     under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
                 }

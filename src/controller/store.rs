@@ -14,7 +14,7 @@ use crate::rollout::{Entry, Fact, Illegal, Ledger, Word};
 use crate::telemetry::chain;
 
 use super::core::Journal;
-use super::gitwork::changes_between;
+use super::files::changes_between;
 use super::sudden::{self, Moment};
 
 /// Records read when a store is rebuilt: years of them. Older ones are history, not state.

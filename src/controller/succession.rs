@@ -56,7 +56,8 @@ impl Hands {
                 // What comes next needs the node anyway. One that is to serve again may be asked for
                 // by people who know why it is silent.
                 Ok(Err(error)) if drains => {
-                    return Some(Report::Errored { why: error.to_string(), retry: true });
+                    let retry = !matches!(error, NodeError::Implausible { .. });
+                    return Some(Report::Errored { why: error.to_string(), retry });
                 }
                 Err(_) if drains => {
                     let why = "the node does not say whom it obeys".to_owned();

@@ -9,6 +9,7 @@ use crate::model::{
 };
 use crate::observe::{Checks, Guest, Mending, MergeRequest, Order, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
+use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
@@ -177,8 +178,8 @@ pub enum Wake {
     },
     /// The answer to [`Effect::MendRecords`].
     RecordsMended {
-        /// The head of the records since and what was done, if anything had to be.
-        result: Result<Option<(Revision, String)>, String>,
+        /// What was done, if anything had to be.
+        result: Result<Option<Mended>, String>,
     },
     /// The answer to [`Effect::Cancel`].
     Canceled {
@@ -322,8 +323,8 @@ pub enum Effect {
         target: Target,
         /// How nodes are reached.
         connect: Connect,
-        /// What to ask each.
-        questions: Vec<(NodeName, Question)>,
+        /// What to ask each; or why it cannot be asked.
+        questions: Vec<(NodeName, Result<Question, String>)>,
         /// Where they are in the load balancers, by role: what traffic do they get there?
         seats: Vec<(RoleName, Seat)>,
     },
@@ -490,11 +491,13 @@ pub enum Effect {
         /// Which.
         number: u64,
     },
-    /// A person wants the forge to try again what it gave up. Nothing answers it: what comes of it shows at the
-    /// next look.
+    /// A person wants the forge to try again what it gave up before. Nothing answers it: what comes of it shows at
+    /// the next look, and after each that shows it given up still it is asked for again.
     Again {
         /// Which.
         number: u64,
+        /// When the person asked: what the forge gave up since then is another matter.
+        asked: Timestamp,
     },
     /// Close a merge request of ours.
     Withdraw {

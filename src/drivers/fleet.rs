@@ -143,6 +143,14 @@ pub enum NodeError {
         /// The highest epoch it has seen.
         fence: Epoch,
     },
+    /// It speaks of an authority that nobody can have.
+    #[error(
+        "the node refuses us for an authority that no controller can have by now (fence {fence}): its fence is damaged, or a clock is wrong; look at the node, and remove the file `fence` that towpath keeps there"
+    )]
+    Implausible {
+        /// What it says it has seen.
+        fence: Epoch,
+    },
     /// Too late to begin.
     #[error("the step was not begun before {not_after}")]
     Expired {
@@ -189,6 +197,7 @@ impl NodeError {
         match self {
             Self::Busy { .. } | Self::Unreachable { .. } | Self::Io { .. } => true,
             Self::Stale { .. }
+            | Self::Implausible { .. }
             | Self::Expired { .. }
             | Self::Lost { .. }
             | Self::Refused { .. } => false,

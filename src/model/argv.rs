@@ -107,6 +107,11 @@ impl Values {
         }
     }
 
+    /// Whether there is something to stand in this place.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     /// The same values as environment variables for the command: `TOWPATH_REF` and so on.
     pub fn variables(&self) -> Vec<(String, String)> {
         let defined: BTreeSet<&VariableName> = self.extra.keys().chain(self.own.keys()).collect();

@@ -2,11 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Timestamp;
 
 /// Bits of an epoch that count within one store; the rest is the store's generation.
 const COUNTER_BITS: u32 = 20;
+
+/// How far the clock of another controller may be ahead of ours: more than any mistake of time zones. What is
+/// further ahead is no clock's doing.
+const AHEAD_MAX: Duration = Duration::from_hours(24);
 
 /// The authority under which a step runs: `generation << 20 | counter`.
 ///
@@ -27,6 +32,14 @@ impl Epoch {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// Whether a controller that came after `ours` can have given itself this by `now`: it begins with the time
+    /// at which that one began. A node that tells of any other is damaged, or lies.
+    pub fn is_plausible(self, ours: Self, now: Timestamp) -> bool {
+        let generation = |it: Self| Timestamp(it.0 >> COUNTER_BITS);
+        // Ours may be of a time when the clock was ahead; who came after it is above it all the same.
+        generation(self) <= generation(ours).max(now).after(AHEAD_MAX)
     }
 }
 
@@ -92,5 +105,32 @@ impl StepKey {
 impl fmt::Display for StepKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_of_a_time_to_come_is_nobodys() {
+        let (now, hour) = (Timestamp(1_800_000_000_000), Duration::from_hours(1));
+        let ours = Epoch::first(now.before(hour));
+        for (fence, plausible) in [
+            (Epoch(0), true),
+            (ours.next(), true),
+            (Epoch::first(now), true),
+            // Another clock is ahead, or somebody mistook the time zone.
+            (Epoch::first(now.after(hour * 14)), true),
+            (Epoch::first(now.after(hour * 25)), false),
+            (Epoch(u64::MAX / 2), false),
+            (Epoch(u64::MAX), false),
+        ] {
+            assert_eq!(fence.is_plausible(ours, now), plausible, "{fence}");
+        }
+        // The clock was set back after we began.
+        let later = Epoch::first(now.after(hour));
+        assert!(later.is_plausible(ours, Timestamp(0)));
+        assert!(!Epoch(u64::MAX).is_plausible(Epoch(u64::MAX >> 1), Timestamp(u64::MAX >> 21)));
     }
 }

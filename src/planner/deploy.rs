@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::{Spec, StageKind};
 use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
-use crate::rollout::{Halt, History, Phase, Purpose, Rollout};
+use crate::rollout::{Halt, History, Phase, Plan, Purpose, Rollout};
 
 use super::draft::Aim;
 use super::{Deploy, Hold, World, check, draft, patch, policy, traffic};
@@ -36,7 +36,9 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         Running::Unknown(nodes) => {
             // None at all: then it is the inventory that has something to say.
             let none = nodes.is_empty().then(|| policy::inventory(target, world)).flatten();
-            return Deploy::Hold(vec![none.unwrap_or(Hold::Unseen { nodes })]);
+            let mut holds = policy::lacking(target, world);
+            holds.push(none.unwrap_or(Hold::Unseen { nodes }));
+            return Deploy::Hold(holds);
         }
         Running::Uniform(runs) if runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
@@ -87,7 +89,8 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     let (rollout_id, reference) = (plan.id.clone(), plan.to.clone());
     match rollout.phase() {
         Phase::Halted(halts) => {
-            let why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let mut why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            why.extend(gone(rollout, world));
             Deploy::Hold(vec![Hold::Halted { rollout: rollout_id, reference, why }])
         }
         Phase::Running if rollout.asks_for_approval() => {
@@ -98,6 +101,20 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
             Deploy::Rolling(Hold::Rolling { rollout: rollout_id, reference })
         }
     }
+}
+
+/// Says of nodes that stop a rollout that nobody asks for them any more.
+fn gone(rollout: &Rollout, world: World<'_>) -> Option<String> {
+    let Plan { target, .. } = rollout.plan();
+    let nodes = world.snapshot.spec(target)?.nodes();
+    let failed = rollout.failed_nodes().into_iter().filter(|it| !nodes.contains(it));
+    let gone: Vec<String> = failed.map(|it| it.to_string()).collect();
+    let first = gone.first()?;
+    let Target { service, environment } = target;
+    Some(format!(
+        "; the config no longer names {}: `towpath resume {service} {environment} --without {first}` goes on without it",
+        gone.join(", ")
+    ))
 }
 
 pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RolloutId, Scope, Target,
-    Timestamp,
+    EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RolloutId, Scope, ServiceName,
+    Target, Timestamp,
 };
 use crate::rollout::Ending;
 
@@ -31,6 +31,18 @@ pub enum Hold {
         environment: EnvironmentName,
         /// Why not.
         why: String,
+    },
+    /// What a command of the service names is not known of every node that it runs on.
+    #[error(
+        "a command of {service} cannot be filled in: {what}; lifts when the inventory says it, or with a commit: {remedy}"
+    )]
+    Lacking {
+        /// Whose commands.
+        service: ServiceName,
+        /// Which command lacks what, of which node.
+        what: String,
+        /// What a commit would do.
+        remedy: String,
     },
     /// Nobody looked yet.
     #[error("not looked at yet; lifts after the first survey")]
@@ -377,6 +389,7 @@ impl Hold {
             Self::Broken { .. }
             | Self::NoTarget
             | Self::Inventory { .. }
+            | Self::Lacking { .. }
             | Self::NotSeen
             | Self::Unseen { .. }
             | Self::TrafficUnseen { .. }

@@ -1,6 +1,6 @@
 //! What holds a target whatever its ref: people's words, freezes, the state of the config.
 
-use crate::config::Spec;
+use crate::config::{Lack, Spec};
 use crate::model::{Ref, Target};
 use crate::observe::Mending;
 use crate::rollout::Purpose;
@@ -34,6 +34,7 @@ pub(super) fn standing_holds(target: &Target, world: World<'_>) -> Vec<Hold> {
         }
     }
     holds.extend(inventory(target, world));
+    holds.extend(lacking(target, world));
     holds.extend(pauses(target, world));
     holds
 }
@@ -72,6 +73,17 @@ pub(super) fn inventory(target: &Target, world: World<'_>) -> Option<Hold> {
         Some(trouble) => trouble.clone()?,
     };
     Some(Hold::Inventory { environment: name.clone(), why })
+}
+
+/// What its commands use and some node lacks. Other services of the environment need not wait.
+pub(super) fn lacking(target: &Target, world: World<'_>) -> Vec<Hold> {
+    let lacks = world.snapshot.lacking.get(target).into_iter().flatten();
+    let hold = |Lack { code: _, message, hint }: &Lack| Hold::Lacking {
+        service: target.service.clone(),
+        what: message.clone(),
+        remedy: hint.clone(),
+    };
+    lacks.map(hold).collect()
 }
 
 /// What holds a change for this purpose beside [`standing_holds`].

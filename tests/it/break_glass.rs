@@ -137,7 +137,7 @@ fn it_works_without_the_server_and_reaches_the_branch_when_that_is_back() {
 }
 
 #[test]
-fn it_holds_also_where_it_cannot_be_written() {
+fn it_finds_the_file_that_somebody_moved() {
     let (world, mut daemon, _controller) = away();
     back(&world);
     world.until_runs("production", OLD);
@@ -152,10 +152,71 @@ fn it_holds_also_where_it_cannot_be_written() {
     std::fs::write(config.join("services/team/shop.yaml"), text).unwrap();
     world.commit("the team has a directory");
     daemon.start();
+    world.until("the branch asks for it", || {
+        let text = world.show("main", "services/team/shop.yaml");
+        text.contains(&format!("ref: {OLD}   # production")) && text.contains("blocked:")
+    });
     world.until_runs("staging", OTHER);
-    assert!(stays(Duration::from_secs(3), || world.runs("production", OLD)));
-    world.until_explained("production", "by break-glass");
+    world.until("it is over", || !world.explain("production").contains("by break-glass"));
+    assert!(stays(Duration::from_secs(2), || world.runs("production", OLD)));
+    assert_eq!(commits(&world), 1);
     assert_eq!(world.count("production", "web-1", "installed", NEW), 1, "not a second time");
+}
+
+#[test]
+fn it_holds_also_where_it_cannot_be_written() {
+    let (world, mut daemon, _controller) = away();
+    back(&world);
+    world.until_runs("production", OLD);
+    // Somebody blocks another ref, in a way to which nothing is added safely.
+    let file = "services/shop.yaml";
+    world.edit(file, "targets:\n", "blocked:\n- |-\n  9.9.9\ntargets:\n");
+    world.want("staging", OTHER);
+    daemon.start();
+    world.until_runs("staging", OTHER);
+    world.until_explained("production", "it cannot be made again on commit");
+    assert!(stays(Duration::from_secs(3), || world.runs("production", OLD)));
+    assert_eq!(world.count("production", "web-1", "installed", NEW), 1, "not a second time");
+    // Until somebody says what holds.
+    let theirs = world.want("production", OTHER);
+    let mut said = None;
+    let accepted = patiently(|| {
+        let answer = world.towpath(&["accept", &theirs[..8], "--reason", "1.2.0 is mended"]);
+        let done = answer.status == 0;
+        said = Some(answer);
+        done
+    });
+    assert!(accepted, "{said:?}");
+    world.order(&["lock", "shop", "production", "--lift", "--reason", "1.2.0 is mended"]);
+    world.until_runs("production", OTHER);
+    assert_eq!(commits(&world), 0);
+}
+
+#[test]
+fn what_a_person_reverts_is_not_pushed_a_second_time() {
+    let (world, mut daemon, mut controller) = away();
+    controller.kill();
+    let mut controller = Controller::spawn_with(&world, &[("TOWPATH_DIES", "before:glass_over")]);
+    let asked = patiently(|| {
+        let to = ["--to", OLD, "--break-glass", "--reason", "orders are lost"];
+        world.towpath(&[&["rollback", "shop", "production"], &to[..]].concat()).status == 0
+    });
+    assert!(asked, "it takes the word");
+    world.until_runs("production", OLD);
+    daemon.start();
+    let dead = |controller: &mut Controller| controller.child.try_wait().unwrap().is_some();
+    world.until("it dies with the push behind it", || dead(&mut controller));
+    assert_eq!(world.wanted("shop", "production"), OLD);
+    // Somebody takes it back, and another moves on, before the answer was ever heard.
+    world.pull();
+    world.git(&["revert", "--no-edit", "HEAD"]);
+    world.git(&["push", "-q", "origin", "HEAD:main"]);
+    world.want("staging", OTHER);
+    let _second = world.start();
+    world.until_runs("staging", OTHER);
+    world.until("it is over", || !world.explain("production").contains("by break-glass"));
+    assert!(stays(Duration::from_secs(2), || world.wanted("shop", "production") == NEW));
+    assert_eq!(commits(&world), 2, "ours and the one that takes it back");
 }
 
 #[test]

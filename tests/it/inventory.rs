@@ -3,7 +3,7 @@
 use crate::world::{Controller, NEW, OLD, World};
 
 /// A world whose staging asks a command for its nodes; `nodes` is what that prints at first.
-fn world(nodes: &[&str]) -> (World, Controller) {
+pub(crate) fn world(nodes: &[&str]) -> (World, Controller) {
     let world = World::new();
     let file = crate::world::environment_file("staging");
     world.script("list", &format!("cd {}; echo x >> asked; cat nodes.json", world.root.display()));
@@ -22,7 +22,7 @@ fn world(nodes: &[&str]) -> (World, Controller) {
 }
 
 /// What the command prints from now on.
-fn print(world: &World, nodes: &[&str]) {
+pub(crate) fn print(world: &World, nodes: &[&str]) {
     let hosts: Vec<String> = nodes.iter().map(|it| format!("\"{it}\"")).collect();
     say(
         world,
@@ -31,6 +31,15 @@ fn print(world: &World, nodes: &[&str]) {
             hosts.join(",")
         ),
     );
+}
+
+/// Waits until the controller has taken in what the command prints now: until it asks once more.
+pub(crate) fn taken(world: &World) {
+    for _ in 0..2 {
+        let asked = || std::fs::read_to_string(world.root.join("asked")).unwrap().len();
+        let before = asked();
+        world.until("it is asked again", || asked() > before);
+    }
 }
 
 fn say(world: &World, text: &str) {
@@ -65,11 +74,7 @@ fn a_node_that_joins_late_gets_the_ref_and_one_that_goes_is_not_missed() {
 fn an_inventory_that_fails_or_loses_the_fleet_holds_and_changes_nothing() {
     let (world, controller) = world(&["web-1", "web-2", "web-3"]);
     say(&world, "{\"web\": {\"hosts\": [\"web-1\"]}}");
-    let asked = || std::fs::read_to_string(world.root.join("asked")).unwrap().len();
-    let before = asked();
-    world.until("it is asked again", || asked() > before);
-    let asked_then = asked();
-    world.until("and its answer was taken", || asked() > asked_then);
+    taken(&world);
     world.want("staging", NEW);
     let lost = "would lose 2 of its 3 nodes";
     world
@@ -88,4 +93,103 @@ fn an_inventory_that_fails_or_loses_the_fleet_holds_and_changes_nothing() {
     assert_eq!(world.read("staging", "web-1", "version").trim(), OLD);
     print(&world, &["web-1", "web-2", "web-3"]);
     world.until_runs("staging", NEW);
+}
+
+/// Two services on the same nodes, of which the shop's install is given the rack of its node.
+fn racked() -> (World, Controller) {
+    let world = World::new();
+    world.script("list", &format!("cd {}; cat nodes.json", world.root.display()));
+    world.script("install", "echo \"$1 $2\" >> installed; echo \"$1\" > version");
+    world.script("install-depot", "echo \"$1\" > depot");
+    world.script("version", "case $1 in depot) cat depot;; *) cat version;; esac");
+    for node in crate::world::NODES {
+        std::fs::write(world.node("staging", node).join("depot"), format!("{OLD}\n")).unwrap();
+    }
+    let root = world.root.display().to_string();
+    let file = crate::world::environment_file("staging")
+        .replace("nodes: [\"web-[1..3]\"]", "group: web")
+        .replace("[cat, version]", &format!("[sh, {root}/version.sh, \"{{service}}\"]"));
+    world.write(
+        "environments/staging.yaml",
+        &format!("{file}inventory: {{ run: [sh, {root}/list.sh], every: 5s, variables: {{ rack: Rack }} }}\n"),
+    );
+    for other in ["canary", "production"] {
+        let text = crate::world::environment_file(other) + "variables: { rack: r0 }\n";
+        world.write(&format!("environments/{other}.yaml"), &text);
+    }
+    let with_rack =
+        world.recipe().replace("install.sh, \"{ref}\"]", "install.sh, \"{ref}\", \"{rack}\"]");
+    assert!(with_rack.contains("{rack}"), "{with_rack}");
+    world.write("recipes/standard.yaml", &with_rack);
+    world.write(
+        "recipes/plain.yaml",
+        &format!("recipe: plain\nstages:\n  - {{ name: web, on: [web], run: [sh, {root}/install-depot.sh, \"{{ref}}\"] }}\n"),
+    );
+    world.write(
+        "services/depot.yaml",
+        &format!(
+            "service: depot\nrecipe: plain\ntargets:\n  staging:\n    ref: {OLD}   # staging\n"
+        ),
+    );
+    say_racks(&world, &[("web-1", "r1"), ("web-2", "r2"), ("web-3", "r3")]);
+    world.commit("staging asks for its nodes and their racks");
+    let controller = world.start();
+    world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
+    (world, controller)
+}
+
+/// What the inventory says from now on; nothing of a rack that is empty.
+fn say_racks(world: &World, racks: &[(&str, &str)]) {
+    let hosts: Vec<&str> = racks.iter().map(|it| it.0).collect();
+    let said = racks.iter().filter(|it| !it.1.is_empty());
+    let vars: serde_json::Map<String, serde_json::Value> = said
+        .map(|(node, rack)| ((*node).to_owned(), serde_json::json!({ "Rack": rack })))
+        .collect();
+    let all = serde_json::json!({ "web": { "hosts": hosts }, "_meta": { "hostvars": vars } });
+    say(world, &all.to_string());
+}
+
+#[test]
+fn a_node_without_a_variable_holds_only_the_service_that_uses_it() {
+    let (world, _controller) = racked();
+    let depot = |reference: &str| {
+        ["web-1", "web-2", "web-3", "web-4"]
+            .iter()
+            .all(|it| world.read("staging", it, "depot").trim() == reference)
+    };
+    world.install("staging", "web-4", "0.9.0");
+    std::fs::write(world.node("staging", "web-4").join("depot"), "0.9.0\n").unwrap();
+    say_racks(&world, &[("web-1", "r1"), ("web-2", "r2"), ("web-3", "r3"), ("web-4", "")]);
+    let said = world.until_explained("staging", "`web-4` of `staging` lacks");
+    for part in ["a command of shop", "uses `{rack}`", "`nodes:` of environments/staging.yaml"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // The other service goes on, also on the new node; this one is left as it is, everywhere.
+    world.until("the depot is on the new node", || depot(OLD));
+    world.want_of("depot", "staging", NEW);
+    world.until("the depot moves on", || depot(NEW));
+    world.want("staging", NEW);
+    world.until_explained("staging", "`web-4` of `staging` lacks");
+    world.want_of("depot", "staging", "1.2.0");
+    world.until("the depot moves on", || depot("1.2.0"));
+    assert_eq!(world.read("staging", "web-4", "installed"), "", "nothing is run there unfilled");
+    assert_eq!(world.count("staging", "web-1", "installed", &format!("{NEW} r1")), 0);
+    // A commit says what the inventory does not.
+    let with = "nodes: { web-4: { variables: { rack: r4 } } }\ninventory:";
+    world.edit("environments/staging.yaml", "inventory:", with);
+    world.until("it goes on", || {
+        ["web-1", "web-2", "web-3", "web-4"].iter().zip(1..).all(|(node, rack)| {
+            world.read("staging", node, "version").trim() == NEW
+                && world.count("staging", node, "installed", &format!("{NEW} r{rack}")) == 1
+        })
+    });
+    // The same node, lost again and mended by the inventory itself.
+    world.edit("environments/staging.yaml", with, "inventory:");
+    world.until("in sync", || world.json(&["status", "shop", "staging"])[0]["in_sync"] == true);
+    world.want("staging", "1.3.0");
+    world.until_explained("staging", "`web-4` of `staging` lacks");
+    say_racks(&world, &[("web-1", "r1"), ("web-2", "r2"), ("web-3", "r3"), ("web-4", "r9")]);
+    world.until("it goes on", || {
+        world.count("staging", "web-4", "installed", "1.3.0 r9") == 1 && world.in_sync()
+    });
 }

@@ -36,7 +36,8 @@ pub(crate) fn shop(environments: &[&str], recipe: &str, service: &str) -> World 
     world
 }
 
-const WITH_STATUS: &str = "recipe: own
+/// Migrations that can be asked how far they are, and the fleet behind them.
+pub(crate) const WITH_STATUS: &str = "recipe: own
 stages:
   - name: migrate
     kind: migrate
@@ -44,7 +45,7 @@ stages:
     run: [sh, ROOT/migrate.sh, '{ref}']
     timeout: 90s
     transactional: true
-    status: { run: [sh, ROOT/status.sh], timeout: 10s, patience: 2m }
+    status: { run: [sh, ROOT/status.sh, '{ref}'], timeout: 10s, patience: 2m }
   - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }
 ";
 
@@ -100,49 +101,6 @@ fn a_migration_is_asked_about_before_it_runs_and_after_it_was_interrupted() {
     }
     world.until_runs("staging", "1.4.0");
     assert_eq!((ran("begun", "1.4.0"), ran("migrated", "1.4.0")), (2, 1));
-}
-
-const DEFERRED: &str = "recipe: own
-stages:
-  - { name: migrate, kind: migrate, on: deploy_node, run: [sh, ROOT/log.sh, regular, '{ref}'], timeout: 30s }
-  - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }
-  - { name: contract, kind: post_migrate, on: deploy_node, approval: deferred, run: [sh, ROOT/log.sh, post, '{ref}'], timeout: 30s }
-";
-
-#[test]
-fn what_is_deferred_is_owed_and_comes_first_next_time() {
-    let world = shop(&["staging"], DEFERRED, "");
-    world.script("log", "echo \"$1 $2\" >> schema");
-    let _controller = world.start();
-    world.until_in_sync();
-    world.want("staging", "1.1.0");
-    world.until_runs("staging", "1.1.0");
-    let said = world.until_explained("staging", "post-deploy migrations of 1.1.0 since");
-    assert!(said.contains("towpath post-migrate shop staging"), "{said}");
-    let status = world.json(&["status"]);
-    assert_eq!(status[0]["owes"], "1.1.0", "{status:?}");
-    let schema = || world.read("staging", "web-1", "schema");
-    assert_eq!(schema(), "regular 1.1.0\n");
-    let check = world.towpath(&["rollback", "shop", "staging", "--check"]);
-    assert_eq!(check.status, 0, "{check:?}");
-    assert!(check.stdout.contains("1.1.0 → 1.0.0"), "{check:?}");
-    assert!(check.stdout.contains("those of 1.1.0 ran since"), "{check:?}");
-    world.want("staging", "1.2.0");
-    world.until_runs("staging", "1.2.0");
-    world.until_explained("staging", "post-deploy migrations of 1.2.0 since");
-    assert_eq!(schema(), "regular 1.1.0\npost 1.1.0\nregular 1.2.0\n");
-    // By hand, alone; then there is no way back below it.
-    world.order(&["post-migrate", "shop", "staging"]);
-    world.until("they ran", || schema().ends_with("post 1.2.0\n"));
-    world.until_in_sync();
-    assert!(!world.explain("staging").contains("post-deploy migrations of"));
-    let check = world.towpath(&["rollback", "shop", "staging", "--check", "--json"]);
-    assert_eq!(check.status, 2, "{check:?}");
-    let value: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
-    assert_eq!((&value["possible"], &value["to"]), (&false.into(), &"1.1.0".into()));
-    assert_eq!(value["floor"]["ref"], "1.2.0", "{value}");
-    let refused = world.towpath(&["post-migrate", "shop", "staging"]);
-    assert_eq!(refused.status, 1, "nothing is owed: {refused:?}");
 }
 
 const BACK: &str = "recipe: own

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::operations::shop;
+use crate::operations::{WITH_STATUS, shop};
 use crate::world::{World, kill, patiently, stays};
 
 /// A database server of our own on a socket in a directory of its own.
@@ -114,7 +114,7 @@ fn account(dir: &Path) -> Option<(u32, u32)> {
 /// A shop whose migrations take 4711, insert, take as long as they are told to, and are done, all in
 /// one transaction; but for `runs`, which is kept whatever comes of it.
 fn migrated(postgres: &Postgres) -> World {
-    let world = shop(&["staging"], RECIPE, "");
+    let world = shop(&["staging"], WITH_STATUS, "");
     let psql = postgres.psql();
     let root = world.root.display();
     world.script(
@@ -138,18 +138,6 @@ fn migrated(postgres: &Postgres) -> World {
 fn slow(world: &World, seconds: u32) {
     std::fs::write(world.root.join("slow"), seconds.to_string()).unwrap();
 }
-
-const RECIPE: &str = "recipe: own
-stages:
-  - name: migrate
-    kind: migrate
-    on: deploy_node
-    run: [sh, ROOT/migrate.sh, '{ref}']
-    timeout: 90s
-    transactional: true
-    status: { run: [sh, ROOT/status.sh, '{ref}'], timeout: 10s, patience: 2m }
-  - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }
-";
 
 #[test]
 fn a_lock_that_somebody_else_holds_is_waited_for() {

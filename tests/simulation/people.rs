@@ -475,6 +475,7 @@ impl World {
             | Hold::TrafficUnseen { .. }
             | Hold::HotPatched { .. }
             | Hold::Inventory { .. }
+            | Hold::Lacking { .. }
             | Hold::HeadRefused { .. }
             | Hold::MassChange { .. }
             | Hold::Paused { .. }

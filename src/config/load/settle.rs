@@ -17,6 +17,8 @@ impl Loaded {
         let Examined { commons, services, strays, resolved } = examined;
         let mut touched = Touched::default();
         self.snapshot.revision = revision;
+        // It follows from the answers of inventories, with which nothing is filled now.
+        self.snapshot.lacking.clear();
         for (path, finding) in strays {
             super::put(&mut self.strays, path, finding);
         }

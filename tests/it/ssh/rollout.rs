@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::sshd::{Net, Sshd};
-use crate::world::{Controller, NEW, OLD, World};
+use super::steps::kill_group;
+use crate::world::{Controller, NEW, OLD, World, kill};
 
 const NODES: [&str; 3] = ["web-1", "web-2", "web-3"];
 
@@ -38,6 +39,30 @@ impl Fleet {
         );
         world.commit("A shop on three nodes");
         Self { world, net, nodes }
+    }
+
+    /// A node loses its power in the middle of a step, and comes back.
+    fn boots(&mut self, at: usize, file: &str) {
+        let node = &mut self.nodes[at];
+        node.stop();
+        let steps = node.state().join("places/production/steps");
+        for entry in std::fs::read_dir(steps).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(key) = name.strip_suffix("@start") else { continue };
+            let exit = entry.path().with_file_name(format!("{key}@exit"));
+            if std::fs::read_to_string(exit).is_ok_and(|it| it.starts_with("exit 1 ")) {
+                continue;
+            }
+            let start = std::fs::read_to_string(entry.path()).unwrap();
+            let words: Vec<&str> = start.split(' ').collect();
+            // The runner first: it must not see its command end.
+            kill(words[3].parse().unwrap());
+            kill_group(words[5].parse().unwrap());
+            std::fs::write(entry.path(), start.replace(words[2], "another-boot")).unwrap();
+        }
+        std::fs::remove_file(node.home().join(file)).unwrap();
+        node.start();
+        self.net.tell(&self.nodes[at]);
     }
 
     fn runs(&self, reference: &str) -> bool {
@@ -76,6 +101,40 @@ fn a_fleet_is_updated_over_ssh_and_no_node_twice_though_the_controller_is_killed
     // Each controller needs one login a node; looking from outside needs more.
     assert!(fleet.nodes.iter().all(|node| node.logins() >= 1));
     drop(fleet.net);
+}
+
+#[test]
+fn a_node_that_boots_in_the_middle_of_a_step_runs_it_again_and_a_migration_asks() {
+    let mut fleet = Fleet::new();
+    let script = fleet.world.root.join("install.sh").display().to_string();
+    fleet.world.script(
+        "migrate",
+        "echo \"$1\" >> migrated; while [ -e wait-migrate ]; do sleep 0.05; done",
+    );
+    let migrate = script.replace("install.sh", "migrate.sh");
+    fleet.world.edit(
+        "recipes/standard.yaml",
+        "stages:\n",
+        &format!("stages:\n  - {{ name: migrate, kind: migrate, on: deploy_node, run: [sh, {migrate}, \"{{ref}}\"], timeout: 60s }}\n"),
+    );
+    fleet.world.edit("environments/production.yaml", "roles:", "deploy_node: web-1\nroles:");
+    std::fs::write(fleet.nodes[0].home().join("wait-migrate"), "").unwrap();
+    std::fs::write(fleet.nodes[1].home().join("wait"), "").unwrap();
+    fleet.world.want("production", NEW);
+    let _controller = Controller::spawn(&fleet.world);
+    let migrated = |fleet: &Fleet| fleet.nodes[0].read("migrated").lines().count();
+    fleet.world.until("it migrates", || migrated(&fleet) == 1);
+    fleet.boots(0, "wait-migrate");
+    let said = fleet.world.until_explained("production", "halted");
+    assert!(said.contains("its end was not seen"), "{said}");
+    assert_eq!((migrated(&fleet), fleet.installed(NEW)), (1, vec![0, 0, 0]));
+    let looked = ["--migration", "done", "--reason", "looked at the schema"];
+    fleet.world.order(&[&["resume", "shop", "production"][..], &looked].concat());
+    fleet.world.until("the second node's step runs", || fleet.installed(NEW) == [1, 1, 0]);
+    fleet.boots(1, "wait");
+    fleet.world.until("all nodes run it", || fleet.runs(NEW));
+    fleet.world.until("it is in sync", || fleet.world.in_sync());
+    assert_eq!((migrated(&fleet), fleet.installed(NEW)), (1, vec![1, 2, 1]));
 }
 
 #[test]

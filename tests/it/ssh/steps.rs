@@ -11,7 +11,7 @@ use towpath::observe::{Fact, Verdict};
 use super::Rig;
 use crate::local_driver::{alive, kill, step};
 
-fn kill_group(leader: i32) {
+pub(super) fn kill_group(leader: i32) {
     let leader = rustix::process::Pid::from_raw(leader).unwrap();
     rustix::process::kill_process_group(leader, rustix::process::Signal::KILL).unwrap();
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::files::Notes;
 use crate::config::place::Place;
 use crate::config::raw;
-use crate::config::snapshot::{By, Environment, On, Recipe, Role, Spec};
+use crate::config::snapshot::{By, Environment, Lack, On, Recipe, Role, Spec};
 use crate::model::{
     EnvironmentName, NodeName, PACKAGE, PATCH, Probe, RepoPath, RoleName, VariableName, Variables,
 };
@@ -67,8 +67,8 @@ pub(super) fn check_target(
     }
 }
 
-/// The first thing that a target lacks, once its inventory has answered.
-pub(in crate::config) fn lacking(spec: &Spec<'_>) -> Option<String> {
+/// All that a target lacks, once its inventory has answered.
+pub(in crate::config) fn lacking(spec: &Spec<'_>) -> Vec<Lack> {
     let used = Used {
         file: &spec.service.file,
         recipe: spec.recipe,
@@ -76,8 +76,7 @@ pub(in crate::config) fn lacking(spec: &Spec<'_>) -> Option<String> {
         roles: spec.target.roles.as_ref(),
         smoke: spec.target.smoke.as_deref(),
     };
-    let first = lacks(&used, &spec.target.variables, Promises::AreOver).into_iter().next();
-    first.map(|it| it.message)
+    lacks(&used, &spec.target.variables, Promises::AreOver)
 }
 
 /// Whether what an inventory will say counts as said.
@@ -87,13 +86,6 @@ enum Promises {
     Count,
     /// It has answered.
     AreOver,
-}
-
-/// What is missing, and how to mend it.
-struct Lack {
-    code: &'static str,
-    message: String,
-    hint: String,
 }
 
 /// Where something is asked or done.
