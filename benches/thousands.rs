@@ -236,7 +236,7 @@ impl Brain {
 
     fn says(&mut self, effect: Effect) -> Option<Wake> {
         match effect {
-            Effect::MendRecords { .. } => Some(Wake::RecordsMended { result: Ok(None) }),
+            Effect::MendRecords { .. } => Some(Wake::RecordsMended(Ok(None))),
             Effect::LookAtHead { .. } => Some(Wake::Head(Ok(Head::plain(self.head, true)))),
             Effect::ReadConfig { to, .. } => {
                 let files = files(self.way, self.nodes, &self.wanted).into_iter();

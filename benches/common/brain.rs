@@ -114,7 +114,7 @@ impl Brain {
 
     fn says_yes(&mut self, effect: Effect) -> Option<Wake> {
         match effect {
-            Effect::MendRecords { .. } => Some(Wake::RecordsMended { result: Ok(None) }),
+            Effect::MendRecords { .. } => Some(Wake::RecordsMended(Ok(None))),
             Effect::LookAtHead { .. } => Some(Wake::Head(Ok(Head::plain(self.head, true)))),
             Effect::ReadConfig { from, to } => {
                 let changes = changes_between(&self.repository, from, to);

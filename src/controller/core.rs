@@ -345,7 +345,7 @@ impl Core {
                 self.take_reverted(&target, ticket, ask, &to, result, turn)?;
             }
             Wake::Recorded { record, result } => self.take_recorded(record, &result, turn)?,
-            Wake::RecordsMended { result } => self.take_mended(&result, turn)?,
+            Wake::RecordsMended(result) => self.take_mended(&result, turn)?,
             Wake::Canceled { cancel, how } => self.take_canceled(&cancel, how, turn)?,
             Wake::Overtaken { fence } => self.obey_fence(fence)?,
             Wake::Asked { ask, ticket } => self.obey(ask, ticket, turn)?,

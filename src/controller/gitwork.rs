@@ -14,7 +14,7 @@ use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
-use crate::record::mending;
+use crate::record::mending::{self, Mended};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer};
@@ -92,8 +92,8 @@ impl GitWorker {
                 let result = self.forge.disarm(number);
                 Some(Wake::ForgeDone { target, result: said(result) })
             }
-            Effect::Again { number } => {
-                if let Err(error) = self.forge.again(number) {
+            Effect::Again { number, asked } => {
+                if let Err(error) = self.forge.again(number, asked) {
                     let error = chain(&error);
                     tracing::warn!(number, error, "the forge cannot be asked to try again");
                 }
@@ -133,10 +133,12 @@ impl GitWorker {
                 let result = self.mend(last).map_err(|error| chain(&error));
                 match &result {
                     Ok(None) => {}
-                    Ok(Some((_, how))) => tracing::warn!(how, "the records were put right"),
+                    Ok(Some(Mended { how, .. })) => {
+                        tracing::warn!(how, "the records were put right");
+                    }
                     Err(why) => tracing::error!(why, "the records cannot be put right"),
                 }
-                Some(Wake::RecordsMended { result })
+                Some(Wake::RecordsMended(result))
             }
             Effect::Survey { .. }
             | Effect::Weigh { .. }
@@ -274,7 +276,10 @@ impl GitWorker {
         let kept = self.repository.find(&RefName::kept_records());
         let kept = kept.map_err(|error| NotRecorded::Later(chain(&error)))?;
         if let Some(last) = kept {
-            self.mend(last).map_err(|error| NotRecorded::Later(chain(&error)))?;
+            let mended = self.mend(last).map_err(|error| NotRecorded::Later(chain(&error)))?;
+            if let Some(Mended { whole: false, how, .. }) = mended {
+                return Err(NotRecorded::Later(how));
+            }
         }
         let head = history::record(&self.repository, &Identity::towpath(), &record);
         let head = head.map_err(|error| match error {
@@ -285,10 +290,12 @@ impl GitWorker {
         Ok(Some(head))
     }
 
-    fn mend(&self, last: Revision) -> Result<Option<(Revision, String)>, history::Error> {
+    /// One portion of what was lost. Until that is all of it, what is missing is known by our last commit only.
+    fn mend(&self, last: Revision) -> Result<Option<Mended>, history::Error> {
         let mended = mending::mend(&self.repository, &Identity::towpath(), last)?;
-        self.remember(mended.as_ref().map_or(last, |it| it.head));
-        Ok(mended.map(|it| (it.head, it.how)))
+        let whole = mended.as_ref().filter(|it| it.whole);
+        self.remember(whole.map_or(last, |it| it.head));
+        Ok(mended)
     }
 
     /// If that fails, git may throw the commit away in some weeks, if somebody puts the branch back.

@@ -35,6 +35,9 @@ mod visiting;
 mod inspect;
 mod logs;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};
 pub use files::changes_between;

@@ -7,6 +7,7 @@ use crate::config::Change;
 use crate::model::{Revision, Target};
 use crate::observe::{Actor, Checks, Fact as Seen, MergeRequest, State, Verdict};
 use crate::planner::{self, Hold, Promote, World};
+use crate::record::mending::Mended;
 use crate::rollout::{Fact, MENDED, Unrecorded};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
@@ -224,6 +225,7 @@ impl Core {
             self.touch(target.clone());
         }
         self.seen.merge_requests = Some(Seen::Known { value: list, at: turn.now });
+        self.ask_again(turn);
         self.look_around(turn);
         Ok(())
     }
@@ -361,13 +363,16 @@ impl Core {
 
     pub(super) fn take_mended(
         &mut self,
-        result: &Result<Option<(Revision, String)>, String>,
+        result: &Result<Option<Mended>, String>,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Record);
         match result {
             Ok(None) => {}
-            Ok(Some((head, _))) => {
+            // The next portion. What is missing still is known by the commit that we wrote last: nothing newer is
+            // entered before, and that commit is not forgotten.
+            Ok(Some(Mended { whole: false, .. })) => self.mend_records(turn),
+            Ok(Some(Mended { head, whole: true, .. })) => {
                 let record = MENDED.to_owned();
                 self.note(turn, Fact::Recorded { record, head: Some(*head) })?;
             }

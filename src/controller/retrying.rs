@@ -67,15 +67,26 @@ impl Core {
         }
         self.write(command, word, turn)?;
         self.touch(target.clone());
-        if let Some(number) = blocked {
-            turn.ask(Effect::Again { number });
-        }
+        self.ask_again(turn);
         if !waits {
             return Ok(Ok(Answer::Now(format!(
                 "{target}: its merge request is tried again when nothing else holds it"
             ))));
         }
         Ok(Ok(Answer::Now(format!("{target}: a new rollout begins when nothing else holds it"))))
+    }
+
+    /// Asks forges to try again what people want to be tried again and is in the way still. The journal knows what that
+    /// is, so that neither a lost request nor another controller forgets it; one asked for before is no other one.
+    pub(super) fn ask_again(&self, turn: &mut Turn) {
+        if self.limits.check_only {
+            return;
+        }
+        for (target, (number, asked)) in &self.ledger.retried {
+            if self.blocked_request(target) == Some(*number) {
+                turn.ask(Effect::Again { number: *number, asked: *asked });
+            }
+        }
     }
 
     /// The open merge request for a target, if its forge says that something is in the way.

@@ -338,10 +338,9 @@ impl Core {
             )
             | None => false,
         };
-        let running = rollout.running().filter(|(op, _)| kill && killable(*op));
         let mut cancels = Vec::new();
         let mut kills = Vec::new();
-        for (op, attempt) in running {
+        for (op, attempt) in rollout.in_hand().filter(|(op, _)| kill && killable(*op)) {
             match cancel(rollout, op, turn.now) {
                 Some(cancel) => cancels.push(cancel),
                 None => kills.push(Effect::Kill {
@@ -491,15 +490,17 @@ fn cancel(rollout: &Rollout, id: OpId, now: Timestamp) -> Option<Cancel> {
     (cancel.key() == key).then_some(cancel)
 }
 
-/// The pipeline that an operation is, if it is one and may be under way: also one that took too long.
+/// The pipeline that an operation is, if it is one and may be under way: also one that took too long, or that is asked
+/// about again in a moment.
 fn errand(rollout: &Rollout, id: OpId) -> Option<Box<Errand>> {
     let Some(Op::Step { deed: Deed::Trigger { call, timeout }, .. }) = rollout.plan().op(id) else {
         return None;
     };
     let (attempt, since) = match rollout.state(id)? {
         OpState::Running { attempt, since, .. } => (*attempt, Some(*since)),
-        OpState::Failed { attempt, keeps_key: true, .. } => (*attempt, None),
-        OpState::Idle { .. }
+        OpState::Failed { attempt, keeps_key: true, .. }
+        | OpState::Idle { attempt, tried: true, .. } => (*attempt, None),
+        OpState::Idle { tried: false, .. }
         | OpState::Done { .. }
         | OpState::Failed { keeps_key: false, .. }
         | OpState::Lost { .. } => return None,

@@ -475,7 +475,7 @@ fn answers(wake: &Wake) -> bool {
         | Wake::Merged { .. }
         | Wake::Reverted { .. }
         | Wake::Recorded { .. }
-        | Wake::RecordsMended { .. }
+        | Wake::RecordsMended(_)
         | Wake::Canceled { .. } => true,
     }
 }

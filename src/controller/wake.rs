@@ -9,6 +9,7 @@ use crate::model::{
 };
 use crate::observe::{Checks, Guest, Mending, MergeRequest, Order, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
+use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
@@ -175,11 +176,8 @@ pub enum Wake {
         /// The head of the records that has it, if it leaves one; or why it is not there.
         result: Result<Option<Revision>, NotRecorded>,
     },
-    /// The answer to [`Effect::MendRecords`].
-    RecordsMended {
-        /// The head of the records since and what was done, if anything had to be.
-        result: Result<Option<(Revision, String)>, String>,
-    },
+    /// The answer to [`Effect::MendRecords`]: what was done, if anything had to be.
+    RecordsMended(Result<Option<Mended>, String>),
     /// The answer to [`Effect::Cancel`].
     Canceled {
         /// Which.
@@ -490,11 +488,12 @@ pub enum Effect {
         /// Which.
         number: u64,
     },
-    /// A person wants the forge to try again what it gave up. Nothing answers it: what comes of it shows at the
-    /// next look.
+    /// A person wants the forge to try again what it gave up. What comes of it shows at the next look.
     Again {
         /// Which.
         number: u64,
+        /// When the person asked: what was given up since then is another matter.
+        asked: Timestamp,
     },
     /// Close a merge request of ours.
     Withdraw {

@@ -232,10 +232,10 @@ pub trait Forge: Send {
     /// Ensures that the forge does not merge it by itself.
     fn disarm(&self, number: u64) -> Result<(), Error>;
 
-    /// A person wants the forge to try again what it gave up, such as a place in its merge queue. False if it
-    /// gave nothing up.
-    fn again(&self, number: u64) -> Result<bool, Error> {
-        let _ = number;
+    /// A person wanted at that time that the forge tries again what it had given up, such as a place in its merge
+    /// queue. Safe to repeat: what it gave up later stays given up. False if there is nothing left to do.
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, Error> {
+        let _ = (number, asked);
         Ok(false)
     }
 

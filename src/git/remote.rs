@@ -172,5 +172,45 @@ impl Repository {
 }
 
 fn said(url: &Url, verb: &'static str, text: &str) -> Error {
-    Error::Child { verb, said: url.scrub(text) }
+    let mut said = url.scrub(text);
+    if let Some(advice) = advice(verb, text) {
+        said.push_str("; ");
+        said.push_str(advice);
+    }
+    Error::Child { verb, said }
+}
+
+/// What to do where a forge knows the token and does not let it, or does not know it: git says only a number.
+fn advice(verb: &str, text: &str) -> Option<&'static str> {
+    if text.contains("returned error: 403") {
+        return Some(if verb == "push" {
+            "the token, or its user, may not write there: it needs the scope `api` or `write_repository` on GitLab, \
+             write for contents on GitHub, `write:repository` on Gitea and Forgejo"
+        } else {
+            "the token, or its user, may not read there: it needs the scope `api` or `read_repository` on GitLab, \
+             read for contents on GitHub, `read:repository` on Gitea and Forgejo"
+        });
+    }
+    let unknown = text.contains("Authentication failed") || text.contains("returned error: 401");
+    unknown.then_some("the token is not accepted: it is missing, wrong, expired or revoked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::advice;
+
+    #[test]
+    fn what_a_forge_refuses_says_what_is_missing() {
+        // As a Gitea answers, and a GitLab.
+        let gitea = "remote: Forbidden; fatal: unable to access 'https://x/c.git/': The requested URL returned error: 403";
+        assert!(advice("push", gitea).is_some_and(|it| it.contains("write:repository")));
+        assert!(advice("fetch", gitea).is_some_and(|it| it.contains("read:repository")));
+        let wrong = "remote: Verify; fatal: Authentication failed for 'https://x/c.git/'";
+        assert!(advice("ls-remote", wrong).is_some_and(|it| it.contains("not accepted")));
+        for other in
+            ["fatal: unable to access: Could not resolve host", "! [remote rejected] stale info"]
+        {
+            assert_eq!(advice("push", other), None, "{other}");
+        }
+    }
 }

@@ -1,12 +1,14 @@
-//! Notices that the records were put back to an older commit or deleted, and writes again what is missing. Nothing is
-//! taken away: what others entered meanwhile stays.
+//! Notices that the records were put back to an older commit or deleted, and writes again what is missing, in portions.
+//! Nothing is taken away: what others entered meanwhile stays, and so does what they left a target with since.
 
-use super::history::{Error, RECORD_BYTES_MAX, git, is_record, name};
+use super::format_history as format;
+use super::history::{Error, RECORD_BYTES_MAX, git, is_record, name, target_of};
 use crate::git::{Branch, Commit, Entry, Identity, Place, RefName, Repository, Step, Update};
-use crate::model::Revision;
+use crate::model::{RepoPath, Revision};
 
-/// Most records that are entered again in one go; the rest with the next look.
-const AGAIN_MAX: usize = 10_000;
+/// Most records that are entered again in one portion: some seconds of work, between which there is time for other
+/// things. Who is told that it is not the whole asks for the next portion.
+const AGAIN_MAX: usize = 2_000;
 
 /// What was done about records that were put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct Mended {
     pub head: Revision,
     /// What was done, for people.
     pub how: String,
+    /// Whether nothing is missing any more. If something is, it is to be mended again with the same last commit.
+    pub whole: bool,
 }
 
 /// Whether the records still hold the last commit that we wrote; if not, why they do not, for people.
@@ -37,11 +41,20 @@ pub fn remember(repository: &Repository, last: Revision) -> Result<(), Error> {
     repository.keep(&RefName::kept_records(), last).map_err(git("keeping the records"))
 }
 
-/// Ensures that the records hold what the last commit that we wrote held. Nothing, if they do.
+/// Brings the records nearer to what the last commit that we wrote held. Nothing, if they hold it.
 pub fn mend(
     repository: &Repository,
     committer: &Identity,
     last: Revision,
+) -> Result<Option<Mended>, Error> {
+    mend_some(repository, committer, last, AGAIN_MAX)
+}
+
+fn mend_some(
+    repository: &Repository,
+    committer: &Identity,
+    last: Revision,
+    most: usize,
 ) -> Result<Option<Mended>, Error> {
     let failed = git("mending the records");
     let Some(loss) = loss(repository, last)? else { return Ok(None) };
@@ -50,33 +63,47 @@ pub fn mend(
         None => true,
         Some(head) => repository.descends(last, head).map_err(&failed)?,
     };
-    let (new, did) = match old {
+    let (new, did, whole) = match old {
         // Another line of history: ours goes on top of it, record by record.
         Some(head) if !forward => {
-            let (tip, count) = again(repository, committer, head, last)?;
-            (tip, format!("{count} records entered again"))
+            let Again { tip, count, whole } = again(repository, committer, head, last, most)?;
+            let more = if whole { "" } else { ", and there are more" };
+            (tip, format!("{count} records entered again{more}"), whole)
         }
-        Some(_) | None => (last, "written again as it was".to_owned()),
+        Some(_) | None => (last, "written again as it was".to_owned(), true),
     };
     if old != Some(new) {
         let update = Update { name: name(), old, new: Some(new) };
         repository.update(&[update]).map_err(&failed)?;
     }
-    Ok(Some(Mended { head: new, how: format!("{loss}; {did}") }))
+    Ok(Some(Mended { head: new, how: format!("{loss}; {did}"), whole }))
 }
 
-/// Enters what `last` holds and `head` does not on top of `head`; answers with the new tip and how many.
+/// What was entered again.
+struct Again {
+    /// The head of the records with it.
+    tip: Revision,
+    /// How many records.
+    count: usize,
+    /// Whether those were all.
+    whole: bool,
+}
+
+/// Enters what `last` holds and `head` does not on top of `head`, the oldest first and at most so many. What an earlier
+/// portion entered is there by its content.
 fn again(
     repository: &Repository,
     committer: &Identity,
     head: Revision,
     last: Revision,
-) -> Result<(Revision, usize), Error> {
+    most: usize,
+) -> Result<Again, Error> {
     let failed = git("mending the records");
+    let common = repository.common_ancestor(head, last).map_err(&failed)?;
     let mut missing: Vec<Step> = Vec::new();
     for step in repository.first_parents(last) {
         let step = step.map_err(&failed)?;
-        if repository.descends(head, step.revision).map_err(&failed)? {
+        if Some(step.revision) == common {
             break;
         }
         missing.push(step);
@@ -84,7 +111,7 @@ fn again(
     let mut tip = head;
     let mut at = repository.step(head).map_err(&failed)?.at;
     let mut count = 0;
-    for step in missing.iter().rev().take(AGAIN_MAX) {
+    for step in missing.iter().rev() {
         let parent = step.parents.first().copied();
         let changes = repository.changes_within(RECORD_BYTES_MAX, parent, step.revision, &|_| true);
         let mut edits = Vec::new();
@@ -99,11 +126,16 @@ fn again(
                     continue;
                 }
                 enters = true;
+            } else if is_older(repository, tip, &path, &bytes) {
+                continue;
             }
             edits.push((path, Some(bytes)));
         }
         if !enters {
             continue;
+        }
+        if count == most {
+            return Ok(Again { tip, count, whole: false });
         }
         at = at.max(step.at);
         let message = format!(
@@ -121,16 +153,28 @@ fn again(
         tip = repository.commit(&commit).map_err(&failed)?;
         count += 1;
     }
-    Ok((tip, count))
+    Ok(Again { tip, count, whole: true })
+}
+
+/// Whether these bytes tell what a target was left with before what is there tells it. What cannot be read is no news,
+/// and is replaced.
+fn is_older(repository: &Repository, tip: Revision, path: &RepoPath, bytes: &[u8]) -> bool {
+    if target_of(path).is_none() {
+        return false;
+    }
+    let there = repository.read_at(tip, path).ok().flatten();
+    let there = there.and_then(|it| format::read_target(&it).ok());
+    let ours = format::read_target(bytes).ok();
+    there.zip(ours).is_some_and(|(there, ours)| there.at > ours.at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::audit::audit;
-    use super::super::history::{Of, Record, Subject, log, record};
+    use super::super::history::{Of, Record, Subject, TargetState, log, record, targets_at};
     use super::*;
     use crate::git::testing::Bare;
-    use crate::model::Timestamp;
+    use crate::model::{EnvironmentName, Ref, RolloutId, ServiceName, Target, Timestamp};
 
     fn act(number: u64, by: &str) -> Record {
         Record {
@@ -195,6 +239,63 @@ mod tests {
         assert_eq!(ids(&bare), ["act-3", "act-2", "act-9", "act-1"]);
         assert_eq!(mend(&bare.open(), &us, mended.head).unwrap(), None);
         clean(&bare);
+    }
+
+    #[test]
+    fn more_than_fits_into_a_portion_is_entered_by_and_by() {
+        let bare = Bare::new();
+        let us = Identity::towpath();
+        let last = three(&bare);
+        bare.git(&["update-ref", "refs/heads/towpath/records", "towpath/records~2"]);
+        record(&bare.open(), &us, &act(9, "bob")).unwrap();
+        let first = mend_some(&bare.open(), &us, last, 1).unwrap().unwrap();
+        assert!(!first.whole && first.how.ends_with("and there are more"), "{first:?}");
+        assert_eq!(ids(&bare), ["act-2", "act-9", "act-1"]);
+        // Somebody else enters something in between.
+        record(&bare.open(), &us, &act(10, "bob")).unwrap();
+        let second = mend_some(&bare.open(), &us, last, 1).unwrap().unwrap();
+        assert!(second.whole, "{second:?}");
+        assert_eq!(ids(&bare), ["act-3", "act-10", "act-2", "act-9", "act-1"]);
+        assert_eq!(mend_some(&bare.open(), &us, second.head, 1).unwrap(), None);
+        clean(&bare);
+    }
+
+    #[test]
+    fn what_a_target_was_left_with_since_is_not_overwritten() {
+        let rollout = |number: u64, minute: u64, reference: &str| {
+            let at = Timestamp(1_795_255_200_000 + minute * 60_000);
+            let service = ServiceName::parse("shop").unwrap();
+            let target = Target::new(&service, &EnvironmentName::parse("staging").unwrap());
+            Record {
+                subject: Subject::Rollout(target),
+                at,
+                state: Some(TargetState {
+                    reference: Ref::parse(reference).ok(),
+                    rollout: RolloutId::parse(&format!("{number:012}")),
+                    result: "succeeded".to_owned(),
+                    at,
+                }),
+                ..act(number, "towpath")
+            }
+        };
+        let left_with = |bare: &Bare| {
+            let all = targets_at(&bare.open(), Timestamp(u64::MAX)).unwrap();
+            let state = all.into_values().next().unwrap();
+            state.reference.map(|it| it.to_string())
+        };
+        let us = Identity::towpath();
+        for (theirs, stays) in [(9, "9.0.0"), (2, "3.0.0")] {
+            let bare = Bare::new();
+            let enter = |it| record(&bare.open(), &us, &it).unwrap();
+            enter(rollout(1, 1, "1.0.0"));
+            let last = enter(rollout(3, 3, "3.0.0"));
+            bare.git(&["update-ref", "refs/heads/towpath/records", "towpath/records~1"]);
+            enter(rollout(9, theirs, "9.0.0"));
+            mend(&bare.open(), &us, last).unwrap().unwrap();
+            assert_eq!(ids(&bare).len(), 3);
+            assert_eq!(left_with(&bare).as_deref(), Some(stays));
+            clean(&bare);
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use super::plan::OpId;
 
 /// How long the end of a pipeline is asked for.
 const ASKED_FOR: Duration = Duration::from_mins(5);
-/// A controller that starts asks at least for so long: the one before it may have died at once.
-const ASKED_LEAST: Duration = Duration::from_mins(1);
+/// A controller that starts asks at least for so long, however long ago its end was wanted first: a start that the one
+/// before it had under way shows only after minutes (`drivers::ci`), and nobody asks once it is noted as over.
+const ASKED_LEAST: Duration = Duration::from_mins(5);
 
 /// A pipeline that is to be canceled, wherever the rollout is that started it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -317,6 +317,8 @@ pub struct Ledger {
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// Pipelines that are to be canceled.
     pub cancels: BTreeMap<(RolloutId, OpId, u32), Cancel>,
+    /// Open merge requests that a person wants tried again, and since when.
+    pub retried: BTreeMap<Target, (u64, Timestamp)>,
     /// The last head of the records that we wrote.
     pub records: Option<Revision>,
     /// What still has to reach git, oldest first.
@@ -398,6 +400,7 @@ impl Ledger {
             }
             Fact::Merged { target, number, reference, .. } => {
                 self.proposed.remove(target);
+                self.retried.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.settled_request = history.settled_request.max(*number);
                 history.promoted.insert(reference.clone());
@@ -407,6 +410,7 @@ impl Ledger {
             }
             Fact::Vetoed { target, number, reference, how } => {
                 self.proposed.remove(target);
+                self.retried.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.settled_request = history.settled_request.max(*number);
                 history.vetoes.insert(reference.clone(), how.clone());
@@ -416,6 +420,7 @@ impl Ledger {
             }
             Fact::Withdrawn { target, number, .. } => {
                 self.proposed.remove(target);
+                self.retried.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.settled_request = history.settled_request.max(*number);
                 history.proposal = None;

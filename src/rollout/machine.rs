@@ -426,13 +426,16 @@ impl Rollout {
         self.advance();
     }
 
-    /// After `abort --now` no task is carried on; only migrations that run are waited for.
+    /// After `abort --now` no task is carried on; only migrations that run, or may, are waited for.
     fn cut_idle(&mut self) {
         let open: Vec<TaskId> = self.states.open.iter().copied().collect();
         for task in open {
-            if let Some(id) = self.states.next_op(task)
-                && let Some(state) = self.states.op_mut(id)
-                && let OpState::Idle { attempt, .. } = *state
+            let Some(id) = self.states.next_op(task) else { continue };
+            let migrates =
+                matches!(self.plan.op(id), Some(Op::Step { kind, .. }) if kind.is_migration());
+            if let Some(state) = self.states.op_mut(id)
+                && let OpState::Idle { attempt, tried, .. } = *state
+                && !(tried && migrates)
             {
                 let why = "stopped by the end of the rollout".to_owned();
                 *state = OpState::Failed { why, attempt, keeps_key: true };

@@ -231,6 +231,23 @@ impl Rollout {
         })
     }
 
+    /// Operations that the world may be at work on: those under way, and those that wait a moment until they are asked
+    /// for again.
+    pub fn in_hand(&self) -> impl Iterator<Item = (OpId, u32)> + '_ {
+        self.states.open.iter().filter_map(|task| {
+            let id = self.states.next_op(*task)?;
+            match self.states.op(id)? {
+                OpState::Running { attempt, .. } | OpState::Idle { attempt, tried: true, .. } => {
+                    Some((id, *attempt))
+                }
+                OpState::Idle { tried: false, .. }
+                | OpState::Done { .. }
+                | OpState::Failed { .. }
+                | OpState::Lost { .. } => None,
+            }
+        })
+    }
+
     /// Whether an operation is under way.
     pub fn is_running(&self, id: OpId) -> bool {
         let open = self.states.open.contains(&task_of(id));

@@ -217,6 +217,33 @@ fn a_test_whose_end_was_not_learnt_runs_anew_and_a_step_is_found_again() {
     }
 }
 
+#[test]
+fn what_is_asked_for_again_in_a_moment_is_in_hand_when_it_ends_now() {
+    for kind in [StepKind::Run, StepKind::Migrate { idempotent: false }] {
+        let work = vec![(node("a"), When::Always, step(kind))];
+        let mut rollout =
+            rollout(vec![stage(StageKind::Forward, work)], stage(StageKind::Closing, Vec::new()));
+        assert_eq!(rollout.in_hand().count(), 0);
+        start(&mut rollout, 0, at(0, 0));
+        let outcome = Outcome::Errored { why: "no answer".to_owned(), retry: true };
+        tell(&mut rollout, 1, What::Finished { op: at(0, 0), outcome });
+        assert_eq!(rollout.running().count(), 0);
+        assert_eq!(rollout.in_hand().collect::<Vec<_>>(), [(at(0, 0), 1)]);
+        let by = PersonName::parse("ann").unwrap();
+        let word = Word { by, reason: String::new() };
+        let cause = Cause::Aborted { word, now: true };
+        tell(&mut rollout, 1, What::Stopping { cause, epoch: Epoch(2) });
+        // A migration may be running there still: it is waited for, whatever the hurry.
+        let waits = kind.is_migration();
+        assert_eq!(wanted(&rollout, 10), if waits { vec![at(0, 0)] } else { Vec::new() });
+        assert_eq!(rollout.ready_to_settle().is_none(), waits);
+        if waits {
+            done(&mut rollout, 10, at(0, 0));
+            assert_eq!(rollout.ready_to_settle(), Some(Ending::Aborted));
+        }
+    }
+}
+
 fn seat(name: &str) -> Seat {
     Seat {
         environment: EnvironmentName::parse("staging").unwrap(),

@@ -55,6 +55,10 @@ impl Ledger {
                 let history = self.histories.entry(target.clone()).or_default();
                 history.stopped = None;
                 history.rebuilt = false;
+                // Only then may a forge have given up what is to be tried again.
+                if let Some(proposal) = &history.proposal {
+                    self.retried.insert(target.clone(), (proposal.number, at));
+                }
             }
             Command::Confirm { revision } => {
                 if let Some(mass) = self.mass.get_mut(revision) {

@@ -7,6 +7,14 @@
 mod world;
 
 #[cfg(test)]
+mod store;
+#[cfg(test)]
+mod lives;
+#[cfg(test)]
+mod errands;
+#[cfg(test)]
+mod work;
+#[cfg(test)]
 mod balancer;
 mod forge;
 #[cfg(test)]
@@ -25,6 +33,8 @@ mod repo;
 mod schema;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod zones;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -79,6 +89,12 @@ const UNKIND: &[&str] = &[
     "bakes begun anew",
     "rollouts forgotten",
     "deaths before forgetting",
+    "rollouts by zone",
+    "zones behind others",
+    "zones behind gates",
+    "zones hurt",
+    "drains by zone",
+    "nodes left out of zones",
 ];
 
 #[test]

@@ -97,6 +97,7 @@ impl World {
         self.one_rollout_at_a_time(plan);
         self.only_what_is_asked_for(plan);
         self.nothing_is_repeated(plan);
+        self.count_zones(plan);
     }
 
     /// What lacks a hot patch does not take its place, unless a person says that it may.
@@ -264,8 +265,16 @@ impl World {
             What::Finished { outcome: Outcome::Lost { .. }, .. } => {
                 self.totals.count("migrations lost");
             }
+            What::Finished { op, outcome: Outcome::Failed { .. } } => {
+                self.count_hurt_zone(rollout, *op);
+            }
             What::MigrationSettled { .. } => self.totals.count("migrations settled"),
-            What::Excluded { .. } => self.totals.count("nodes left out"),
+            What::Excluded { .. } => {
+                self.totals.count("nodes left out");
+                if self.goes_by_zone(rollout) {
+                    self.totals.count("nodes left out of zones");
+                }
+            }
             What::Resumed(_) => self.totals.count("resumes"),
             What::Retried(_) => self.totals.count("retries"),
             What::RetriedOnly { .. } => self.totals.count("retries of some nodes"),
@@ -278,6 +287,7 @@ impl World {
         if let Some(Op::Drained { role, seat, .. }) = plan.op(op) {
             let key = (seat.environment.clone(), role.clone(), seat.node.clone());
             self.by_us.insert(key);
+            self.one_zone_is_out(rollout, op);
         }
         let first = OpId { op: 0, ..op };
         let untouched = |id: OpId| rollout.state(id).is_some_and(|it| !it.was_tried());
@@ -288,6 +298,7 @@ impl World {
             self.nothing_begins_when_halted(target, rollout, op);
             self.gates_are_open(rollout, op, at);
             self.enough_stay_in_service(rollout, op);
+            self.zones_go_one_by_one(rollout, op, at);
         }
     }
 
@@ -427,6 +438,8 @@ impl World {
                 in_hand.extend(task.node.clone());
             }
         }
+        // Whom a person left out does not serve, in whatever stage or zone.
+        in_hand.extend(super::zones::out_by_word(rollout));
         let mut short = None;
         for (name, role) in spec.roles() {
             let keep = role.min_healthy.ceil_of(role.nodes.len());

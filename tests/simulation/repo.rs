@@ -157,9 +157,19 @@ pub(crate) fn first_config(seed: &mut Seed) -> (Files, Vec<Site>) {
     let root = format!("version: 1\nenvironments: [{}]\n", places.join(", "));
     files.insert("towpath.yaml".to_owned(), root.into_bytes());
     let mut sites = Vec::new();
-    let build = Build { balanced: seed.chance(60), overlaps: seed.chance(40) };
+    // From a stream of their own: worlds without zones are what they were before there were any.
+    let mut aside = Seed::new(seed.clone().next());
+    let zones = aside.chance(35).then(|| Zones {
+        prepare: aside.chance(50),
+        warm: aside.chance(50),
+        gates: aside.pick(&ZONE_GATES),
+    });
+    let build = Build { balanced: seed.chance(60), overlaps: seed.chance(40), zones };
     for name in places {
-        let (text, site) = environment(name, build, seed);
+        let (mut text, site) = environment(name, build, seed);
+        if zones.is_some() {
+            text += &zoned(&text, aside.pick(&LAYOUTS).unwrap_or(LAYOUTS[0]));
+        }
         files.insert(format!("environments/{name}.yaml"), text.into_bytes());
         sites.push(site);
     }
@@ -178,6 +188,40 @@ struct Build {
     balanced: bool,
     /// A second role has some nodes of the first.
     overlaps: bool,
+    /// Nodes are in zones, and stages go from one to the next.
+    zones: Option<Zones>,
+}
+
+/// Which stages go by zone, beside the one that brings the ref to the fleet.
+#[derive(Clone, Copy, Debug)]
+struct Zones {
+    prepare: bool,
+    warm: bool,
+    /// What must hold behind each zone, if not what would behind the stage.
+    gates: Option<&'static str>,
+}
+
+/// What must hold behind each zone of the fleet.
+const ZONE_GATES: [&str; 4] = ["[]", "[quiet]", "[calm, smoke]", "[{ bake: 1m }, quiet]"];
+
+/// Zones of web-1 to web-5, api-1, data-1 and deploy-1, a letter for each.
+const LAYOUTS: [&str; 5] = ["ababaaba", "aabbcbaa", "abcabcab", "bbaaaaaa", "aaaabaab"];
+
+/// What comes before the zones of a file's nodes, which are its end.
+const ZONED: &str = "# zones ";
+
+/// The zones of the nodes that a file names.
+fn zoned(text: &str, layout: &str) -> String {
+    let mut lines = format!("{ZONED}{layout}\nnodes:\n");
+    let webs = (1..=WEBS_MAX).map(|at| format!("web-{at}"));
+    let others = ["api-1", "data-1", "deploy-1"].map(ToOwned::to_owned);
+    for (node, zone) in webs.chain(others).zip(layout.chars()) {
+        let mut words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '-');
+        if words.any(|it| it == node) {
+            writeln!(lines, "  {node}: {{ zone: {zone} }}").unwrap();
+        }
+    }
+    lines
 }
 
 fn environment(name: &'static str, build: Build, seed: &mut Seed) -> (String, Site) {
@@ -255,7 +299,10 @@ pub(crate) fn with_other_webs(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>> 
     }
     let seat = old.find(", backend:").map_or("", |at| old[at..].trim_end_matches([' ', '}']));
     let seat = if seat.is_empty() { String::new() } else { format!("{seat} }}") };
-    Some(text.replace(old, &webs_line(&webs, &seat, seed)).into_bytes())
+    let text = text.replace(old, &webs_line(&webs, &seat, seed));
+    let Some((above, below)) = text.split_once(ZONED) else { return Some(text.into_bytes()) };
+    let layout = below.lines().next().unwrap_or_default();
+    Some(format!("{above}{}", zoned(above, layout)).into_bytes())
 }
 
 /// The root with other freezes, each of which is soon over. Worlds begin at 10:00 UTC.
@@ -293,16 +340,27 @@ pub(crate) fn with_other_window(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>
 
 fn recipe(seed: &mut Seed, build: Build) -> String {
     let mut text = "recipe: fleet\n".to_owned();
+    let by_zone = |is: bool| if is { ", by: zone" } else { "" };
+    let (prepares, warms) = build.zones.map_or((false, false), |it| (it.prepare, it.warm));
     if seed.chance(50) {
         text += "rollback_on: [smoke, max_failures]\n";
     }
     text += "stages:\n";
     if seed.chance(60) {
-        text +=
-            "  - { name: prepare, on: all, run: [prepare], timeout: 10m, finally: [restore] }\n";
+        writeln!(
+            text,
+            "  - {{ name: prepare, on: all{}, run: [prepare], timeout: 10m, finally: [restore] }}",
+            by_zone(prepares)
+        )
+        .unwrap();
     }
     if seed.chance(25) {
-        text += "  - { name: warm, on: all, run: [warm, '{ref}'], timeout: 2m, skip: [rollback, fast] }\n";
+        writeln!(
+            text,
+            "  - {{ name: warm, on: all{}, run: [warm, '{{ref}}'], timeout: 2m, skip: [rollback, fast] }}",
+            by_zone(warms)
+        )
+        .unwrap();
     }
     if seed.chance(75) {
         let again = match seed.below(10) {
@@ -324,12 +382,14 @@ fn recipe(seed: &mut Seed, build: Build) -> String {
     let gates = seed
         .pick(&["[]", "[smoke]", "[quiet]", "[quiet, smoke]", "[calm, { bake: 2m }]"])
         .unwrap_or("[]");
+    let gates = build.zones.and_then(|it| it.gates).unwrap_or(gates);
     let on = if build.overlaps { "[web, api]" } else { "[web]" };
     let drain = if build.balanced && seed.chance(85) { ", drain: true" } else { "" };
     let check = if seed.chance(50) { ", check: { run: [healthy], timeout: 1m }" } else { "" };
     writeln!(
         text,
-        "  - {{ name: fleet, on: {on}, run: [install, '{{ref}}'], timeout: 10m{check}{drain}, gates: {gates} }}"
+        "  - {{ name: fleet, on: {on}{}, run: [install, '{{ref}}'], timeout: 10m{check}{drain}, gates: {gates} }}",
+        by_zone(build.zones.is_some())
     )
     .unwrap();
     if build.balanced && seed.chance(40) {

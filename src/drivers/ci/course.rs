@@ -11,7 +11,7 @@ use crate::model::{Errand, Timestamp, format_duration};
 /// back.
 const FAILED_FOR: Duration = Duration::from_secs(20);
 /// A start whose answer was lost may still be under way for so long.
-const LOST_FOR: Duration = Duration::from_mins(2);
+pub const LOST_FOR: Duration = Duration::from_mins(2);
 /// How far the clock of a CI may be off.
 const SKEW: Duration = Duration::from_hours(1);
 

@@ -249,7 +249,8 @@ impl Ci for GitHub {
         let idle =
             |it: &OfWorkflow| matches!(it.run.conclusion.as_deref(), Some("skipped" | "neutral"));
         // One that does a stage's work builds nothing, and may be the very one that waits for this.
-        let does = |it: &OfWorkflow| it.run.event == DISPATCHED && holds_a_key(&it.run.display_title);
+        let does =
+            |it: &OfWorkflow| it.run.event == DISPATCHED && holds_a_key(&it.run.display_title);
         for it in workflow_runs.into_iter().filter(|it| !idle(it) && !does(it)) {
             if newest.get(&it.workflow_id).is_none_or(|known| known.run.id < it.run.id) {
                 newest.insert(it.workflow_id, it);

@@ -129,8 +129,7 @@ impl GitLab {
             return Ok(key.clone());
         }
         let doing = "reading the variables of a pipeline";
-        let reply =
-            self.client.get(doing, &format!("{project}/pipelines/{id}/variables"))?;
+        let reply = self.client.get(doing, &format!("{project}/pipelines/{id}/variables"))?;
         if reply.status == 404 {
             // Somebody removed it just now.
             return Ok(None);
@@ -267,7 +266,8 @@ impl Ci for GitLab {
             }
         }
         if full {
-            let why = format!("the last {OF_REF_MAX} pipelines of {reference} are all Towpath's own");
+            let why =
+                format!("the last {OF_REF_MAX} pipelines of {reference} are all Towpath's own");
             return Err(ApiError::NotUnderstood { doing: doing.to_owned(), why });
         }
         Ok(Vec::new())

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use self::course::LOST_FOR;
 use self::course::{Known, ensure};
 use self::github::GitHub;
 use self::gitlab::GitLab;

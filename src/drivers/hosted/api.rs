@@ -388,8 +388,9 @@ pub trait Api: Send {
     /// Ensures that the forge does not merge it by itself.
     fn disarm(&self, number: u64) -> Result<(), ApiError>;
 
-    /// A person wants the forge to try again what it gave up. False if it gave nothing up.
-    fn again(&self, _number: u64) -> Result<bool, ApiError> {
+    /// A person wanted at that time that the forge tries again what it had given up. False if there is nothing left
+    /// to do.
+    fn again(&self, _number: u64, _asked: Timestamp) -> Result<bool, ApiError> {
         Ok(false)
     }
 
@@ -474,8 +475,8 @@ impl<T: Api + ?Sized> Api for Box<T> {
         (**self).disarm(number)
     }
 
-    fn again(&self, number: u64) -> Result<bool, ApiError> {
-        (**self).again(number)
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {
+        (**self).again(number, asked)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

@@ -239,7 +239,8 @@ impl Gitea {
     ) -> Result<MergeAnswer, ApiError> {
         let why = said(&reply);
         match reply.status {
-            405 if why.contains("not allowed to merge") => Err(ApiError::Forbidden {
+            // A rule that is not met says "not allowed to merge", too: with a small letter, and the reason.
+            405 if why.contains("User not allowed to merge") => Err(ApiError::Forbidden {
                 doing: doing.to_owned(),
                 why: format!(
                     "the token's user may not merge into this branch of {}: allow it under \"Branches\" in its settings",

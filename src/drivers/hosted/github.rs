@@ -53,8 +53,8 @@ pub struct GitHub {
     nodes: RefCell<BTreeMap<u64, String>>,
     /// How they stand to the queue.
     seats: RefCell<queue::Seats>,
-    /// Which removal from the queue a person has forgiven.
-    forgiven: RefCell<BTreeMap<u64, String>>,
+    /// Until when removals from the queue are forgiven, by a person's word.
+    forgiven: RefCell<BTreeMap<u64, Timestamp>>,
 }
 
 impl GitHub {
@@ -460,8 +460,8 @@ impl Api for GitHub {
         Ok(MergeAnswer::Merged { sha: Revision::parse(&done.sha).ok() })
     }
 
-    fn again(&self, number: u64) -> Result<bool, ApiError> {
-        self.forgive(number)
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {
+        Ok(self.forgive(number, asked))
     }
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {

@@ -17,7 +17,7 @@ use super::api::{
 use super::client::{Client, Repeat, encoded, good, read, said};
 use super::transport::{Reply, Verb};
 use super::{STATUS, later_of};
-use crate::model::{Branch, Revision};
+use crate::model::{Branch, Revision, Timestamp};
 
 /// Pages of settled merge requests that are looked at; the latest ones are first.
 const SETTLED_PAGES: usize = 3;
@@ -503,10 +503,11 @@ impl Api for GitLab {
         Ok(())
     }
 
-    fn again(&self, number: u64) -> Result<bool, ApiError> {
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {
         let doing = format!("looking at !{number}");
         let found: raw::Request = self.read(&doing, &self.one(number, ""))?;
-        let left = found.left_the_train();
+        // Of a train that it was on later that word says nothing.
+        let left = found.left_the_train() && found.last_ran_before(asked);
         if left {
             self.renew(number)?;
         }

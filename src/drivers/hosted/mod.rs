@@ -257,8 +257,8 @@ impl<A: Api> Forge for Hosted<A> {
         Ok(())
     }
 
-    fn again(&self, number: u64) -> Result<bool, Error> {
-        self.api.again(number).map_err(of_api)
+    fn again(&self, number: u64, asked: Timestamp) -> Result<bool, Error> {
+        self.api.again(number, asked).map_err(of_api)
     }
 
     fn close(&self, number: u64, act: &Act, reason: &str) -> Result<MergeRequest, Error> {

@@ -69,9 +69,7 @@ fn who_may_approves_and_who_may_not_is_told_so() {
 
 #[test]
 fn a_controller_that_dies_before_it_answered_does_nothing_twice() {
-    for (face, answering) in
-        [(Face::GitHub, Answering::Refused), (Face::Gitea, Answering::Lost)]
-    {
+    for (face, answering) in [(Face::GitHub, Answering::Refused), (Face::Gitea, Answering::Lost)] {
         let (world, server) = shop(face);
         let mut controller = world.start();
         world.want("staging", NEW);
@@ -88,9 +86,7 @@ fn a_controller_that_dies_before_it_answered_does_nothing_twice() {
         server.double().answering = Answering::Fine;
         let _controller = world.start();
         world.until("an answer", || !answers(&server, number, comment).is_empty());
-        assert!(stays(Duration::from_secs(3), || {
-            answers(&server, number, comment).len() == 1
-        }));
+        assert!(stays(Duration::from_secs(3), || { answers(&server, number, comment).len() == 1 }));
         assert_eq!(world.wanted("shop", "canary"), OLD, "its check is not done");
         server.double().pipeline(&head, "success");
         world.until_runs("canary", NEW);

@@ -258,8 +258,8 @@ fn after_a_crash_and_lost_answers_there_is_still_one() {
         // What is in the records only after the next start is told again, and changes nothing.
         drop(page);
         let page = open(&place, BOT_TOKEN);
-        page.begun(Deployment { stand: Stand::Success, ..first.clone() });
         let calls = place.hand(|it| it.calls);
+        page.begun(Deployment { stand: Stand::Success, ..first.clone() });
         assert!(patiently(|| place.hand(|it| it.calls) > calls));
         drop(page);
         assert_eq!(said(&mut place), [[running, success]]);

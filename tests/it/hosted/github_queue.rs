@@ -104,6 +104,7 @@ impl Double {
             .map(|Happened { id, kind, by, reason }| {
                 let mut shown = json!({ "__typename": kind, "id": format!("E_{id}") });
                 if *kind == "RemovedFromMergeQueueEvent" {
+                    shown["createdAt"] = json!(super::github_double::date(*id));
                     shown["reason"] = json!(reason);
                     shown["actor"] = json!({ "login": by });
                 }

@@ -97,6 +97,7 @@ pub(crate) struct Mr {
     pub(crate) fork: bool,
     /// How the pipeline of the merge train stands that was started for this head.
     pub(super) train_pipeline: Option<&'static str>,
+    pub(super) train_began: u64,
     /// What happened to it in the merge queue.
     pub(super) happened: Vec<super::github_queue::Happened>,
     /// When the first veto came, by calls.
@@ -211,6 +212,11 @@ impl Double {
     pub(super) fn id(&mut self) -> u64 {
         self.ids += 1;
         self.ids
+    }
+
+    /// Its clock now.
+    pub(super) fn moment(&self) -> towpath::model::Timestamp {
+        towpath::model::Timestamp::parse(&Self::date(self.ids)).unwrap()
     }
 
     pub(super) fn broken(&mut self, what: impl Into<String>) {
@@ -1032,6 +1038,7 @@ impl Double {
             changes_requested: BTreeSet::new(),
             fork: false,
             train_pipeline: None,
+            train_began: 0,
             happened: Vec::new(),
             vetoed_at: None,
         });

@@ -79,6 +79,7 @@ impl Double {
         self.train.push(self.requests[at].iid);
         self.requests[at].armed = Some(head);
         self.requests[at].train_pipeline = Some("running");
+        self.requests[at].train_began = self.id();
     }
 
     fn is_on_train(&self, at: usize) -> bool {
@@ -96,7 +97,7 @@ impl Double {
         let mr = &self.requests[at];
         let sha: String = mr.head.iter().flat_map(|it| it.chars().rev()).collect();
         let name = format!("refs/merge-requests/{}/train", mr.iid);
-        json!({ "id": 6, "sha": sha, "ref": name, "status": status, "source": "merge_request_event" })
+        json!({ "id": 6, "sha": sha, "ref": name, "status": status, "source": "merge_request_event", "created_at": Self::date(mr.train_began) })
     }
 
     fn car(&self, at: usize) -> Value {

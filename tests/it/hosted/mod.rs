@@ -16,6 +16,7 @@ pub(crate) mod published;
 mod python_gitlab;
 mod queue;
 mod real;
+mod real_people;
 mod seeds;
 mod server;
 mod train;

@@ -113,7 +113,8 @@ impl Description {
             let schema = known.get("schema").unwrap_or(known);
             let schema = self.follow(schema);
             // A range of dates is written with a sign before one, which the format does not say.
-            let ranges = known["description"].as_str().is_some_and(|it| it.contains("date-time range"));
+            let ranges =
+                known["description"].as_str().is_some_and(|it| it.contains("date-time range"));
             let value = value.strip_prefix(">=").filter(|_| ranges).unwrap_or(value);
             let value = match schema["type"].as_str() {
                 Some("integer") => value.parse::<i64>().map_or(json!(value), Value::from),

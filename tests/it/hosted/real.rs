@@ -25,17 +25,17 @@ use super::{FILE, TEXT, at, options, proposal};
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A repository on a server; removed when dropped.
-struct Made {
+pub(super) struct Made {
     face: Face,
     url: String,
     token: String,
-    project: String,
+    pub(super) project: String,
     location: Location,
     mirrors: tempfile::TempDir,
 }
 
 impl Made {
-    fn new(face: Face, url: &str, token: &str) -> Self {
+    pub(super) fn new(face: Face, url: &str, token: &str) -> Self {
         let now = towpath::drivers::clock::now().0;
         let name = format!("towpath-contract-{now}-{}", std::process::id());
         let mut made = Self {
@@ -77,7 +77,12 @@ impl Made {
         made
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
+        self.client_of(&self.token)
+    }
+
+    /// Calls in the name of whoever has this token.
+    pub(super) fn client_of(&self, token: &str) -> Client {
         let Self { url, .. } = self;
         let (base, manner) = match self.face {
             Face::GitLab => (format!("{url}/api/v4"), Manner::default()),
@@ -89,11 +94,11 @@ impl Made {
                 (format!("{url}/api/v1"), Manner { scheme: "token", ..Manner::default() })
             }
         };
-        let http = Http::speaking(&base, Secret::new(&self.token).unwrap(), &manner).unwrap();
+        let http = Http::speaking(&base, Secret::new(token).unwrap(), &manner).unwrap();
         Client::new(Box::new(http), Box::new(Real::start()))
     }
 
-    fn repository(&self) -> Repository {
+    pub(super) fn repository(&self) -> Repository {
         let user = if self.face == Face::GitHub { "x-access-token" } else { "oauth2" };
         let secret = Secret::new(&self.token).unwrap();
         let token = Token { origin: self.url.clone(), user: user.to_owned(), secret };
@@ -101,15 +106,38 @@ impl Made {
         Repository::open(&self.location, self.mirrors.path(), program).unwrap()
     }
 
-    fn forge(&self) -> Hosted<Box<dyn Api>> {
+    pub(super) fn forge(&self) -> Hosted<Box<dyn Api>> {
+        self.forge_with(None)
+    }
+
+    /// The same, with a second account that may approve.
+    pub(super) fn forge_with(&self, second: Option<&str>) -> Hosted<Box<dyn Api>> {
         let (client, project) = (self.client(), self.project.as_str());
+        let second = second.map(|it| self.client_of(it));
         let api: Box<dyn Api> = match self.face {
-            Face::GitLab => Box::new(GitLab::new(client, None, project)),
-            Face::GitHub => Box::new(GitHub::new(client, None, project)),
-            Face::Gitea => Box::new(Gitea::new(client, None, "Gitea", project)),
+            Face::GitLab => Box::new(GitLab::new(client, second, project)),
+            Face::GitHub => Box::new(GitHub::new(client, second, project)),
+            Face::Gitea => Box::new(Gitea::new(client, second, "Gitea", project)),
         };
         let (base, bot) = (Branch::parse("main").unwrap(), Identity::towpath());
         Hosted::new(api, Box::new(self.repository()), base, bot, options())
+    }
+}
+
+impl Made {
+    /// Where the base branch is now.
+    pub(super) fn head(&self) -> Result<Revision, String> {
+        let main = Branch::parse("main").unwrap();
+        self.repository().poll(&main).map_err(|it| it.to_string())
+    }
+
+    /// Puts a config there.
+    pub(super) fn configured(&self) -> Revision {
+        let base: Revision = until("the new repository", || self.head());
+        let edits = vec![(RepoPath::parse(FILE).unwrap(), Some(TEXT.as_bytes().to_vec()))];
+        let act = Act { by: Actor::Towpath, at: at(50) };
+        let direct = Direct { edits, base, message: "A config".to_owned(), act };
+        self.forge().commit_direct(&direct).unwrap()
     }
 }
 
@@ -131,7 +159,7 @@ impl Drop for Made {
 }
 
 /// Asks again until the forge knows.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let begun = Instant::now();
     loop {
         match ask() {
@@ -144,14 +172,10 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
 
 fn exercise(face: Face, url: &str, token: &str) {
     let made = Made::new(face, url, token);
-    let main = Branch::parse("main").unwrap();
-    let head = || made.repository().poll(&main).map_err(|it| it.to_string());
+    let head = || made.head();
     let act = || Act { by: Actor::Towpath, at: at(50) };
-    let first: Revision = until("the new repository", head);
     let forge = made.forge();
-    let edits = vec![(RepoPath::parse(FILE).unwrap(), Some(TEXT.as_bytes().to_vec()))];
-    let direct = Direct { edits, base: first, message: "A config".to_owned(), act: act() };
-    let base = forge.commit_direct(&direct).unwrap();
+    let base = made.configured();
     assert_eq!(head().unwrap(), base);
 
     // Opened once, found again, checked, and merged at exactly that head.
@@ -205,10 +229,15 @@ fn the_steps_for_a_real_server_work_on_the_doubles() {
     }
 }
 
+/// What names a real server.
+pub(super) fn variable(name: &str, what: &str) -> Option<String> {
+    std::env::var(format!("TOWPATH_TEST_{name}_{what}")).ok()
+}
+
 #[test]
 fn a_real_server_keeps_the_contract() {
     for (face, name) in FACES.into_iter().zip(["GITLAB", "GITHUB", "GITEA"]) {
-        let variable = |what: &str| std::env::var(format!("TOWPATH_TEST_{name}_{what}")).ok();
+        let variable = |what: &str| variable(name, what);
         match (variable("URL"), variable("TOKEN")) {
             (Some(url), Some(token)) => exercise(face, &url, &token),
             (None, None) => eprintln!("skipped: TOWPATH_TEST_{name}_URL and _TOKEN are not set"),

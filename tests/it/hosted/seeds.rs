@@ -501,8 +501,9 @@ fn one_step(
                 return why;
             }
             wild.double.ejected.clear();
+            let asked = wild.double.moment();
             drop(wild);
-            format!("retried: {:?}", forge.again(mr.number))
+            format!("retried: {:?}", forge.again(mr.number, asked))
         }
         other => format!("merge: {other:?}"),
     }

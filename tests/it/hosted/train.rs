@@ -42,7 +42,11 @@ fn on_the_train_and_off_again() {
     // Its pipeline was canceled with that; another one was started, and is waited for.
     let answer = merge(&*forge, 1, mr.head);
     assert!(matches!(answer, Merge::Armed { .. }), "{answer:?}");
-    assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new(), "not before its pipeline is over");
+    assert_eq!(
+        place.hand(|it| it.on_train()),
+        Vec::<u64>::new(),
+        "not before its pipeline is over"
+    );
     let sha = mr.head.to_string();
     place.hand(|it| it.pipeline(&sha, "success"));
     assert_eq!(place.hand(|it| it.on_train()), [1]);
@@ -64,12 +68,19 @@ fn what_the_train_drops_waits_for_a_person_or_another_head() {
     }
     assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new());
     // `/retry`.
-    assert!(forge.again(1).unwrap());
-    assert!(!forge.again(1).unwrap(), "it runs already");
+    let asked = place.hand(|it| it.moment());
+    assert!(forge.again(1, asked).unwrap());
+    assert!(!forge.again(1, asked).unwrap(), "it runs already");
     let sha = mr.head.to_string();
     place.hand(|it| it.pipeline(&sha, "success"));
     assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
     assert_eq!(place.hand(|it| it.on_train()), [1]);
+    place.hand(|it| it.train_goes_on(false));
+    assert!(!forge.again(1, asked).unwrap(), "that word was for one time");
+    let asked = place.hand(|it| it.moment());
+    assert!(forge.again(1, asked).unwrap());
+    place.hand(|it| it.pipeline(&sha, "success"));
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
     let newer = place.open("staging", "3");
     assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new(), "a push takes it off");
     let sha = newer.head.to_string();

@@ -263,7 +263,8 @@ fn built(state: &State, path: &str, query: &str) -> (u16, Value) {
             let shown = ours.map(|(id, it)| {
                 let mut shown = workflow_run(&run((id, it)));
                 shown["workflow_id"] = json!(7);
-                shown["event"] = json!(if it.by == By::Push { "push" } else { "workflow_dispatch" });
+                shown["event"] =
+                    json!(if it.by == By::Push { "push" } else { "workflow_dispatch" });
                 shown
             });
             let all: Vec<Value> = shown.collect();

@@ -14,7 +14,7 @@ use crate::drivers::hosted::client::{Repeat, read};
 use crate::drivers::hosted::later_of;
 use crate::drivers::hosted::transport::{GRAPHQL, Verb};
 use crate::drivers::local::one_line;
-use crate::model::{Branch, Revision};
+use crate::model::{Branch, Revision, Timestamp};
 
 /// Longest quotation of it.
 const WHY_MAX: usize = 240;
@@ -25,6 +25,8 @@ const FRESH: Duration = Duration::from_secs(15);
 const KNOWN_FOR: Duration = Duration::from_mins(5);
 /// Pull requests of one question; the most that it takes.
 const NODES_MAX: usize = 100;
+/// Words of people that are remembered; who gave one is asked for it again after every look, if it is missed.
+const FORGIVEN_MAX: usize = 1000;
 /// Events of one pull request that are looked at, the last ones.
 const EVENTS_MAX: usize = 50;
 
@@ -38,7 +40,7 @@ const LOOK: &str = "query($ids: [ID!]!, $last: Int!) {
         nodes {
           __typename
           ... on AddedToMergeQueueEvent { id }
-          ... on RemovedFromMergeQueueEvent { id reason actor { login } }
+          ... on RemovedFromMergeQueueEvent { id createdAt reason actor { login } }
           ... on HeadRefForcePushedEvent { id }
         }
       }
@@ -72,8 +74,8 @@ pub(super) struct Seat {
     open: bool,
     /// Where it is, if it is in the queue.
     place: Option<String>,
-    /// Who took this head out of it, by the event's own name, and why; if it was not us.
-    removed: Option<(String, String)>,
+    /// When this head was taken out of it, and by whom and why; if it was not us.
+    removed: Option<(Timestamp, String)>,
     /// Whether a review is missing.
     wants_review: bool,
 }
@@ -144,11 +146,11 @@ struct Events {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Event {
     #[serde(rename = "__typename")]
     kind: String,
-    #[serde(default)]
-    id: String,
+    created_at: Option<String>,
     reason: Option<String>,
     actor: Option<Actor>,
 }
@@ -193,7 +195,7 @@ impl Pull {
 
 /// What took the present head out of the queue. Every head but the first one is pushed over another, and
 /// what was in the queue by then was another head, even if its removal shows only after the push.
-fn removed(events: Vec<Option<Event>>, me: &str) -> Option<(String, String)> {
+fn removed(events: Vec<Option<Event>>, me: &str) -> Option<(Timestamp, String)> {
     // Where the beginning is cut off it may have been added there.
     let mut added = events.len() >= EVENTS_MAX;
     let mut last = None;
@@ -210,7 +212,10 @@ fn removed(events: Vec<Option<Event>>, me: &str) -> Option<(String, String)> {
                     let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
                     let why = event.reason.unwrap_or_else(|| "without a reason".to_owned());
                     let said = format!("{}{by}", why.to_lowercase().replace('_', " "));
-                    last = Some((event.id, one_line(said.as_bytes(), WHY_MAX)));
+                    // What does not say when it was is not forgiven.
+                    let at = event.created_at.and_then(|it| Timestamp::parse(&it));
+                    let at = at.unwrap_or(Timestamp(u64::MAX));
+                    last = Some((at, one_line(said.as_bytes(), WHY_MAX)));
                 }
             }
             // One of an older head, or nothing that was asked for.
@@ -313,7 +318,7 @@ impl GitHub {
             if !matches!(request.readiness, Readiness::Stale(_)) {
                 request.readiness = Readiness::Ready;
             }
-        } else if let Some((_, why)) = self.ejected(request.number, &seat) {
+        } else if let Some(why) = self.ejected(request.number, &seat) {
             request.readiness = Readiness::Blocked(why);
         } else if blocked && !seat.wants_review {
             // What goes through a queue may not be merged directly: that is all that this word says then.
@@ -322,11 +327,11 @@ impl GitHub {
         Ok(())
     }
 
-    fn ejected(&self, number: u64, seat: &Seat) -> Option<(String, String)> {
-        let (event, why) = seat.removed.clone()?;
-        let forgiven = self.forgiven.borrow().get(&number) == Some(&event);
+    fn ejected(&self, number: u64, seat: &Seat) -> Option<String> {
+        let (at, why) = seat.removed.clone()?;
+        let forgiven = self.forgiven.borrow().get(&number).is_some_and(|until| at <= *until);
         let why = format!("it was taken out of the merge queue ({why}); `/retry` puts it in again");
-        (!forgiven).then_some((event, why))
+        (!forgiven).then_some(why)
     }
 
     fn seat(&self, number: u64) -> Result<Seat, ApiError> {
@@ -377,7 +382,7 @@ impl GitHub {
         if let Some(why) = seat.place {
             return Ok(MergeAnswer::Armed { why });
         }
-        if let Some((_, why)) = self.ejected(number, &seat) {
+        if let Some(why) = self.ejected(number, &seat) {
             return Ok(MergeAnswer::Blocked { why });
         }
         let variables = json!({ "id": self.node(number)?, "head": sha.to_string() });
@@ -425,16 +430,16 @@ impl GitHub {
         if seat.open && seat.place.is_some() { Err(later_of(&doing, why)) } else { Ok(()) }
     }
 
-    /// A person wants it back in the queue. True if something had taken it out.
-    pub(super) fn forgive(&self, number: u64) -> Result<bool, ApiError> {
-        if !self.is_queued() {
-            return Ok(false);
+    /// A person wanted at that time that it comes back into the queue. False if that is known.
+    pub(super) fn forgive(&self, number: u64, asked: Timestamp) -> bool {
+        let mut forgiven = self.forgiven.borrow_mut();
+        if forgiven.len() >= FORGIVEN_MAX {
+            forgiven.pop_first();
         }
-        self.seats.borrow_mut().remove(&number);
-        self.look(&[number])?;
-        let Some((event, _)) = self.seat(number)?.removed else { return Ok(false) };
-        self.forgiven.borrow_mut().insert(number, event);
-        Ok(true)
+        let until = forgiven.entry(number).or_default();
+        let is_news = *until < asked;
+        *until = asked.max(*until);
+        is_news
     }
 
     /// Asks by the other interface. A good status may come with errors, and then it is none.
@@ -488,7 +493,7 @@ mod tests {
         let event = |(kind, by): &(&str, &str)| {
             Some(Event {
                 kind: (*kind).to_owned(),
-                id: "R_1".to_owned(),
+                created_at: Some("2026-11-21T10:00:00Z".to_owned()),
                 reason: Some("FAILED_CHECKS".to_owned()),
                 actor: Some(Actor { login: (*by).to_owned() }),
             })

@@ -88,6 +88,7 @@ pub(super) struct Pipeline {
     reference: String,
     status: String,
     source: Option<String>,
+    created_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -184,7 +185,14 @@ impl Request {
     pub(super) fn left_the_train(&self) -> bool {
         let open = self.state == "opened" && self.merge_when_pipeline_succeeds != Some(true);
         let last = self.head_pipeline.as_ref();
-        open && last.is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
+        open && last
+            .is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
+    }
+
+    /// Whether its last pipeline began before that. One that does not say when did not.
+    pub(super) fn last_ran_before(&self, asked: Timestamp) -> bool {
+        let began = self.head_pipeline.as_ref().and_then(|it| it.created_at.as_deref());
+        began.and_then(Timestamp::parse).is_some_and(|it| it <= asked)
     }
 
     /// The commit of the base branch that carries it.

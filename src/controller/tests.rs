@@ -1,0 +1,226 @@
+//! The core alone, with a journal in memory: what it asks for when things come in an order that is rare.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::core::{Core, Journal, Limits};
+use super::wake::{Effect, Ticket, Wake};
+use crate::drivers::ci::LOST_FOR;
+use crate::model::{
+    Ask, Branch, CiName, Command, Connect, Deed, EnvironmentName, Epoch, PersonName, Ref, RepoPath,
+    Revision, RolloutId, ServiceName, Target, Timestamp, Trigger,
+};
+use crate::observe::{Authorship, MergeRequest, Merging, State};
+use crate::record::mending::Mended;
+use crate::rollout::{
+    Batch, Entry, Event, Fact, Lane, Ledger, Op, OpId, Outcome, Plan, Purpose, Stage, StageKind,
+    StepKind, Task, What, When, Word,
+};
+
+#[derive(Default)]
+struct Memory(Vec<Entry>);
+
+impl Journal for Memory {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
+        self.0.extend_from_slice(entries);
+        Ok(())
+    }
+
+    fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn target() -> Target {
+    let service = ServiceName::parse("shop").unwrap();
+    Target::new(&service, &EnvironmentName::parse("staging").unwrap())
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(1_795_255_200_000 + seconds * 1000)
+}
+
+/// A rollout that is one pipeline.
+fn plan() -> Plan {
+    let call = Trigger {
+        ci: CiName::parse("ops").unwrap(),
+        workflow: None,
+        branch: "main".to_owned(),
+        variables: BTreeMap::new(),
+    };
+    let deed = Deed::Trigger { call, timeout: Duration::from_mins(10) };
+    let task = Task {
+        node: None,
+        when: When::Always,
+        ops: vec![Op::Step { kind: StepKind::Run, deed, status: None }],
+    };
+    let stage = |kind, tasks: Vec<Task>| {
+        let lane = Lane {
+            name: "control".to_owned(),
+            size: 1,
+            keep: 0,
+            max_failures: 0,
+            width: 0,
+            batches: vec![Batch { tasks }],
+        };
+        Stage { name: "pipeline".to_owned(), kind, lanes: vec![lane] }
+    };
+    Plan {
+        id: RolloutId::parse("0123456789ab").unwrap(),
+        target: target(),
+        purpose: Purpose::Deploy,
+        from: None,
+        to: Ref::parse("1.0.1").unwrap(),
+        revision: Revision::new([1; 20]),
+        epoch: Epoch(1),
+        planned_at: at(0),
+        connect: Connect::Local { directory: None },
+        nodes: std::collections::BTreeSet::new(),
+        pools: Vec::new(),
+        left_alone: BTreeMap::new(),
+        haste: None,
+        defers: Vec::new(),
+        owed: None,
+        stages: vec![stage(StageKind::Forward, vec![task]), stage(StageKind::Closing, Vec::new())],
+    }
+}
+
+const PIPELINE: OpId = OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 };
+
+/// What a journal tells of a pipeline that was started, and of this.
+fn rolling(then: Vec<(u64, What)>) -> Ledger {
+    let plan = plan();
+    let id = plan.id.clone();
+    let started = What::Started { op: PIPELINE, attempt: 1, epoch: Epoch(1) };
+    let mut entries = vec![Entry { at: at(0), fact: Fact::Planned(Box::new(plan)) }];
+    entries.extend([(0, started)].into_iter().chain(then).map(|(seconds, what)| {
+        let event = Event { at: at(seconds), what };
+        Entry { at: event.at, fact: Fact::Rollout { target: target(), id: id.clone(), event } }
+    }));
+    Ledger::replay(&entries).unwrap()
+}
+
+fn asks(command: Command) -> Wake {
+    let by = PersonName::parse("ann").unwrap();
+    Wake::Asked { ask: Ask { by, reason: "wrong day".to_owned(), command }, ticket: Ticket(1) }
+}
+
+fn cancels(effects: &[Effect]) -> usize {
+    effects.iter().filter(|it| matches!(it, Effect::Cancel { .. })).count()
+}
+
+#[test]
+fn a_pipeline_that_is_asked_about_again_in_a_moment_is_canceled_too() {
+    let outcome = Outcome::Errored { why: "no answer".to_owned(), retry: true };
+    let finished = What::Finished { op: PIPELINE, outcome };
+    for then in [Vec::new(), vec![(1, finished)]] {
+        let mut core = Core::new(rolling(then), Limits::default());
+        let mut journal = Memory::default();
+        let abort = asks(Command::Abort { target: target(), now: true });
+        // Half a second before it would be asked about again.
+        let now = Timestamp(at(1).0 + 500);
+        let effects = core.handle(abort, now, &mut journal).unwrap();
+        assert_eq!(cancels(&effects), 1, "{effects:?}");
+        let written = |it: &Entry| matches!(it.fact, Fact::Canceling(_));
+        assert!(journal.0.iter().any(written), "the next controller knows: {:?}", journal.0);
+    }
+}
+
+#[test]
+fn the_next_controller_asks_for_an_end_until_a_lost_start_would_have_shown() {
+    let mut core = Core::new(rolling(Vec::new()), Limits::default());
+    let mut journal = Memory::default();
+    let abort = asks(Command::Abort { target: target(), now: true });
+    core.handle(abort, at(1), &mut journal).unwrap();
+    // It is away for so long that nobody else would ask any more.
+    let later = at(3600);
+    let mut next = Core::new(core.ledger().clone(), Limits::default());
+    let effects = next.handle(Wake::Started, later, &mut Memory::default()).unwrap();
+    let until = effects.iter().find_map(|it| match it {
+        Effect::Cancel { until, .. } => Some(*until),
+        _ => None,
+    });
+    assert!(until.unwrap() > later.after(LOST_FOR), "until {until:?}");
+}
+
+#[test]
+fn lost_records_are_mended_portion_by_portion_and_what_is_missing_is_not_forgotten() {
+    let (last, head) = (Revision::new([1; 20]), Revision::new([2; 20]));
+    let entry = |head| Entry {
+        at: at(0),
+        fact: Fact::Recorded { record: String::new(), head: Some(head) },
+    };
+    let mut core = Core::new(Ledger::replay(&[entry(last)]).unwrap(), Limits::default());
+    let mut journal = Memory::default();
+    let mut told = |whole| {
+        let mended = Mended { head, how: String::new(), whole };
+        let wake = Wake::RecordsMended(Ok(Some(mended)));
+        let effects = core.handle(wake, at(1), &mut journal).unwrap();
+        let again = effects.into_iter().find_map(|it| match it {
+            Effect::MendRecords { last } => Some(last),
+            _ => None,
+        });
+        (again, core.ledger().records)
+    };
+    assert_eq!(told(false), (Some(last), Some(last)));
+    assert_eq!(told(false), (Some(last), Some(last)));
+    assert_eq!(told(true), (None, Some(head)));
+}
+
+/// An open merge request for the target, which its forge gave up.
+fn given_up(number: u64) -> MergeRequest {
+    let reference = |it| Ref::parse(it).unwrap();
+    MergeRequest {
+        number,
+        target: target(),
+        branch: Branch::parse("towpath/shop/staging").unwrap(),
+        path: RepoPath::parse("services/shop.yaml").unwrap(),
+        head: Revision::new([2; 20]),
+        base: Revision::new([1; 20]),
+        from: reference("1.0.0"),
+        to: reference("1.0.1"),
+        title: String::new(),
+        body: String::new(),
+        state: State::Open,
+        authorship: Authorship::Ours,
+        checks: None,
+        approvals: BTreeMap::new(),
+        merging: Merging::Auto,
+        armed: false,
+        blocked: Some("it was taken out of the merge queue".to_owned()),
+        opened_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+#[test]
+fn what_a_person_wants_tried_again_is_known_to_the_next_controller() {
+    let request = given_up(7);
+    let proposed = Fact::Proposed {
+        target: target(),
+        number: 7,
+        from: request.from.clone(),
+        reference: request.to.clone(),
+        head: request.head,
+    };
+    let by = PersonName::parse("ann").unwrap();
+    let word = Word { by, reason: "the runner is mended".to_owned() };
+    let retried = Fact::Asked { word, command: Command::Retry { target: target() } };
+    let withdrawn = Fact::Withdrawn { target: target(), number: 7, why: String::new() };
+    let entries =
+        [(1, proposed), (5, retried), (9, withdrawn)].map(|(it, fact)| Entry { at: at(it), fact });
+    let again = |known: &[Entry], number| {
+        let mut core = Core::new(Ledger::replay(known).unwrap(), Limits::default());
+        let list = BTreeMap::from([(target(), given_up(number))]);
+        let wake = Wake::MergeRequests(Ok(list));
+        let effects = core.handle(wake, at(20), &mut Memory::default()).unwrap();
+        effects.into_iter().find_map(|it| match it {
+            Effect::Again { number, asked } => Some((number, asked)),
+            _ => None,
+        })
+    };
+    assert_eq!(again(&entries[..1], 7), None);
+    assert_eq!(again(&entries[..2], 7), Some((7, at(5))));
+    assert_eq!(again(&entries[..2], 8), None, "another one");
+    assert_eq!(again(&entries, 7), None, "it is over");
+}
