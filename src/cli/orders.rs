@@ -469,8 +469,10 @@ fn resolve(text: &str, common: &Common) -> Result<Revision, Failure> {
         .map_err(|error| Failure::of(Kind::Error, &error))?;
     // The head of the branch may speak against a broken glass.
     let base = ledger.base().filter(|_| !ledger.glasses.is_empty());
-    let waiting = ledger.mass.keys().chain(&ledger.refused).chain(&base);
-    let mut found = waiting.filter(|it| text.len() >= 4 && it.to_string().starts_with(text));
+    let waiting: BTreeSet<&Revision> =
+        ledger.mass.keys().chain(&ledger.refused).chain(&base).collect();
+    let begins = |it: &&Revision| text.len() >= 4 && it.to_string().starts_with(text);
+    let mut found = waiting.into_iter().filter(begins);
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(*only),
         (Some(_), Some(_)) => {

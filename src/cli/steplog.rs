@@ -69,7 +69,8 @@ pub(super) fn run(
                 Ok(StepLog { state: StepState::Absent, .. }) => {}
                 Ok(log) => {
                     running |= matches!(log.state, StepState::Running);
-                    print(attempt, node, &log, follow, &mut shown, ui);
+                    let waits = follow && (steps.open || matches!(log.state, StepState::Running));
+                    print(attempt, node, &log, waits, &mut shown, ui);
                 }
                 Err(error) if follow => silent = Some(error),
                 Err(error) => {
@@ -113,12 +114,12 @@ struct Shown {
     ended: bool,
 }
 
-/// Prints what is new of a log. As JSON each is told once: when it has ended, if that is waited for.
+/// Prints what is new of a log. As JSON each is told once: when it has ended, if it is waited for.
 fn print(
     attempt: &Attempt,
     node: &NodeName,
     log: &StepLog,
-    follow: bool,
+    waits: bool,
     shown: &mut Vec<Shown>,
     ui: &Ui,
 ) {
@@ -126,7 +127,8 @@ fn print(
     let ends = !matches!(log.state, StepState::Running);
     let ended = matches!(log.state, StepState::Done(_));
     if ui.json {
-        if ended || !follow {
+        let told = shown.iter().any(|it| it.key == attempt.key);
+        if !told && (ended || !waits) {
             ui.result_json(&json(attempt, node, log));
             shown.push(Shown { key: attempt.key.clone(), length: 0, how, ended });
         }

@@ -34,8 +34,9 @@ impl Core {
                     if let Err(why) = loaded.fill(name, inventory, false) {
                         self.seen.inventories.insert(name.clone(), Some(why));
                     }
-                    // What the last answer lacked, this commit may have mended.
-                    if self.seen.inventories.get(name) != Some(&None) {
+                    // What the last answer lacked, this commit may have mended: also by asking for more.
+                    let lacks = loaded.snapshot().lacking.keys().any(|it| it.environment == *name);
+                    if lacks || self.seen.inventories.get(name) != Some(&None) {
                         unasked.push(name.clone());
                     }
                 }

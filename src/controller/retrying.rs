@@ -82,9 +82,13 @@ impl Core {
         if self.limits.check_only {
             return;
         }
-        for (target, (number, asked)) in &self.ledger.retried {
-            if self.blocked_request(target) == Some(*number) {
-                turn.ask(Effect::Again { number: *number, asked: *asked });
+        for target in &self.ledger.proposed {
+            let history = self.ledger.history(target);
+            let ours = history.and_then(|it| Some((it.proposal.as_ref()?.number, it.retried?)));
+            if let Some((number, asked)) = ours
+                && self.blocked_request(target) == Some(number)
+            {
+                turn.ask(Effect::Again { number, asked });
             }
         }
     }

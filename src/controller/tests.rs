@@ -223,4 +223,8 @@ fn what_a_person_wants_tried_again_is_known_to_the_next_controller() {
     assert_eq!(again(&entries[..2], 7), Some((7, at(5))));
     assert_eq!(again(&entries[..2], 8), None, "another one");
     assert_eq!(again(&entries, 7), None, "it is over");
+    // Who says it of a rollout does not mean the merge request.
+    let planned = Entry { at: at(3), fact: Fact::Planned(Box::new(plan())) };
+    let of_rollout = [entries[0].clone(), planned, entries[1].clone()];
+    assert_eq!(again(&of_rollout, 7), None, "the rollout is meant");
 }

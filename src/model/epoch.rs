@@ -35,11 +35,12 @@ impl Epoch {
     }
 
     /// Whether a controller that came after `ours` can have given itself this by `now`: it begins with the time
-    /// at which that one began. A node that tells of any other is damaged, or lies.
+    /// at which that one began. A node that tells of any other is damaged, or lies; unless it is our clock that is
+    /// wrong, as where it is behind the time at which we began ourselves: then anything may be true.
     pub fn is_plausible(self, ours: Self, now: Timestamp) -> bool {
         let generation = |it: Self| Timestamp(it.0 >> COUNTER_BITS);
         // Ours may be of a time when the clock was ahead; who came after it is above it all the same.
-        generation(self) <= generation(ours).max(now).after(AHEAD_MAX)
+        now < generation(ours) || generation(self) <= now.after(AHEAD_MAX)
     }
 }
 

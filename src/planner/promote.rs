@@ -21,6 +21,7 @@ const NO_HISTORY: &History = &History {
     proposal: None,
     rebuilt: false,
     settled_request: 0,
+    retried: None,
     migrated: None,
     post_migrated: None,
     attempted: None,

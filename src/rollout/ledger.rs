@@ -226,6 +226,8 @@ pub struct History {
     pub rebuilt: bool,
     /// The highest number of a merge request whose end is known here.
     pub settled_request: u64,
+    /// When a person asked last that what is in the way of the open merge request is tried again.
+    pub retried: Option<Timestamp>,
     /// The ref whose migrations were done last.
     pub migrated: Option<Ref>,
     /// The ref whose post-deploy migrations were done last.
@@ -317,8 +319,6 @@ pub struct Ledger {
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// Pipelines that are to be canceled.
     pub cancels: BTreeMap<(RolloutId, OpId, u32), Cancel>,
-    /// Open merge requests that a person wants tried again, and since when.
-    pub retried: BTreeMap<Target, (u64, Timestamp)>,
     /// The last head of the records that we wrote.
     pub records: Option<Revision>,
     /// What still has to reach git, oldest first.
@@ -391,7 +391,8 @@ impl Ledger {
             }
             Fact::Proposed { target, number, from, reference, head } => {
                 self.proposed.insert(target.clone());
-                self.histories.entry(target.clone()).or_default().proposal = Some(Proposal {
+                let history = self.histories.entry(target.clone()).or_default();
+                history.has_request(Proposal {
                     number: *number,
                     from: from.clone(),
                     reference: reference.clone(),
@@ -400,30 +401,24 @@ impl Ledger {
             }
             Fact::Merged { target, number, reference, .. } => {
                 self.proposed.remove(target);
-                self.retried.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
-                history.settled_request = history.settled_request.max(*number);
+                history.ends_request(*number);
                 history.promoted.insert(reference.clone());
-                history.proposal = None;
                 history.wanted = None;
                 self.unrecorded.push(self.record(entry));
             }
             Fact::Vetoed { target, number, reference, how } => {
                 self.proposed.remove(target);
-                self.retried.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
-                history.settled_request = history.settled_request.max(*number);
+                history.ends_request(*number);
                 history.vetoes.insert(reference.clone(), how.clone());
-                history.proposal = None;
                 history.wanted = None;
                 self.unrecorded.push(self.record(entry));
             }
             Fact::Withdrawn { target, number, .. } => {
                 self.proposed.remove(target);
-                self.retried.remove(target);
                 let history = self.histories.entry(target.clone()).or_default();
-                history.settled_request = history.settled_request.max(*number);
-                history.proposal = None;
+                history.ends_request(*number);
             }
             Fact::Canceling(cancel) => {
                 let Cancel { rollout, op, attempt, .. } = &**cancel;

@@ -426,16 +426,14 @@ impl Rollout {
         self.advance();
     }
 
-    /// After `abort --now` no task is carried on; only migrations that run, or may, are waited for.
+    /// After `abort --now` no task is carried on; only migrations that run are waited for. One that is about to be asked
+    /// about again may never have begun, and to ask would begin it.
     fn cut_idle(&mut self) {
         let open: Vec<TaskId> = self.states.open.iter().copied().collect();
         for task in open {
-            let Some(id) = self.states.next_op(task) else { continue };
-            let migrates =
-                matches!(self.plan.op(id), Some(Op::Step { kind, .. }) if kind.is_migration());
-            if let Some(state) = self.states.op_mut(id)
-                && let OpState::Idle { attempt, tried, .. } = *state
-                && !(tried && migrates)
+            if let Some(id) = self.states.next_op(task)
+                && let Some(state) = self.states.op_mut(id)
+                && let OpState::Idle { attempt, .. } = *state
             {
                 let why = "stopped by the end of the rollout".to_owned();
                 *state = OpState::Failed { why, attempt, keeps_key: true };

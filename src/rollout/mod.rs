@@ -5,6 +5,7 @@ mod event;
 mod glass;
 mod kept;
 mod ledger;
+mod request;
 mod word;
 mod machine;
 mod migration;

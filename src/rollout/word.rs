@@ -52,12 +52,13 @@ impl Ledger {
                 }
             }
             Command::Retry { target } => {
+                // While a rollout is under way, it is the rollout that is meant.
+                let of_rollout = self.rollouts.contains_key(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.stopped = None;
                 history.rebuilt = false;
-                // Only then may a forge have given up what is to be tried again.
-                if let Some(proposal) = &history.proposal {
-                    self.retried.insert(target.clone(), (proposal.number, at));
+                if history.proposal.is_some() && !of_rollout {
+                    history.retried = Some(at);
                 }
             }
             Command::Confirm { revision } => {

@@ -2,6 +2,7 @@
 //! pipeline ends; a status of 200 there means "merged" or "will be", and its `state` tells which.
 
 mod answers;
+mod train;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use serde_json::json;
 use self::answers as raw;
 use super::api::{
     Account, Any, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest,
-    NewStatus, Opinion, PIPELINE, Request, Review, Rules, When,
+    NewStatus, Opinion, PIPELINE, Readiness, Request, Review, Rules, Standing, When,
 };
 use super::client::{Client, Repeat, encoded, good, read, said};
 use super::transport::{Reply, Verb};
@@ -37,6 +38,7 @@ pub struct GitLab {
     name: String,
     me: RefCell<Option<Account>>,
     train: Cell<bool>,
+    trains: RefCell<train::Memory>,
     /// Merge requests that somebody was asked to review.
     reviewed: RefCell<BTreeSet<u64>>,
 }
@@ -51,6 +53,7 @@ impl GitLab {
             name: project.to_owned(),
             me: RefCell::default(),
             train: Cell::default(),
+            trains: RefCell::default(),
             reviewed: RefCell::default(),
         }
     }
@@ -120,7 +123,13 @@ impl GitLab {
         if found.reviewers.as_ref().is_some_and(|it| !it.is_empty()) {
             self.reviewed.borrow_mut().insert(found.iid);
         }
-        found.read(doing)
+        let mut request = found.read(doing)?;
+        let waits = request.state == Standing::Open && !request.armed;
+        let dropped = |head| self.trains.borrow().is_dropped(request.number, head);
+        if waits && request.head.is_some_and(dropped) {
+            request.readiness = Readiness::Blocked(train::DROPPED.to_owned());
+        }
+        Ok(request)
     }
 
     fn listed(
@@ -188,7 +197,10 @@ impl GitLab {
         let path = self.path(&format!("/merge_trains/merge_requests/{number}"));
         let reply = self.client.act(doing, Verb::Post, &path, &body, Repeat::Never)?;
         match reply.status {
-            200..=202 => Ok(MergeAnswer::Armed { why: "it is on the merge train".to_owned() }),
+            200..=202 => {
+                self.trains.borrow_mut().boards(number, sha);
+                Ok(MergeAnswer::Armed { why: "it is on the merge train".to_owned() })
+            }
             400 => Ok(MergeAnswer::NotYet { why: said(&reply) }),
             _ => self.not_merged(doing, reply),
         }
@@ -493,7 +505,8 @@ impl Api for GitLab {
         if still.merge_when_pipeline_succeeds == Some(true) {
             return Err(later_of(&doing, "it is still armed".to_owned()));
         }
-        if still.left_the_train()
+        self.trains.borrow_mut().forgive(number);
+        if still.is_off_the_train()
             && let Err(error) = self.renew(number)
         {
             // A person can start it as well, or say `/retry`.
@@ -504,14 +517,24 @@ impl Api for GitLab {
     }
 
     fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {
-        let doing = format!("looking at !{number}");
-        let found: raw::Request = self.read(&doing, &self.one(number, ""))?;
-        // Of a train that it was on later that word says nothing.
-        let left = found.left_the_train() && found.last_ran_before(asked);
-        if left {
-            self.renew(number)?;
+        if !self.trains.borrow_mut().obeys(number, asked) {
+            return Ok(false);
         }
-        Ok(left)
+        let obey = || {
+            let doing = format!("looking at !{number}");
+            let found: raw::Request = self.read(&doing, &self.one(number, ""))?;
+            // Of a train that it was on later that word says nothing.
+            let left = found.left_the_train() && found.last_ran_before(asked);
+            if left {
+                self.renew(number)?;
+            }
+            Ok(left)
+        };
+        let left = obey();
+        if let Err(ApiError::Later { .. } | ApiError::Lost { .. }) = &left {
+            self.trains.borrow_mut().unheard(number);
+        }
+        Ok(left? | self.trains.borrow_mut().forgive(number))
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

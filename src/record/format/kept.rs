@@ -61,6 +61,8 @@ struct History {
     #[serde(default)]
     settled_request: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    retried: Option<At>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     migrated: Option<Text<Ref>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     post_migrated: Option<Text<Ref>>,
@@ -150,6 +152,7 @@ impl From<&rollout::History> for History {
             proposal,
             rebuilt,
             settled_request,
+            retried,
             migrated,
             post_migrated,
             attempted,
@@ -173,6 +176,7 @@ impl From<&rollout::History> for History {
             proposal: proposal.as_ref().map(Into::into),
             rebuilt: *rebuilt,
             settled_request: *settled_request,
+            retried: retried.map(At),
             migrated: opt(migrated.as_ref()),
             post_migrated: opt(post_migrated.as_ref()),
             attempted: opt(attempted.as_ref()),
@@ -199,6 +203,7 @@ impl From<History> for rollout::History {
             proposal,
             rebuilt,
             settled_request,
+            retried,
             migrated,
             post_migrated,
             attempted,
@@ -220,6 +225,7 @@ impl From<History> for rollout::History {
             proposal: proposal.map(Into::into),
             rebuilt,
             settled_request,
+            retried: retried.map(|it| it.0),
             migrated: unopt(migrated),
             post_migrated: unopt(post_migrated),
             attempted: unopt(attempted),

@@ -140,6 +140,14 @@ impl Double {
         self.train.clone()
     }
 
+    /// GitLab cannot merge the first on the train although its pipeline is green.
+    pub(crate) fn train_drops(&mut self) {
+        let first = self.train.first().copied();
+        if let Some(at) = self.requests.iter().position(|it| Some(it.iid) == first) {
+            self.leaves_train(at, "success");
+        }
+    }
+
     /// The pipeline of the first on the train ends.
     pub(crate) fn train_goes_on(&mut self, passes: bool) {
         self.notice();

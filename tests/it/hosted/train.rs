@@ -93,6 +93,27 @@ fn what_the_train_drops_waits_for_a_person_or_another_head() {
 }
 
 #[test]
+fn what_the_train_drops_without_a_word_is_not_put_on_for_ever() {
+    let (mut place, mr) = place("success");
+    let forge = place.forge();
+    for _ in 0..3 {
+        assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+        assert_eq!(place.hand(|it| it.on_train()), [1]);
+        place.hand(|it| it.train_drops());
+    }
+    let answer = merge(&*forge, 1, mr.head);
+    assert!(matches!(&answer, Merge::NotGreen { why } if why.contains("/retry")), "{answer:?}");
+    assert_eq!(place.hand(|it| it.on_train()), Vec::<u64>::new());
+    let listed = &forge.list(at(20)).unwrap()[0];
+    assert!(listed.blocked.as_ref().is_some_and(|it| it.contains("/retry")), "{listed:?}");
+    let asked = place.hand(|it| it.moment());
+    assert!(forge.again(1, asked).unwrap());
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+    place.hand(|it| it.train_goes_on(true));
+    assert_eq!(place.text(), MERGED);
+}
+
+#[test]
 fn a_veto_takes_it_off_the_train() {
     let (mut place, mr) = place("success");
     assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Armed { .. }));

@@ -189,6 +189,15 @@ impl Request {
             .is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
     }
 
+    /// Whether the pipeline that says the last word on its head is of a train that it is not on: nothing comes of that,
+    /// however it stands at the moment.
+    pub(super) fn is_off_the_train(&self) -> bool {
+        let open = self.state == "opened" && self.merge_when_pipeline_succeeds != Some(true);
+        let last = self.head_pipeline.as_ref();
+        open && last
+            .is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) != CheckState::Green)
+    }
+
     /// Whether its last pipeline began before that. One that does not say when did not.
     pub(super) fn last_ran_before(&self, asked: Timestamp) -> bool {
         let began = self.head_pipeline.as_ref().and_then(|it| it.created_at.as_deref());

@@ -510,6 +510,9 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
+    let mut retried = kept();
+    retried.history.retried = Some(at(6));
+    all.push(Fact::Kept(Box::new(retried)));
     all
 }
 
@@ -567,6 +570,7 @@ fn kept() -> Kept {
         }),
         rebuilt: true,
         settled_request: 7,
+        retried: None,
         migrated: Some(here("1.4.2")),
         post_migrated: Some(here("1.4.0")),
         attempted: Some(here("1.4.2")),
