@@ -5,7 +5,7 @@ use towpath::drivers::forge::{Merge, State};
 
 use super::contract::{Place, merge};
 use super::end_to_end::{opened, shop};
-use super::gitlab_double::ADA;
+use super::gitlab_double::{ADA, Double};
 use super::{TEXT, at, green};
 use crate::world::{NEW, OLD, stays};
 
@@ -99,7 +99,7 @@ fn what_the_train_drops_without_a_word_is_not_put_on_for_ever() {
     for _ in 0..3 {
         assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
         assert_eq!(place.hand(|it| it.on_train()), [1]);
-        place.hand(|it| it.train_drops());
+        place.hand(Double::train_drops);
     }
     let answer = merge(&*forge, 1, mr.head);
     assert!(matches!(&answer, Merge::NotGreen { why } if why.contains("/retry")), "{answer:?}");

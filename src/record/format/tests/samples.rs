@@ -510,9 +510,7 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    let mut retried = kept();
-    retried.history.retried = Some(at(6));
-    all.push(Fact::Kept(Box::new(retried)));
+    all.push(Fact::Kept(Box::new(retried())));
     all
 }
 
@@ -541,6 +539,13 @@ fn trigger() -> Deed {
         variables: variables.into(),
     };
     Deed::Trigger { call, timeout: Duration::from_hours(4) }
+}
+
+/// The same, where a person wants the merge request tried again.
+fn retried() -> Kept {
+    let mut kept = kept();
+    kept.history.retried = Some(at(6));
+    kept
 }
 
 /// Everything that can be kept of a target.
