@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::config::{Loaded, Snapshot};
+use crate::config::{InventorySpec, Loaded, Snapshot};
 use crate::model::{
     EnvironmentName, Epoch, GateName, Inventory, Ref, Revision, RoleName, RolloutId, ServiceName,
     StepKey, Target, Timestamp,
@@ -122,6 +122,8 @@ pub struct Core {
     pub(super) seen: Observation,
     /// The last answer of each inventory that was believed.
     pub(super) inventories: BTreeMap<EnvironmentName, Inventory>,
+    /// What each inventory was asked last.
+    pub(super) inventory_asked: BTreeMap<EnvironmentName, InventorySpec>,
     pub(super) flights: BTreeSet<Flight>,
     /// Operations under way, and the number of the question that is still to be answered.
     pub(super) questions: BTreeMap<(RolloutId, OpId), u64>,
@@ -193,6 +195,7 @@ impl Core {
             loaded: None,
             seen: Observation::default(),
             inventories: BTreeMap::new(),
+            inventory_asked: BTreeMap::new(),
             flights: BTreeSet::new(),
             questions: BTreeMap::new(),
             asked_so_far: 0,

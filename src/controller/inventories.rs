@@ -25,6 +25,7 @@ impl Core {
             spoken_of.filter(|it| it.inventory.is_some()).map(Arc::clone).collect();
         self.inventories.retain(|name, _| with.iter().any(|it| it.name == *name));
         self.seen.inventories.retain(|name, _| with.iter().any(|it| it.name == *name));
+        self.inventory_asked.retain(|name, _| with.iter().any(|it| it.name == *name));
         let mut unasked = Vec::new();
         for environment in with {
             let name = &environment.name;
@@ -34,9 +35,12 @@ impl Core {
                     if let Err(why) = loaded.fill(name, inventory, false) {
                         self.seen.inventories.insert(name.clone(), Some(why));
                     }
-                    // What the last answer lacked, this commit may have mended: also by asking for more.
-                    let lacks = loaded.snapshot().lacking.keys().any(|it| it.environment == *name);
-                    if lacks || self.seen.inventories.get(name) != Some(&None) {
+                    // Nothing begins on an answer to another question; it stays in force until this one has its own.
+                    if self.inventory_asked.get(name) != environment.inventory.as_ref() {
+                        self.seen.inventories.remove(name);
+                    }
+                    // What the last answer lacked, this commit may have mended.
+                    if self.seen.inventories.get(name) != Some(&None) {
                         unasked.push(name.clone());
                     }
                 }
@@ -53,6 +57,7 @@ impl Core {
         let spec = self.snapshot().and_then(|it| it.environments.get(name)?.inventory.clone());
         let Some(spec) = spec else { return };
         if self.flights.insert(Flight::Inventory(name.clone())) {
+            self.inventory_asked.insert(name.clone(), spec.clone());
             turn.ask(Effect::AskInventory {
                 environment: name.clone(),
                 argv: spec.argv,
@@ -72,6 +77,11 @@ impl Core {
         let Some(loaded) = &mut self.loaded else { return };
         let Some(before) = loaded.snapshot().environments.get(name).map(Arc::clone) else { return };
         let Some(every) = before.inventory.as_ref().map(|it| it.every) else { return };
+        if self.inventory_asked.get(name) != before.inventory.as_ref() {
+            // A commit came in between, and asks for something else.
+            self.ask_inventory(name, turn);
+            return;
+        }
         let believed = self.inventories.contains_key(name);
         let taken = answer.and_then(|inventory| {
             loaded.fill(name, &inventory, believed)?;

@@ -150,6 +150,33 @@ fn say_racks(world: &World, racks: &[(&str, &str)]) {
 }
 
 #[test]
+fn nothing_begins_on_the_answer_to_another_question() {
+    let (world, _controller) = racked();
+    let hosts = ["web-1", "web-2", "web-3"];
+    let vars = hosts.map(|it| (it, serde_json::json!({ "Rack": "old", "Shelf": "new" })));
+    let vars: std::collections::BTreeMap<_, _> = vars.into_iter().collect();
+    let all = serde_json::json!({ "web": { "hosts": hosts }, "_meta": { "hostvars": vars } });
+    say(&world, &all.to_string());
+    // One commit: the rack is called otherwise there, and the ref is to be installed with it.
+    world.pull();
+    let file = "environments/staging.yaml";
+    let text = world
+        .show("main", file)
+        .replace("every: 5s, variables: { rack: Rack }", "every: 1h, variables: { rack: Shelf }");
+    assert!(text.contains("Shelf"), "{text}");
+    world.write(file, &text);
+    let file = "services/shop.yaml";
+    let from = format!("ref: {OLD}   # staging");
+    let text = world.show("main", file).replace(&from, &format!("ref: {NEW}   # staging"));
+    world.write(file, &text);
+    world.commit("racks are shelves now");
+    world.until_runs("staging", NEW);
+    for node in hosts {
+        assert_eq!(world.count("staging", node, "installed", &format!("{NEW} new")), 1, "{node}");
+    }
+}
+
+#[test]
 fn a_node_without_a_variable_holds_only_the_service_that_uses_it() {
     let (world, _controller) = racked();
     let depot = |reference: &str| {
