@@ -877,7 +877,8 @@ impl Double {
                 if self.requests[at].armed.take().is_none() {
                     return refuse(406, "406 Not Acceptable");
                 }
-                self.leaves_train(at, "canceled");
+                // Its pipeline ends later, by a worker of GitLab's.
+                self.leaves_train(at, "canceling");
                 answer(201, self.show(at, true))
             }
             ("POST", ["pipelines"]) => {
