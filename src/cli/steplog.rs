@@ -14,13 +14,14 @@ use crate::text::visible;
 use super::entry::{of_history, time};
 use super::rollout::peek;
 use super::source::Source;
+use super::standing::is_alone;
 use super::{Failure, Kind, Tone, Ui};
 
 /// How often a log that grows is read.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How many records are searched for a rollout that has ended.
-const SEARCHED: usize = 2000;
+pub(super) const SEARCHED: usize = 2000;
 
 /// One attempt of a step.
 struct Attempt {
@@ -87,6 +88,11 @@ pub(super) fn run(
             Some(error) => return Err(Failure::of(Kind::TryAgain, &error)),
             None if goes_on && !running => {
                 let why = steps.awaits.map_or_else(String::new, |it| format!(", which {it},"));
+                if is_alone(setup) {
+                    tell(super::rollout::unattended(setup));
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
                 tell(format!(
                     "nothing runs on {node} now; this goes on with what rollout {id}{why} does there next"
                 ));

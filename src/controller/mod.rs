@@ -9,6 +9,7 @@ mod inventories;
 mod looking;
 mod baking;
 mod breaking;
+mod caveats;
 mod retrying;
 mod rolling;
 mod promoting;

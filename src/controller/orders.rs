@@ -164,7 +164,7 @@ impl Core {
         {
             return Ok(Err(Refusal::NotNow(why)));
         }
-        let said = done_word(&ask.command);
+        let said = done_word(&ask.command) + &self.goes_on(&ask.command);
         if let Command::AcceptHead { revision } = ask.command
             && self.is_disputing(revision)
         {
@@ -529,8 +529,10 @@ impl Core {
                 if !self.ledger.locks.contains_key(&target) {
                     self.write(Command::Lock { target: target.clone() }, word, turn)?;
                 }
+                let Target { service, environment } = &target;
+                let holds = self.begins_later(&target, turn.now);
                 Ok(format!(
-                    "{target} goes back to {to} by commit {}; it is locked until `towpath lock --lift`",
+                    "{target} goes back to {to} by commit {}; it is locked until `towpath lock {service} {environment} --lift`{holds}",
                     commit.short()
                 ))
             }

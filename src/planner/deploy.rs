@@ -190,6 +190,7 @@ fn ref_holds(
             rollout: stopped.rollout.clone(),
             reference: stopped.reference.clone(),
             ending: stopped.ending,
+            left_out: stopped.left_out.clone(),
         });
     }
     if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) {

@@ -59,7 +59,7 @@ fn one_that_is_gone_is_named_as_such_and_left_out_by_a_word() {
     assert!(said.contains("the config no longer names web-3"), "{said}");
     assert!(said.contains("`towpath resume shop staging --without web-3`"), "{said}");
     world.order(&["resume", "shop", "staging", "--without", "web-3", "--reason", "scaled in"]);
-    world.until_explained("staging", "without some nodes");
+    world.until_explained("staging", "ended without web-3");
     // Who is left runs the ref: that is tested once more, and nothing else is done.
     world.order(&["retry", "shop", "staging"]);
     world.until("in sync", || in_sync(&world));
@@ -98,7 +98,7 @@ fn one_that_is_patched_by_hand_behind_the_rollout_is_set_right() {
     assert!(said.contains("verify failed on web-1"), "{said}");
     let without = ["--without", "web-1", "--reason", "somebody works there"];
     world.order(&[&["resume", "shop", "staging"][..], &without].concat());
-    world.until_explained("staging", "without some nodes");
+    world.until_explained("staging", "ended without web-1");
     assert_eq!(runs(&world, "web-1"), "1.0.5-mine");
     world.order(&["retry", "shop", "staging"]);
     world.until("it is set right", || runs(&world, "web-1") == NEW && in_sync(&world));
