@@ -529,7 +529,7 @@ impl Core {
             Promote::Nothing => {}
             Promote::Hold(reasons) => {
                 self.look_into(target, &reasons, turn);
-                self.disarm(target, turn);
+                self.disarm(target, &reasons, turn);
                 holds.extend(reasons);
             }
             act @ (Promote::Propose(_)

@@ -37,6 +37,8 @@ mod logs;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_forge;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};

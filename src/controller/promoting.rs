@@ -51,14 +51,16 @@ impl Core {
     }
 
     /// What may not merge now shall not merge by itself either: a freeze, a pause or a lock takes back
-    /// what was left to the forge.
-    pub(super) fn disarm(&mut self, target: &Target, turn: &mut Turn) {
+    /// what was left to the forge. Not what rides there, while we do not know more than that the base branch has moved.
+    pub(super) fn disarm(&mut self, target: &Target, holds: &[Hold], turn: &mut Turn) {
         let flight = Flight::Forge(target.clone());
         if self.limits.check_only || self.flights.contains(&flight) {
             return;
         }
         let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return };
+        let blind = holds.iter().all(|it| matches!(it, Hold::Forge { .. }));
         let armed = value.get(target).filter(|it| it.state == State::Open && it.armed);
+        let armed = armed.filter(|it| !(it.rides && blind));
         let Some(number) = armed.map(|it| it.number) else { return };
         if self.rests.get(target).is_some_and(|(until, _)| turn.now < *until) {
             // The alarm that ends the rest decides again.

@@ -187,6 +187,7 @@ fn given_up(number: u64) -> MergeRequest {
         approvals: BTreeMap::new(),
         merging: Merging::Auto,
         armed: false,
+        rides: false,
         blocked: Some("it was taken out of the merge queue".to_owned()),
         opened_at: at(0),
         updated_at: at(0),

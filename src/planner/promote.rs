@@ -143,8 +143,10 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
             Some(_) | None => Promote::Hold(holds),
         };
     }
-    let Some(request) = open.filter(|it| it.to == to && it.from == *current && it.base == base)
-    else {
+    // What the forge tests on top of whatever goes in before it need not begin anew each time something does.
+    let rides = |it: &MergeRequest| it.rides && it.is_green() && it.path == spec.service.file;
+    let stands = |it: &MergeRequest| it.base == base || rides(it);
+    let Some(request) = open.filter(|it| it.to == to && it.from == *current && stands(it)) else {
         let evidence = evidence(rule, &proofs);
         let from = current.clone();
         return Promote::Propose(Promotion { target: target.clone(), from, to, base, evidence });

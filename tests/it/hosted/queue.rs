@@ -205,3 +205,16 @@ fn errors_with_a_good_status_are_errors() {
 fn merge_error(place: &Place, head: towpath::model::Revision) -> Error {
     place.forge().merge(1, head, &act()).unwrap_err()
 }
+
+#[test]
+fn others_who_are_merged_first_do_not_take_it_out_of_the_queue() {
+    let (mut place, mr) = place();
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Armed { .. }));
+    place.push("main", "notes.md", "theirs");
+    for forge in [place.forge(), place.forge()] {
+        assert!(forge.list(at(20)).unwrap()[0].rides);
+        assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+    }
+    place.hand(|it| it.queue_goes_on(true));
+    assert_eq!(place.text(), MERGED);
+}

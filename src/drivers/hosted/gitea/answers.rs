@@ -246,6 +246,7 @@ impl Request {
             author: self.user.account(),
             state,
             armed: false,
+            rides: false,
             readiness,
             url: self.html_url.unwrap_or_default(),
             opened_at,

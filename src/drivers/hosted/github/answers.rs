@@ -274,6 +274,7 @@ impl Request {
             author: self.user.as_ref().map_or_else(ghost, User::account),
             state,
             armed: self.auto_merge.is_some(),
+            rides: false,
             readiness,
             url: self.html_url.unwrap_or_default(),
             opened_at,

@@ -315,8 +315,11 @@ impl GitHub {
         let blocked = matches!(request.readiness, Readiness::Unapproved(_));
         if seat.place.is_some() {
             request.armed = true;
-            if !matches!(request.readiness, Readiness::Stale(_)) {
-                request.readiness = Readiness::Ready;
+            // It is tested there on top of what goes in before it.
+            let behind = |word: &str| word == "behind";
+            let stale = matches!(&request.readiness, Readiness::Stale(word) if !behind(word));
+            if !stale {
+                (request.rides, request.readiness) = (true, Readiness::Ready);
             }
         } else if let Some(why) = self.ejected(request.number, &seat) {
             request.readiness = Readiness::Blocked(why);

@@ -1,0 +1,158 @@
+//! The core alone, with a journal in memory: what it makes of merge requests that others move, and of what people ask
+//! for there.
+
+use std::collections::BTreeMap;
+
+use super::core::{Core, Journal, Limits};
+use super::wake::{Effect, Wake};
+use crate::config::{Change, Content, Loaded};
+use crate::model::{
+    Branch, EnvironmentName, NodeName, Ref, RepoPath, Revision, RolloutId, ServiceName, Target,
+    Timestamp,
+};
+use crate::observe::{
+    Authorship, Checks, Fact as Seen, MergeRequest, Merging, State, Survey, Verdict,
+};
+use crate::rollout::{Entry, Ledger, Past};
+
+const CONFIG: &[(&str, &str)] = &[
+    ("towpath.yaml", "version: 1\nenvironments: [staging, canary]\n"),
+    (
+        "environments/staging.yaml",
+        "environment: staging\nconnect: local\nroles: { web: { nodes: [web-1] } }\nversion: { run: [cat, version] }\n",
+    ),
+    (
+        "environments/canary.yaml",
+        "environment: canary\nconnect: local\nroles: { web: { nodes: [web-1] } }\nversion: { run: [cat, version] }\napprovers: [ann]\n",
+    ),
+    (
+        "recipes/plain.yaml",
+        "recipe: plain\nstages:\n  - { name: install, on: [web], run: [install, '{ref}'] }\n",
+    ),
+    (
+        "services/shop.yaml",
+        "service: shop\nrecipe: plain\ntargets:\n  staging: { ref: 1.0.1 }\n  canary: { ref: 1.0.0, promote: { after: [staging], auto: true } }\n",
+    ),
+];
+/// Where the request was built, and where the base branch is now.
+const BUILT: Revision = Revision::new([1; 20]);
+const NOW: Revision = Revision::new([7; 20]);
+const HEAD: Revision = Revision::new([2; 20]);
+
+#[derive(Default)]
+struct Memory(Vec<Entry>);
+
+impl Journal for Memory {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
+        self.0.extend_from_slice(entries);
+        Ok(())
+    }
+
+    fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(1_795_255_200_000 + seconds * 1000)
+}
+
+fn target(environment: &str) -> Target {
+    let service = ServiceName::parse("shop").unwrap();
+    Target::new(&service, &EnvironmentName::parse(environment).unwrap())
+}
+
+fn reference(text: &str) -> Ref {
+    Ref::parse(text).unwrap()
+}
+
+/// One that has read the config, and has seen that staging has proven what canary shall get.
+fn core(ledger: Ledger) -> Core {
+    let limits = Limits { looks_around: true, ..Limits::default() };
+    let mut core = Core::new(ledger, limits);
+    let files = CONFIG.iter().map(|(path, text)| Change {
+        path: (*path).to_owned(),
+        content: Content::Bytes(text.as_bytes().to_vec()),
+    });
+    let loaded = Loaded::load(NOW, files);
+    assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
+    core.loaded = Some(loaded);
+    core.seen.base = Some(NOW);
+    for (environment, runs) in [("staging", "1.0.1"), ("canary", "1.0.0")] {
+        let mut survey = Survey::default();
+        let value = Some(reference(runs));
+        survey.nodes.insert(NodeName::parse("web-1").unwrap(), Seen::Known { value, at: at(0) });
+        core.seen.surveys.insert(target(environment), survey);
+        let rollout = RolloutId::parse("0123456789ab").unwrap();
+        let past = Past { reference: reference(runs), rollout, at: at(0), revision: BUILT };
+        core.ledger.histories.entry(target(environment)).or_default().past = vec![past];
+    }
+    core
+}
+
+/// The promotion to canary, green, built on an older base branch, and on its way by itself.
+fn request(rides: bool) -> MergeRequest {
+    let checks =
+        Checks { sha: HEAD, base: BUILT, verdict: Verdict::Pass, lines: Vec::new(), at: at(1) };
+    MergeRequest {
+        number: 7,
+        target: target("canary"),
+        branch: Branch::parse("towpath/shop/canary").unwrap(),
+        path: RepoPath::parse("services/shop.yaml").unwrap(),
+        head: HEAD,
+        base: BUILT,
+        from: reference("1.0.0"),
+        to: reference("1.0.1"),
+        title: String::new(),
+        body: String::new(),
+        state: State::Open,
+        authorship: Authorship::Ours,
+        checks: Some(checks),
+        approvals: BTreeMap::new(),
+        merging: Merging::Auto,
+        armed: true,
+        rides,
+        blocked: None,
+        opened_at: at(1),
+        updated_at: at(1),
+    }
+}
+
+fn list(request: MergeRequest) -> Wake {
+    Wake::MergeRequests(Ok(BTreeMap::from([(request.target.clone(), request)])))
+}
+
+/// What is done about a request when it is seen.
+fn done_about(core: &mut Core, request: MergeRequest) -> Vec<&'static str> {
+    let effects = core.handle(list(request), at(20), &mut Memory::default()).unwrap();
+    let about = effects.iter().filter_map(|it| match it {
+        Effect::Propose { .. } => Some("rebuilt"),
+        Effect::ReadProposal { .. } => Some("checked"),
+        Effect::Merge { .. } => Some("left there"),
+        Effect::Disarm { .. } => Some("taken off"),
+        _ => None,
+    });
+    about.collect()
+}
+
+#[test]
+fn what_rides_a_train_is_not_rebuilt_because_others_arrive() {
+    let seen = |request| done_about(&mut core(Ledger::default()), request);
+    assert_eq!(seen(request(true)), ["left there"]);
+    assert_eq!(seen(request(false)), ["rebuilt"], "nobody tests it on top of what is new");
+    assert_eq!(seen(MergeRequest { base: NOW, ..request(false) }), ["checked"]);
+    let unchecked = MergeRequest { checks: None, ..request(true) };
+    assert_eq!(seen(unchecked), ["rebuilt"], "nothing is known of it");
+    let other = MergeRequest { from: reference("0.9.0"), ..request(true) };
+    assert_eq!(seen(other), ["rebuilt"], "it would replace another ref");
+    let moved = RepoPath::parse("services/other.yaml").unwrap();
+    assert_eq!(seen(MergeRequest { path: moved, ..request(true) }), ["rebuilt"]);
+}
+
+#[test]
+fn a_base_branch_that_is_being_read_takes_nothing_off_a_train() {
+    let mut core = core(Ledger::default());
+    core.seen.base = Some(Revision::new([8; 20]));
+    assert_eq!(done_about(&mut core, request(true)), [""; 0]);
+    assert_eq!(done_about(&mut core, request(false)), ["taken off"]);
+}
