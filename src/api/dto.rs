@@ -223,7 +223,8 @@ fn to_dto(command: &Command) -> Dto {
             Dto::DropPatch { target: target_dto(target), patch: text(patch) }
         }
         Command::Abort { target, now } => Dto::Abort { target: target_dto(target), now: *now },
-        Command::Retry { target } => Dto::Retry { target: target_dto(target) },
+        // What is said in comments does not come this way.
+        Command::Retry { target, comment: _ } => Dto::Retry { target: target_dto(target) },
         Command::RetryOnly { target, only } => {
             Dto::RetryOnly { target: target_dto(target), only: only.to_string() }
         }
@@ -282,7 +283,7 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
             Command::DropPatch { target: target_of(&target)?, patch: parsed(&patch)? }
         }
         Dto::Abort { target, now } => Command::Abort { target: target_of(&target)?, now },
-        Dto::Retry { target } => Command::Retry { target: target_of(&target)? },
+        Dto::Retry { target } => Command::Retry { target: target_of(&target)?, comment: None },
         Dto::RetryOnly { target, only } => {
             Command::RetryOnly { target: target_of(&target)?, only: parsed(&only)? }
         }
@@ -375,7 +376,7 @@ mod tests {
             Command::PostMigrate { target: target(), settled: true },
             Command::DropPatch { target: target(), patch: reference },
             Command::Abort { target: target(), now: true },
-            Command::Retry { target: target() },
+            Command::Retry { target: target(), comment: None },
             Command::RetryOnly { target: target(), only: parsed("web-*,!zone:a").unwrap() },
             Command::Resume { target: target() },
             Command::Exclude { target: target(), node },

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 
 use super::core::{Core, Journal, Limits};
-use super::wake::{Effect, Wake};
+use super::wake::{Around, Effect, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    Branch, EnvironmentName, NodeName, Ref, RepoPath, Revision, RolloutId, ServiceName, Target,
-    Timestamp,
+    Branch, Command, EnvironmentName, NodeName, PersonName, Ref, RepoPath, Revision, RolloutId,
+    ServiceName, Target, Timestamp,
 };
 use crate::observe::{
-    Authorship, Checks, Fact as Seen, MergeRequest, Merging, State, Survey, Verdict,
+    Authorship, Checks, Fact as Seen, MergeRequest, Merging, Order, State, Survey, Verdict,
 };
-use crate::rollout::{Entry, Ledger, Past};
+use crate::rollout::{Entry, Fact, Ledger, Past};
 
 const CONFIG: &[(&str, &str)] = &[
     ("towpath.yaml", "version: 1\nenvironments: [staging, canary]\n"),
@@ -155,4 +155,54 @@ fn a_base_branch_that_is_being_read_takes_nothing_off_a_train() {
     core.seen.base = Some(Revision::new([8; 20]));
     assert_eq!(done_about(&mut core, request(true)), [""; 0]);
     assert_eq!(done_about(&mut core, request(false)), ["taken off"]);
+}
+
+/// `/retry` on the promotion, by somebody who may, written when the forge's clock said so.
+fn says_retry(written: Timestamp) -> Wake {
+    let by = Some(PersonName::parse("ann").unwrap());
+    let line = "/retry".to_owned();
+    let order = Order { number: 7, comment: 41, by, line, at: Some(written) };
+    Wake::LookedAround(Ok(Around { guests: Vec::new(), orders: vec![order] }))
+}
+
+#[test]
+fn a_comment_is_dated_by_the_forge_and_obeyed_once() {
+    let blocked = MergeRequest {
+        blocked: Some("the merge train dropped it".to_owned()),
+        armed: false,
+        base: NOW,
+        ..request(false)
+    };
+    let proposed = Fact::Proposed {
+        target: target("canary"),
+        number: 7,
+        from: reference("1.0.0"),
+        reference: reference("1.0.1"),
+        head: HEAD,
+    };
+    let mut written = Memory(vec![Entry { at: at(2), fact: proposed }]);
+    let mut first = core(Ledger::replay(&written.0).unwrap());
+    first.handle(list(blocked.clone()), at(20), &mut written).unwrap();
+    // Its clock is a minute behind ours.
+    let effects = first.handle(says_retry(at(30)), at(90), &mut written).unwrap();
+    let again = |effects: &[Effect]| {
+        effects.iter().find_map(|it| match it {
+            Effect::Again { asked, .. } => Some(*asked),
+            _ => None,
+        })
+    };
+    assert_eq!(again(&effects), Some(at(30)));
+    let asked = |written: &Memory| {
+        let retry =
+            |it: &&Entry| matches!(&it.fact, Fact::Asked { command: Command::Retry { .. }, .. });
+        written.0.iter().filter(retry).count()
+    };
+    assert_eq!(asked(&written), 1);
+    // It dies before the answer is there; the next one sees the comment without one.
+    let mut next = core(Ledger::replay(&written.0).unwrap());
+    next.handle(list(blocked), at(100), &mut written).unwrap();
+    let effects = next.handle(says_retry(at(30)), at(101), &mut written).unwrap();
+    assert_eq!(asked(&written), 1, "not obeyed twice");
+    let answered = |it: &Effect| matches!(it, Effect::Answer { comment: 41, text, .. } if text.contains("tried again by"));
+    assert!(effects.iter().any(answered), "{effects:?}");
 }

@@ -75,6 +75,8 @@ pub struct Order {
     pub by: Option<PersonName>,
     /// Its first line, bounded. A stranger's words.
     pub line: String,
+    /// When it was written, by the forge's clock, if it says so.
+    pub at: Option<Timestamp>,
 }
 
 impl MergeRequest {

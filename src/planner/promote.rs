@@ -22,6 +22,7 @@ const NO_HISTORY: &History = &History {
     rebuilt: false,
     settled_request: 0,
     retried: None,
+    obeyed: std::collections::BTreeSet::new(),
     migrated: None,
     post_migrated: None,
     attempted: None,

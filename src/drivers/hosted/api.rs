@@ -205,6 +205,8 @@ pub struct Comment {
     pub text: String,
     /// Whether somebody changed it after it was written.
     pub edited: bool,
+    /// When it was written, by the forge's clock, if it says so.
+    pub at: Option<Timestamp>,
 }
 
 /// A request that need not be ours.

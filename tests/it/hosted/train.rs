@@ -122,6 +122,24 @@ fn what_the_train_drops_is_told_also_where_no_pipeline_is_demanded() {
 }
 
 #[test]
+fn a_word_to_try_again_is_dated_by_gitlab_on_both_sides() {
+    let (mut place, mr) = place("success");
+    let forge = place.forge();
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+    // Said while the train was still under way: it says nothing of how that ended.
+    let early = place.hand(|it| it.comment(1, ADA, "/retry"));
+    place.hand(|it| it.train_goes_on(false));
+    let late = place.hand(|it| it.comment(1, ADA, "/retry"));
+    let written = |comment: u64| {
+        let orders = forge.orders(1).unwrap();
+        orders.iter().find(|it| it.comment == comment).and_then(|it| it.at).unwrap()
+    };
+    assert!(!forge.again(1, written(early)).unwrap());
+    assert!(forge.again(1, written(late)).unwrap());
+    assert!(!place.forge().again(1, written(late)).unwrap(), "its pipeline runs");
+}
+
+#[test]
 fn a_freeze_whose_answer_was_lost_leaves_a_pipeline_all_the_same() {
     let status = |place: &mut Place, sha: &str| place.hand(|it| it.pipelines[sha].status);
     let (mut place, mr) = self::place("success");

@@ -169,7 +169,8 @@ impl Note {
 
     pub(super) fn comment(self) -> Comment {
         let edited = was_edited(self.created_at.as_deref(), self.updated_at.as_deref());
-        Comment { id: self.id, by: self.author.account(), text: self.body, edited }
+        let at = self.created_at.as_deref().and_then(Timestamp::parse);
+        Comment { id: self.id, by: self.author.account(), text: self.body, edited, at }
     }
 }
 
@@ -221,10 +222,12 @@ impl Request {
         ))
     }
 
-    /// Whether its last pipeline began before that. One that does not say when did not.
+    /// Whether its last pipeline was over before that, by GitLab's clock on both sides; where it does not say when that
+    /// was, whether it had begun. One that says neither was not.
     pub(super) fn last_ran_before(&self, asked: Timestamp) -> bool {
-        let began = self.head_pipeline.as_ref().and_then(|it| it.created_at.as_deref());
-        began.and_then(Timestamp::parse).is_some_and(|it| it <= asked)
+        let last = self.head_pipeline.as_ref();
+        let at = last.and_then(|it| it.finished_at.as_deref().or(it.created_at.as_deref()));
+        at.and_then(Timestamp::parse).is_some_and(|it| it <= asked)
     }
 
     /// The commit of the base branch that carries it.
