@@ -80,6 +80,10 @@ impl GitLab {
                 why: self.forbidden(&reply),
             });
         }
+        if reply.status == 409 {
+            // Somebody changes the same at this moment.
+            return Err(later_of(doing, said(&reply)));
+        }
         good(doing, reply)
     }
 

@@ -1,7 +1,7 @@
 //! A project of GitLab with merge trains: on with the head that was checked, off again by a freeze, told when the
 //! train drops it.
 
-use towpath::drivers::forge::{Merge, State};
+use towpath::drivers::forge::{Error, Merge, State};
 
 use super::contract::{Place, merge};
 use super::end_to_end::{opened, shop};
@@ -308,4 +308,19 @@ fn a_promotion_rides_behind_others_and_one_that_is_dropped_waits_for_a_word() {
     server.double().train_goes_on(true);
     world.until_runs("canary", NEW);
     assert_eq!(server.double().violations, Vec::<String>::new());
+}
+
+#[test]
+fn who_changes_the_same_at_this_moment_is_asked_again_later() {
+    let mut place = Place::gitlab();
+    let mr = place.open("staging", "2");
+    let (forge, checks) = (place.forge(), green(mr.head, place.main()));
+    place.hand(|it| it.statuses_are_busy = true);
+    let error = forge.report(1, &checks).unwrap_err();
+    assert!(
+        matches!(error, Error::Later { .. }),
+        "GitLab says 409, and means no refusal: {error:?}"
+    );
+    place.hand(|it| it.statuses_are_busy = false);
+    forge.report(1, &checks).unwrap();
 }
