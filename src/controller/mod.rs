@@ -48,5 +48,5 @@ pub use logs::{Logs, StepLog};
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
-pub use view::{Counts, View};
+pub use view::{Counts, Troubles, View};
 pub use wake::{Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Visit, Wake};

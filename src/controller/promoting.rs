@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Change;
-use crate::model::{Revision, Target};
+use crate::model::{Revision, Target, Timestamp};
 use crate::observe::{Actor, Checks, Fact as Seen, MergeRequest, State, Verdict};
 use crate::planner::{self, Hold, Promote, World};
 use crate::record::mending::Mended;
 use crate::rollout::{Fact, MENDED, Unrecorded};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::view::Troubles;
 use super::wake::{Effect, NotRecorded};
 
 /// Wait after the forge or the records branch could not be written.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
+/// Longest wait for the records branch, where it cannot be written again and again; each is twice the one before.
+const RECORDS_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 impl Core {
     /// Does what was decided about a promotion; one thing at a time for each target.
@@ -22,12 +25,12 @@ impl Core {
         if self.limits.check_only || self.flights.contains(&Flight::Forge(target.clone())) {
             return;
         }
-        if let Some(until) = self.rests.get(target).map(|(until, _)| *until) {
-            if turn.now < until {
-                self.alarm(until, Alarm::Decide(target.clone()));
-                return;
-            }
-            self.rests.remove(target);
+        // Why it did not work the last time is known until it does.
+        if let Some(until) = self.rests.get(target).map(|(until, _)| *until)
+            && turn.now < until
+        {
+            self.alarm(until, Alarm::Decide(target.clone()));
+            return;
         }
         let effect = match act {
             Promote::Nothing | Promote::Hold(_) => return,
@@ -78,6 +81,19 @@ impl Core {
         self.rests.insert(target, (until, why));
     }
 
+    /// What was to be done on the forge, or written into the records, and does not work at the moment; and why.
+    pub fn troubles(&self) -> Troubles {
+        let requests = self.rests.iter().map(|(it, (_, why))| (it.clone(), why.clone()));
+        Troubles { requests: requests.collect(), records: self.record_trouble.clone() }
+    }
+
+    /// What was to be done about a target's merge request is not to be done now.
+    pub(super) fn forget_rest(&mut self, target: &Target, now: Timestamp) {
+        if self.rests.get(target).is_some_and(|(until, _)| *until <= now) {
+            self.rests.remove(target);
+        }
+    }
+
     /// Why the forge did not do the last thing asked of it, if it did not.
     pub(super) fn forge_trouble(&self, target: &Target) -> Option<Hold> {
         let (_, why) = self.rests.get(target)?;
@@ -91,10 +107,18 @@ impl Core {
         turn: &mut Turn,
     ) {
         self.flights.remove(&Flight::Forge(target.clone()));
-        if let Err(why) = result {
-            self.rest(target, why, turn);
+        match result {
+            Ok(()) => self.stop_resting(target),
+            Err(why) => self.rest(target, why, turn),
         }
         self.list(turn);
+    }
+
+    /// What did not work does, or is not wanted any more.
+    pub(super) fn stop_resting(&mut self, target: Target) {
+        if self.rests.remove(&target).is_some() {
+            self.touch(target);
+        }
     }
 
     /// Our checks: what a merge request would do, by the rules of the commit it is built on.
@@ -174,6 +198,7 @@ impl Core {
         self.flights.remove(&Flight::Forge(target.clone()));
         match result {
             Ok(()) => {
+                self.stop_resting(target.clone());
                 // The base branch has moved; until it was read nothing is decided from the old one.
                 self.seen.base = None;
                 let proposal = self.ledger.history(&target).and_then(|it| it.proposal.clone());
@@ -332,17 +357,19 @@ impl Core {
         self.flights.remove(&Flight::Record);
         match result {
             Ok(head) => {
-                self.record_rest = None;
+                (self.record_rest, self.record_trouble, self.record_tries) = (None, None, 0);
                 self.note(turn, Fact::Recorded { record, head: *head })?;
                 self.compact(turn)?;
             }
-            Err(NotRecorded::Never(_)) => {
+            Err(NotRecorded::Never(why)) => {
                 self.record_failures += 1;
+                self.record_trouble = Some(why.clone());
                 // The next start tries again: it may be one that knows better.
                 self.unwritable.insert(record);
             }
-            Err(NotRecorded::Later(_)) => {
+            Err(NotRecorded::Later(why)) => {
                 self.record_failures += 1;
+                self.record_trouble = Some(why.clone());
                 self.rest_records(turn);
             }
         }
@@ -350,7 +377,9 @@ impl Core {
     }
 
     fn rest_records(&mut self, turn: &Turn) {
-        let until = turn.now.after(FORGE_AGAIN);
+        let wait = FORGE_AGAIN.saturating_mul(2_u32.saturating_pow(self.record_tries));
+        self.record_tries = self.record_tries.saturating_add(1);
+        let until = turn.now.after(wait.min(RECORDS_AGAIN_MAX));
         self.record_rest = Some(until);
         self.alarm(until, Alarm::Record);
     }
@@ -370,6 +399,7 @@ impl Core {
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Record);
         match result {
+            Ok(None) if self.ledger.unrecorded.is_empty() => self.record_trouble = None,
             Ok(None) => {}
             // The next portion. What is missing still is known by the commit that we wrote last: nothing newer is
             // entered before, and that commit is not forgotten.
@@ -378,8 +408,9 @@ impl Core {
                 let record = MENDED.to_owned();
                 self.note(turn, Fact::Recorded { record, head: Some(*head) })?;
             }
-            Err(_) => {
+            Err(why) => {
                 self.record_failures += 1;
+                self.record_trouble = Some(why.clone());
                 self.rest_records(turn);
             }
         }

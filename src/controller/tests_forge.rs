@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::core::{Core, Journal, Limits};
-use super::wake::{Around, Effect, Wake};
+use super::wake::{Around, Effect, NotRecorded, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
     Branch, Command, EnvironmentName, NodeName, PersonName, Ref, RepoPath, Revision, RolloutId,
@@ -205,4 +205,56 @@ fn a_comment_is_dated_by_the_forge_and_obeyed_once() {
     assert_eq!(asked(&written), 1, "not obeyed twice");
     let answered = |it: &Effect| matches!(it, Effect::Answer { comment: 41, text, .. } if text.contains("tried again by"));
     assert!(effects.iter().any(answered), "{effects:?}");
+}
+
+#[test]
+fn what_does_not_work_is_known_until_it_does() {
+    let mut core = core(Ledger::default());
+    let free = MergeRequest { base: NOW, armed: false, ..request(false) };
+    let green = Checks { base: NOW, ..free.checks.clone().unwrap() };
+    let free = MergeRequest { checks: Some(green), ..free };
+    assert_eq!(done_about(&mut core, free.clone()), ["left there"]);
+    let merged = |result| Wake::Merged {
+        target: target("canary"),
+        number: 7,
+        head: HEAD,
+        evidence: Vec::new(),
+        result,
+    };
+    let no = merged(Err("the token may not push".to_owned()));
+    core.handle(no, at(21), &mut Memory::default()).unwrap();
+    let why = |core: &Core| core.troubles().requests.get(&target("canary")).cloned();
+    assert_eq!(why(&core).as_deref(), Some("the token may not push"));
+    let told = |core: &Core| core.waiting().get(&target("canary")).map(|it| it.holds.len());
+    assert_eq!(told(&core), Some(1));
+    // It is tried again, and meanwhile nothing else is said.
+    let effects = core.handle(Wake::Tick, at(30), &mut Memory::default()).unwrap();
+    assert!(effects.iter().any(|it| matches!(it, Effect::Merge { .. })), "{effects:?}");
+    assert!(!effects.iter().any(|it| matches!(it, Effect::TellHolds { .. })), "{effects:?}");
+    assert_eq!(told(&core), Some(1));
+    core.handle(merged(Ok(())), at(31), &mut Memory::default()).unwrap();
+    assert_eq!((why(&core), core.troubles().records), (None, None));
+}
+
+#[test]
+fn records_that_cannot_be_written_are_tried_less_often_and_said_why() {
+    let mut core = core(Ledger::default());
+    let mut journal = Memory::default();
+    let vetoed = MergeRequest { authorship: Authorship::Person, ..request(false) };
+    let mut effects = core.handle(list(vetoed), at(20), &mut journal).unwrap();
+    let mut tries = Vec::new();
+    for second in 21..200 {
+        for effect in effects {
+            let Effect::Record(it) = effect else { continue };
+            tries.push(second);
+            let result = Err(NotRecorded::Later("403".to_owned()));
+            let wake = Wake::Recorded { record: it.record.clone(), result };
+            core.handle(wake, at(second), &mut journal).unwrap();
+        }
+        effects = core.handle(Wake::Tick, at(second), &mut journal).unwrap();
+    }
+    assert_eq!(core.troubles().records.as_deref(), Some("403"));
+    let gaps: Vec<u64> = tries.windows(2).map(|it| it[1] - it[0]).collect();
+    assert!(gaps.len() > 4 && gaps[0] <= 4 && gaps.iter().all(|it| *it <= 32), "{gaps:?}");
+    assert!(gaps.windows(2).all(|it| it[0] <= it[1] + 1), "{gaps:?}");
 }
