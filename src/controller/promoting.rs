@@ -14,10 +14,36 @@ use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::view::Troubles;
 use super::wake::{Effect, NotRecorded};
 
-/// Wait after the forge or the records branch could not be written.
+/// Wait after the forge or the records branch could not be written; it doubles as long as the same goes on.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
-/// Longest wait for the records branch, where it cannot be written again and again; each is twice the one before.
-const RECORDS_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// Longest such wait. What is armed merges by itself meanwhile, and a webhook or a change that the list shows ends it.
+const FORGE_AGAIN_MAX: Duration = Duration::from_mins(1);
+
+/// A target's merge request that is left alone for a while.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    /// When the forge last did not do it.
+    since: Timestamp,
+    /// When it is asked again.
+    until: Timestamp,
+    /// What it said.
+    why: String,
+    /// How often it did not, one after the other.
+    times: u32,
+}
+
+impl Rest {
+    /// Whether anything else may be asked for the target: it does not wait as long as what was refused.
+    pub(super) fn ends(&self) -> Timestamp {
+        self.since.after(FORGE_AGAIN)
+    }
+}
+
+/// The wait after so many failures in a row.
+fn again(times: u32) -> Duration {
+    let doubled = FORGE_AGAIN.saturating_mul(1 << times.saturating_sub(1).min(16));
+    doubled.min(FORGE_AGAIN_MAX)
+}
 
 impl Core {
     /// Does what was decided about a promotion; one thing at a time for each target.
@@ -26,7 +52,7 @@ impl Core {
             return;
         }
         // Why it did not work the last time is known until it does.
-        if let Some(until) = self.rests.get(target).map(|(until, _)| *until)
+        if let Some(until) = self.rests.get(target).map(|it| it.until)
             && turn.now < until
         {
             self.alarm(until, Alarm::Decide(target.clone()));
@@ -65,8 +91,10 @@ impl Core {
         let armed = value.get(target).filter(|it| it.state == State::Open && it.armed);
         let armed = armed.filter(|it| !(it.rides && blind));
         let Some(number) = armed.map(|it| it.number) else { return };
-        if self.rests.get(target).is_some_and(|(until, _)| turn.now < *until) {
-            // The alarm that ends the rest decides again.
+        if let Some(ends) = self.rests.get(target).map(Rest::ends)
+            && turn.now < ends
+        {
+            self.alarm(ends, Alarm::Decide(target.clone()));
             return;
         }
         self.flights.insert(flight);
@@ -75,28 +103,39 @@ impl Core {
 
     /// Leaves a target's merge request alone for a moment, and remembers why.
     pub(super) fn rest(&mut self, target: Target, why: String, turn: &Turn) {
-        let until = turn.now.after(FORGE_AGAIN);
+        let times = self.rests.get(&target).map_or(1, |it| it.times.saturating_add(1));
+        let until = turn.now.after(again(times));
         self.alarm(until, Alarm::Decide(target.clone()));
         self.touch(target.clone());
-        self.rests.insert(target, (until, why));
+        self.rests.insert(target, Rest { since: turn.now, until, why, times });
+    }
+
+    /// Things have changed, by the forge's own word: a target that rests tries at once. If that was for nothing, it
+    /// rests no shorter than before.
+    pub(super) fn rouse(&mut self, target: &Target, turn: &Turn) {
+        let Some(rest) = self.rests.get_mut(target) else { return };
+        rest.until = rest.until.min(rest.ends().max(turn.now));
+        let until = rest.until;
+        self.alarm(until, Alarm::Decide(target.clone()));
+    }
+
+    /// Somebody rang: what changed is not said.
+    pub(super) fn rouse_all(&mut self, turn: &Turn) {
+        let all: Vec<Target> = self.rests.keys().cloned().collect();
+        for target in all {
+            self.rouse(&target, turn);
+        }
     }
 
     /// What was to be done on the forge, or written into the records, and does not work at the moment; and why.
     pub fn troubles(&self) -> Troubles {
-        let requests = self.rests.iter().map(|(it, (_, why))| (it.clone(), why.clone()));
+        let requests = self.rests.iter().map(|(it, rest)| (it.clone(), rest.why.clone()));
         Troubles { requests: requests.collect(), records: self.record_trouble.clone() }
-    }
-
-    /// What was to be done about a target's merge request is not to be done now.
-    pub(super) fn forget_rest(&mut self, target: &Target, now: Timestamp) {
-        if self.rests.get(target).is_some_and(|(until, _)| *until <= now) {
-            self.rests.remove(target);
-        }
     }
 
     /// Why the forge did not do the last thing asked of it, if it did not.
     pub(super) fn forge_trouble(&self, target: &Target) -> Option<Hold> {
-        let (_, why) = self.rests.get(target)?;
+        let Rest { why, .. } = self.rests.get(target)?;
         Some(Hold::NotDone { why: why.clone() })
     }
 
@@ -238,13 +277,23 @@ impl Core {
             Ok(list) => list,
             Err(why) => {
                 self.seen.merge_requests = Some(Seen::Unknown { why, at: turn.now });
-                self.alarm(turn.now.after(FORGE_AGAIN), Alarm::Poll);
+                self.unlisted = self.unlisted.saturating_add(1);
+                self.alarm(turn.now.after(again(self.unlisted)), Alarm::Poll);
                 return Ok(());
             }
         };
+        self.unlisted = 0;
         for (target, request) in &list {
-            if old.get(target) != Some(request) {
+            let known = old.get(target);
+            if known != Some(request) {
                 self.touch(target.clone());
+            }
+            if let Some(known) = known.filter(|it| *it != request) {
+                if (known.number, known.head) == (request.number, request.head) {
+                    self.rouse(target, turn);
+                } else {
+                    self.rests.remove(target);
+                }
             }
             self.compare(target, request, turn)?;
         }
@@ -377,9 +426,8 @@ impl Core {
     }
 
     fn rest_records(&mut self, turn: &Turn) {
-        let wait = FORGE_AGAIN.saturating_mul(2_u32.saturating_pow(self.record_tries));
         self.record_tries = self.record_tries.saturating_add(1);
-        let until = turn.now.after(wait.min(RECORDS_AGAIN_MAX));
+        let until = turn.now.after(again(self.record_tries));
         self.record_rest = Some(until);
         self.alarm(until, Alarm::Record);
     }

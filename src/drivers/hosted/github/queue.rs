@@ -424,7 +424,7 @@ impl GitHub {
             Err(ApiError::Refused { why, .. }) => {
                 // The branch may have no queue any more.
                 self.queue.set(None);
-                Ok(MergeAnswer::NotYet { why: self.refuses(request, sha, why) })
+                Ok(MergeAnswer::NotYet { why: self.refuses(request, sha, &why) })
             }
             Err(error) => Err(error),
         }
@@ -438,7 +438,7 @@ impl GitHub {
         (same && self.client.elapsed() < known.until).then(|| known.why.clone())
     }
 
-    fn refuses(&self, request: &Request, sha: Revision, why: String) -> String {
+    fn refuses(&self, request: &Request, sha: Revision, why: &str) -> String {
         let why = format!("{why}; it is asked again in a while, or when something changes there");
         let mut refusals = self.refusals.borrow_mut();
         let before = refusals.get(&request.number).filter(|it| it.head == sha);

@@ -510,14 +510,18 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.push(Fact::Kept(Box::new(retried())));
+    all.extend(of_comments());
+    all
+}
+
+/// What people want tried again, and what they ask for in comments.
+fn of_comments() -> [Fact; 3] {
     let comment = Some(Comment { id: 41, at: at(5) });
-    let command = Command::Retry { target: it(), comment };
-    all.push(Fact::Asked { word: word(), command });
+    let command = Command::Retry { target: target(), comment };
     let mut obeyed = retried();
     obeyed.history.obeyed = BTreeSet::from([41, 42]);
-    all.push(Fact::Kept(Box::new(obeyed)));
-    all
+    let asked = Fact::Asked { word: word(), command };
+    [Fact::Kept(Box::new(retried())), asked, Fact::Kept(Box::new(obeyed))]
 }
 
 /// A plan that is this operation.
