@@ -116,6 +116,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             line("promote", format!("!{number} will be closed: {why}"));
         }
     }
+    for wrong in &seen.records {
+        line("records", ui.paint(Tone::Bad, wrong));
+    }
     Ok(0)
 }
 

@@ -317,7 +317,7 @@ pub(super) fn retry(args: Retry, common: &Common, ui: &Ui) -> Result<u8, Failure
     let target = on.target();
     let command = match only {
         Some(only) => Command::RetryOnly { target, only },
-        None => Command::Retry { target },
+        None => Command::Retry { target, comment: None },
     };
     send(&command, &word, common, ui)
 }

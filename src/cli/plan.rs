@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api;
 use crate::config::Loaded;
 use crate::controller::{Inspection, changes_between, inspect};
 use crate::git::{Program, Repository};
@@ -116,7 +117,17 @@ pub(super) fn look(
     setup: &crate::controller::Setup,
     wanted: impl Fn(&Target) -> bool,
 ) -> Result<Inspection, Failure> {
-    inspect(setup, wanted).map_err(|error| Failure::of(Kind::Error, &error))
+    let found = inspect(setup, &wanted).map_err(|error| Failure::of(Kind::Error, &error));
+    let mut found = found?;
+    let mut services: Vec<ServiceName> =
+        found.snapshot().targets().filter(wanted).map(|it| it.service).collect();
+    services.dedup();
+    let one = if let [one] = &services[..] { Some(one) } else { None };
+    // Without a controller nobody tries anything.
+    if let Ok(troubles) = api::troubles(&setup.state, one) {
+        found.hear(troubles);
+    }
+    Ok(found)
 }
 
 /// The head of the config branch is not what is in force: that concerns also who is in sync.

@@ -158,6 +158,10 @@ pub struct Core {
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
+    /// How often in succession they could not be written.
+    pub(super) record_tries: u32,
+    /// Why not, the last time.
+    pub(super) record_trouble: Option<String>,
     /// How often a record could not be written, or the records not be put right.
     pub(super) record_failures: u64,
     /// Records that cannot be written at all.
@@ -218,6 +222,8 @@ impl Core {
             unlisted: 0,
             visitors: Visitors::default(),
             record_rest: None,
+            record_tries: 0,
+            record_trouble: None,
             record_failures: 0,
             unwritable: BTreeSet::new(),
             trouble: None,
@@ -531,10 +537,12 @@ impl Core {
         self.look_into(target, &holds, turn);
         self.drive(target, about, turn)?;
         match promote {
-            Promote::Nothing => {}
+            Promote::Nothing => {
+                self.rests.remove(target);
+            }
             Promote::Hold(reasons) => {
                 self.look_into(target, &reasons, turn);
-                self.disarm(target, turn);
+                self.disarm(target, &reasons, turn);
                 holds.extend(reasons);
             }
             act @ (Promote::Propose(_)

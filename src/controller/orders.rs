@@ -114,7 +114,7 @@ impl Core {
                 return Ok(Ok(Answer::Now(said)));
             }
             Command::Abort { target, now } => return self.abort(&target, now, word, turn),
-            Command::Retry { target } => return self.retry(&target, ask.command, word, turn),
+            Command::Retry { target, .. } => return self.retry(&target, ask.command, word, turn),
             Command::RetryOnly { target, only } => {
                 return self.retry_only(&target, &only, ask.command, word, turn);
             }
@@ -560,7 +560,7 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::PostMigrate { target, .. }
         | Command::DropPatch { target, .. }
         | Command::Abort { target, .. }
-        | Command::Retry { target }
+        | Command::Retry { target, .. }
         | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }

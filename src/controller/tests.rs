@@ -187,6 +187,7 @@ fn given_up(number: u64) -> MergeRequest {
         approvals: BTreeMap::new(),
         merging: Merging::Auto,
         armed: false,
+        rides: false,
         blocked: Some("it was taken out of the merge queue".to_owned()),
         opened_at: at(0),
         updated_at: at(0),
@@ -205,7 +206,7 @@ fn what_a_person_wants_tried_again_is_known_to_the_next_controller() {
     };
     let by = PersonName::parse("ann").unwrap();
     let word = Word { by, reason: "the runner is mended".to_owned() };
-    let retried = Fact::Asked { word, command: Command::Retry { target: target() } };
+    let retried = Fact::Asked { word, command: Command::Retry { target: target(), comment: None } };
     let withdrawn = Fact::Withdrawn { target: target(), number: 7, why: String::new() };
     let entries =
         [(1, proposed), (5, retried), (9, withdrawn)].map(|(it, fact)| Entry { at: at(it), fact });

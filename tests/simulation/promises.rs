@@ -58,7 +58,7 @@ impl World {
             Command::Confirm { revision } => {
                 self.masses.remove(revision);
             }
-            Command::Retry { target } => self.half_migrated.retain(|(it, _)| it != target),
+            Command::Retry { target, .. } => self.half_migrated.retain(|(it, _)| it != target),
             _ => {}
         }
     }

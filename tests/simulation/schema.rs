@@ -195,7 +195,7 @@ impl World {
                         self.schema.due.remove(target);
                     }
                     // Who says so has mended what was broken.
-                    Command::Retry { target }
+                    Command::Retry { target, .. }
                     | Command::RetryOnly { target, .. }
                     | Command::Migration { target, .. } => {
                         self.schema.broken.retain(|(it, _)| it != target);
