@@ -236,7 +236,10 @@ impl Core {
         report: Report,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        self.touch_for(target.clone(), op);
+        // What is not there yet is not asked for at once.
+        if !matches!(report, Report::Pending { .. }) {
+            self.touch_for(target.clone(), op);
+        }
         let Some(rollout) = self.ledger.rollouts.get(target).filter(|it| it.plan().id == *id)
         else {
             return Ok(()); // Of a rollout that is over.
@@ -251,6 +254,7 @@ impl Core {
         }
         let plan_op = rollout.plan().op(op).cloned();
         if let Some(Op::Baked { span, guards }) = &plan_op {
+            self.touch_for(target.clone(), op);
             return self.take_guards(target, (id, op), (*span, guards), report, turn);
         }
         let mut happened = turn.now;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::{Core, Journal, Limits};
-use super::wake::{Effect, Ticket, Wake};
+use super::wake::{Effect, Perform, Report, Ticket, Wake};
 use crate::drivers::ci::LOST_FOR;
 use crate::model::{
     Ask, Branch, CiName, Command, Connect, Deed, EnvironmentName, Epoch, PersonName, Ref, RepoPath,
@@ -141,6 +141,38 @@ fn the_next_controller_asks_for_an_end_until_a_lost_start_would_have_shown() {
         _ => None,
     });
     assert!(until.unwrap() > later.after(LOST_FOR), "until {until:?}");
+}
+
+fn asked(effects: Vec<Effect>) -> Option<Box<Perform>> {
+    effects.into_iter().find_map(|it| match it {
+        Effect::Perform(perform) => Some(perform),
+        _ => None,
+    })
+}
+
+fn answers(perform: &Perform, report: Report) -> Wake {
+    let Perform { target, rollout, id, attempt, question, .. } = perform.clone();
+    Wake::Performed { target, rollout, op: id, attempt, question, report }
+}
+
+#[test]
+fn what_is_not_there_yet_is_asked_for_again_in_time_and_not_at_once() {
+    let mut core = Core::new(rolling(Vec::new()), Limits::default());
+    let mut journal = Memory::default();
+    let effects = core.handle(Wake::Started, at(1), &mut journal).unwrap();
+    let mut question = asked(effects).expect("it is asked for");
+    for round in 1..4 {
+        let (now, again_after) = (at(round * 20), Duration::from_secs(5));
+        let pending = Report::Pending { again_after, why: "it is manual".to_owned() };
+        let effects = core.handle(answers(&question, pending), now, &mut journal).unwrap();
+        assert!(asked(effects).is_none(), "at once");
+        let tick = |core: &mut Core, journal: &mut Memory, after: u64| {
+            let now = now.after(Duration::from_secs(after));
+            asked(core.handle(Wake::Tick, now, journal).unwrap())
+        };
+        assert!(tick(&mut core, &mut journal, 4).is_none(), "too soon");
+        question = tick(&mut core, &mut journal, 5).expect("it is asked for again");
+    }
 }
 
 #[test]
