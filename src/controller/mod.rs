@@ -11,6 +11,7 @@ mod baking;
 mod breaking;
 mod retrying;
 mod rolling;
+mod aborting;
 mod promoting;
 mod orders;
 mod overtaken;
