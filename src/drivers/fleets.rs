@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock;
-use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState};
+use super::fleet::{Answering, Fleet, NodeError, Place, Printed, Step, StepEnd, StepState};
 use super::local::Local;
 use super::ssh::SshFleet;
 use crate::model::{Connect, Epoch, Question, Ref, StepKey};
@@ -133,7 +133,7 @@ impl Fleet for Fleets {
         &'a self,
         place: &'a Place,
         key: &'a StepKey,
-    ) -> Answering<'a, Result<Vec<u8>, NodeError>> {
+    ) -> Answering<'a, Result<Printed, NodeError>> {
         self.of(place).log(place, key)
     }
 }
