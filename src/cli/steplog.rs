@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::controller::{Logs, Setup, StepLog, config_in_force};
-use crate::drivers::fleet::{Exit, StepState};
+use crate::drivers::fleet::{Exit, Piece, StepState};
 use crate::model::{Connect, NodeName, RolloutId, StepKey, Target, Timestamp};
 use crate::notify::awaits;
 use crate::record::format::Told;
@@ -112,8 +112,8 @@ pub(super) fn run(
 /// What was shown of an attempt's log.
 struct Shown {
     key: StepKey,
-    /// So many bytes.
-    length: usize,
+    /// So many bytes of what was printed.
+    length: u64,
     /// How it stood.
     how: String,
     /// Nothing can follow.
@@ -141,7 +141,7 @@ fn print(
         return;
     }
     // One that was lost begins anew, with an empty log.
-    shown.retain(|it| it.key != attempt.key || it.length <= log.printed.len());
+    shown.retain(|it| it.key != attempt.key || it.length <= log.printed.length());
     let known = shown.iter().position(|it| it.key == attempt.key);
     let at = known.unwrap_or_else(|| {
         let began = time(attempt.at);
@@ -151,16 +151,28 @@ fn print(
     });
     let Some(before) = shown.get_mut(at) else { return };
     before.ended = ended;
-    let fresh = log.printed.get(before.length..).unwrap_or_default();
-    let whole = match fresh.iter().rposition(|byte| *byte == b'\n') {
-        Some(last) if !ends => &fresh[..=last],
-        None if !ends => &[],
-        Some(_) | None => fresh,
-    };
-    for line in String::from_utf8_lossy(whole).lines() {
-        ui.result(visible(line));
+    let pieces = log.printed.behind(before.length);
+    for (at, piece) in pieces.iter().enumerate() {
+        // Only the last line may still be written.
+        let grows = !ends && at + 1 == pieces.len();
+        match *piece {
+            Piece::Dropped(bytes) => {
+                ui.result(ui.paint(Tone::Faint, piece));
+                before.length += bytes;
+            }
+            Piece::Bytes(fresh) => {
+                let whole = match fresh.iter().rposition(|byte| *byte == b'\n') {
+                    Some(last) if grows => &fresh[..=last],
+                    None if grows => &[],
+                    Some(_) | None => fresh,
+                };
+                for line in String::from_utf8_lossy(whole).lines() {
+                    ui.result(visible(line));
+                }
+                before.length += whole.len() as u64;
+            }
+        }
     }
-    before.length += whole.len();
     if before.how != how {
         ui.result(ui.paint(Tone::Strong, format!("{stage} on {node}: {how}")));
         before.how = how;
@@ -189,7 +201,7 @@ fn json(attempt: &Attempt, node: &NodeName, log: &StepLog) -> serde_json::Value 
         "step": attempt.key.to_string(),
         "began": attempt.at.to_string(),
         "state": self::how(&log.state),
-        "printed": String::from_utf8_lossy(&log.printed),
+        "printed": String::from_utf8_lossy(&log.printed.whole()),
     })
 }
 

@@ -342,7 +342,7 @@ impl Core {
                 self.take_gate(target, gate, reference, verdict, turn);
             }
             Wake::Inventory { environment, answer } => {
-                self.take_inventory(&environment, answer, turn);
+                self.take_inventory(&environment, answer, turn)?;
             }
             Wake::MergeRequests(list) => self.take_merge_requests(list, turn)?,
             Wake::LookedAround(around) => self.take_around(around, turn)?,

@@ -12,6 +12,7 @@ mod breaking;
 mod caveats;
 mod retrying;
 mod rolling;
+mod aborting;
 mod promoting;
 mod orders;
 mod overtaken;

@@ -275,8 +275,13 @@ impl Core {
     fn pointless(&self, command: &Command) -> Option<String> {
         let ledger = &self.ledger;
         match command {
-            Command::Confirm { revision } => (!ledger.mass.contains_key(revision))
-                .then(|| format!("commit {} waits for no confirmation", revision.short())),
+            Command::Confirm { revision } => match ledger.mass.get(revision) {
+                None => Some(format!("commit {} waits for no confirmation", revision.short())),
+                Some(mass) if mass.confirmed => {
+                    Some(format!("commit {} was confirmed already", revision.short()))
+                }
+                Some(_) => None,
+            },
             Command::AcceptHead { revision } => (ledger.refused != Some(*revision)
                 && !self.is_disputing(*revision))
             .then(|| format!("commit {} was not refused", revision.short())),

@@ -18,7 +18,7 @@ mod weights;
 mod tests;
 
 use crate::config::Snapshot;
-use crate::model::{Ref, Target, Timestamp};
+use crate::model::{NodeName, Ref, Target, Timestamp};
 use crate::observe::Observation;
 use crate::rollout::{History, Ledger, Plan};
 
@@ -85,6 +85,11 @@ pub fn decide(target: &Target, world: World<'_>) -> Decision {
 /// What bringing `to` to a target would do, stage by stage, for a merge request; or why it must not.
 pub fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec<String>, String> {
     deploy::outline(target, to, world)
+}
+
+/// A node that the rollout under way leaves out, for the config no longer names it; there may be more.
+pub fn leaving(target: &Target, world: World<'_>) -> Option<NodeName> {
+    deploy::leaving(target, world)
 }
 
 /// Whether a ref is older than the floor of a target.
