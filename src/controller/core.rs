@@ -155,6 +155,8 @@ pub struct Core {
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
+    /// Whether some of what was lost of them is not entered again yet.
+    pub(super) mending: bool,
     /// How often a record could not be written, or the records not be put right.
     pub(super) record_failures: u64,
     /// Records that cannot be written at all.
@@ -214,6 +216,7 @@ impl Core {
             rests: BTreeMap::new(),
             visitors: Visitors::default(),
             record_rest: None,
+            mending: false,
             record_failures: 0,
             unwritable: BTreeSet::new(),
             trouble: None,
@@ -476,7 +479,7 @@ impl Core {
                 Alarm::Decide(target) => self.touch(target),
                 Alarm::Survey(target) => self.want_survey(target),
                 Alarm::Inventory(name) => self.ask_inventory(&name, turn),
-                Alarm::Record => self.record(turn),
+                Alarm::Record => self.take_up_records(turn),
             }
         }
     }

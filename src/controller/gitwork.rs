@@ -1,6 +1,7 @@
 //! Does in git and on the forge what the core asks for. Blocking; each worker has a thread and a
 //! repository of its own, so that a slow merge request does not delay a look at the config.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
 
@@ -14,7 +15,7 @@ use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
-use crate::record::mending::{self, Mended};
+use crate::record::mending::{self, Backlog, Mended};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer};
@@ -32,6 +33,8 @@ pub(super) struct GitWorker {
     pub(super) forge: Box<dyn Forge>,
     /// The branch that says what is wanted.
     pub(super) base: Branch,
+    /// What is still to be entered again of records that were put back.
+    pub(super) backlog: RefCell<Backlog>,
 }
 
 impl GitWorker {
@@ -134,7 +137,8 @@ impl GitWorker {
                 match &result {
                     Ok(None) => {}
                     Ok(Some(Mended { how, .. })) => {
-                        tracing::warn!(how, "the records were put right");
+                        let read = self.backlog.borrow().read();
+                        tracing::warn!(how, read, "the records were put right");
                     }
                     Err(why) => tracing::error!(why, "the records cannot be put right"),
                 }
@@ -292,7 +296,8 @@ impl GitWorker {
 
     /// One portion of what was lost. Until that is all of it, what is missing is known by our last commit only.
     fn mend(&self, last: Revision) -> Result<Option<Mended>, history::Error> {
-        let mended = mending::mend(&self.repository, &Identity::towpath(), last)?;
+        let mut backlog = self.backlog.borrow_mut();
+        let mended = mending::mend(&self.repository, &Identity::towpath(), last, &mut backlog)?;
         let whole = mended.as_ref().filter(|it| it.whole);
         self.remember(whole.map_or(last, |it| it.head));
         Ok(mended)

@@ -15,6 +15,8 @@ use super::wake::{Effect, NotRecorded};
 
 /// Wait after the forge or the records branch could not be written.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
+/// Pause between two portions of records that are entered again: the same worker has others' things to do.
+const MEND_REST: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Does what was decided about a promotion; one thing at a time for each target.
@@ -308,6 +310,15 @@ impl Core {
         }
     }
 
+    /// Goes on with the records, after a rest.
+    pub(super) fn take_up_records(&mut self, turn: &mut Turn) {
+        if self.mending {
+            self.mend_records(turn);
+        } else {
+            self.record(turn);
+        }
+    }
+
     /// Brings the oldest thing that settled into git.
     pub(super) fn record(&mut self, turn: &mut Turn) {
         let resting = self.record_rest.is_some_and(|until| turn.now < until);
@@ -341,14 +352,14 @@ impl Core {
             }
             Err(NotRecorded::Later(_)) => {
                 self.record_failures += 1;
-                self.rest_records(turn);
+                self.rest_records(turn, FORGE_AGAIN);
             }
         }
         Ok(())
     }
 
-    fn rest_records(&mut self, turn: &Turn) {
-        let until = turn.now.after(FORGE_AGAIN);
+    fn rest_records(&mut self, turn: &Turn, rest: Duration) {
+        let until = turn.now.after(rest);
         self.record_rest = Some(until);
         self.alarm(until, Alarm::Record);
     }
@@ -368,17 +379,22 @@ impl Core {
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Record);
         match result {
-            Ok(None) => {}
-            // The next portion. What is missing still is known by the commit that we wrote last: nothing newer is
-            // entered before, and that commit is not forgotten.
-            Ok(Some(Mended { whole: false, .. })) => self.mend_records(turn),
+            Ok(None) => self.mending = false,
+            // The next portion, when others had their turn. What is missing still is known by the commit that we wrote
+            // last: nothing newer is entered before, and that commit is not forgotten.
+            Ok(Some(Mended { whole: false, .. })) => {
+                self.mending = true;
+                self.rest_records(turn, MEND_REST);
+            }
             Ok(Some(Mended { head, whole: true, .. })) => {
+                self.mending = false;
+                self.record_rest = None;
                 let record = MENDED.to_owned();
                 self.note(turn, Fact::Recorded { record, head: Some(*head) })?;
             }
             Err(_) => {
                 self.record_failures += 1;
-                self.rest_records(turn);
+                self.rest_records(turn, FORGE_AGAIN);
             }
         }
         Ok(())
