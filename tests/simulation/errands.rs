@@ -63,7 +63,11 @@ impl World {
     pub(crate) fn answer(&mut self, to: u32, wake: Wake) {
         if to != NOBODY {
             // A look that asks many nodes takes as long as the slowest of them.
-            let percent = if matches!(wake, Wake::Surveyed { .. }) { 15 } else { 4 };
+            let percent = match wake {
+                Wake::Surveyed { .. } => 15,
+                Wake::Inventory { .. } => 30,
+                _ => 4,
+            };
             let slow = self.chaos && self.seed.chance(percent);
             let lag = if slow { self.seed.span(5, 120) * SECOND } else { self.seed.span(1, 400) };
             // The edge answers once; what it hears from nodes may come twice.

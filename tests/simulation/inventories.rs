@@ -253,12 +253,30 @@ impl World {
         filled.or_else(|| self.repo.meaning(plan.revision))?.spec(&plan.target)
     }
 
+    /// Somebody wants to know something else of a fleet.
+    fn ask_otherwise(&mut self, place: &EnvironmentName) {
+        let head = self.repo.head;
+        let mut files = (*self.repo.files(head)).clone();
+        let path = format!("environments/{place}.yaml");
+        let text = files.get(&path).and_then(|it| String::from_utf8(it.clone()).ok());
+        let seed = &mut self.inventories.seed;
+        let Some(other) = text.and_then(|it| with_other_question(&it, seed)) else { return };
+        self.repo.whole.insert(path.clone(), other.clone().into_bytes());
+        files.insert(path, other.into_bytes());
+        self.repo.push(Some(head), files);
+        self.tell(|| format!("commit: {place} asks its inventory something else"));
+        self.hint();
+    }
+
     /// What becomes of fleets by itself.
     pub(crate) fn fleets_change(&mut self) {
         let inventories = &mut self.inventories;
         let seed = &mut inventories.seed;
         let places: Vec<EnvironmentName> = inventories.fleets.keys().cloned().collect();
-        let Some(place) = seed.pick(&places).filter(|_| seed.chance(70)) else { return };
+        let Some(place) = seed.pick(&places).filter(|_| seed.chance(80)) else { return };
+        if seed.chance(20) {
+            return self.ask_otherwise(&place);
+        }
         let Some(fleet) = inventories.fleets.get_mut(&place) else { return };
         let side = seed.pick(&SIDES).unwrap_or(SIDES[0]);
         let nodes = fleet.webs.entry(side).or_default();

@@ -116,7 +116,7 @@ impl Server {
 
     /// An answer that is none, now and then.
     fn trouble(&mut self, doing: &str) -> Result<(), ApiError> {
-        if !self.chaos || !self.seed.chance(8) {
+        if !self.chaos || !self.seed.chance(12) {
             return Ok(());
         }
         self.counts.push("answers of the CI missed");
@@ -142,15 +142,15 @@ impl Server {
         then(seed, 1, 8, running());
         let fate = if self.chaos { seed.below(100) } else { 0 };
         let what = match fate {
-            0..=59 => {
+            0..=39 => {
                 then(seed, 2, 60, Stand::Succeeded);
                 None
             }
-            60..=71 => {
+            40..=51 => {
                 then(seed, 2, 40, failed());
                 Some("pipelines failed")
             }
-            72..=79 => {
+            52..=63 => {
                 let first = if seed.chance(70) { failed() } else { Stand::Canceled };
                 then(seed, 2, 40, first);
                 then(seed, 3, 60, running());
@@ -158,15 +158,15 @@ impl Server {
                 then(seed, 3, 40, if well { Stand::Succeeded } else { failed() });
                 Some("pipelines retried")
             }
-            80..=83 => {
+            64..=69 => {
                 then(seed, 2, 40, Stand::Canceled);
                 Some("pipelines canceled by people")
             }
-            84..=88 => {
+            70..=78 => {
                 then(seed, 230, 900, Stand::Succeeded);
                 Some("pipelines too slow")
             }
-            89..=92 => {
+            79..=86 => {
                 then(seed, 2, 20, Stand::Manual);
                 then(seed, 30, 400, running());
                 then(seed, 2, 40, Stand::Succeeded);
@@ -233,7 +233,7 @@ impl Ci for Door {
             return lost(doing);
         }
         match if server.chaos { server.seed.below(100) } else { 99 } {
-            0..=9 => {
+            0..=14 => {
                 server.counts.push("starts lost that arrived");
                 let soon = server.seed.chance(60);
                 let at = server.after(0, if soon { 5 } else { longest });
@@ -246,12 +246,12 @@ impl Ci for Door {
                     Err(ApiError::NotUnderstood { doing, why })
                 }
             }
-            10..=14 => {
+            15..=24 => {
                 server.counts.push("starts lost");
                 lost(doing)
             }
-            15..=18 => Err(ApiError::Later { doing, why, after: None }),
-            19 | 20 => Err(ApiError::Refused { doing, why }),
+            25..=29 => Err(ApiError::Later { doing, why, after: None }),
+            30..=32 => Err(ApiError::Refused { doing, why }),
             _ => {
                 server.counts.push("pipelines");
                 let latest = server.shows_within().as_secs() - 1;
@@ -325,6 +325,12 @@ impl Pipelines {
         enter(&self.server).dying = is;
     }
 
+    /// Whether the controller dies if it starts something now.
+    fn may_die(&self) -> bool {
+        let mut server = enter(&self.server);
+        server.chaos && server.seed.chance(15)
+    }
+
     /// Nobody meddles with the CI any more; all that is under way comes to an end.
     pub(crate) fn calm(&self, now: Timestamp) {
         let mut server = enter(&self.server);
@@ -354,12 +360,20 @@ impl World {
             return self.answer(from, performed(perform, report));
         };
         let before = self.enter_ci();
+        let dying = from == self.incarnation() && self.pipelines.may_die();
+        self.pipelines.dies(dying);
         let clock = Timestamp(self.now.0 - self.slow_by);
         let said = self.pipelines.driver.ensure(errand, &|| clock);
         let started = self.leave_ci() > before;
         if started {
             self.tell(|| format!("{} is started elsewhere", perform.key));
             self.check_pipeline(perform);
+        }
+        if dying {
+            self.pipelines.dies(false);
+            if started {
+                return self.crash();
+            }
         }
         let report = match said {
             Progress::Done(evidence) => Report::Done { evidence, at: clock },
