@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn a_portion_costs_what_it_enters_however_much_was_lost() {
         const LOST: u64 = 20_000;
-        const MOST: u64 = 25;
+        const MOST: u64 = 10;
         let bare = Bare::new();
         let us = Identity::towpath();
         let first = three(&bare);
