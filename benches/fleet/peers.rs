@@ -47,13 +47,21 @@ for command in TASKS:
         assert it.exit_code == 0
 ";
 
+/// What pyinfra is told to do.
+const PYINFRA: &str = "
+from pyinfra.operations import server
+for command in TASKS:
+    server.shell(commands=[command])
+";
+
 /// All that are measured.
 pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     let root = &net.root;
     std::fs::write(root.join("inventory"), "[all]\n".to_owned() + &names.join("\n") + "\n")
         .unwrap();
-    playbook(root, "three.yml", &TASKS);
-    playbook(root, "one.yml", &[&TASKS.join("; ")]);
+    playbook(root, "three.yml", &TASKS.map(|it| format!("ansible.builtin.raw: {it}")));
+    playbook(root, "one.yml", &[format!("ansible.builtin.raw: {}", TASKS.join("; "))]);
+    playbook(root, "modules.yml", &TASKS.map(|it| format!("ansible.builtin.shell: {it}")));
     std::fs::write(root.join("async.py"), ASYNCSSH).unwrap();
     std::fs::write(root.join("parallel.py"), PARALLEL).unwrap();
     let python = |script: &str| {
@@ -72,6 +80,9 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
         parallel.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
         parallel
     };
+    let mut modules = ansible(venv, net, "modules.yml");
+    modules.env("ANSIBLE_PIPELINING", "1");
+    let pyinfra = pyinfra(venv, net, names, user.trim());
     vec![
         Peer { name: "asyncssh, 3 commands", command: asyncssh },
         Peer { name: "parallel-ssh, 3 commands", command: parallel(&TASKS) },
@@ -79,13 +90,15 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
         Peer { name: "what a login and its shell cost", command: parallel(&[FLOOR]) },
         Peer { name: "Ansible, 1 raw task", command: ansible(venv, net, "one.yml") },
         Peer { name: "Ansible, 3 raw tasks", command: ansible(venv, net, "three.yml") },
+        Peer { name: "Ansible, 3 tasks of its shell module, pipelining", command: modules },
+        Peer { name: "pyinfra, 3 operations", command: pyinfra },
     ]
 }
 
-fn playbook(root: &Path, file: &str, tasks: &[&str]) {
+fn playbook(root: &Path, file: &str, tasks: &[String]) {
     let mut text = "- hosts: all\n  gather_facts: false\n  tasks:\n".to_owned();
     for task in tasks {
-        writeln!(text, "    - ansible.builtin.raw: {task}").unwrap();
+        writeln!(text, "    - {task}").unwrap();
     }
     std::fs::write(root.join(file), text).unwrap();
 }
@@ -98,5 +111,26 @@ fn ansible(venv: &Path, net: &Net, playbook: &str) -> Command {
     command.env("ANSIBLE_SSH_ARGS", options).env("ANSIBLE_HOME", net.root.join("ansible"));
     command.env("ANSIBLE_SSH_CONTROL_PATH_DIR", net.root.join("cp"));
     command.env("ANSIBLE_NOCOLOR", "1").env("LC_ALL", "C.UTF-8");
+    command
+}
+
+fn pyinfra(venv: &Path, net: &Net, names: &[&str], user: &str) -> Command {
+    let tasks = serde_json::to_string(&TASKS).unwrap();
+    std::fs::write(net.root.join("work.py"), format!("TASKS = {tasks}\n{PYINFRA}")).unwrap();
+    let data = serde_json::json!({
+        "ssh_user": user,
+        "ssh_port": PORT,
+        "ssh_key": net.root.join("id"),
+        "ssh_config_file": net.config(),
+        "ssh_allow_agent": false,
+        "ssh_strict_host_key_checking": "accept-new",
+    });
+    // Its configuration is Python, where a lie has a capital.
+    let data = data.to_string().replace(":false", ":False");
+    let names = serde_json::to_string(names).unwrap();
+    std::fs::write(net.root.join("nodes.py"), format!("nodes = ({names}, {data})\n")).unwrap();
+    let mut command = Command::new(venv.join("pyinfra"));
+    command.args(["-y", "--parallel", "50", "nodes.py", "work.py"]).current_dir(&net.root);
+    command.env("HOME", &net.root);
     command
 }

@@ -1,9 +1,9 @@
 //! The same work on a fleet of real sshd by several tools: see which version runs, install one in a
-//! step, see it again. Towpath's own driver with both of its clients, beside Ansible, parallel-ssh
-//! and asyncssh, each a process of its own, one after the other in one run.
+//! step, see it again. Towpath's own driver with both of its clients, beside Ansible, parallel-ssh,
+//! asyncssh and pyinfra, each a process of its own, one after the other in one run.
 //!
 //! `cargo bench --bench fleet -- --venv=PATH` names a virtual environment of Python that has them
-//! (`pip install ansible-core asyncssh parallel-ssh`); without one only Towpath runs.
+//! (`pip install ansible-core asyncssh parallel-ssh pyinfra`); without one only Towpath runs.
 //! `--nodes=20,100` says how many nodes.
 
 #![expect(
@@ -156,7 +156,10 @@ fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&
             "the others are left out: name their virtual environment with --venv=PATH"
         );
     };
-    for peer in peers::all(venv, net, &names) {
+    let peers = peers::all(venv, net, &names);
+    // Ansible's modules need a Python on the node.
+    let fit = peers.into_iter().filter(|it| what == "real sshd" || !it.name.contains("module"));
+    for peer in fit {
         row(peer.name, peer.command);
     }
 }

@@ -13,6 +13,7 @@ use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
+use super::promoting::Rest;
 use super::visiting::Visitors;
 use super::wake::{Effect, Wake};
 
@@ -150,7 +151,9 @@ pub struct Core {
     /// Reasons for waiting as they were last told; only of targets that wait.
     told: BTreeMap<Target, Waiting>,
     /// Targets whose forge calls failed are left alone until then; and why they failed.
-    pub(super) rests: BTreeMap<Target, (Timestamp, String)>,
+    pub(super) rests: BTreeMap<Target, Rest>,
+    /// How often the merge requests could not be listed, one after the other.
+    pub(super) unlisted: u32,
     /// What people do on the forge.
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
@@ -214,6 +217,7 @@ impl Core {
             about: BTreeMap::new(),
             told: BTreeMap::new(),
             rests: BTreeMap::new(),
+            unlisted: 0,
             visitors: Visitors::default(),
             record_rest: None,
             mending: false,
@@ -309,6 +313,7 @@ impl Core {
             Wake::Started => self.start(turn)?,
             Wake::Tick => {}
             Wake::RefsMoved => {
+                self.rouse_all(turn);
                 self.look(turn);
                 self.look_at_pipelines();
             }

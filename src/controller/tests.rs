@@ -233,3 +233,26 @@ fn what_a_person_wants_tried_again_is_known_to_the_next_controller() {
     let of_rollout = [entries[0].clone(), planned, entries[1].clone()];
     assert_eq!(again(&of_rollout, 7), None, "the rollout is meant");
 }
+
+#[test]
+fn what_the_forge_refuses_is_asked_ever_less_often_until_somebody_rings() {
+    let mut core = Core::new(Ledger::default(), Limits::default());
+    let merge = |core: &mut Core, seconds, result: Result<(), &str>| {
+        core.handle(Wake::Tick, at(seconds), &mut Memory::default()).unwrap();
+        let result = result.map_err(str::to_owned);
+        let (target, head) = (target(), Revision::new([2; 20]));
+        let wake = Wake::Merged { target, number: 7, head, evidence: Vec::new(), result };
+        core.handle(wake, at(seconds), &mut Memory::default()).unwrap();
+        core.next_alarm()
+    };
+    let waiting = Err("its pipeline is under way");
+    let waits = [(0, 3), (3, 9), (9, 21), (21, 45), (45, 93), (93, 153), (153, 213)];
+    for (now, again) in waits {
+        assert_eq!(merge(&mut core, now, waiting), Some(at(again)), "at {now}");
+    }
+    core.handle(Wake::RefsMoved, at(154), &mut Memory::default()).unwrap();
+    assert_eq!(core.next_alarm(), Some(at(156)), "not at once after the last time");
+    assert_eq!(merge(&mut core, 156, waiting), Some(at(216)), "it was for nothing");
+    merge(&mut core, 216, Ok(()));
+    assert_eq!(merge(&mut core, 300, Err("another one")), Some(at(303)), "a new story");
+}

@@ -15,7 +15,7 @@ use super::api::{
     Account, Any, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest,
     NewStatus, Opinion, PIPELINE, Readiness, Request, Review, Rules, Standing, When,
 };
-use super::client::{Client, Repeat, encoded, good, read, said};
+use super::client::{Client, PAGE, Repeat, encoded, good, read, said};
 use super::transport::{Reply, Verb};
 use super::{STATUS, later_of};
 use crate::model::{Branch, Revision, Timestamp};
@@ -132,6 +132,7 @@ impl GitLab {
         Ok(request)
     }
 
+    /// Merge requests from branches of the project itself: a fork may have a branch called like ours.
     fn listed(
         &self,
         doing: &str,
@@ -139,7 +140,8 @@ impl GitLab {
         pages: usize,
     ) -> Result<(Vec<Request>, bool), ApiError> {
         let (found, whole) = self.client.pages(doing, &self.path(query), pages)?;
-        let read = found.into_iter().map(|it: raw::Request| self.request(doing, it));
+        let here = found.into_iter().filter(raw::Request::is_from_here);
+        let read = here.map(|it| self.request(doing, it));
         Ok((read.collect::<Result<_, _>>()?, whole))
     }
 
@@ -275,13 +277,20 @@ impl Api for GitLab {
         let query = format!(
             "/merge_requests?scope=all&state=opened&source_branch={source}&target_branch={base}"
         );
-        let (found, _) = self.listed("looking for the merge request", &query, 1)?;
-        Ok(found.into_iter().max_by_key(|it| it.number))
+        let doing = "looking for the merge request";
+        let (found, whole) = self.listed(doing, &query, PAGES_MAX)?;
+        let newest = found.into_iter().max_by_key(|it| it.number);
+        if newest.is_none() && !whole {
+            let why = format!("more than {} forks have a branch of this name", PAGES_MAX * PAGE);
+            return Err(ApiError::NotUnderstood { doing: doing.to_owned(), why });
+        }
+        Ok(newest)
     }
 
     fn get(&self, number: u64) -> Result<Option<Request>, ApiError> {
         let doing = format!("looking at !{number}");
         match self.read::<raw::Request>(&doing, &self.one(number, "")) {
+            Ok(found) if !found.is_from_here() => Ok(None),
             Ok(found) => self.request(&doing, found).map(Some),
             Err(ApiError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),

@@ -767,6 +767,12 @@ impl Double {
         self.requests[at].iid
     }
 
+    /// What one is called.
+    pub(crate) fn title(&self, iid: u64) -> String {
+        let found = self.requests.iter().find(|it| it.iid == iid);
+        found.map(|it| it.title.clone()).unwrap_or_default()
+    }
+
     /// Somebody writes a comment.
     pub(crate) fn comment(&mut self, iid: u64, by: u64, text: &str) -> u64 {
         let id = self.id();
@@ -985,7 +991,7 @@ impl Double {
             self.broken("opened without what is required");
             return refuse(400, "source_branch is missing");
         };
-        let same = |it: &usize| self.requests[*it].source == source;
+        let same = |it: &usize| self.requests[*it].source == source && !self.requests[*it].fork;
         if let Some(at) = self.open_ones().into_iter().find(same) {
             let iid = self.requests[at].iid;
             let said =
