@@ -420,7 +420,9 @@ impl World {
         let (counts, broken) = (std::mem::take(&mut server.counts), server.broken.take());
         let made = server.made.len();
         drop(server);
-        counts.into_iter().for_each(|it| self.totals.count(it));
+        for it in counts {
+            self.totals.count(it);
+        }
         if let Some((promise, what)) = broken {
             self.broken(promise, &what);
         }
