@@ -162,6 +162,8 @@ pub struct Core {
     pub(super) record_tries: u32,
     /// Why not, the last time.
     pub(super) record_trouble: Option<String>,
+    /// Whether some of what was lost of them is not entered again yet.
+    pub(super) mending: bool,
     /// How often a record could not be written, or the records not be put right.
     pub(super) record_failures: u64,
     /// Records that cannot be written at all.
@@ -224,6 +226,7 @@ impl Core {
             record_rest: None,
             record_tries: 0,
             record_trouble: None,
+            mending: false,
             record_failures: 0,
             unwritable: BTreeSet::new(),
             trouble: None,
@@ -487,7 +490,7 @@ impl Core {
                 Alarm::Decide(target) => self.touch(target),
                 Alarm::Survey(target) => self.want_survey(target),
                 Alarm::Inventory(name) => self.ask_inventory(&name, turn),
-                Alarm::Record => self.record(turn),
+                Alarm::Record => self.take_up_records(turn),
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
-use crate::record::mending::{self, Mended};
+use crate::record::mending::{self, Backlog, Mended};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer};
@@ -42,6 +42,8 @@ pub(super) struct GitWorker {
     pub(super) base: Branch,
     /// What was told of records that cannot be written.
     pub(super) told: Told,
+    /// What is still to be entered again of records that were put back.
+    pub(super) backlog: RefCell<Backlog>,
 }
 
 /// Trouble that lasts is told when it begins, when it becomes another one, and now and then.
@@ -177,7 +179,8 @@ impl GitWorker {
                     }
                     Ok(Some(Mended { how, .. })) => {
                         self.told.is_over(MENDED);
-                        tracing::warn!(how, "the records were put right");
+                        let read = self.backlog.borrow().read();
+                        tracing::warn!(how, read, "the records were put right");
                     }
                     Err(why) if self.told.is_news(MENDED, why, clock::since_boot()) => {
                         tracing::error!(why, "the records cannot be put right");
@@ -338,7 +341,8 @@ impl GitWorker {
 
     /// One portion of what was lost. Until that is all of it, what is missing is known by our last commit only.
     fn mend(&self, last: Revision) -> Result<Option<Mended>, history::Error> {
-        let mended = mending::mend(&self.repository, &Identity::towpath(), last)?;
+        let mut backlog = self.backlog.borrow_mut();
+        let mended = mending::mend(&self.repository, &Identity::towpath(), last, &mut backlog)?;
         let whole = mended.as_ref().filter(|it| it.whole);
         self.remember(whole.map_or(last, |it| it.head));
         Ok(mended)

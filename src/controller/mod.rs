@@ -2,6 +2,7 @@
 //! around it does that. Every entry is in the journal before any effect that follows from it.
 
 mod wake;
+mod answer;
 mod core;
 mod compacting;
 mod configuring;

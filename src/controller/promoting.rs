@@ -16,6 +16,8 @@ use super::wake::{Effect, NotRecorded};
 
 /// Wait after the forge or the records branch could not be written; it doubles as long as the same goes on.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
+/// Pause between two portions of records that are entered again: the same worker has others' things to do.
+const MEND_REST: Duration = Duration::from_secs(1);
 /// Longest such wait. What is armed merges by itself meanwhile, and a webhook or a change that the list shows ends it.
 const FORGE_AGAIN_MAX: Duration = Duration::from_mins(1);
 
@@ -384,6 +386,15 @@ impl Core {
         }
     }
 
+    /// Goes on with the records, after a rest.
+    pub(super) fn take_up_records(&mut self, turn: &mut Turn) {
+        if self.mending {
+            self.mend_records(turn);
+        } else {
+            self.record(turn);
+        }
+    }
+
     /// Brings the oldest thing that settled into git.
     pub(super) fn record(&mut self, turn: &mut Turn) {
         let resting = self.record_rest.is_some_and(|until| turn.now < until);
@@ -419,15 +430,19 @@ impl Core {
             Err(NotRecorded::Later(why)) => {
                 self.record_failures += 1;
                 self.record_trouble = Some(why.clone());
-                self.rest_records(turn);
+                self.rest_failed(turn);
             }
         }
         Ok(())
     }
 
-    fn rest_records(&mut self, turn: &Turn) {
+    fn rest_failed(&mut self, turn: &Turn) {
         self.record_tries = self.record_tries.saturating_add(1);
-        let until = turn.now.after(again(self.record_tries));
+        self.rest_records(turn, again(self.record_tries));
+    }
+
+    fn rest_records(&mut self, turn: &Turn, rest: Duration) {
+        let until = turn.now.after(rest);
         self.record_rest = Some(until);
         self.alarm(until, Alarm::Record);
     }
@@ -447,19 +462,28 @@ impl Core {
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Record);
         match result {
-            Ok(None) if self.ledger.unrecorded.is_empty() => self.record_trouble = None,
-            Ok(None) => {}
-            // The next portion. What is missing still is known by the commit that we wrote last: nothing newer is
-            // entered before, and that commit is not forgotten.
-            Ok(Some(Mended { whole: false, .. })) => self.mend_records(turn),
+            Ok(None) => {
+                self.mending = false;
+                if self.ledger.unrecorded.is_empty() {
+                    self.record_trouble = None;
+                }
+            }
+            // The next portion, when others had their turn. What is missing still is known by the commit that we wrote
+            // last: nothing newer is entered before, and that commit is not forgotten.
+            Ok(Some(Mended { whole: false, .. })) => {
+                self.mending = true;
+                self.rest_records(turn, MEND_REST);
+            }
             Ok(Some(Mended { head, whole: true, .. })) => {
+                self.mending = false;
+                self.record_rest = None;
                 let record = MENDED.to_owned();
                 self.note(turn, Fact::Recorded { record, head: Some(*head) })?;
             }
             Err(why) => {
                 self.record_failures += 1;
                 self.record_trouble = Some(why.clone());
-                self.rest_records(turn);
+                self.rest_failed(turn);
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Runs a core against the real world: one thread that owns all state, two for git, and a small
 //! runtime for nodes. Everything ends when the shutdown signal does.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -90,7 +91,8 @@ impl Setup {
 
     fn worker(&self, store: &str) -> Result<GitWorker, ServiceError> {
         let (repository, forge) = (self.open_repository()?, self.open_forge(store, false)?);
-        Ok(GitWorker { repository, forge, base: self.branch.clone(), told: Told::default() })
+        let (base, backlog) = (self.branch.clone(), RefCell::default());
+        Ok(GitWorker { repository, forge, base, told: Told::default(), backlog })
     }
 }
 

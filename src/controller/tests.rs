@@ -270,19 +270,24 @@ fn lost_records_are_mended_portion_by_portion_and_what_is_missing_is_not_forgott
     };
     let mut core = Core::new(Ledger::replay(&[entry(last)]).unwrap(), Limits::default());
     let mut journal = Memory::default();
-    let mut told = |whole| {
+    let mut told = |whole, secs| {
         let mended = Mended { head, how: String::new(), whole };
+        let asks = |effects: Vec<Effect>| {
+            effects.into_iter().find_map(|it| match it {
+                Effect::MendRecords { last } => Some(last),
+                _ => None,
+            })
+        };
         let wake = Wake::RecordsMended(Ok(Some(mended)));
-        let effects = core.handle(wake, at(1), &mut journal).unwrap();
-        let again = effects.into_iter().find_map(|it| match it {
-            Effect::MendRecords { last } => Some(last),
-            _ => None,
-        });
+        let at_once = asks(core.handle(wake, at(secs), &mut journal).unwrap());
+        let soon = at(secs).after(Duration::from_secs(1));
+        let again = asks(core.handle(Wake::Tick, soon, &mut journal).unwrap());
+        assert_eq!(at_once, None, "others come first");
         (again, core.ledger().records)
     };
-    assert_eq!(told(false), (Some(last), Some(last)));
-    assert_eq!(told(false), (Some(last), Some(last)));
-    assert_eq!(told(true), (None, Some(head)));
+    assert_eq!(told(false, 1), (Some(last), Some(last)));
+    assert_eq!(told(false, 3), (Some(last), Some(last)));
+    assert_eq!(told(true, 5), (None, Some(head)));
 }
 
 /// An open merge request for the target, which its forge gave up.

@@ -399,6 +399,9 @@ impl World {
         if !self.shadow.unrecorded.is_empty() {
             return Some("something is not in git".to_owned());
         }
+        if let Some(place) = self.unheeded(snapshot) {
+            return Some(format!("{place} has other nodes than its inventory names"));
+        }
         let world =
             planner::World { snapshot, ledger: core.ledger(), seen: core.seen(), now: self.now };
         for target in snapshot.targets() {

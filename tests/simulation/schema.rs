@@ -6,8 +6,8 @@ use towpath::controller::{Perform, Report};
 use towpath::model::{Deed, Ref, RolloutId, StepKey, Target};
 use towpath::observe::{Fact as Seen, Survey};
 use towpath::rollout::{
-    Applied, Course, Entry, Fact, Inquiry, Op, OpId, Outcome, Purpose, Rollout, StepKind, Trace,
-    What, course,
+    Applied, Course, Entry, Fact, Inquiry, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
+    StepKind, Trace, What, course,
 };
 
 use super::nodes::{Place, Says, State};
@@ -27,6 +27,8 @@ pub(crate) struct Schema {
     pub(crate) due: BTreeMap<Target, Ref>,
     /// Nodes that said that they run a ref.
     pub(crate) seen: BTreeSet<(Target, Ref, towpath::model::NodeName)>,
+    /// Debts that failed in a rollout that ended without them, since a person last said that they shall run.
+    pub(crate) failed: BTreeSet<(Target, Ref)>,
     /// The ref that was rolled back last without a person's word.
     pub(crate) retreated: BTreeMap<Target, Ref>,
     /// Migrations that may have run when their rollout was ended at once.
@@ -247,8 +249,14 @@ impl World {
             Fact::Asked { command, .. } => {
                 use towpath::model::Command;
                 match command {
-                    Command::PostMigrate { target, settled: true } => {
-                        self.schema.due.remove(target);
+                    Command::PostMigrate { target, settled } => {
+                        if *settled {
+                            self.schema.due.remove(target);
+                        }
+                        self.schema.failed.retain(|(it, _)| it != target);
+                    }
+                    Command::Approve { target, reference: Some(reference) } => {
+                        self.schema.failed.remove(&(target.clone(), reference.clone()));
                     }
                     // Who says so has mended what was broken.
                     Command::Retry { target, .. }
@@ -278,6 +286,7 @@ impl World {
                     if let Some(reference) = post {
                         self.schema.last_post.insert(target.clone(), reference.clone());
                         self.schema.due.remove(target);
+                        self.schema.failed.retain(|(it, _)| it != target);
                     }
                 }
                 What::Settled(ending) => self.note_due(target, *ending),
@@ -291,6 +300,17 @@ impl World {
     fn note_due(&mut self, target: &Target, ending: towpath::rollout::Ending) {
         let Some(rollout) = self.shadow.rollouts.get(target) else { return };
         let plan = rollout.plan();
+        let failed = plan.ops().any(|(id, _, op)| {
+            matches!(op, Op::Step { kind: StepKind::Owed { .. }, .. })
+                && matches!(rollout.state(id), Some(OpState::Failed { .. }))
+        });
+        if let Some(owed) = plan.owed.as_ref().filter(|_| failed) {
+            self.totals.count("debts that failed");
+            self.schema.failed.insert((target.clone(), owed.reference.clone()));
+        }
+        if !rollout.leaves_owed().is_empty() {
+            self.schema.failed.remove(&(target.clone(), plan.to.clone()));
+        }
         // A newer debt includes the older one, however its rollout ended.
         if self.schema.due.contains_key(target) && !rollout.leaves_owed().is_empty() {
             self.schema.due.insert(target.clone(), plan.to.clone());
@@ -307,6 +327,17 @@ impl World {
                 self.totals.count("owed");
                 self.schema.due.insert(target.clone(), plan.to.clone());
             }
+        }
+    }
+
+    /// Who brings something new does not try once more what was owed and failed: that takes a person's word.
+    pub(crate) fn a_failed_debt_waits(&mut self, plan: &Plan) {
+        let Some(owed) = plan.owed.as_ref().filter(|_| plan.purpose == Purpose::Deploy) else {
+            return;
+        };
+        if self.schema.failed.contains(&(plan.target.clone(), owed.reference.clone())) {
+            let what = format!("{} at {}", owed.reference, plan.target);
+            self.broken("2 a debt that failed is not begun again", &what);
         }
     }
 

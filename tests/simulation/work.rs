@@ -38,6 +38,9 @@ impl World {
         };
         let errored = |why: &str| Report::Errored { why: why.to_owned(), retry: true };
         let done = |at| Report::Done { evidence: "seen".to_owned(), at };
+        if super::pipelines::is_pipeline(&perform.op) {
+            return self.pipe(perform, from);
+        }
         let now = self.now;
         let place = perform.node.clone().map(|it| (perform.target.environment.clone(), it));
         if place.as_ref().is_some_and(|place| !self.reachable(place)) {

@@ -51,12 +51,13 @@ pub(super) fn ensure(
     errand: &Errand,
     clock: &dyn Fn() -> Timestamp,
 ) -> Progress {
-    let begun = match known.begun {
+    let shown_by = match known.begun {
         Begun::No => None,
-        Begun::Yes(at) | Begun::Perhaps(at) => Some(at),
+        Begun::Yes(at) => Some(at.after(ci.shows_within())),
+        Begun::Perhaps(at) => Some(at.after(LOST_FOR.max(ci.shows_within()))),
     };
-    if known.id.is_none() && begun.is_some_and(|at| at < errand.since) {
-        // A person asked for it again, after what was begun was not to be seen.
+    if known.id.is_none() && shown_by.is_some_and(|at| at <= errand.since) {
+        // A person asked for it again, when what was begun should have been to be seen, and was not.
         known.begun = Begun::No;
     }
     match seen(ci, known, errand) {
@@ -171,8 +172,10 @@ fn unseen(
                 "the answer to its start was lost; looking whether it was started".to_owned(),
             );
         }
-        // An earlier process may have started it just before it ended.
-        Begun::No if errand.first < opened && now < opened.after(ci.shows_within()) => {
+        // An earlier process may have started it just before it ended, and that may be under way still.
+        Begun::No
+            if errand.first < opened && now < opened.after(LOST_FOR.max(ci.shows_within())) =>
+        {
             return Progress::Waits("looking whether it was started before".to_owned());
         }
         Begun::Perhaps(_) | Begun::No => {}

@@ -62,22 +62,27 @@ pub enum Progress {
 
 /// A pipeline that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Run {
-    id: u64,
-    url: String,
-    stand: Stand,
+pub struct Run {
+    /// What the CI calls it.
+    pub id: u64,
+    /// Where people see it.
+    pub url: String,
+    /// How it stands.
+    pub stand: Stand,
 }
 
 /// How a pipeline stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Stand {
+pub enum Stand {
     /// Not over, in the CI's word.
     Under(String),
     /// It waits for somebody there.
     Manual,
+    /// Over, and well.
     Succeeded,
-    /// Over, unless somebody retries a job.
+    /// Over, unless somebody retries a job; what is known of it follows the word "failed".
     Failed(String),
+    /// Somebody ended it.
     Canceled,
     /// A word that we do not know.
     Unknown(String),
@@ -101,7 +106,7 @@ impl Stand {
 }
 
 /// What a CI can do. Each call blocks, and has a deadline.
-trait Ci: Send {
+pub trait Ci: Send {
     /// The pipelines with these keys, if they were ever started after `after`, by key.
     fn find(&self, errand: &Errand, after: Timestamp) -> Result<BTreeMap<StepKey, Run>, ApiError>;
 
@@ -132,8 +137,13 @@ pub struct Cis {
     opened: Timestamp,
 }
 
+/// Makes ready to speak to a CI; or says, to people, why that cannot be.
+pub type Opener = Box<dyn Fn() -> Result<Box<dyn Ci>, String> + Send + Sync>;
+
 struct Host {
-    at: CiAt,
+    /// Of what names none of its own.
+    project: String,
+    open: Opener,
     desk: Mutex<Desk>,
 }
 
@@ -160,8 +170,19 @@ impl Cis {
     /// Those that the settings describe, opened now. Tokens are read when they are needed, and
     /// again when they are refused.
     pub fn new(all: &[CiAt], opened: Timestamp) -> Self {
-        let host = |at: &CiAt| Host { at: at.clone(), desk: Mutex::default() };
+        let host = |at: &CiAt| {
+            let (at, project) = (at.clone(), at.project.clone());
+            let open = move || open(&at).map_err(|error| format!("the CI `{}`: {error}", at.name));
+            Host { project, open: Box::new(open), desk: Mutex::default() }
+        };
         let hosts = all.iter().map(|at| (at.name.clone(), host(at))).collect();
+        Self { hosts: Arc::new(hosts), opened }
+    }
+
+    /// Those that others can speak to.
+    pub fn opened_by(all: impl IntoIterator<Item = (CiName, Opener)>, opened: Timestamp) -> Self {
+        let host = |open| Host { project: String::new(), open, desk: Mutex::default() };
+        let hosts = all.into_iter().map(|(name, open)| (name, host(open))).collect();
         Self { hosts: Arc::new(hosts), opened }
     }
 
@@ -188,7 +209,7 @@ impl Cis {
         if desk.canceled.contains(&errand.key) {
             return Progress::Failed("canceled on request".to_owned());
         }
-        if let Err(why) = desk.open(&host.at) {
+        if let Err(why) = desk.open(&host.open) {
             return Progress::Stuck(why);
         }
         if !desk.room_for(&errand.key) {
@@ -230,7 +251,7 @@ impl Cis {
             desk.canceled.clear();
         }
         desk.canceled.insert(errand.key.clone());
-        desk.open(&host.at)?;
+        desk.open(&host.open)?;
         let Desk { ci: Some(ci), known, .. } = &mut *desk else { return Ok(false) };
         let memory = known.entry(errand.key.clone()).or_default();
         let said = course::cancel(ci.as_ref(), self.opened, memory, errand, clock);
@@ -258,10 +279,9 @@ impl Drop for Host {
 }
 
 impl Desk {
-    fn open(&mut self, at: &CiAt) -> Result<(), String> {
+    fn open(&mut self, open: &Opener) -> Result<(), String> {
         if self.ci.is_none() {
-            let opened = open(at).map_err(|error| format!("the CI `{}`: {error}", at.name))?;
-            self.ci = Some(opened);
+            self.ci = Some(open()?);
         }
         Ok(())
     }
