@@ -16,10 +16,10 @@ use super::wake::{Effect, NotRecorded};
 
 /// Wait after the forge or the records branch could not be written; it doubles as long as the same goes on.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
-/// Pause between two portions of records that are entered again: the same worker has others' things to do.
-const MEND_REST: Duration = Duration::from_secs(1);
 /// Longest such wait. What is armed merges by itself meanwhile, and a webhook or a change that the list shows ends it.
 const FORGE_AGAIN_MAX: Duration = Duration::from_mins(1);
+/// Pause between two portions of records that are entered again: the same worker has others' things to do.
+const MEND_REST: Duration = Duration::from_secs(1);
 
 /// A target's merge request that is left alone for a while.
 #[derive(Clone, Debug)]
