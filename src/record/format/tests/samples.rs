@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Comment,
-    Condition, Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login,
-    Matcher, MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName,
-    RolloutId, SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp,
-    Transport, Trigger,
+    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
+    Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
+    MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName, RolloutId,
+    SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
+    Trigger,
 };
 use crate::rollout::{
     Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
