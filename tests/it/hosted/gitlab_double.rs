@@ -896,18 +896,7 @@ impl Double {
                 answer(200, self.show(at, true))
             }
             ("PUT", ["merge"]) => self.merge(at, body),
-            ("POST", ["cancel_merge_when_pipeline_succeeds"]) => {
-                let lost = self.lost_cancels > 0;
-                self.lost_cancels = self.lost_cancels.saturating_sub(1);
-                let said = if self.requests[at].armed.is_none() {
-                    refuse(406, "406 Not Acceptable")
-                } else {
-                    self.taken_back(at, user);
-                    self.requests[at].armed = None;
-                    answer(201, json!({ "status": "success" }))
-                };
-                if lost { refuse(502, "Bad Gateway") } else { said }
-            }
+            ("POST", ["cancel_merge_when_pipeline_succeeds"]) => self.take_back(user, at),
             ("POST", ["pipelines"]) => {
                 let head = self.requests[at].head.clone().unwrap_or_default();
                 self.pipeline(&head, "running");
@@ -946,23 +935,7 @@ impl Double {
                     .map(|by| json!({ "user": Self::user(*by), "state": "requested_changes" }));
                 paged(shown.collect(), query)
             }
-            ("GET", ["notes"]) => {
-                let mr = &self.requests[at];
-                let said = mr.notes.iter().map(|it| (it, false));
-                let mut all: Vec<_> =
-                    said.chain(mr.system_notes.iter().map(|it| (it, true))).collect();
-                all.sort_by_key(|((id, _, _), _)| *id);
-                if query.get("sort").is_none_or(|it| it == "desc") {
-                    all.reverse();
-                }
-                let shown = all.into_iter().map(|((id, by, text), system)| {
-                    json!({
-                        "id": id, "author": Self::user(*by), "body": text, "system": system,
-                        "created_at": Self::date(*id), "updated_at": Self::date(*id),
-                    })
-                });
-                paged(shown.collect(), query)
-            }
+            ("GET", ["notes"]) => self.all_notes(at, query),
             ("POST", ["notes"]) => self.note(user, at, text("body")),
             ("PUT", ["notes", id]) => {
                 let id: u64 = id.parse().unwrap_or(0);

@@ -2,9 +2,11 @@
 //! own sources say of it (`ee/lib/api/merge_trains.rb`, `ee/app/services/auto_merge/merge_train_service.rb`): who
 //! leaves the train has its pipeline canceled, and that one stays the last word on the head.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
-use super::gitlab_double::{Answer, BOT, Double, answer, refuse};
+use super::gitlab_double::{Answer, BOT, Double, answer, paged, refuse};
 
 /// How GitLab notes that somebody took it off.
 const LEFT: &str = "removed this merge request from the merge train";
@@ -179,6 +181,38 @@ impl Double {
             let over = self.id();
             self.requests[at].train_ended = Some(over).filter(|_| pipeline != "canceling");
         }
+    }
+
+    /// The same, over the API.
+    pub(super) fn take_back(&mut self, user: u64, at: usize) -> Answer {
+        let lost = self.lost_cancels > 0;
+        self.lost_cancels = self.lost_cancels.saturating_sub(1);
+        let said = if self.requests[at].armed.is_none() {
+            refuse(406, "406 Not Acceptable")
+        } else {
+            self.taken_back(at, user);
+            self.requests[at].armed = None;
+            answer(201, json!({ "status": "success" }))
+        };
+        if lost { refuse(502, "Bad Gateway") } else { said }
+    }
+
+    /// What people wrote and what GitLab itself noted.
+    pub(super) fn all_notes(&self, at: usize, query: &BTreeMap<String, String>) -> Answer {
+        let mr = &self.requests[at];
+        let said = mr.notes.iter().map(|it| (it, false));
+        let mut all: Vec<_> = said.chain(mr.system_notes.iter().map(|it| (it, true))).collect();
+        all.sort_by_key(|((id, _, _), _)| *id);
+        if query.get("sort").is_none_or(|it| it == "desc") {
+            all.reverse();
+        }
+        let shown = all.into_iter().map(|((id, by, text), system)| {
+            json!({
+                "id": id, "author": Self::user(*by), "body": text, "system": system,
+                "created_at": Self::date(*id), "updated_at": Self::date(*id),
+            })
+        });
+        paged(shown.collect(), query)
     }
 
     /// Somebody takes back its automatic merge.

@@ -299,7 +299,10 @@ fn a_promotion_rides_behind_others_and_one_that_is_dropped_waits_for_a_word() {
     }
     server.double().train_goes_on(false);
     world.until_explained("canary", "the merge train dropped it");
-    world.order(&["retry", "shop", "canary", "--reason", "a lame runner"]);
+    // The controller sees it a moment later than who looks for themselves.
+    world.until("the word is taken", || {
+        world.towpath(&["retry", "shop", "canary", "--reason", "a lame runner"]).status == 0
+    });
     world.until("another pipeline was started", || {
         server.double().pipelines.get(&head).is_some_and(|it| it.status == "running")
     });

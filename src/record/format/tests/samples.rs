@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Comment,
-    Condition, Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login,
-    Matcher, MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName,
-    RolloutId, SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp,
-    Transport, Trigger,
+    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
+    Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
+    MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName, RolloutId,
+    SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
+    Trigger,
 };
 use crate::rollout::{
     Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
@@ -510,18 +510,8 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.extend(of_comments());
+    all.extend(super::comments::of_comments());
     all
-}
-
-/// What people want tried again, and what they ask for in comments.
-fn of_comments() -> [Fact; 3] {
-    let comment = Some(Comment { id: 41, at: at(5) });
-    let command = Command::Retry { target: target(), comment };
-    let mut obeyed = retried();
-    obeyed.history.obeyed = BTreeSet::from([41, 42]);
-    let asked = Fact::Asked { word: word(), command };
-    [Fact::Kept(Box::new(retried())), asked, Fact::Kept(Box::new(obeyed))]
 }
 
 /// A plan that is this operation.
@@ -551,15 +541,8 @@ fn trigger() -> Deed {
     Deed::Trigger { call, timeout: Duration::from_hours(4) }
 }
 
-/// The same, where a person wants the merge request tried again.
-fn retried() -> Kept {
-    let mut kept = kept();
-    kept.history.retried = Some(at(6));
-    kept
-}
-
 /// Everything that can be kept of a target.
-fn kept() -> Kept {
+pub(super) fn kept() -> Kept {
     let here = |text: &str| reference(text);
     let people = BTreeSet::from([PersonName::parse("alice").unwrap()]);
     let past = Past { reference: here("1.4.1"), rollout: id(), at: at(1), revision: revision(3) };
