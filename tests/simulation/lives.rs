@@ -172,6 +172,7 @@ impl World {
                 matches!(it, Op::Step { kind: StepKind::Migrate { idempotent: false }, .. })
                     && self.began.iter().any(|(_, began, _)| *began == key)
             });
+            self.schema.lose_sight(rollout, &self.began);
             if migrated {
                 self.half_migrated.insert((target.clone(), rollout.plan().to.clone()));
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::controller::{Perform, Report};
-use towpath::model::{Deed, Ref, RolloutId, StepKey, Target};
+use towpath::model::{Deed, Ref, RolloutId, StepKey, Target, Timestamp};
 use towpath::observe::{Fact as Seen, Survey};
 use towpath::rollout::{
     Applied, Course, Entry, Fact, Inquiry, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
@@ -33,9 +33,27 @@ pub(crate) struct Schema {
     pub(crate) retreated: BTreeMap<Target, Ref>,
     /// Migrations that may have run when their rollout was ended at once.
     awaited: BTreeMap<RolloutId, Vec<(Place, StepKey)>>,
+    /// Targets whose post-deploy migrations were begun in a rollout that nobody remembers: who says `retry` there
+    /// answers for them.
+    unseen: BTreeSet<Target>,
 }
 
 impl Schema {
+    /// The journal of a rollout is lost, with what it says of migrations after the code.
+    pub(crate) fn lose_sight(&mut self, rollout: &Rollout, began: &[(Place, StepKey, Timestamp)]) {
+        let plan = rollout.plan();
+        let begun = plan.ops().any(|(op, _, it)| {
+            let post = matches!(
+                it,
+                Op::Step { kind: StepKind::PostMigrate { .. } | StepKind::Owed { .. }, .. }
+            );
+            post && began.iter().any(|(_, key, _)| *key == rollout.key(op, 1))
+        });
+        if begun {
+            self.unseen.insert(plan.target.clone());
+        }
+    }
+
     /// Nodes said what they run when they were all asked.
     pub(crate) fn take_survey(&mut self, target: &Target, survey: &Survey) {
         for (node, fact) in &survey.nodes {
@@ -263,6 +281,9 @@ impl World {
                     | Command::RetryOnly { target, .. }
                     | Command::Migration { target, .. } => {
                         self.schema.broken.retain(|(it, _)| it != target);
+                        if self.schema.unseen.remove(target) {
+                            self.schema.last_post.remove(target);
+                        }
                     }
                     _ => {}
                 }
