@@ -160,6 +160,10 @@ pub struct Core {
     pub(super) record_rest: Option<Timestamp>,
     /// Whether some of what was lost of them is not entered again yet.
     pub(super) mending: bool,
+    /// How often in succession they could not be written.
+    pub(super) record_tries: u32,
+    /// Why not, the last time.
+    pub(super) record_trouble: Option<String>,
     /// How often a record could not be written, or the records not be put right.
     pub(super) record_failures: u64,
     /// Records that cannot be written at all.
@@ -221,6 +225,8 @@ impl Core {
             visitors: Visitors::default(),
             record_rest: None,
             mending: false,
+            record_tries: 0,
+            record_trouble: None,
             record_failures: 0,
             unwritable: BTreeSet::new(),
             trouble: None,
@@ -339,7 +345,7 @@ impl Core {
                 self.take_gate(target, gate, reference, verdict, turn);
             }
             Wake::Inventory { environment, answer } => {
-                self.take_inventory(&environment, answer, turn);
+                self.take_inventory(&environment, answer, turn)?;
             }
             Wake::MergeRequests(list) => self.take_merge_requests(list, turn)?,
             Wake::LookedAround(around) => self.take_around(around, turn)?,
@@ -534,10 +540,12 @@ impl Core {
         self.look_into(target, &holds, turn);
         self.drive(target, about, turn)?;
         match promote {
-            Promote::Nothing => {}
+            Promote::Nothing => {
+                self.rests.remove(target);
+            }
             Promote::Hold(reasons) => {
                 self.look_into(target, &reasons, turn);
-                self.disarm(target, turn);
+                self.disarm(target, &reasons, turn);
                 holds.extend(reasons);
             }
             act @ (Promote::Propose(_)

@@ -11,6 +11,7 @@ use crate::record::mending::Mended;
 use crate::rollout::{Fact, MENDED, Unrecorded};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::view::Troubles;
 use super::wake::{Effect, NotRecorded};
 
 /// Wait after the forge or the records branch could not be written; it doubles as long as the same goes on.
@@ -52,6 +53,7 @@ impl Core {
         if self.limits.check_only || self.flights.contains(&Flight::Forge(target.clone())) {
             return;
         }
+        // Why it did not work the last time is known until it does.
         if let Some(until) = self.rests.get(target).map(|it| it.until)
             && turn.now < until
         {
@@ -80,14 +82,16 @@ impl Core {
     }
 
     /// What may not merge now shall not merge by itself either: a freeze, a pause or a lock takes back
-    /// what was left to the forge.
-    pub(super) fn disarm(&mut self, target: &Target, turn: &mut Turn) {
+    /// what was left to the forge. Not what rides there, while we do not know more than that the base branch has moved.
+    pub(super) fn disarm(&mut self, target: &Target, holds: &[Hold], turn: &mut Turn) {
         let flight = Flight::Forge(target.clone());
         if self.limits.check_only || self.flights.contains(&flight) {
             return;
         }
         let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return };
+        let blind = holds.iter().all(|it| matches!(it, Hold::Forge { .. }));
         let armed = value.get(target).filter(|it| it.state == State::Open && it.armed);
+        let armed = armed.filter(|it| !(it.rides && blind));
         let Some(number) = armed.map(|it| it.number) else { return };
         if let Some(ends) = self.rests.get(target).map(Rest::ends)
             && turn.now < ends
@@ -125,6 +129,12 @@ impl Core {
         }
     }
 
+    /// What was to be done on the forge, or written into the records, and does not work at the moment; and why.
+    pub fn troubles(&self) -> Troubles {
+        let requests = self.rests.iter().map(|(it, rest)| (it.clone(), rest.why.clone()));
+        Troubles { requests: requests.collect(), records: self.record_trouble.clone() }
+    }
+
     /// Why the forge did not do the last thing asked of it, if it did not.
     pub(super) fn forge_trouble(&self, target: &Target) -> Option<Hold> {
         let Rest { why, .. } = self.rests.get(target)?;
@@ -139,12 +149,17 @@ impl Core {
     ) {
         self.flights.remove(&Flight::Forge(target.clone()));
         match result {
-            Ok(()) => {
-                self.rests.remove(&target);
-            }
+            Ok(()) => self.stop_resting(target),
             Err(why) => self.rest(target, why, turn),
         }
         self.list(turn);
+    }
+
+    /// What did not work does, or is not wanted any more.
+    pub(super) fn stop_resting(&mut self, target: Target) {
+        if self.rests.remove(&target).is_some() {
+            self.touch(target);
+        }
     }
 
     /// Our checks: what a merge request would do, by the rules of the commit it is built on.
@@ -224,7 +239,7 @@ impl Core {
         self.flights.remove(&Flight::Forge(target.clone()));
         match result {
             Ok(()) => {
-                self.rests.remove(&target);
+                self.stop_resting(target.clone());
                 // The base branch has moved; until it was read nothing is decided from the old one.
                 self.seen.base = None;
                 let proposal = self.ledger.history(&target).and_then(|it| it.proposal.clone());
@@ -402,24 +417,31 @@ impl Core {
         self.flights.remove(&Flight::Record);
         match result {
             Ok(head) => {
-                self.record_rest = None;
+                (self.record_rest, self.record_trouble, self.record_tries) = (None, None, 0);
                 self.note(turn, Fact::Recorded { record, head: *head })?;
                 self.compact(turn)?;
             }
-            Err(NotRecorded::Never(_)) => {
+            Err(NotRecorded::Never(why)) => {
                 self.record_failures += 1;
+                self.record_trouble = Some(why.clone());
                 // The next start tries again: it may be one that knows better.
                 self.unwritable.insert(record);
             }
-            Err(NotRecorded::Later(_)) => {
+            Err(NotRecorded::Later(why)) => {
                 self.record_failures += 1;
-                self.rest_records(turn, FORGE_AGAIN);
+                self.record_trouble = Some(why.clone());
+                self.rest_records(turn);
             }
         }
         Ok(())
     }
 
-    fn rest_records(&mut self, turn: &Turn, rest: Duration) {
+    fn rest_records(&mut self, turn: &Turn) {
+        self.record_tries = self.record_tries.saturating_add(1);
+        self.rest_records_for(again(self.record_tries), turn);
+    }
+
+    fn rest_records_for(&mut self, rest: Duration, turn: &Turn) {
         let until = turn.now.after(rest);
         self.record_rest = Some(until);
         self.alarm(until, Alarm::Record);
@@ -440,12 +462,17 @@ impl Core {
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Record);
         match result {
-            Ok(None) => self.mending = false,
+            Ok(None) => {
+                self.mending = false;
+                if self.ledger.unrecorded.is_empty() {
+                    self.record_trouble = None;
+                }
+            }
             // The next portion, when others had their turn. What is missing still is known by the commit that we wrote
             // last: nothing newer is entered before, and that commit is not forgotten.
             Ok(Some(Mended { whole: false, .. })) => {
                 self.mending = true;
-                self.rest_records(turn, MEND_REST);
+                self.rest_records_for(MEND_REST, turn);
             }
             Ok(Some(Mended { head, whole: true, .. })) => {
                 self.mending = false;
@@ -453,9 +480,10 @@ impl Core {
                 let record = MENDED.to_owned();
                 self.note(turn, Fact::Recorded { record, head: Some(*head) })?;
             }
-            Err(_) => {
+            Err(why) => {
                 self.record_failures += 1;
-                self.rest_records(turn, FORGE_AGAIN);
+                self.record_trouble = Some(why.clone());
+                self.rest_records(turn);
             }
         }
         Ok(())

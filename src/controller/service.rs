@@ -27,7 +27,7 @@ use super::core::{Core, Fatal, Limits};
 use super::deploying;
 use super::doors::ServerAt;
 use super::files::moved;
-use super::gitwork::GitWorker;
+use super::gitwork::{GitWorker, Told};
 use super::overtaken;
 use super::perform::Hands;
 use super::store::{Store, StoreError};
@@ -92,7 +92,7 @@ impl Setup {
     fn worker(&self, store: &str) -> Result<GitWorker, ServiceError> {
         let (repository, forge) = (self.open_repository()?, self.open_forge(store, false)?);
         let (base, backlog) = (self.branch.clone(), RefCell::default());
-        Ok(GitWorker { repository, forge, base, backlog })
+        Ok(GitWorker { repository, forge, base, backlog, told: Told::default() })
     }
 }
 
@@ -329,6 +329,7 @@ impl Service {
                 if begins {
                     overtaken::forget(&self.state);
                 }
+                self.view.tell(self.core.troubles());
                 for effect in effects {
                     under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
                 }

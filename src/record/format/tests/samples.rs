@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
-    Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
-    MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName, RolloutId,
-    SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
-    Trigger,
+    Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Comment,
+    Condition, Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login,
+    Matcher, MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName,
+    RolloutId, SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp,
+    Transport, Trigger,
 };
 use crate::rollout::{
     Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
@@ -389,7 +389,7 @@ pub(super) fn commands() -> Vec<Command> {
             break_glass: false,
         },
         Command::Abort { target: it(), now: false },
-        Command::Retry { target: it() },
+        Command::Retry { target: it(), comment: None },
         Command::Resume { target: it() },
         Command::Exclude { target: it(), node: node("web-01") },
         Command::Migration { target: it(), verdict: MigrationVerdict::Retry },
@@ -510,8 +510,18 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.push(Fact::Kept(Box::new(retried())));
+    all.extend(of_comments());
     all
+}
+
+/// What people want tried again, and what they ask for in comments.
+fn of_comments() -> [Fact; 3] {
+    let comment = Some(Comment { id: 41, at: at(5) });
+    let command = Command::Retry { target: target(), comment };
+    let mut obeyed = retried();
+    obeyed.history.obeyed = BTreeSet::from([41, 42]);
+    let asked = Fact::Asked { word: word(), command };
+    [Fact::Kept(Box::new(retried())), asked, Fact::Kept(Box::new(obeyed))]
 }
 
 /// A plan that is this operation.
@@ -576,6 +586,7 @@ fn kept() -> Kept {
         rebuilt: true,
         settled_request: 7,
         retried: None,
+        obeyed: BTreeSet::new(),
         migrated: Some(here("1.4.2")),
         post_migrated: Some(here("1.4.0")),
         attempted: Some(here("1.4.2")),
