@@ -412,8 +412,14 @@ impl Api for Gitea {
     fn reviews(&self, request: &Request) -> Result<Vec<Review>, ApiError> {
         let number = request.number;
         let doing = format!("reading what people said of #{number}");
-        let all = self.whole(&doing, &self.pull(number, "/reviews?"))?;
-        Ok(raw::opinions(all, request.opened_at))
+        let all: Vec<raw::Opined> = self.whole(&doing, &self.pull(number, "/reviews?"))?;
+        let mut writers = BTreeSet::new();
+        if all.iter().any(raw::Opined::by_stranger) {
+            // All who may write; this list has no pages.
+            let may: Vec<raw::User> = self.read(&doing, &self.path("/assignees"))?;
+            writers.extend(may.iter().map(raw::User::account));
+        }
+        Ok(raw::opinions(all, &writers, request.opened_at))
     }
 
     fn second(&self, number: u64, sha: Revision) -> Result<bool, ApiError> {

@@ -29,6 +29,8 @@ pub const MANNER: Manner = Manner {
 const SETTLED_PAGES: usize = 3;
 /// Pages of anything that must be read whole. A thousand entries are no use to anybody.
 const PAGES_MAX: usize = 10;
+/// People of whom a pull request does not say whether they belong to the project, and who are asked about in one look.
+const STRANGERS_MAX: usize = 20;
 /// What a token needs, where it is one that names its rights.
 const RIGHTS: &str = "write for contents, pull requests, issues and commit statuses, and read for checks (of a classic one: the scope `repo`)";
 
@@ -147,6 +149,17 @@ impl GitHub {
             Standing::Open | Standing::Locked => {}
         }
         Ok(request)
+    }
+
+    /// Whether somebody may write. Whom we may not ask about is not known to.
+    fn may_write(&self, login: &str) -> Result<bool, ApiError> {
+        let doing = format!("asking what {login} may do");
+        let path = self.path(&format!("/collaborators/{}/permission", encoded(login)));
+        match self.read::<raw::Permission>(&doing, &path) {
+            Ok(found) => Ok(found.writes()),
+            Err(ApiError::NotFound { .. } | ApiError::Forbidden { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn add_label(&self, number: u64, label: &str) -> Result<(), ApiError> {
@@ -339,8 +352,15 @@ impl Api for GitHub {
     fn reviews(&self, request: &Request) -> Result<Vec<Review>, ApiError> {
         let number = request.number;
         let doing = format!("reading what people said of #{number}");
-        let all = self.whole(&doing, &self.pull(number, "/reviews?"))?;
-        Ok(raw::opinions(all, request.opened_at))
+        let all: Vec<raw::Opined> = self.whole(&doing, &self.pull(number, "/reviews?"))?;
+        let strangers: BTreeSet<&str> = all.iter().filter_map(raw::Opined::by_stranger).collect();
+        let mut writers = BTreeSet::new();
+        for login in strangers.into_iter().take(STRANGERS_MAX) {
+            if self.may_write(login)? {
+                writers.insert(login.to_owned());
+            }
+        }
+        Ok(raw::opinions(all, &writers, request.opened_at))
     }
 
     fn second(&self, number: u64, sha: Revision) -> Result<bool, ApiError> {

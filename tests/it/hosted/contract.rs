@@ -15,7 +15,9 @@ use towpath::git::{Branch, Identity, Location, Program, Repository};
 use towpath::model::{PersonName, RepoPath, Revision, Secret};
 use towpath::observe::Verdict;
 
-use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face, READ_TOKEN, SECOND_TOKEN};
+use super::gitlab_double::{
+    ADA, BOT_TOKEN, Double, Face, GRACE, PASSER_BY, READ_TOKEN, SECOND_TOKEN,
+};
 use super::server::{Server, Trouble};
 use super::{FILE, PROJECT, TEXT, at, green, options, proposal};
 
@@ -394,6 +396,29 @@ fn people_veto_at(face: Face) {
         assert!(matches!(&after.state, State::Closed { by: it, .. } if it == by), "{after:?}");
         assert_eq!(place.hand(|it| it.requests[0].state), "closed");
         assert_eq!(place.text(), TEXT);
+    }
+}
+
+#[test]
+fn only_the_word_of_those_who_may_write_counts() {
+    for face in [Face::GitHub, Face::Gitea] {
+        let mut place = Place::with(face);
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        place.hand(|it| it.approve(1, GRACE));
+        place.hand(|it| it.approve(1, PASSER_BY));
+        let seen = place.forge().show(1, at(20)).unwrap();
+        let agreed: Vec<String> = seen.approvals.keys().map(ToString::to_string).collect();
+        assert_eq!(agreed, ["grace"], "{face:?}");
+        place.hand(|it| it.request_changes(1, PASSER_BY));
+        let listed = &place.forge().list(at(21)).unwrap()[0];
+        assert_eq!(listed.state, State::Open, "{face:?}: anybody can say that");
+        assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Merged { .. }), "{face:?}");
+        let mr = place.open("production", "2");
+        place.hand(|it| it.request_changes(2, GRACE));
+        assert!(matches!(merge(&*place.forge(), 2, mr.head), Merge::NotGreen { .. }), "{face:?}");
+        let seen = place.forge().show(2, at(22)).unwrap();
+        assert!(matches!(seen.state, State::Closed { .. }), "{face:?}: {seen:?}");
     }
 }
 

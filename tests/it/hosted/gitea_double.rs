@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::gitlab_double::{
-    ADA, Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded,
+    ADA, Answer, BOT, BOT_TOKEN, Double, GRACE, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded,
     read_query, refuse,
 };
 
@@ -79,6 +79,9 @@ impl Double {
                     "user_can_push": true, "user_can_merge": self.may_merge,
                 }),
             ),
+            ("GET", ["assignees"]) => {
+                answer(200, [BOT, ADA, SECOND, GRACE].into_iter().map(person).collect())
+            }
             ("GET", ["labels"]) => {
                 let all = self.labels.iter().zip(1_u64..);
                 let shown = all.map(|(name, id)| json!({ "id": id, "name": name })).collect();
@@ -232,9 +235,10 @@ impl Double {
                 let changes = mr.changes_requested.iter();
                 let changes = changes.map(|by| (*by, "REQUEST_CHANGES", mr.head.clone()));
                 let shown = approved.chain(changes).zip(1..).map(|((by, state, of), id)| {
+                    // Not of Grace: a server without a rule for the branch, and not the latest one.
                     json!({
                         "id": id, "user": person(by), "state": state, "commit_id": of, "stale": false,
-                        "official": true, "dismissed": false, "submitted_at": date(now),
+                        "official": by == ADA || by == SECOND, "dismissed": false, "submitted_at": date(now),
                     })
                 });
                 paged(shown.collect(), query)
@@ -394,12 +398,12 @@ impl Double {
         self.notice();
         let mr = self.requests[at].clone();
         let Some(head) = mr.head.clone() else { return refuse(500, "no head") };
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+        let (approved, unwanted) = Self::said_by_writers(&mr);
         if approved < self.approvals_required {
             // As of 1.22; later ones say only the reason.
             return refuse(405, "not allowed to merge [reason: Does not have enough approvals]");
         }
-        if !mr.changes_requested.is_empty() {
+        if unwanted {
             return refuse(405, "There are requested changes");
         }
         if self.needs_pipeline && self.pipelines.get(&head).is_none_or(|it| it.status != "success")
@@ -432,7 +436,7 @@ impl Double {
         let allowed: &[&str] = match (verb, words) {
             ("GET", ["pulls"]) => &["state", "sort", "limit", "page"],
             // This one has no pages.
-            ("GET", ["issues", _, "comments"]) => &[],
+            ("GET", ["issues", _, "comments"] | ["assignees"]) => &[],
             ("GET", _) => &["limit", "page"],
             ("POST", ["labels"]) => &["name", "color", "description"],
             ("POST", ["pulls"]) => &["head", "base", "title", "body", "labels"],
@@ -459,7 +463,8 @@ impl Double {
 }
 
 fn person(id: u64) -> Value {
-    let name = ["Ghost", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+    let name = ["Ghost", "towpath-bot", "ada", "second", "passer-by", "grace"]
+        [usize::try_from(id).unwrap()];
     json!({ "id": if id == 0 { -1 } else { i64::try_from(id).unwrap() }, "login": name })
 }
 

@@ -10,8 +10,8 @@ use towpath::drivers::hosted::transport::GRAPHQL;
 
 use super::gitea_double::CHECK;
 use super::gitlab_double::{
-    Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded, paged,
-    read_query, refuse,
+    Answer, BOT, BOT_TOKEN, Double, GRACE, PASSER_BY, READ_TOKEN, SECOND, SECOND_TOKEN, answer,
+    decoded, paged, read_query, refuse,
 };
 
 impl Double {
@@ -83,6 +83,12 @@ impl Double {
                     );
                 }
                 paged(rules, &query)
+            }
+            ("GET", ["collaborators", login, "permission"]) => {
+                let id = (0..=GRACE).find(|id| person(*id)["login"] == *login);
+                let Some(id) = id else { return refuse(404, "Not Found") };
+                let role = if id == PASSER_BY { "read" } else { "write" };
+                answer(200, json!({ "permission": role, "role_name": role, "user": person(id) }))
             }
             ("DELETE", []) => answer(204, Value::Null),
             ("GET", ["pulls"]) => self.github_list(&query),
@@ -192,7 +198,7 @@ impl Double {
                 let shown = approved.chain(changes).zip(1..).map(|((by, state, of), id)| {
                     json!({
                         "id": id, "user": person(by), "state": state, "commit_id": of,
-                        "submitted_at": date(now),
+                        "submitted_at": date(now), "author_association": association(by),
                     })
                 });
                 paged(shown.collect(), query)
@@ -281,9 +287,9 @@ impl Double {
             let head = mr.head.clone().unwrap_or_default();
             let clean = !settled && self.can_merge(&base, &head);
             let known = mr.checked && !settled;
-            let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+            let (approved, unwanted) = Self::said_by_writers(mr);
             let blocked = approved < self.approvals_required
-                || !mr.changes_requested.is_empty()
+                || unwanted
                 || self.lacks_check(&head)
                 || self.merge_queue;
             let word = match (known, clean) {
@@ -348,8 +354,8 @@ impl Double {
         if wanted.as_deref() != Some(&head) {
             return refuse(409, "Head branch was modified. Review and try the merge again.");
         }
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
-        if approved < self.approvals_required || !mr.changes_requested.is_empty() {
+        let (approved, unwanted) = Self::said_by_writers(&mr);
+        if approved < self.approvals_required || unwanted {
             return refuse(
                 405,
                 "At least 1 approving review is required by reviewers with write access.",
@@ -411,8 +417,18 @@ impl Double {
     }
 }
 
+/// Grace keeps her membership to herself.
+fn association(by: u64) -> &'static str {
+    match by {
+        PASSER_BY => "NONE",
+        GRACE => "CONTRIBUTOR",
+        _ => "MEMBER",
+    }
+}
+
 pub(super) fn person(id: u64) -> Value {
-    let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+    let name = ["nobody", "towpath-bot", "ada", "second", "passer-by", "grace"]
+        [usize::try_from(id).unwrap()];
     json!({ "id": id, "login": name })
 }
 

@@ -111,7 +111,7 @@ impl Double {
                 shown
             })
             .collect();
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+        let (approved, _) = Self::said_by_writers(mr);
         let state = match mr.state {
             "opened" => "OPEN",
             "merged" => "MERGED",
@@ -135,7 +135,7 @@ impl Double {
             return no("The base branch has no merge queue");
         }
         let mr = self.requests[at].clone();
-        let Some(head) = mr.head.filter(|_| mr.state == "opened") else {
+        let Some(head) = mr.head.clone().filter(|_| mr.state == "opened") else {
             return no("Pull request is closed");
         };
         let Some(wanted) = variables["head"].as_str() else {
@@ -148,7 +148,7 @@ impl Double {
         if self.place(at).is_some() {
             return no("Pull request is already in the queue");
         }
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+        let (approved, _) = Self::said_by_writers(&mr);
         if approved < self.approvals_required || self.lacks_check(&head) {
             return no("Required reviews or checks are missing");
         }

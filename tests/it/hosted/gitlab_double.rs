@@ -21,6 +21,10 @@ pub(crate) const BOT: u64 = 1;
 pub(crate) const ADA: u64 = 2;
 /// The second account.
 pub(crate) const SECOND: u64 = 3;
+/// Somebody who may read what is public, and no more.
+pub(crate) const PASSER_BY: u64 = 4;
+/// Somebody who may write, and of whom a review does not say so.
+pub(crate) const GRACE: u64 = 5;
 
 pub(crate) const BOT_TOKEN: &str = "glpat-bot-0123456789";
 pub(crate) const SECOND_TOKEN: &str = "glpat-second-0123456789";
@@ -296,7 +300,9 @@ impl Double {
     pub(crate) fn request_changes(&mut self, iid: u64, by: u64) {
         let Some(at) = self.open_at(iid) else { return };
         self.requests[at].changes_requested.insert(by);
-        self.veto(at);
+        if by != PASSER_BY {
+            self.veto(at);
+        }
     }
 
     pub(crate) fn approve(&mut self, iid: u64, by: u64) {
@@ -331,6 +337,12 @@ impl Double {
             self.notice();
             self.merge_now(at, by);
         }
+    }
+
+    /// How many have approved who count, and whether one of them wants changes.
+    pub(super) fn said_by_writers(mr: &Mr) -> (usize, bool) {
+        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author && *by != PASSER_BY);
+        (approved.count(), mr.changes_requested.iter().any(|by| *by != PASSER_BY))
     }
 
     fn open_at(&self, iid: u64) -> Option<usize> {
@@ -467,7 +479,8 @@ impl Double {
     }
 
     pub(super) fn user(id: u64) -> Value {
-        let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+        let name = ["nobody", "towpath-bot", "ada", "second", "passer-by", "grace"]
+            [usize::try_from(id).unwrap()];
         json!({ "id": id, "username": name, "name": name, "state": "active" })
     }
 
