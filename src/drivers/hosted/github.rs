@@ -3,6 +3,7 @@
 //! that has one. Statuses and check runs both count.
 
 mod answers;
+mod auto_merge;
 mod queue;
 
 use std::cell::{Cell, RefCell};
@@ -486,13 +487,7 @@ impl Api for GitHub {
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {
         self.dequeue(number)?;
-        let doing = format!("taking back the automatic merge of #{number}");
-        // Never one of ours; and only another API than this one can do it.
-        let why = "somebody switched auto-merge on, which merges whatever head is there: switch it off on the pull request".to_owned();
-        if self.get(number)?.is_some_and(|it| it.armed) {
-            return Err(ApiError::Refused { doing, why });
-        }
-        Ok(())
+        self.switch_off(number)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

@@ -334,8 +334,12 @@ impl<A: Api> Hosted<A> {
                 reason.chars().map(|it| if it.is_control() { ' ' } else { it }).take(500).collect();
             marker::Marker { closed, ..marker }.body(&format!("{text}\n\nClosed by {by}: {line}"))
         });
-        if request.armed {
-            self.api.disarm(request.number).map_err(of_api)?;
+        if request.armed
+            && let Err(error) = self.api.disarm(request.number)
+        {
+            // What is closed is merged by nobody.
+            let (number, error) = (request.number, chain(&error));
+            tracing::debug!(number, error, "it is closed as it is");
         }
         let edit = Edit { body: body.as_deref(), close: true, ..Edit::default() };
         match self.api.edit(request.number, &edit) {

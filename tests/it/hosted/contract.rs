@@ -400,6 +400,43 @@ fn people_veto_at(face: Face) {
 }
 
 #[test]
+fn what_a_person_left_to_the_forge_is_taken_back() {
+    for face in [Face::GitHub, Face::Gitea] {
+        let mut place = Place::with(face);
+        place.hand(|it| (it.needs_pipeline, it.level) = (true, 50));
+        let mr = place.open("staging", "2");
+        let forge = place.forge();
+        forge.report(1, &green(mr.head, place.main())).unwrap();
+        assert!(!forge.list(at(20)).unwrap()[0].armed);
+        place.hand(|it| it.schedule(1, Some(ADA)));
+        for forge in [&forge, &place.forge()] {
+            assert!(forge.list(at(21)).unwrap()[0].armed, "{face:?}");
+        }
+        for _ in 0..2 {
+            forge.disarm(1).unwrap();
+            assert!(!forge.list(at(22)).unwrap()[0].armed, "{face:?}");
+        }
+        // Nor does it merge what we would not merge.
+        place.hand(|it| it.schedule(1, Some(ADA)));
+        assert!(matches!(merge(&*forge, 1, mr.head), Merge::NotGreen { .. }), "{face:?}");
+        place.hand(|it| it.pipeline(&mr.head.to_string(), "success"));
+        assert_eq!(place.text(), TEXT, "{face:?}");
+        // A veto closes it all the same where it cannot be taken back.
+        place.hand(|it| {
+            it.graphql_trouble = Some("FORBIDDEN");
+            it.level = 30;
+            it.schedule(1, Some(ADA));
+        });
+        let said = format!("{:?}", forge.disarm(1).unwrap_err());
+        assert!(said.contains("administrator") || said.contains("not now"), "{said}");
+        place.hand(|it| it.request_changes(1, ADA));
+        let seen = forge.show(1, at(23)).unwrap();
+        assert!(matches!(seen.state, State::Closed { .. }), "{face:?}: {seen:?}");
+        assert_eq!(place.hand(|it| it.requests[0].state), "closed");
+    }
+}
+
+#[test]
 fn only_the_word_of_those_who_may_write_counts() {
     for face in [Face::GitHub, Face::Gitea] {
         let mut place = Place::with(face);

@@ -124,6 +124,53 @@ fn closing_it_is_a_veto_and_a_freeze_takes_back_what_was_armed() {
 }
 
 #[test]
+fn a_freeze_and_a_pause_take_back_what_was_left_to_the_forge() {
+    let (world, server) = shop();
+    let _controller = world.start();
+    world.want("staging", NEW);
+    let (number, head) = opened(&world, &server, "towpath/shop/canary");
+    server.double().pipeline(&head, "running");
+    let target = ["--service", "shop", "--environment", "canary"];
+    let pause = [&["pause"][..], &target, &["--reason", "lunch"]].concat();
+    let again = [&["pause"][..], &target, &["--lift", "--reason", "fine again"]].concat();
+    for (held, lifted) in [
+        (
+            vec!["freeze", "canary", "--for", "1h", "--reason", "party"],
+            vec!["freeze", "canary", "--lift"],
+        ),
+        (pause, again),
+    ] {
+        world.until("left to the forge", || armed(&server, number));
+        world.order(&held);
+        world.until(&format!("taken back: {held:?}"), || !armed(&server, number));
+        assert!(stays(Duration::from_secs(2), || !armed(&server, number)));
+        world.order(&lifted);
+    }
+    world.until("left to it again", || armed(&server, number));
+    server.double().pipeline(&head, "success");
+    world.until_runs("canary", NEW);
+    assert_eq!(server.double().violations, Vec::<String>::new());
+}
+
+#[test]
+fn what_a_person_leaves_to_the_forge_during_a_freeze_is_taken_back() {
+    for face in [Face::Gitea, Face::GitHub] {
+        let (world, server) = shop_of(face, "");
+        server.double().level = 50;
+        let _controller = world.start();
+        world.want("staging", NEW);
+        let (number, head) = opened(&world, &server, "towpath/shop/canary");
+        world.order(&["freeze", "canary", "--for", "1h", "--reason", "party"]);
+        world.until_explained("canary", "party");
+        server.double().schedule(number, Some(ADA));
+        world.until("taken back", || server.double().requests[0].scheduled.is_none());
+        server.double().pipeline(&head, "success");
+        assert!(stays(Duration::from_secs(2), || world.wanted("shop", "canary") == OLD));
+        assert_eq!(server.double().violations, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn without_the_forge_the_rest_goes_on_and_it_is_found_again() {
     let (world, server) = shop();
     server.trouble(Trouble::Down);

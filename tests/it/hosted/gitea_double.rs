@@ -225,7 +225,17 @@ impl Double {
                 answer(201, self.gitea_show(at))
             }
             ("POST", "pulls", ["merge"]) => self.gitea_merge(user, at, body),
-            ("DELETE", "pulls", ["merge"]) => refuse(404, "not scheduled"),
+            ("DELETE", "pulls", ["merge"]) => match self.requests[at].scheduled {
+                None => refuse(404, "The target couldn't be found."),
+                Some(by) if by != user && self.level < 50 => {
+                    refuse(403, "user has no permission to cancel the scheduled auto merge")
+                }
+                Some(_) => {
+                    let iid = self.requests[at].iid;
+                    self.schedule(iid, None);
+                    answer(204, Value::Null)
+                }
+            },
             ("GET", "pulls", ["reviews"]) => {
                 let mr = &self.requests[at];
                 let approved = mr.approvals.iter().map(|(by, at)| {
@@ -300,6 +310,10 @@ impl Double {
                         "id": 10 + id, "type": "label", "user": person(*by), "body": "",
                         "label": { "id": 1, "name": label },
                     })
+                }));
+                shown.extend(mr.switched.iter().map(|(id, on)| {
+                    let kind = if *on { "pull_scheduled_merge" } else { "pull_cancel_scheduled_merge" };
+                    json!({ "id": 10 + id, "type": kind, "user": person(ADA), "body": "", "label": null })
                 }));
                 shown.extend(mr.notes.iter().map(|(id, by, text)| {
                     json!({ "id": 20 + id, "type": "comment", "user": person(*by), "body": text, "label": null })

@@ -274,7 +274,10 @@ impl Double {
         let mut shown = json!({
             "id": 1000 + mr.iid, "node_id": format!("PR_{}", mr.iid), "number": mr.iid, "title": mr.title, "body": mr.description,
             "state": if settled { "closed" } else { "open" }, "draft": false, "locked": false,
-            "labels": labels, "user": person(mr.author), "auto_merge": null,
+            "labels": labels, "user": person(mr.author),
+            "auto_merge": mr.scheduled.map(|by| json!({
+                "enabled_by": person(by), "merge_method": "merge", "commit_title": "", "commit_message": "",
+            })),
             "merged_at": (mr.state == "merged").then(|| date(mr.settled_at)),
             "merge_commit_sha": mr.merge_commit,
             "closed_at": settled.then(|| date(mr.settled_at)),

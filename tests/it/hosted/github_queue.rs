@@ -57,6 +57,20 @@ impl Double {
                 json!({ "data": { "dequeuePullRequest": { "clientMutationId": null } } }),
             );
         }
+        if query.contains("disablePullRequestAutoMerge") {
+            let Some(at) = self.node(&variables["id"]) else {
+                return trouble("NOT_FOUND", "Could not resolve to a node");
+            };
+            if self.requests[at].scheduled.is_none() {
+                return trouble("UNPROCESSABLE", "Can't disable auto-merge for this pull request");
+            }
+            let iid = self.requests[at].iid;
+            self.schedule(iid, None);
+            return answer(
+                200,
+                json!({ "data": { "disablePullRequestAutoMerge": { "clientMutationId": null } } }),
+            );
+        }
         let ids = variables["ids"].as_array().cloned().unwrap_or_default();
         if ids.is_empty() || ids.len() > 100 {
             self.broken("asked for no nodes, or for more than there may be");

@@ -86,6 +86,10 @@ pub(crate) struct Mr {
     /// Whether it has worked out if it can be merged.
     pub(super) checked: bool,
     pub(crate) armed: Option<String>,
+    /// Who left it to the forge to merge whatever head is there, when the checks are green.
+    pub(crate) scheduled: Option<u64>,
+    /// When that was switched on and off.
+    pub(super) switched: Vec<(u64, bool)>,
     pub(super) remove_branch: bool,
     pub(super) merged_by: Option<u64>,
     pub(crate) merge_commit: Option<String>,
@@ -317,6 +321,12 @@ impl Double {
         if status != "success" || self.merge_queue {
             return;
         }
+        for at in self.open_ones() {
+            let mr = &self.requests[at];
+            if let Some(by) = mr.scheduled.filter(|_| mr.head.as_deref() == Some(sha)) {
+                self.merge_now(at, by);
+            }
+        }
         if self.trains {
             return self.boards_who_waited(sha);
         }
@@ -329,6 +339,16 @@ impl Double {
                 self.merge_now(at, BOT);
             }
         }
+    }
+
+    /// A person leaves it to the forge, or takes that back.
+    pub(crate) fn schedule(&mut self, iid: u64, by: Option<u64>) {
+        let Some(at) = self.open_at(iid) else { return };
+        let (id, now) = (self.id(), self.calls);
+        let mr = &mut self.requests[at];
+        mr.scheduled = by;
+        mr.switched.push((id, by.is_some()));
+        mr.updated_at = now;
     }
 
     /// A person presses the button.
@@ -1039,6 +1059,8 @@ impl Double {
             versions: vec![(head, now)],
             checked: false,
             armed: None,
+            scheduled: None,
+            switched: Vec::new(),
             remove_branch: false,
             merged_by: None,
             merge_commit: None,
