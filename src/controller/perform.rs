@@ -97,6 +97,7 @@ impl Hands {
                     Report::Done { evidence, .. } => Ok(evidence),
                     Report::Pending { why, .. }
                     | Report::Failed { why }
+                    | Report::Ended { why }
                     | Report::Errored { why, .. }
                     | Report::Lost { why } => Err(why),
                 };
@@ -345,6 +346,7 @@ impl Hands {
                 }
                 Report::Pending { why, .. }
                 | Report::Failed { why }
+                | Report::Ended { why }
                 | Report::Errored { why, .. }
                 | Report::Lost { why } => closed.push(format!("gate {name}: {why}")),
             }
@@ -441,6 +443,7 @@ impl Hands {
             Ok(Progress::Done(evidence)) => done(evidence),
             Ok(Progress::Waits(why)) => Report::Pending { again_after: PIPELINE_AGAIN, why },
             Ok(Progress::Failed(why)) => Report::Failed { why },
+            Ok(Progress::Ended(why)) => Report::Ended { why },
             Ok(Progress::TimedOut(why) | Progress::Stuck(why)) => {
                 Report::Errored { why, retry: false }
             }

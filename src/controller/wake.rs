@@ -272,6 +272,11 @@ pub enum Report {
         /// In its words.
         why: String,
     },
+    /// It was ended before it could succeed or fail.
+    Ended {
+        /// How.
+        why: String,
+    },
     /// We could not do or ask.
     Errored {
         /// Why not.

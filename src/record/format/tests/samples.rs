@@ -511,6 +511,9 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all.push(Fact::Kept(Box::new(retried())));
+    let outcome = Outcome::Ended { why: "canceled".to_owned() };
+    let what = What::Finished { op: self::op(0, 1), outcome };
+    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
     all
 }
 
