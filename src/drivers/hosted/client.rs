@@ -82,6 +82,11 @@ impl Client {
         self.pacing.elapsed()
     }
 
+    /// Waits, before what is under way there is looked at again.
+    pub fn wait(&self, span: Duration) {
+        self.pacing.sleep(span);
+    }
+
     /// The forge had too much of us, and said so in another way than by the status.
     pub fn rest(&self, doing: String, why: String) -> ApiError {
         let until = self.pacing.elapsed() + REST_UNSAID;

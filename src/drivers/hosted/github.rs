@@ -4,6 +4,7 @@
 
 mod answers;
 mod auto_merge;
+mod merge_async;
 mod queue;
 
 use std::cell::{Cell, RefCell};
@@ -46,6 +47,8 @@ pub struct GitHub {
     name: String,
     me: RefCell<Option<Account>>,
     method: Cell<Option<&'static str>>,
+    /// Whether the server merges nothing in the background.
+    lacks_async: Cell<bool>,
     /// Who settled what, and when.
     settlers: RefCell<BTreeMap<(u64, Timestamp), Option<Account>>>,
     /// What the second account has approved.
@@ -71,6 +74,7 @@ impl GitHub {
             name: project.to_owned(),
             me: RefCell::default(),
             method: Cell::default(),
+            lacks_async: Cell::default(),
             settlers: RefCell::default(),
             approved: RefCell::default(),
             queue: Cell::default(),
@@ -466,6 +470,9 @@ impl Api for GitHub {
         if when == When::PipelineDone {
             let why = "an automatic merge there is not guarded by sha".to_owned();
             return Ok(MergeAnswer::NotYet { why });
+        }
+        if let Some(answer) = self.merge_async(number, sha)? {
+            return Ok(answer);
         }
         let method = self.method.get().unwrap_or("merge");
         let body = json!({ "sha": sha.to_string(), "merge_method": method });

@@ -400,6 +400,41 @@ fn people_veto_at(face: Face) {
 }
 
 #[test]
+fn github_merges_in_the_background_where_it_can() {
+    let merged = |looks: u32, lacks: bool| {
+        let mut place = Place::with(Face::GitHub);
+        place.hand(|it| (it.looks, it.lacks_async) = (looks, lacks));
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        let answer = merge(&*place.forge(), 1, mr.head);
+        assert!(matches!(answer, Merge::Merged { .. }), "{looks} {lacks}: {answer:?}");
+        assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+    };
+    merged(0, false);
+    merged(2, false);
+    merged(0, true);
+    // What is under way longer than we look is asked for once, and is found at the next look.
+    let mut place = Place::with(Face::GitHub);
+    place.hand(|it| it.looks = 8);
+    let mr = place.open("staging", "2");
+    let forge = place.forge();
+    forge.report(1, &green(mr.head, place.main())).unwrap();
+    let answer = merge(&*forge, 1, mr.head);
+    assert!(matches!(&answer, Merge::NotGreen { why } if why.contains("pending")), "{answer:?}");
+    assert_eq!(place.text(), TEXT);
+    let answer = merge(&*place.forge(), 1, mr.head);
+    assert!(matches!(answer, Merge::Merged { .. }), "{answer:?}");
+    // Another head than was asked for is not merged.
+    place.hand(|it| it.looks = 8);
+    let mr = place.open("production", "2");
+    forge.report(2, &green(mr.head, place.main())).unwrap();
+    assert!(matches!(merge(&*forge, 2, mr.head), Merge::NotGreen { .. }));
+    let theirs = place.push("towpath/shop/production", "notes.md", "wait");
+    assert_eq!(merge(&*forge, 2, mr.head), Merge::HeadMoved { now: theirs });
+    assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+}
+
+#[test]
 fn what_a_person_left_to_the_forge_is_taken_back() {
     for face in [Face::GitHub, Face::Gitea] {
         let mut place = Place::with(face);

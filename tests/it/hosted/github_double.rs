@@ -187,6 +187,8 @@ impl Double {
                 answer(200, self.github_show(at, true))
             }
             ("PUT", "pulls", ["merge"]) => self.github_merge(user, at, body),
+            ("PUT", "pulls", ["merge-async"]) => self.github_merge_async(user, at, body),
+            ("GET", "pulls", ["merge-async", uuid]) => self.github_merging(at, uuid),
             ("GET", "pulls", ["reviews"]) => {
                 let mr = &self.requests[at];
                 let approved = mr.approvals.iter().map(|(by, at)| {
@@ -334,7 +336,12 @@ impl Double {
         }
     }
 
-    fn github_merge(&mut self, user: u64, at: usize, body: &Map<String, Value>) -> Answer {
+    pub(super) fn github_merge(
+        &mut self,
+        user: u64,
+        at: usize,
+        body: &Map<String, Value>,
+    ) -> Answer {
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
         if self.requests[at].state != "opened" || !self.requests[at].checked {
             return refuse(405, "Pull Request is not mergeable");
@@ -405,6 +412,8 @@ impl Double {
             ("POST", ["pulls"]) => &["head", "base", "title", "body"],
             ("PATCH", ["pulls", _]) => &["title", "body", "state"],
             ("PUT", ["pulls", _, "merge"]) => &["sha", "merge_method"],
+            ("PUT", ["pulls", _, "merge-async"]) => &["sha", "merge_method", "merge_action"],
+            ("GET", ["pulls", _, "merge-async", _]) => &[],
             ("POST", ["pulls", _, "reviews"]) => &["event", "body", "commit_id"],
             ("POST", ["statuses", _]) => &["context", "state", "description", "target_url"],
             ("POST", ["issues", _, "labels"]) => &["labels"],

@@ -143,6 +143,11 @@ pub(crate) struct Double {
     pub(super) train: Vec<u64>,
     /// The queue is one of the older branch protection, which no ruleset shows.
     pub(crate) classic_queue: bool,
+    /// The server merges nothing in the background.
+    pub(crate) lacks_async: bool,
+    /// What it merges in the background, and how often it is looked at before that is done.
+    pub(super) merging: Option<super::github_async::Merging>,
+    pub(crate) looks: u32,
     /// The server does not know the question for a branch's queue.
     pub(crate) old_graphql: bool,
     /// How often that question was asked.
@@ -192,6 +197,9 @@ impl Double {
             trains: false,
             train: Vec::new(),
             classic_queue: false,
+            lacks_async: false,
+            merging: None,
+            looks: 0,
             old_graphql: false,
             asked_for_queue: 0,
             queue: Vec::new(),

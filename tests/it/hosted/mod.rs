@@ -6,6 +6,7 @@ mod contract;
 mod deployments;
 mod end_to_end;
 mod gitea_double;
+mod github_async;
 mod github_double;
 mod github_queue;
 pub(crate) mod gitlab_double;
