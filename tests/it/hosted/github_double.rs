@@ -413,7 +413,6 @@ impl Double {
             ("PATCH", ["pulls", _]) => &["title", "body", "state"],
             ("PUT", ["pulls", _, "merge"]) => &["sha", "merge_method"],
             ("PUT", ["pulls", _, "merge-async"]) => &["sha", "merge_method", "merge_action"],
-            ("GET", ["pulls", _, "merge-async", _]) => &[],
             ("POST", ["pulls", _, "reviews"]) => &["event", "body", "commit_id"],
             ("POST", ["statuses", _]) => &["context", "state", "description", "target_url"],
             ("POST", ["issues", _, "labels"]) => &["labels"],
