@@ -12,6 +12,7 @@ mod breaking;
 mod retrying;
 mod rolling;
 mod promoting;
+mod proposing;
 mod orders;
 mod overtaken;
 mod weighing;

@@ -25,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::api::{Account, Api, ApiError, CheckState, Edit, NewStatus, Request, Rules, Standing};
 pub use self::port::Git;
 use super::forge::{
-    Act, Actor, Checks, Direct, Error, Forge, Guest, Merge, MergeRequest, Order, Proposal, State,
+    Act, Actor, Checks, Direct, Error, Forge, Guest, Merge, MergeRequest, Order, Page, Proposal,
+    State,
 };
 use crate::git::{self, Commit, Fault, Identity, Update};
 use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestamp};
@@ -35,6 +36,8 @@ use crate::observe::Verdict;
 pub const STATUS: &str = "towpath";
 /// What the one on a commit that people propose is called.
 pub const PLAN: &str = "towpath/plan";
+/// The branch of the records, as addresses of pages name it.
+const RECORDS: &str = "towpath/records";
 /// Longest time between the two times of a comment that nobody changed.
 const EDITED_MS: u64 = 2_000;
 /// Longest explanation that goes with a status: the least that a forge takes.
@@ -56,6 +59,17 @@ pub struct Options {
     pub moved: Moved,
     /// Looks, and does nothing about what it sees: for `plan` and `status`.
     pub watching: bool,
+    /// Where people look at the repository.
+    pub pages: Pages,
+}
+
+/// What the addresses of a forge's pages begin with.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// Of a commit; its id follows.
+    pub commit: String,
+    /// Of a folder; its branch and its path follow.
+    pub folder: String,
 }
 
 /// Merge requests on a forge.
@@ -259,6 +273,21 @@ impl<A: Api> Forge for Hosted<A> {
 
     fn again(&self, number: u64, asked: Timestamp) -> Result<bool, Error> {
         self.api.again(number, asked).map_err(of_api)
+    }
+
+    fn vetoes(&self) -> String {
+        let label = &self.options.label;
+        format!("close it, take its label `{label}` away, request changes, or push to its branch")
+    }
+
+    fn page(&self, page: &Page<'_>) -> Option<String> {
+        let Pages { commit, folder } = &self.options.pages;
+        Some(match page {
+            Page::Commit(it) => format!("{commit}{it}"),
+            Page::Records { service, environment } => {
+                format!("{folder}{RECORDS}/rollouts/{service}/{environment}")
+            }
+        })
     }
 
     fn close(&self, number: u64, act: &Act, reason: &str) -> Result<MergeRequest, Error> {

@@ -73,6 +73,17 @@ fn a_promotion_goes_through_gitlab_to_the_last_environment() {
     world.want("staging", NEW);
     for environment in ["canary", "production"] {
         let (number, head) = opened(&world, &server, &format!("towpath/shop/{environment}"));
+        let body = server.double().request(number).description.clone();
+        let root = format!("{}/group/sub%20group/conf.ig/-/", server.url);
+        for part in [
+            format!("]({root}commit/"),
+            format!("]({root}tree/towpath/records/rollouts/shop/"),
+            "It merges by itself when".to_owned(),
+            "close it, take its label `towpath` away, request changes, or push to its branch"
+                .to_owned(),
+        ] {
+            assert!(body.contains(&part), "{part}: {body}");
+        }
         world.until("it waits for the pipeline", || {
             let told = |event: &serde_json::Value| {
                 let text = event.to_string();

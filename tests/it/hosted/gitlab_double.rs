@@ -373,6 +373,10 @@ impl Double {
         (approved.count(), mr.changes_requested.iter().any(|by| *by != PASSER_BY))
     }
 
+    pub(super) fn request(&self, iid: u64) -> &Mr {
+        self.requests.iter().find(|it| it.iid == iid).unwrap()
+    }
+
     fn open_at(&self, iid: u64) -> Option<usize> {
         self.open_ones().into_iter().find(|at| self.requests[*at].iid == iid)
     }
