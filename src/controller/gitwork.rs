@@ -175,11 +175,13 @@ impl GitWorker {
         ours: &[u64],
     ) -> Result<Around, String> {
         let guests = self.forge.guests(known).map_err(|error| chain(&error))?;
+        let room = self.repository.guests().map_err(|error| chain(&error))?;
+        let repository = room.as_ref().unwrap_or(&self.repository);
         let changes = |head| {
-            let from = self.repository.common_ancestor(base, head).map_err(|it| chain(&it))?;
+            let from = repository.common_ancestor(base, head).map_err(|it| chain(&it))?;
             let from =
                 from.ok_or_else(|| "it has no history in common with its base".to_owned())?;
-            self.changes(Some(from), head)
+            changes_between(repository, Some(from), head)
         };
         let read = |guest: Guest| {
             let changes = guest.here.then(|| changes(guest.head));

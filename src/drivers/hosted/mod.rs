@@ -89,6 +89,8 @@ struct Memory {
     rules: Option<Rules>,
     /// Our own answers, by merge request.
     checks: BTreeMap<u64, Checks>,
+    /// Heads of people's merge requests that could not be fetched, and how often.
+    not_brought: BTreeMap<u64, (Revision, u32)>,
     /// What a commit on the branch of a target proposes: that never changes.
     proposed: BTreeMap<(Revision, Branch), Option<marker::Proposed>>,
 }
