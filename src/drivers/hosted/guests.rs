@@ -94,7 +94,11 @@ impl<A: Api> Hosted<A> {
         let branch = Branch::parse(&request.source).ok();
         self.put_comment(number, checks)?;
         // The status last: whoever sees it finds the comment.
-        self.put_status(PLAN, branch.as_ref().filter(|_| here), checks)
+        match self.status(PLAN, branch.as_ref().filter(|_| here), checks) {
+            // GitLab takes none for a commit that is on no branch of the project: there is the comment, then.
+            Err(ApiError::NotFound { .. }) if !here => Ok(()),
+            put => put.map_err(of_api),
+        }
     }
 
     pub(super) fn see_orders(&self, number: u64) -> Result<Vec<Order>, Error> {

@@ -153,6 +153,10 @@ impl<A: Api> Hosted<A> {
         branch: Option<&Branch>,
         checks: &Checks,
     ) -> Result<(), Error> {
+        self.status(name, branch, checks).map_err(of_api)
+    }
+
+    fn status(&self, name: &str, branch: Option<&Branch>, checks: &Checks) -> Result<(), ApiError> {
         let (state, why) = match &checks.verdict {
             Verdict::Pass => (CheckState::Green, "the plan is fine".to_owned()),
             Verdict::Fail { why } => (CheckState::Red, why.clone()),
@@ -161,7 +165,7 @@ impl<A: Api> Hosted<A> {
         let why: String = why.chars().filter(|it| !it.is_control()).take(WHY_MAX).collect();
         let (sha, url) = (checks.sha, None);
         let status = NewStatus { sha, branch, name, state, why: &why, url };
-        self.api.set_status(&status).map_err(of_api)
+        self.api.set_status(&status)
     }
 
     /// Ensures that our one comment says this.

@@ -1099,6 +1099,12 @@ impl Double {
         if !there {
             return refuse(404, "404 Commit Not Found");
         }
+        // As in `create_commit_status_service.rb`: without a ref it looks for a branch that has the commit. Those of
+        // forks are elsewhere.
+        let foreign = |it: &Mr| it.fork && it.head.as_deref() == Some(sha);
+        if text("ref").is_none() && self.requests.iter().any(foreign) {
+            return refuse(404, "404 References for commit Not Found");
+        }
         let Some(state) = text("state") else {
             self.broken("a status without a state");
             return refuse(400, "state is missing");
