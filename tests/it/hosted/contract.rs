@@ -59,12 +59,24 @@ impl Place {
         Self { dir, server: Some(server), hand: None }
     }
 
+    /// Merge requests with the branches of another copy of the repository.
+    fn hosted_over(&self, token: &str, repository: Repository) -> Hosted<Box<dyn Api>> {
+        let (base, bot) = (Branch::parse("main").unwrap(), Identity::towpath());
+        Hosted::new(self.api(token, None), Box::new(repository), base, bot, options())
+    }
+
     fn repository(&self) -> Repository {
         let location = Location::local(self.dir.path());
         Repository::open(&location, self.dir.path(), Program::default()).unwrap()
     }
 
     pub(super) fn hosted(&self, token: &str, second: Option<&str>) -> Hosted<Box<dyn Api>> {
+        let (base, bot) = (Branch::parse("main").unwrap(), Identity::towpath());
+        let repository = Box::new(self.repository());
+        Hosted::new(self.api(token, second), repository, base, bot, options())
+    }
+
+    fn api(&self, token: &str, second: Option<&str>) -> Box<dyn Api> {
         let server = self.server.as_ref().unwrap();
         let face = server.double().face;
         let (root, manner) = match face {
@@ -78,14 +90,11 @@ impl Place {
             Client::new(Box::new(http), Box::new(Real::start()))
         };
         let (first, second) = (client(token), second.map(client));
-        let api: Box<dyn Api> = match face {
+        match face {
             Face::GitLab => Box::new(GitLab::new(first, second, PROJECT)),
             Face::GitHub => Box::new(GitHub::new(first, second, PROJECT)),
             Face::Gitea => Box::new(Gitea::new(first, second, "Gitea", PROJECT)),
-        };
-        let base = Branch::parse("main").unwrap();
-        let bot = Identity::towpath();
-        Hosted::new(api, Box::new(self.repository()), base, bot, options())
+        }
     }
 
     /// A new one each time, as after a restart.
@@ -397,6 +406,94 @@ fn people_veto_at(face: Face) {
         assert_eq!(place.hand(|it| it.requests[0].state), "closed");
         assert_eq!(place.text(), TEXT);
     }
+}
+
+#[test]
+fn a_project_that_squashes_or_rebases_merges_so_and_is_confirmed() {
+    for face in FACES {
+        for only in ["squash", "rebase"] {
+            let mut place = Place::with(face);
+            place.hand(|it| it.only = Some(only));
+            let mr = place.open("staging", "2");
+            place.forge().report(1, &green(mr.head, place.main())).unwrap();
+            let answer = merge(&*place.forge(), 1, mr.head);
+            let sha = place.main();
+            assert_ne!(sha, mr.head, "another commit carries it");
+            assert_eq!(answer, Merge::Merged { sha }, "{face:?} {only}");
+            assert_eq!(merge(&*place.forge(), 1, mr.head), Merge::AlreadyMerged { sha });
+            assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+        }
+    }
+}
+
+#[test]
+fn a_merge_that_leaves_the_file_as_it_was_is_not_believed() {
+    for face in FACES {
+        let mut place = Place::with(face);
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        place.hand(|it| it.merge_without(1, ADA));
+        let answer = place.forge().merge(1, mr.head, &act());
+        let why = format!("{answer:?}");
+        assert!(matches!(answer, Err(Error::Later { .. })), "{face:?}: {why}");
+        assert!(why.contains("services/shop.yaml"), "{why}");
+    }
+}
+
+#[test]
+fn a_server_that_refuses_the_push_says_what_to_allow() {
+    let mut place = Place::gitlab();
+    let hook = place.dir.path().join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    let script = "#!/bin/sh\nif grep -q refs/heads/main; then echo 'GitLab: not allowed to push to main'; exit 1; fi\n";
+    std::fs::write(&hook, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&hook, mode).unwrap();
+    let mirrors = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", place.dir.path().display());
+    let location = Location::parse(&url).unwrap();
+    let open = || Repository::open(&location, mirrors.path(), Program::default()).unwrap();
+    let forge = place.hosted_over(BOT_TOKEN, open());
+    let direct = Direct {
+        edits: vec![(
+            RepoPath::parse(FILE).unwrap(),
+            Some(b"staging: 0\nproduction: 1\n".to_vec()),
+        )],
+        base: place.main(),
+        message: "Roll back shop".to_owned(),
+        act: act(),
+    };
+    let error = forge.commit_direct(&direct).unwrap_err();
+    let said = format!("{error:?}");
+    assert!(matches!(error, Error::Refused { .. }), "{said}");
+    assert!(said.contains("may protect") && said.contains("merge request"), "{said}");
+    assert_eq!(place.text(), TEXT);
+    // Its own branches it may push all the same.
+    let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
+    assert_eq!(forge.open_or_update(&wanted).unwrap().number, 1);
+}
+
+#[test]
+fn a_gitlab_user_who_may_not_merge_is_told_so() {
+    let mut place = Place::gitlab();
+    let mr = place.open("staging", "2");
+    let forge = place.forge();
+    forge.report(1, &green(mr.head, place.main())).unwrap();
+    place.hand(|it| it.may_merge = false);
+    let mut said = String::new();
+    for _ in 0..4 {
+        match forge.merge(1, mr.head, &act()) {
+            Err(error) => {
+                assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+                said = format!("{error:?}");
+                break;
+            }
+            Ok(answer) => assert!(matches!(answer, Merge::NotGreen { .. }), "{answer:?}"),
+        }
+    }
+    assert!(said.contains("may not merge") && said.contains("Protected branches"), "{said}");
+    assert!(!said.contains(BOT_TOKEN), "{said}");
+    assert_eq!(place.text(), TEXT);
 }
 
 #[test]

@@ -65,9 +65,11 @@ impl Double {
                 json!({
                     "id": 7, "full_name": self.project, "archived": false,
                     "permissions": { "admin": false, "push": self.level >= 30, "pull": true },
-                    "allow_merge_commits": !self.fast_forward,
+                    "allow_merge_commits": !self.fast_forward && self.only.is_none(),
                     "allow_fast_forward_only_merge": self.fast_forward,
-                    "allow_rebase": true, "allow_rebase_explicit": true, "allow_squash_merge": true,
+                    "allow_rebase": self.only != Some("squash"),
+                    "allow_rebase_explicit": self.only.is_none(),
+                    "allow_squash_merge": self.only != Some("rebase"),
                 }),
             ),
             ("GET", ["branches", name]) => answer(
@@ -404,8 +406,8 @@ impl Double {
             return refuse(405, "Please try again later");
         }
         let style = text("Do");
-        let fits =
-            style.as_deref() == Some(if self.fast_forward { "fast-forward-only" } else { "merge" });
+        let plain = if self.fast_forward { "fast-forward-only" } else { "merge" };
+        let fits = style.as_deref() == Some(self.only.unwrap_or(plain));
         if !fits {
             self.broken(format!("merged by {style:?}, which the project does not allow"));
         }

@@ -57,7 +57,9 @@ impl Double {
                 json!({
                     "id": 7, "full_name": self.project, "archived": false,
                     "permissions": { "admin": false, "push": self.level >= 30, "pull": true },
-                    "allow_merge_commit": true, "allow_rebase_merge": true, "allow_squash_merge": true,
+                    "allow_merge_commit": self.only.is_none(),
+                    "allow_rebase_merge": self.only != Some("squash"),
+                    "allow_squash_merge": self.only != Some("rebase"),
                 }),
             ),
             ("GET", ["branches", name]) => answer(
@@ -349,7 +351,7 @@ impl Double {
         if self.merge_queue {
             return refuse(405, "Changes must be made through the merge queue");
         }
-        if text("merge_method").as_deref() != Some("merge") {
+        if text("merge_method").as_deref() != Some(self.only.unwrap_or("merge")) {
             self.broken("merged in another way than the project does");
         }
         self.notice();

@@ -143,6 +143,8 @@ pub(crate) struct Double {
     pub(super) train: Vec<u64>,
     /// The queue is one of the older branch protection, which no ruleset shows.
     pub(crate) classic_queue: bool,
+    /// The only way that the project merges in: `squash` or `rebase`.
+    pub(crate) only: Option<&'static str>,
     /// The server merges nothing in the background.
     pub(crate) lacks_async: bool,
     /// What it merges in the background, and how often it is looked at before that is done.
@@ -197,6 +199,7 @@ impl Double {
             trains: false,
             train: Vec::new(),
             classic_queue: false,
+            only: None,
             lacks_async: false,
             merging: None,
             looks: 0,
@@ -375,6 +378,27 @@ impl Double {
 
     pub(super) fn request(&self, iid: u64) -> &Mr {
         self.requests.iter().find(|it| it.iid == iid).unwrap()
+    }
+
+    /// A person merges it by hand, and keeps the files as they were.
+    pub(crate) fn merge_without(&mut self, iid: u64, by: u64) {
+        let Some(at) = self.open_at(iid) else { return };
+        let made = {
+            let tip = |name: &str| {
+                let found = self.repo.find_reference(&format!("refs/heads/{name}")).unwrap();
+                found.peel_to_commit().unwrap()
+            };
+            let (ours, theirs) = (tip("main"), tip(&self.requests[at].source));
+            let time = git2::Time::new(1_795_255_200, 0);
+            let who = git2::Signature::new("Ada", "ada@example.com", &time).unwrap();
+            let (tree, parents) = (ours.tree().unwrap(), [&ours, &theirs]);
+            self.repo.commit(Some("refs/heads/main"), &who, &who, "Merge", &tree, &parents).unwrap()
+        };
+        let now = self.calls;
+        let mr = &mut self.requests[at];
+        (mr.state, mr.merged_by) = ("merged", Some(by));
+        mr.merge_commit = Some(made.to_string());
+        (mr.settled_at, mr.updated_at) = (now, now);
     }
 
     fn open_at(&self, iid: u64) -> Option<usize> {
@@ -600,7 +624,8 @@ impl Double {
                 let time = git2::Time::new(1_795_255_200 + i64::try_from(self.calls).unwrap(), 0);
                 let who = git2::Signature::new("GitLab", "gitlab@example.com", &time).unwrap();
                 let message = format!("Merge branch '{}'", mr.source);
-                self.repo.commit(None, &who, &who, &message, &tree, &[&ours, &theirs]).unwrap()
+                let parents = if self.only.is_some() { vec![&ours] } else { vec![&ours, &theirs] };
+                self.repo.commit(None, &who, &who, &message, &tree, &parents).unwrap()
             }
         };
         let name = format!("refs/heads/{}", mr.target);
