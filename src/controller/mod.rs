@@ -2,6 +2,7 @@
 //! around it does that. Every entry is in the journal before any effect that follows from it.
 
 mod wake;
+mod report;
 mod core;
 mod compacting;
 mod configuring;

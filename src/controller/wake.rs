@@ -12,6 +12,8 @@ use crate::planner::{Hold, Promotion};
 use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
+pub use super::report::Report;
+
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
 #[derive(Clone, Debug)]
 pub enum Wake {
@@ -248,47 +250,6 @@ impl Head {
     pub fn plain(revision: Revision, descends: bool) -> Self {
         Self { revision, beneath: revision, descends, glasses: BTreeMap::new() }
     }
-}
-
-/// How an operation stands after one try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// The world is as asked.
-    Done {
-        /// What shows it.
-        evidence: String,
-        /// When the proof was made: a test's start, a gate's answer.
-        at: Timestamp,
-    },
-    /// Not yet; ask again.
-    Pending {
-        /// After so long.
-        again_after: std::time::Duration,
-        /// What it waits for.
-        why: String,
-    },
-    /// The world said no.
-    Failed {
-        /// In its words.
-        why: String,
-    },
-    /// It was ended before it could succeed or fail.
-    Ended {
-        /// How.
-        why: String,
-    },
-    /// We could not do or ask.
-    Errored {
-        /// Why not.
-        why: String,
-        /// Whether the same may work later.
-        retry: bool,
-    },
-    /// It was started once, and nobody knows how far it came.
-    Lost {
-        /// What is known.
-        why: String,
-    },
 }
 
 /// Something asked of the world. Every one has a deadline at the edge, and ends in a [`Wake`]
