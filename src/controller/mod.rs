@@ -10,8 +10,10 @@ mod inventories;
 mod looking;
 mod baking;
 mod breaking;
+mod caveats;
 mod retrying;
 mod rolling;
+mod aborting;
 mod promoting;
 mod proposing;
 mod orders;
@@ -39,6 +41,8 @@ mod logs;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_forge;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};
@@ -48,5 +52,5 @@ pub use logs::{Logs, StepLog};
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
-pub use view::{Counts, View};
+pub use view::{Counts, Troubles, View};
 pub use wake::{Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Visit, Wake};

@@ -26,7 +26,7 @@ use super::core::{Core, Fatal, Limits};
 use super::deploying;
 use super::doors::ServerAt;
 use super::files::moved;
-use super::gitwork::GitWorker;
+use super::gitwork::{GitWorker, Told};
 use super::overtaken;
 use super::perform::Hands;
 use super::store::{Store, StoreError};
@@ -90,7 +90,7 @@ impl Setup {
 
     fn worker(&self, store: &str) -> Result<GitWorker, ServiceError> {
         let (repository, forge) = (self.open_repository()?, self.open_forge(store, false)?);
-        Ok(GitWorker { repository, forge, base: self.branch.clone() })
+        Ok(GitWorker { repository, forge, base: self.branch.clone(), told: Told::default() })
     }
 }
 
@@ -327,6 +327,7 @@ impl Service {
                 if begins {
                     overtaken::forget(&self.state);
                 }
+                self.view.tell(self.core.troubles());
                 for effect in effects {
                     under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
                 }

@@ -326,8 +326,7 @@ pub enum Effect {
         /// Until when.
         until: Timestamp,
     },
-    /// Let the nodes of a rollout that was taken over know of it, so that who had it before is
-    /// refused there. No answer: each step says the same again.
+    /// Let the nodes of a rollout that was taken over know of it: who had it before is refused there. No answer.
     Sweep {
         /// Where.
         target: Target,
@@ -543,6 +542,8 @@ pub struct Perform {
     pub not_after: Timestamp,
     /// Run it anew if the node has lost it.
     pub rerun_lost: bool,
+    /// It is not to be begun any more: only how it stands is asked.
+    pub look_only: bool,
     /// If it is a pipeline elsewhere.
     pub errand: Option<Box<Errand>>,
 }

@@ -226,8 +226,11 @@ pub struct History {
     pub rebuilt: bool,
     /// The highest number of a merge request whose end is known here.
     pub settled_request: u64,
-    /// When a person asked last that what is in the way of the open merge request is tried again.
+    /// When a person asked last that what is in the way of the open merge request is tried again: by the forge's clock
+    /// if it was in a comment there, else by ours.
     pub retried: Option<Timestamp>,
+    /// Comments that asked so and were obeyed: none is obeyed twice because nobody came to answer it.
+    pub obeyed: BTreeSet<u64>,
     /// The ref whose migrations were done last.
     pub migrated: Option<Ref>,
     /// The ref whose post-deploy migrations were done last.

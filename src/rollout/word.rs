@@ -51,14 +51,17 @@ impl Ledger {
                     history.wanted = Some(reference.clone());
                 }
             }
-            Command::Retry { target } => {
+            Command::Retry { target, comment } => {
                 // While a rollout is under way, it is the rollout that is meant.
                 let of_rollout = self.rollouts.contains_key(target);
                 let history = self.histories.entry(target.clone()).or_default();
                 history.stopped = None;
                 history.rebuilt = false;
                 if history.proposal.is_some() && !of_rollout {
-                    history.retried = Some(at);
+                    history.retried = Some(comment.map_or(at, |it| it.at));
+                }
+                if let Some(comment) = comment {
+                    history.obeys(comment.id);
                 }
             }
             Command::Confirm { revision } => {

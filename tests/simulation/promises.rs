@@ -58,7 +58,7 @@ impl World {
             Command::Confirm { revision } => {
                 self.masses.remove(revision);
             }
-            Command::Retry { target } => self.half_migrated.retain(|(it, _)| it != target),
+            Command::Retry { target, .. } => self.half_migrated.retain(|(it, _)| it != target),
             _ => {}
         }
     }
@@ -245,12 +245,18 @@ impl World {
     fn check_event_of(&mut self, target: &Target, rollout: &Rollout, event: &Event) {
         match &event.what {
             What::Started { op, .. } => self.check_started(target, rollout, *op, event.at),
-            What::Stopping { cause: Cause::Aborted { .. }, .. } => self.totals.count("aborts"),
+            What::Stopping { cause: Cause::Aborted { now, .. }, .. } => {
+                self.totals.count("aborts");
+                if *now {
+                    self.await_migrations(rollout);
+                }
+            }
             What::Stopping { cause: Cause::Superseded { .. }, .. } => {
                 self.totals.count("supersedes");
             }
             What::Settled(ending) => {
                 self.check_settled(rollout, *ending);
+                self.none_is_left_running(rollout);
                 self.settled.insert(target.clone(), event.at);
                 self.half_migrated.retain(|(it, _)| it != target);
             }

@@ -44,6 +44,10 @@ impl World {
             let report = errored("it did not answer");
             return self.answer(from, performed(perform, report));
         }
+        if let Some(at) = place.as_ref().filter(|_| perform.look_only) {
+            let report = self.look(at, perform);
+            return self.answer(from, performed(perform, report));
+        }
         if let (Op::Step { status: Some(status), .. }, Some(at)) = (&perform.op, &place) {
             let report = match self.migrate(at, perform, status, from) {
                 Err(report) | Ok(Says::At(report)) => report,

@@ -61,25 +61,65 @@ pub(super) fn ensure(
         // A person asked for it again, after what was begun was not to be seen.
         known.begun = Begun::No;
     }
-    let run = match seen(ci, known, errand) {
-        Ok(Some(run)) => run,
-        Ok(None) => return unseen(ci, opened, known, errand, clock),
-        Err(error) => return asked_in_vain(&error, clock() > errand.since.after(errand.timeout)),
+    match seen(ci, known, errand) {
+        Ok(Some(run)) => stands(&run, known, errand, clock()),
+        Ok(None) => unseen(ci, opened, known, errand, clock),
+        Err(error) => asked_in_vain(&error, clock() > errand.since.after(errand.timeout)),
+    }
+}
+
+/// The same of an errand that is not to be started any more.
+pub(super) fn look(
+    ci: &dyn Ci,
+    opened: Timestamp,
+    known: &mut Known,
+    errand: &Errand,
+    clock: &dyn Fn() -> Timestamp,
+) -> Progress {
+    match seen(ci, known, errand) {
+        Ok(Some(run)) => stands(&run, known, errand, clock()),
+        Ok(None) => match shows_until(ci, opened, known, errand) {
+            Some(until) if clock() < until => {
+                Progress::Waits("looking whether it was started".to_owned())
+            }
+            Some(_) | None => {
+                Progress::Failed("it was not started, and is not any more".to_owned())
+            }
+        },
+        Err(error) => asked_in_vain(&error, clock() > errand.since.after(errand.timeout)),
+    }
+}
+
+/// Until when one may come to be seen that is not to be seen yet; `None` if it was never started.
+fn shows_until(
+    ci: &dyn Ci,
+    opened: Timestamp,
+    known: &Known,
+    errand: &Errand,
+) -> Option<Timestamp> {
+    let begun = match known.begun {
+        Begun::Yes(at) | Begun::Perhaps(at) => at,
+        Begun::No if errand.first < opened => opened,
+        Begun::No => return None,
     };
-    let now = clock();
+    Some(begun.after(LOST_FOR.max(ci.shows_within())))
+}
+
+/// How one that was found stands.
+fn stands(run: &Run, known: &mut Known, errand: &Errand, now: Timestamp) -> Progress {
     let late = now > errand.since.after(errand.timeout);
     known.id = Some(run.id);
     let failed = matches!(run.stand, Stand::Failed(_));
     let failed_since = failed.then(|| known.failed_since.unwrap_or(now));
     known.failed_since = failed_since;
-    let said = told(&run);
+    let said = told(run);
     if let Stand::Unknown(word) = &run.stand
         && known.unknown.as_ref() != Some(word)
     {
         tracing::warn!(key = %errand.key, word, url = run.url, "a word of the CI that means nothing to this Towpath; it is waited for");
         known.unknown = Some(word.clone());
     }
-    match run.stand {
+    match &run.stand {
         Stand::Succeeded => Progress::Done(said),
         Stand::Canceled | Stand::TimedOut(_) => {
             Progress::Ended(format!("{said}; `towpath retry` starts another one"))
@@ -201,13 +241,7 @@ pub(super) fn cancel(
     clock: &dyn Fn() -> Timestamp,
 ) -> Result<bool, ApiError> {
     let Some(run) = seen(ci, known, errand)? else {
-        // It may yet come to be seen.
-        let begun = match known.begun {
-            Begun::Yes(at) | Begun::Perhaps(at) => at,
-            Begun::No if errand.first < opened => opened,
-            Begun::No => return Ok(true),
-        };
-        return Ok(clock() >= begun.after(LOST_FOR.max(ci.shows_within())));
+        return Ok(shows_until(ci, opened, known, errand).is_none_or(|until| clock() >= until));
     };
     known.id = Some(run.id);
     if run.stand.is_over() {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::course::LOST_FOR;
-use self::course::{Known, ensure};
+use self::course::{Known, ensure, look};
 use self::github::GitHub;
 use self::gitlab::GitLab;
 use super::hosted::api::ApiError;
@@ -150,6 +150,9 @@ struct Desk {
     canceled: BTreeSet<StepKey>,
 }
 
+/// What is made of one errand, when a CI is asked.
+type Course = fn(&dyn Ci, Timestamp, &mut Known, &Errand, &dyn Fn() -> Timestamp) -> Progress;
+
 impl CiAt {
     /// Whether it can be spoken to: an address that may be used, and a token that is there.
     pub fn check(&self) -> Result<(), OpenError> {
@@ -168,6 +171,16 @@ impl Cis {
 
     /// Starts the errand's pipeline or finds it, and says how it stands. Blocks; safe to repeat.
     pub fn ensure(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp) -> Progress {
+        self.ask(errand, clock, ensure)
+    }
+
+    /// Finds the errand's pipeline, and says how it stands; one that was never started has failed, and
+    /// stays so. Blocks; safe to repeat.
+    pub fn look(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp) -> Progress {
+        self.ask(errand, clock, look)
+    }
+
+    fn ask(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp, course: Course) -> Progress {
         let Some(host) = self.hosts.get(&errand.call.ci) else {
             let ci = &errand.call.ci;
             return Progress::Stuck(format!(
@@ -194,7 +207,7 @@ impl Cis {
         {
             return Progress::Waits(why.clone());
         }
-        let progress = ensure(ci.as_ref(), self.opened, memory, errand, clock);
+        let progress = course(ci.as_ref(), self.opened, memory, errand, clock);
         // Whoever asks again after anything else was told to, and is not put off.
         memory.waited = None;
         match &progress {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::course::{Begun, Known, cancel, ensure};
+use super::course::{Begun, Known, cancel, ensure, look};
 use super::{Ci, Progress, Run, Stand, address, harmless};
 use crate::drivers::hosted::api::ApiError;
 use crate::model::{CiName, Errand, RolloutId, StepKey, Timestamp, Trigger};
@@ -271,6 +271,22 @@ fn the_end_of_one_is_asked_for_until_it_is_there() {
     assert!(!over(&mut known, at(0), at(6)));
     assert!(over(&mut known, at(0), at(7)));
     assert_eq!(ci.cancels.get(), 2);
+}
+
+#[test]
+fn one_that_is_only_looked_for_is_never_started() {
+    let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+    let looked = |known: &mut Known, opened, now| look(&ci, opened, known, &errand, &|| now);
+    let over = |it: Progress| assert!(matches!(it, Progress::Failed(_)), "{it:?}");
+    over(looked(&mut known, at(0), at(5)));
+    // An earlier process may have started it just before it ended.
+    waits(&looked(&mut known, at(1), at(5)), "looking whether it was started");
+    over(looked(&mut known, at(1), at(200)));
+    assert_eq!(ci.starts.get(), 0);
+    ci.says(Stand::Under("running".to_owned()));
+    waits(&looked(&mut known, at(0), at(6)), "is running: https://ci/7");
+    ci.says(Stand::Succeeded);
+    assert!(matches!(looked(&mut known, at(0), at(9)), Progress::Done(_)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::comments::{ended, of_comments};
 use crate::model::{
     Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
@@ -389,7 +390,7 @@ pub(super) fn commands() -> Vec<Command> {
             break_glass: false,
         },
         Command::Abort { target: it(), now: false },
-        Command::Retry { target: it() },
+        Command::Retry { target: it(), comment: None },
         Command::Resume { target: it() },
         Command::Exclude { target: it(), node: node("web-01") },
         Command::Migration { target: it(), verdict: MigrationVerdict::Retry },
@@ -509,9 +510,8 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.push(Fact::Kept(Box::new(retried())));
-    let outcome = Outcome::Ended { why: "canceled".to_owned() };
-    all.push(told(What::Finished { op: self::op(0, 1), outcome }));
+    all.extend(of_comments());
+    all.push(ended());
     all
 }
 
@@ -543,7 +543,7 @@ fn trigger() -> Deed {
 }
 
 /// The same, where a person wants the merge request tried again.
-fn retried() -> Kept {
+pub(super) fn retried() -> Kept {
     let mut kept = kept();
     kept.history.retried = Some(at(6));
     kept
@@ -577,6 +577,7 @@ fn kept() -> Kept {
         rebuilt: true,
         settled_request: 7,
         retried: None,
+        obeyed: BTreeSet::new(),
         migrated: Some(here("1.4.2")),
         post_migrated: Some(here("1.4.0")),
         attempted: Some(here("1.4.2")),

@@ -1,0 +1,24 @@
+//! What later versions wrote: of comments, of a wish to try again, of what ended without failing.
+
+use std::collections::BTreeSet;
+
+use super::samples::{at, id, op, retried, target, word};
+use crate::model::{Command, Comment};
+use crate::rollout::{Event, Fact, Outcome, What};
+
+/// What people want tried again, and what they ask for in comments.
+pub(super) fn of_comments() -> [Fact; 3] {
+    let comment = Some(Comment { id: 41, at: at(5) });
+    let command = Command::Retry { target: target(), comment };
+    let mut obeyed = retried();
+    obeyed.history.obeyed = BTreeSet::from([41, 42]);
+    let asked = Fact::Asked { word: word(), command };
+    [Fact::Kept(Box::new(retried())), asked, Fact::Kept(Box::new(obeyed))]
+}
+
+/// A pipeline that somebody canceled.
+pub(super) fn ended() -> Fact {
+    let outcome = Outcome::Ended { why: "canceled".to_owned() };
+    let what = What::Finished { op: op(0, 1), outcome };
+    Fact::Rollout { target: target(), id: id(), event: Event { at: at(3), what } }
+}
