@@ -66,7 +66,7 @@ mod tests {
             Moves shop in production from 1.4 to 1.5.
 
             - staging runs 1.5
-            - staging: [02020202 asked for it](https://forge/commit/02020202), [its records](https://forge/records/shop/staging)
+            - staging: [0202020202 asked for it](https://forge/commit/0202020202), [its records](https://forge/records/shop/staging)
 
             It merges by itself when its checks pass and its gates agree. To veto it, close it.
         "]]
