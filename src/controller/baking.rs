@@ -88,7 +88,7 @@ impl Core {
                 let outcome = Outcome::Done { evidence };
                 return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
             }
-            Report::Pending { why, .. } | Report::Failed { why } => why,
+            Report::Pending { why, .. } | Report::Failed { why } | Report::Ended { why } => why,
             Report::Errored { why, .. } | Report::Lost { why } => format!("cannot be asked: {why}"),
         };
         if waiting.is_none() && closings(rollout, op) >= CLOSINGS_MAX {

@@ -84,7 +84,8 @@ fn begun(page: &Deployments, plan: &Plan, stand: Stand) {
 fn has_failed(event: &Event) -> bool {
     let What::Finished { outcome, .. } = &event.what else { return false };
     match outcome {
-        Outcome::Done { .. } => false,
+        // Neither did it fail: given up after that, the rollout was canceled.
+        Outcome::Done { .. } | Outcome::Ended { .. } => false,
         Outcome::Failed { .. } | Outcome::Errored { .. } | Outcome::Lost { .. } => true,
     }
 }
@@ -93,5 +94,22 @@ fn brought(ending: Ending) -> bool {
     match ending {
         Ending::Succeeded | Ending::Partial => true,
         Ending::Aborted | Ending::Superseded => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::rollout::OpId;
+
+    #[test]
+    fn what_was_ended_has_not_failed() {
+        let finished = |outcome| {
+            let op = OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 };
+            has_failed(&Event { at: Timestamp(0), what: What::Finished { op, outcome } })
+        };
+        assert!(!finished(Outcome::Ended { why: "canceled".to_owned() }));
+        assert!(finished(Outcome::Failed { why: "exit 1".to_owned() }));
     }
 }

@@ -12,7 +12,7 @@ use crate::drivers::forge::{self, Act, Direct, Forge, Guest, Merge, Proposal};
 use crate::git::{Branch, Identity, RefName, Repository};
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Target, Timestamp};
 use crate::notify::done_word;
-use crate::observe::{Actor, MergeRequest, Merging};
+use crate::observe::{Actor, MergeRequest};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
@@ -24,6 +24,7 @@ use crate::text::{self, Pointer};
 use super::files::{changes_between, edited, refused};
 use super::glass;
 use super::orders::target_of;
+use super::proposing;
 use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
 
 /// Lasting trouble is told again after this.
@@ -223,11 +224,13 @@ impl GitWorker {
         ours: &[u64],
     ) -> Result<Around, String> {
         let guests = self.forge.guests(known).map_err(|error| chain(&error))?;
+        let room = self.repository.guests().map_err(|error| chain(&error))?;
+        let repository = room.as_ref().unwrap_or(&self.repository);
         let changes = |head| {
-            let from = self.repository.common_ancestor(base, head).map_err(|it| chain(&it))?;
+            let from = repository.common_ancestor(base, head).map_err(|it| chain(&it))?;
             let from =
                 from.ok_or_else(|| "it has no history in common with its base".to_owned())?;
-            self.changes(Some(from), head)
+            changes_between(repository, Some(from), head)
         };
         let read = |guest: Guest| {
             let changes = guest.here.then(|| changes(guest.head));
@@ -241,18 +244,10 @@ impl GitWorker {
     }
 
     fn propose(&self, promotion: &Promotion, file: &RepoPath, at: Timestamp) -> Result<(), String> {
-        let Promotion { target, from, to, base, evidence } = promotion;
+        let Promotion { target, from, to, base, merging, evidence: _, proofs: _ } = promotion;
         let edit = edited(&self.repository, file, *base, target, to)?;
-        let mut body =
-            format!("Moves {} in {} from {from} to {to}.\n\n", target.service, target.environment);
-        for line in evidence {
-            body.push_str("- ");
-            body.push_str(line);
-            body.push('\n');
-        }
-        body.push_str(
-            "\nIt merges by itself when its checks pass and its gates agree. To veto it, close it or push to its branch.\n",
-        );
+        let vetoes = self.forge.vetoes();
+        let body = proposing::body(promotion, &vetoes, |it| self.forge.page(&it));
         let proposal = Proposal {
             target: target.clone(),
             path: file.clone(),
@@ -262,7 +257,7 @@ impl GitWorker {
             body,
             base: *base,
             edit,
-            merging: Merging::Auto,
+            merging: *merging,
             at,
         };
         said(self.forge.open_or_update(&proposal).map(|_| ()))

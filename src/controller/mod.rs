@@ -3,6 +3,7 @@
 
 mod wake;
 mod answer;
+mod report;
 mod core;
 mod compacting;
 mod configuring;
@@ -15,6 +16,7 @@ mod retrying;
 mod rolling;
 mod aborting;
 mod promoting;
+mod proposing;
 mod orders;
 mod overtaken;
 mod weighing;

@@ -45,7 +45,10 @@ impl Hands {
                 Report::Done { evidence, .. } if evidence.starts_with(LEFT) => left.push(evidence),
                 Report::Done { .. } => {}
                 pending @ Report::Pending { .. } => waits = Some(pending),
-                no @ (Report::Failed { .. } | Report::Errored { .. } | Report::Lost { .. }) => {
+                no @ (Report::Failed { .. }
+                | Report::Ended { .. }
+                | Report::Errored { .. }
+                | Report::Lost { .. }) => {
                     return no;
                 }
             }

@@ -97,6 +97,7 @@ impl Hands {
                     Report::Done { evidence, .. } => Ok(evidence),
                     Report::Pending { why, .. }
                     | Report::Failed { why }
+                    | Report::Ended { why }
                     | Report::Errored { why, .. }
                     | Report::Lost { why } => Err(why),
                 };
@@ -348,6 +349,7 @@ impl Hands {
                 }
                 Report::Pending { why, .. }
                 | Report::Failed { why }
+                | Report::Ended { why }
                 | Report::Errored { why, .. }
                 | Report::Lost { why } => closed.push(format!("gate {name}: {why}")),
             }
@@ -540,6 +542,7 @@ fn progress(asked: Result<Progress, tokio::task::JoinError>) -> Report {
         Ok(Progress::Done(evidence)) => done(evidence),
         Ok(Progress::Waits(why)) => Report::Pending { again_after: PIPELINE_AGAIN, why },
         Ok(Progress::Failed(why)) => Report::Failed { why },
+        Ok(Progress::Ended(why)) => Report::Ended { why },
         Ok(Progress::TimedOut(why) | Progress::Stuck(why)) => Report::Errored { why, retry: false },
         Err(error) => Report::Errored { why: error.to_string(), retry: true },
     }

@@ -296,6 +296,7 @@ impl Core {
                 Some(_) | None => Outcome::Done { evidence },
             },
             Report::Failed { why } => Outcome::Failed { why },
+            Report::Ended { why } => Outcome::Ended { why },
             Report::Errored { why, retry } => Outcome::Errored { why, retry },
             Report::Lost { why } => match &plan_op {
                 // Its status was asked already.

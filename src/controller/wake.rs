@@ -12,7 +12,8 @@ use crate::planner::{Hold, Promotion};
 use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
-pub use super::answer::{Around, Head, NotRecorded, Report, Ticket, Visit};
+pub use super::answer::{Around, Head, NotRecorded, Ticket, Visit};
+pub use super::report::Report;
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
 #[derive(Clone, Debug)]

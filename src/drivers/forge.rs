@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestamp};
+use crate::model::{
+    Branch, EnvironmentName, PersonName, Ref, RepoPath, Revision, ServiceName, Target, Timestamp,
+};
 
 pub use crate::observe::{Actor, Authorship, Checks, Guest, MergeRequest, Merging, Order, State};
 
@@ -201,6 +203,20 @@ impl Error {
     }
 }
 
+/// What people may want to see of the config repo.
+#[derive(Clone, Copy, Debug)]
+pub enum Page<'a> {
+    /// A commit of it.
+    Commit(Revision),
+    /// The records of what was rolled out somewhere.
+    Records {
+        /// Of what.
+        service: &'a ServiceName,
+        /// Where.
+        environment: &'a EnvironmentName,
+    },
+}
+
 /// A forge. Calls block; the shell gives it a thread and a deadline.
 pub trait Forge: Send {
     /// The latest merge request of every target, open or settled, in order of their numbers.
@@ -237,6 +253,17 @@ pub trait Forge: Send {
     fn again(&self, number: u64, asked: Timestamp) -> Result<bool, Error> {
         let _ = (number, asked);
         Ok(false)
+    }
+
+    /// How people say no to a merge request, as the end of a sentence.
+    fn vetoes(&self) -> String {
+        "close it or push to its branch".to_owned()
+    }
+
+    /// Where people find something, if the forge has pages.
+    fn page(&self, page: &Page<'_>) -> Option<String> {
+        let _ = page;
+        None
     }
 
     /// Ensures that it is not open. Closing what is settled changes nothing.

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+#[cfg(target_os = "linux")]
+use rustix::process::{Resource, Rlimit, prlimit};
+
 use super::Error;
 use crate::model::Secret;
 
@@ -63,6 +66,8 @@ pub struct Program {
     pub token: Option<Token>,
     /// Longest a run may take.
     pub deadline: Duration,
+    /// Longest file that it may write, where the system can bound that.
+    pub file_bytes_max: Option<u64>,
 }
 
 impl Default for Program {
@@ -72,6 +77,7 @@ impl Default for Program {
             environment: Vec::new(),
             token: None,
             deadline: DEADLINE,
+            file_bytes_max: None,
         }
     }
 }
@@ -191,6 +197,12 @@ impl Program {
         let starting = |source| Error::Start { verb, source };
         let mut child = command.spawn().map_err(starting)?;
         let pid = Pid::from_child(&child);
+        #[cfg(target_os = "linux")]
+        if let Some(max) = self.file_bytes_max {
+            let limit = Rlimit { current: Some(max), maximum: Some(max) };
+            // Whom that does not reach has ended. What it starts later inherits it.
+            let _ = prlimit(Some(pid), Resource::Fsize, limit);
+        }
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Error::Child { verb, said: "its output is not connected".to_owned() });
         };

@@ -6,6 +6,7 @@
 
 mod changes;
 mod child;
+mod guests;
 mod history;
 mod init;
 mod location;

@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 
 use super::names::{OUR_BRANCHES, OUR_REFS};
 use super::refs::settle;
-use super::repository::revision;
 use super::{Branch, Error, RefName, Repository, Update, Url};
 use crate::model::Revision;
-
-/// Where the heads of people's merge requests are kept in a mirror; nobody else looks there.
-const GUESTS: &str = "refs/guests/";
 
 /// What a remote holds of what we care about.
 type Refs = BTreeMap<RefName, Revision>;
@@ -98,31 +94,6 @@ impl Repository {
         if ended.success { Ok(()) } else { Err(said(url, "fetch", &ended.complaint)) }
     }
 
-    /// Brings the commits of one ref of the server here, whatever its name: of a merge request from a fork, say. Of a
-    /// repository that is no mirror they are there already.
-    pub fn bring(&self, name: &str, number: u64) -> Result<Option<Revision>, Error> {
-        let Some(url) = &self.remote else {
-            return match self.git.refname_to_id(name) {
-                Ok(id) => revision(id).map(Some),
-                Err(_) => Ok(None),
-            };
-        };
-        let here = format!("{GUESTS}{number}");
-        let mut args = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
-            .map(str::to_owned)
-            .to_vec();
-        args.extend(["--no-auto-maintenance", "--force", "--"].map(str::to_owned));
-        args.extend([url.secret().to_owned(), format!("+{name}:{here}")]);
-        let ended = self.program.run(self.directory(), "fetch", &args, b"")?;
-        if !ended.success {
-            return Err(said(url, "fetch", &ended.complaint));
-        }
-        match self.git.refname_to_id(&here) {
-            Ok(id) => revision(id).map(Some),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// Pushes all updates or none; then moves the mirror's refs along.
     pub(super) fn push(&self, url: &Url, updates: &[Update]) -> Result<(), Error> {
         let mut args = ["--quiet", "--porcelain", "--atomic", "--no-verify", "--no-follow-tags"]
@@ -171,7 +142,7 @@ impl Repository {
     }
 }
 
-fn said(url: &Url, verb: &'static str, text: &str) -> Error {
+pub(super) fn said(url: &Url, verb: &'static str, text: &str) -> Error {
     let mut said = url.scrub(text);
     if let Some(advice) = advice(verb, text) {
         said.push_str("; ");

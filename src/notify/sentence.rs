@@ -155,6 +155,9 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
                 format!("{target}: {} {done}", place(*op))
             }
             Outcome::Failed { why } => format!("{target}: {} FAILED: {why}", place(*op)),
+            Outcome::Ended { why } => {
+                format!("{target}: {} was ended, and has not failed: {why}", place(*op))
+            }
             Outcome::Errored { why, retry: true } => {
                 format!("{target}: {} will be tried again: {why}", place(*op))
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{Promote as Rule, Spec};
 use crate::model::{EnvironmentName, Ref, Revision, Target, Timestamp};
-use crate::observe::{Fact, MergeRequest, Running, State, Verdict};
+use crate::observe::{Fact, MergeRequest, Merging, Running, State, Verdict};
 use crate::rollout::{History, Past};
 
 use super::{Hold, World, patch, policy};
@@ -83,6 +83,10 @@ pub struct Promotion {
     pub base: Revision,
     /// Why it may move, for the merge request.
     pub evidence: Vec<String>,
+    /// Where it is proven, and by which commit of the config repo it was asked for there.
+    pub proofs: Vec<(EnvironmentName, Revision)>,
+    /// Whether it merges unasked.
+    pub merging: Merging,
 }
 
 /// Decides about the promotion to one target.
@@ -150,7 +154,10 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
     let Some(request) = open.filter(|it| it.to == to && it.from == *current && stands(it)) else {
         let evidence = evidence(rule, &proofs);
         let from = current.clone();
-        return Promote::Propose(Promotion { target: target.clone(), from, to, base, evidence });
+        let proofs = proofs.iter().map(|(name, proof)| (name.clone(), proof.revision)).collect();
+        let merging = if rule.auto { Merging::Auto } else { Merging::Manual };
+        let target = target.clone();
+        return Promote::Propose(Promotion { target, from, to, base, evidence, proofs, merging });
     };
     merge(target, &spec, rule, request, world, wanted, quick, &proofs)
 }

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::RollbackOn;
-use crate::model::{NodeName, Ref, RolloutId, Target};
+use crate::model::{Deed, NodeName, Ref, RolloutId, Target};
 use crate::observe::{Fact, Survey};
-use crate::rollout::{Floor, Halt, History, Op, Phase, Purpose, Rollout, StepKind};
+use crate::rollout::{
+    Floor, Halt, History, Op, OpId, Outcome, Phase, Purpose, Rollout, StepKind, What,
+};
 
 use super::{Hold, World, check, deploy, draft, policy};
 
@@ -174,16 +176,27 @@ fn post_migrations_began(rollout: &Rollout) -> bool {
     })
 }
 
+/// Whether the last that was heard of an operation is that it failed.
+fn has_failed(rollout: &Rollout, op: OpId) -> bool {
+    let outcome = |what: &What| {
+        let What::Finished { op: it, outcome } = what else { return None };
+        (*it == op).then(|| matches!(outcome, Outcome::Failed { .. }))
+    };
+    rollout.events().iter().rev().find_map(|it| outcome(&it.what)).unwrap_or(true)
+}
+
 /// What kind of reason a halt is. A migration that failed is a person's matter.
 fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
-    let op = match halt {
+    let id = match halt {
         Halt::Failed { op, .. } => *op,
         Halt::TooFew { .. } => return Some(RollbackOn::MaxFailures),
         Halt::Lost { .. } => return None,
     };
-    match rollout.plan().op(op)? {
+    match rollout.plan().op(id)? {
         Op::Verified { .. } => Some(RollbackOn::Smoke),
         Op::Gate { name, .. } => (name.as_str() == "alerts").then_some(RollbackOn::Alerts),
+        // A pipeline that was canceled, or that took too long, says nothing of the ref either.
+        Op::Step { deed: Deed::Trigger { .. }, .. } if !has_failed(rollout, id) => None,
         Op::Step { kind: StepKind::Run, .. }
         | Op::Serving { .. }
         | Op::Healthy { .. }

@@ -135,6 +135,12 @@ pub enum Outcome {
         /// In its words.
         why: String,
     },
+    /// It was ended before it could succeed or fail: a pipeline that was canceled, or that ran out of time. Another try
+    /// is another one.
+    Ended {
+        /// How.
+        why: String,
+    },
     /// We could not do or ask; what the world is like is unknown.
     Errored {
         /// Why not.

@@ -247,7 +247,7 @@ impl Rollout {
         let OpState::Running { attempt, errors, .. } = *state else { return };
         *state = match outcome {
             Outcome::Done { .. } => OpState::Done { at },
-            Outcome::Failed { why } => {
+            Outcome::Failed { why } | Outcome::Ended { why } => {
                 OpState::Failed { why: why.clone(), attempt, keeps_key: false }
             }
             Outcome::Errored { retry: true, .. } if errors + 1 < ERRORS_MAX => OpState::Idle {

@@ -39,7 +39,7 @@ impl Made {
 
     fn is_over(&self, now: Timestamp) -> bool {
         match self.stands(now) {
-            Stand::Succeeded | Stand::Failed(_) | Stand::Canceled => true,
+            Stand::Succeeded | Stand::Failed(_) | Stand::Canceled | Stand::TimedOut(_) => true,
             Stand::Under(_) | Stand::Manual | Stand::Unknown(_) => false,
         }
     }
@@ -379,6 +379,10 @@ impl World {
             Progress::Done(evidence) => Report::Done { evidence, at: clock },
             Progress::Waits(why) => Report::Pending { again_after: LOOK_AGAIN, why },
             Progress::Failed(why) => Report::Failed { why },
+            Progress::Ended(why) => {
+                self.totals.count("pipelines ended");
+                Report::Ended { why }
+            }
             Progress::TimedOut(why) => {
                 self.totals.count("pipelines timed out");
                 errored(why, false)

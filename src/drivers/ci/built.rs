@@ -56,6 +56,7 @@ fn look(ci: &dyn Ci, project: &str, what: &Product<String>) -> Result<Verdict, A
             Stand::Manual => format!("{} waits for a person", run.url),
             Stand::Failed(why) => format!("{} has failed{why}", run.url),
             Stand::Canceled => format!("{} was canceled", run.url),
+            Stand::TimedOut(word) => format!("{} ran out of time there ({word})", run.url),
             Stand::Unknown(word) => {
                 let why = format!("{} says `{word}`, which this Towpath does not know", run.url);
                 return Ok(Verdict::Error { why });

@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub(super) id: Option<u64>,
     pub(super) begun: Begun,
     pub(super) failed_since: Option<Timestamp>,
+    /// The word that was not understood at the last look, and that was told of.
+    pub(super) unknown: Option<String>,
     /// Why it was waited for at the last look, and when that was.
     pub(super) waited: Option<(Timestamp, String)>,
 }
@@ -112,9 +114,17 @@ fn stands(run: &Run, known: &mut Known, errand: &Errand, now: Timestamp) -> Prog
     let failed_since = failed.then(|| known.failed_since.unwrap_or(now));
     known.failed_since = failed_since;
     let said = told(run);
+    if let Stand::Unknown(word) = &run.stand
+        && known.unknown.as_ref() != Some(word)
+    {
+        tracing::warn!(key = %errand.key, word, url = run.url, "a word of the CI that means nothing to this Towpath; it is waited for");
+        known.unknown = Some(word.clone());
+    }
     match &run.stand {
         Stand::Succeeded => Progress::Done(said),
-        Stand::Canceled => Progress::Failed(said),
+        Stand::Canceled | Stand::TimedOut(_) => {
+            Progress::Ended(format!("{said}; `towpath retry` starts another one"))
+        }
         Stand::Failed(_) if failed_since.is_some_and(|at| now >= at.after(FAILED_FOR)) => {
             Progress::Failed(said)
         }
@@ -253,6 +263,7 @@ fn told(run: &Run) -> String {
         Stand::Succeeded => format!("pipeline {id} succeeded: {url}"),
         Stand::Failed(why) => format!("pipeline {id} failed{why}: {url}"),
         Stand::Canceled => format!("pipeline {id} was canceled: {url}"),
+        Stand::TimedOut(word) => format!("pipeline {id} ran out of time there ({word}): {url}"),
         Stand::Unknown(word) => {
             format!("pipeline {id} says `{word}`, which means nothing to this Towpath: {url}")
         }

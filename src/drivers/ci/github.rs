@@ -82,12 +82,12 @@ impl GitHub {
         let stand = match (status.as_deref(), conclusion.as_deref()) {
             (Some("completed"), Some("success")) => Stand::Succeeded,
             (Some("completed"), Some("cancelled")) => Stand::Canceled,
+            (Some("completed"), Some("timed_out")) => Stand::TimedOut("timed out"),
+            // GitHub's word for one that it gave up waiting for.
+            (Some("completed"), Some("stale")) => Stand::TimedOut("stale"),
             (
                 Some("completed"),
-                Some(
-                    other @ ("failure" | "timed_out" | "startup_failure" | "skipped" | "neutral"
-                    | "stale"),
-                ),
+                Some(other @ ("failure" | "startup_failure" | "skipped" | "neutral")),
             ) => Stand::Failed(format!(" ({})", other.replace('_', " "))),
             (Some("completed"), Some("action_required")) | (Some("action_required"), _) => {
                 Stand::Manual
@@ -323,6 +323,29 @@ mod tests {
             "release 0123456789ab",
         ] {
             assert!(!holds_a_key(title), "{title}");
+        }
+    }
+
+    #[test]
+    fn every_conclusion_has_its_own_meaning() {
+        let stand = |status: &str, conclusion: Option<&str>| {
+            let run = serde_json::json!({ "id": 7, "status": status, "conclusion": conclusion });
+            GitHub::run(serde_json::from_value(run).unwrap()).stand
+        };
+        let over = |conclusion: &str| stand("completed", Some(conclusion));
+        assert_eq!(over("success"), Stand::Succeeded);
+        assert_eq!(over("cancelled"), Stand::Canceled);
+        assert_eq!(over("timed_out"), Stand::TimedOut("timed out"));
+        assert_eq!(over("stale"), Stand::TimedOut("stale"));
+        assert_eq!(over("action_required"), Stand::Manual);
+        for failed in ["failure", "startup_failure", "skipped", "neutral"] {
+            let said = format!(" ({})", failed.replace('_', " "));
+            assert_eq!(over(failed), Stand::Failed(said), "{failed}");
+        }
+        assert_eq!(over("glorious"), Stand::Unknown("completed glorious".to_owned()));
+        assert_eq!(stand("completed", None), Stand::Unknown("completed ".to_owned()));
+        for under in ["queued", "in_progress", "requested", "waiting", "pending"] {
+            assert_eq!(stand(under, None), Stand::Under(under.replace('_', " ")), "{under}");
         }
     }
 

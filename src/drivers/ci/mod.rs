@@ -54,6 +54,8 @@ pub enum Progress {
     Waits(String),
     /// It has failed, or will never run.
     Failed(String),
+    /// It was canceled there, or ran out of time there: it has neither succeeded nor failed, and is over.
+    Ended(String),
     /// It takes too long. It goes on where it is, and can be waited for again.
     TimedOut(String),
     /// A person must do something before it can be asked about.
@@ -84,6 +86,8 @@ pub enum Stand {
     Failed(String),
     /// Somebody ended it.
     Canceled,
+    /// It ran out of the CI's own time, in the CI's word.
+    TimedOut(&'static str),
     /// A word that we do not know.
     Unknown(String),
 }
@@ -91,7 +95,7 @@ pub enum Stand {
 impl Stand {
     fn is_over(&self) -> bool {
         match self {
-            Self::Succeeded | Self::Failed(_) | Self::Canceled => true,
+            Self::Succeeded | Self::Failed(_) | Self::Canceled | Self::TimedOut(_) => true,
             Self::Under(_) | Self::Manual | Self::Unknown(_) => false,
         }
     }
@@ -100,7 +104,7 @@ impl Stand {
     fn may_do(&self) -> bool {
         match self {
             Self::Succeeded | Self::Under(_) | Self::Manual | Self::Unknown(_) => true,
-            Self::Failed(_) | Self::Canceled => false,
+            Self::Failed(_) | Self::Canceled | Self::TimedOut(_) => false,
         }
     }
 }
@@ -207,7 +211,7 @@ impl Cis {
         };
         let mut desk = host.desk();
         if desk.canceled.contains(&errand.key) {
-            return Progress::Failed("canceled on request".to_owned());
+            return Progress::Ended("canceled on request".to_owned());
         }
         if let Err(why) = desk.open(&host.open) {
             return Progress::Stuck(why);
@@ -229,7 +233,7 @@ impl Cis {
         memory.waited = None;
         match &progress {
             Progress::Waits(why) => memory.waited = Some((clock(), why.clone())),
-            Progress::Done(_) | Progress::Failed(_) => {
+            Progress::Done(_) | Progress::Failed(_) | Progress::Ended(_) => {
                 known.remove(&errand.key);
             }
             // Perhaps with another token.

@@ -158,7 +158,11 @@ fn a_failed_one_that_somebody_retries_has_not_failed() {
     assert!(matches!(&said, Progress::Failed(why) if why.contains("in deploy")), "{said:?}");
     ci.says(Stand::Canceled);
     let said = ensured(&ci, at(0), &mut known, &errand, at(60));
-    assert!(matches!(&said, Progress::Failed(why) if why.contains("was canceled")), "{said:?}");
+    assert!(matches!(&said, Progress::Ended(why) if why.contains("was canceled")), "{said:?}");
+    ci.says(Stand::TimedOut("timed out"));
+    let said = ensured(&ci, at(0), &mut known, &errand, at(70));
+    let told = |why: &str| why.contains("ran out of time there") && why.contains("towpath retry");
+    assert!(matches!(&said, Progress::Ended(why) if told(why)), "{said:?}");
 }
 
 #[test]

@@ -82,6 +82,11 @@ impl Client {
         self.pacing.elapsed()
     }
 
+    /// Waits, before what is under way there is looked at again.
+    pub fn wait(&self, span: Duration) {
+        self.pacing.sleep(span);
+    }
+
     /// From 0 to 1, anew each time.
     pub fn dice(&self) -> f64 {
         self.pacing.dice()
@@ -244,7 +249,11 @@ impl Client {
 /// For how long a forge that had too much of us wants to be left alone.
 fn limited(reply: &Reply) -> Option<Duration> {
     let header = |name: &str| reply.headers.get(name).map(|it| it.trim());
-    let after = header("retry-after").and_then(|it| it.parse().ok()).map(Duration::from_secs);
+    let after = header("retry-after").and_then(|it| match it.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // It may also be a date.
+        Err(_) => until(reply, jiff::fmt::rfc2822::parse(it).ok()?.timestamp().as_second()),
+    });
     let spent = remaining(reply) == Some(0);
     let limited = match reply.status {
         429 => true,
@@ -271,7 +280,11 @@ fn remaining(reply: &Reply) -> Option<u64> {
 fn reset(reply: &Reply) -> Option<Duration> {
     let header = |name: &str| reply.headers.get(name);
     let at = header("ratelimit-reset").or_else(|| header("x-ratelimit-reset"));
-    let at: i64 = at?.trim().parse().ok()?;
+    until(reply, at?.trim().parse().ok()?)
+}
+
+fn until(reply: &Reply, at: i64) -> Option<Duration> {
+    let header = |name: &str| reply.headers.get(name);
     let now = jiff::fmt::rfc2822::parse(header("date")?).ok()?.timestamp().as_second();
     u64::try_from(at - now).ok().map(Duration::from_secs)
 }

@@ -2,6 +2,7 @@
 //! sha, so we never use it: we merge, when everything is green, exactly the head that was checked.
 
 mod answers;
+mod schedule;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use self::answers as raw;
+use self::schedule::Schedule;
 use super::api::{
     Account, Any, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest,
     NewStatus, Request, Review, Rules, Standing, When,
@@ -44,6 +46,8 @@ pub struct Gitea {
     style: Cell<Option<&'static str>>,
     /// Who closed what, and when: that is settled.
     closers: RefCell<BTreeMap<(u64, Timestamp), Option<Account>>>,
+    /// Whose merge a person scheduled.
+    schedules: RefCell<BTreeMap<u64, Schedule>>,
 }
 
 impl Gitea {
@@ -64,6 +68,7 @@ impl Gitea {
             me: RefCell::default(),
             style: Cell::default(),
             closers: RefCell::default(),
+            schedules: RefCell::default(),
         }
     }
 
@@ -340,20 +345,27 @@ impl Api for Gitea {
         all.retain(|it| it.author.id == me || it.labels.contains(label));
         let which: Vec<bool> = all.iter().map(|it| needs_closer(it, &all)).collect();
         let told = all.into_iter().zip(which);
-        told.map(|(it, which)| if which { self.with_closer(it) } else { Ok(it) }).collect()
+        told.map(|(it, which)| {
+            let it = if which { self.with_closer(it)? } else { it };
+            self.with_schedule(it)
+        })
+        .collect()
     }
 
     fn find(&self, source: &Branch, base: &Branch) -> Result<Option<Request>, ApiError> {
         let open = self.all_open("looking for the pull request", base)?;
         let from = open.into_iter().filter(|it| it.source == source.as_str());
-        Ok(from.max_by_key(|it| it.number))
+        from.max_by_key(|it| it.number).map(|it| self.with_schedule(it)).transpose()
     }
 
     fn get(&self, number: u64) -> Result<Option<Request>, ApiError> {
         let doing = format!("looking at #{number}");
         match self.read::<raw::Request>(&doing, &self.pull(number, "")) {
             Ok(found) if !found.is_from_here() => Ok(None),
-            Ok(found) => self.with_own_head(self.with_closer(found.read(&doing)?)?).map(Some),
+            Ok(found) => {
+                let found = self.with_own_head(self.with_closer(found.read(&doing)?)?)?;
+                self.with_schedule(found).map(Some)
+            }
             Err(ApiError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -412,8 +424,14 @@ impl Api for Gitea {
     fn reviews(&self, request: &Request) -> Result<Vec<Review>, ApiError> {
         let number = request.number;
         let doing = format!("reading what people said of #{number}");
-        let all = self.whole(&doing, &self.pull(number, "/reviews?"))?;
-        Ok(raw::opinions(all, request.opened_at))
+        let all: Vec<raw::Opined> = self.whole(&doing, &self.pull(number, "/reviews?"))?;
+        let mut writers = BTreeSet::new();
+        if all.iter().any(raw::Opined::by_stranger) {
+            // All who may write; this list has no pages.
+            let may: Vec<raw::User> = self.read(&doing, &self.path("/assignees"))?;
+            writers.extend(may.iter().map(raw::User::account));
+        }
+        Ok(raw::opinions(all, &writers, request.opened_at))
     }
 
     fn second(&self, number: u64, sha: Revision) -> Result<bool, ApiError> {
@@ -527,14 +545,7 @@ impl Api for Gitea {
     }
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {
-        let doing = format!("taking back the scheduled merge of #{number}");
-        let path = self.pull(number, "/merge");
-        let reply = self.client.act(&doing, Verb::Delete, &path, &json!({}), Repeat::Harmless)?;
-        match reply.status {
-            // Nothing to take back is as good.
-            404 => Ok(()),
-            _ => self.fine(&doing, reply).map(|_| ()),
-        }
+        self.unschedule(number)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

@@ -3,6 +3,8 @@
 //! that has one. Statuses and check runs both count.
 
 mod answers;
+mod auto_merge;
+mod merge_async;
 mod queue;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +31,8 @@ pub const MANNER: Manner = Manner {
 const SETTLED_PAGES: usize = 3;
 /// Pages of anything that must be read whole. A thousand entries are no use to anybody.
 const PAGES_MAX: usize = 10;
+/// People of whom a pull request does not say whether they belong to the project, and who are asked about in one look.
+const STRANGERS_MAX: usize = 20;
 /// What a token needs, where it is one that names its rights.
 const RIGHTS: &str = "write for contents, pull requests, issues and commit statuses, and read for checks (of a classic one: the scope `repo`)";
 
@@ -43,6 +47,8 @@ pub struct GitHub {
     name: String,
     me: RefCell<Option<Account>>,
     method: Cell<Option<&'static str>>,
+    /// Whether the server merges nothing in the background.
+    lacks_async: Cell<bool>,
     /// Who settled what, and when.
     settlers: RefCell<BTreeMap<(u64, Timestamp), Option<Account>>>,
     /// What the second account has approved.
@@ -70,6 +76,7 @@ impl GitHub {
             name: project.to_owned(),
             me: RefCell::default(),
             method: Cell::default(),
+            lacks_async: Cell::default(),
             settlers: RefCell::default(),
             approved: RefCell::default(),
             queue: Cell::default(),
@@ -150,6 +157,17 @@ impl GitHub {
             Standing::Open | Standing::Locked => {}
         }
         Ok(request)
+    }
+
+    /// Whether somebody may write. Whom we may not ask about is not known to.
+    fn may_write(&self, login: &str) -> Result<bool, ApiError> {
+        let doing = format!("asking what {login} may do");
+        let path = self.path(&format!("/collaborators/{}/permission", encoded(login)));
+        match self.read::<raw::Permission>(&doing, &path) {
+            Ok(found) => Ok(found.writes()),
+            Err(ApiError::NotFound { .. } | ApiError::Forbidden { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn add_label(&self, number: u64, label: &str) -> Result<(), ApiError> {
@@ -342,8 +360,15 @@ impl Api for GitHub {
     fn reviews(&self, request: &Request) -> Result<Vec<Review>, ApiError> {
         let number = request.number;
         let doing = format!("reading what people said of #{number}");
-        let all = self.whole(&doing, &self.pull(number, "/reviews?"))?;
-        Ok(raw::opinions(all, request.opened_at))
+        let all: Vec<raw::Opined> = self.whole(&doing, &self.pull(number, "/reviews?"))?;
+        let strangers: BTreeSet<&str> = all.iter().filter_map(raw::Opined::by_stranger).collect();
+        let mut writers = BTreeSet::new();
+        for login in strangers.into_iter().take(STRANGERS_MAX) {
+            if self.may_write(login)? {
+                writers.insert(login.to_owned());
+            }
+        }
+        Ok(raw::opinions(all, &writers, request.opened_at))
     }
 
     fn second(&self, number: u64, sha: Revision) -> Result<bool, ApiError> {
@@ -449,6 +474,9 @@ impl Api for GitHub {
             let why = "an automatic merge there is not guarded by sha".to_owned();
             return Ok(MergeAnswer::NotYet { why });
         }
+        if let Some(answer) = self.merge_async(number, sha)? {
+            return Ok(answer);
+        }
         let method = self.method.get().unwrap_or("merge");
         let body = json!({ "sha": sha.to_string(), "merge_method": method });
         let path = self.pull(number, "/merge");
@@ -469,13 +497,7 @@ impl Api for GitHub {
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {
         self.dequeue(number)?;
-        let doing = format!("taking back the automatic merge of #{number}");
-        // Never one of ours; and only another API than this one can do it.
-        let why = "somebody switched auto-merge on, which merges whatever head is there: switch it off on the pull request".to_owned();
-        if self.get(number)?.is_some_and(|it| it.armed) {
-            return Err(ApiError::Refused { doing, why });
-        }
-        Ok(())
+        self.switch_off(number)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

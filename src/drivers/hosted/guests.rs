@@ -7,12 +7,15 @@ use super::api::{Any, Api, ApiError, Comment, Request};
 use super::marker::{self, Marker};
 use super::{Hosted, PLAN, later, of_api, of_git};
 use crate::drivers::forge::{Checks, Error, Guest, Order};
+use crate::git;
 use crate::model::{Branch, PersonName, Revision};
 
 /// Most merge requests of people that are looked at, the last changed ones first.
 const GUESTS_MAX: usize = 50;
 /// Most heads that are brought here in one look.
 const BRING_MAX: usize = 8;
+/// How often one is tried to be brought here: it may be too large, or too slow.
+const TRIES_MAX: u32 = 3;
 /// Most comments of one merge request that are answered in one look.
 const ORDERS_MAX: usize = 5;
 /// Longest first line of a comment that is looked at.
@@ -32,12 +35,24 @@ impl<A: Api> Hosted<A> {
             }
             let number = request.number;
             let mut guest = Guest { number, head, here: false };
-            if known.get(&number) != Some(&head) && brought < BRING_MAX {
+            let wanted = known.get(&number) != Some(&head) && !self.is_given_up(number, head);
+            if wanted && brought < BRING_MAX {
+                if brought == 0 {
+                    self.git.tidy_guests().map_err(|it| of_git("tidying up".to_owned(), it))?;
+                }
                 brought += 1;
-                guest.here = self.bring(number, head)?;
+                match self.bring(number, head) {
+                    Ok(here) => guest.here = here,
+                    // What took so long has held everybody up: the others are brought in the next look.
+                    Err(git::Error::TimedOut { .. }) => brought = BRING_MAX,
+                    // One of a fork that nobody can fetch holds up no other one.
+                    Err(_) => {}
+                }
             }
             guests.push(guest);
         }
+        let open: BTreeSet<u64> = guests.iter().map(|it| it.number).collect();
+        self.memory.borrow_mut().not_brought.retain(|number, _| open.contains(number));
         Ok(guests)
     }
 
@@ -47,18 +62,25 @@ impl<A: Api> Hosted<A> {
         Ok(ours && (Marker::read(&request.body).is_some() || self.is_me(&request.author)?))
     }
 
-    fn bring(&self, number: u64, head: Revision) -> Result<bool, Error> {
-        let doing = |error| of_git(format!("fetching the head of merge request {number}"), error);
-        let there = |forge: &Self| forge.git.made(head).map(|it| it.is_some()).map_err(doing);
-        // One of a fork that nobody can fetch holds up no other one.
-        match self.git.bring(&self.api.head_ref(number), number) {
-            Ok(_) => there(self),
-            Err(error) => {
-                let error = super::chain(&error);
-                tracing::debug!(number, error, "a head that cannot be fetched");
-                Ok(there(self).unwrap_or(false))
-            }
+    /// Whether this head could not be fetched so often that it is not tried again.
+    fn is_given_up(&self, number: u64, head: Revision) -> bool {
+        let memory = self.memory.borrow();
+        memory.not_brought.get(&number).is_some_and(|it| it.0 == head && it.1 >= TRIES_MAX)
+    }
+
+    fn bring(&self, number: u64, head: Revision) -> Result<bool, git::Error> {
+        let brought = self.git.bring(&self.api.head_ref(number), number);
+        // It may have been there before.
+        let here = matches!(brought, Ok(Some(at)) if at == head) || self.git.made(head)?.is_some();
+        if !here {
+            let mut memory = self.memory.borrow_mut();
+            let (known, tries) = memory.not_brought.entry(number).or_insert((head, 0));
+            *tries = if *known == head { *tries + 1 } else { 1 };
+            *known = head;
+            let (tries, error) = (*tries, brought.as_ref().err().map(|it| super::chain(it)));
+            tracing::debug!(number, tries, error, "a head that cannot be fetched");
         }
+        if here { Ok(true) } else { brought.map(|_| false) }
     }
 
     pub(super) fn put_review(&self, number: u64, checks: &Checks) -> Result<(), Error> {
@@ -72,7 +94,11 @@ impl<A: Api> Hosted<A> {
         let branch = Branch::parse(&request.source).ok();
         self.put_comment(number, checks)?;
         // The status last: whoever sees it finds the comment.
-        self.put_status(PLAN, branch.as_ref().filter(|_| here), checks)
+        match self.status(PLAN, branch.as_ref().filter(|_| here), checks) {
+            // GitLab takes none for a commit that is on no branch of the project: there is the comment, then.
+            Err(ApiError::NotFound { .. }) if !here => Ok(()),
+            put => put.map_err(of_api),
+        }
     }
 
     pub(super) fn see_orders(&self, number: u64) -> Result<Vec<Order>, Error> {

@@ -269,13 +269,11 @@ impl<A: Api> Hosted<A> {
         }
         let doing = |error| of_git("confirming a merge".to_owned(), error);
         let base = self.refresh()?;
-        if self.git.descends(base, sha).map_err(doing)? {
-            return Ok(Some(said(request).unwrap_or(sha)));
-        }
-        // Squashed or rebased: another commit carries the same file.
+        // Squashed or rebased, another commit carries the same file; and a person's merge may leave it out.
         let wanted = self.git.read_at(sha, &proposed.path).map_err(doing)?;
         let carrier = match said(request) {
             Some(commit) if self.git.descends(base, commit).map_err(doing)? => commit,
+            Some(_) | None if self.git.descends(base, sha).map_err(doing)? => sha,
             Some(_) | None => base,
         };
         if wanted.is_some() && self.git.read_at(carrier, &proposed.path).map_err(doing)? == wanted {
@@ -286,8 +284,9 @@ impl<A: Api> Hosted<A> {
             return Ok(Some(carrier));
         }
         let why = format!(
-            "{} says it is merged, and {} does not show it yet",
+            "{} says it is merged, and {} on {} does not say so",
             self.api.forge(),
+            proposed.path,
             self.base
         );
         Err(later("confirming a merge", why))

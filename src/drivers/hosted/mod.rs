@@ -25,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::api::{Account, Api, ApiError, CheckState, Edit, NewStatus, Request, Rules, Standing};
 pub use self::port::Git;
 use super::forge::{
-    Act, Actor, Checks, Direct, Error, Forge, Guest, Merge, MergeRequest, Order, Proposal, State,
+    Act, Actor, Checks, Direct, Error, Forge, Guest, Merge, MergeRequest, Order, Page, Proposal,
+    State,
 };
 use crate::git::{self, Commit, Fault, Identity, Update};
 use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestamp};
@@ -35,6 +36,8 @@ use crate::observe::Verdict;
 pub const STATUS: &str = "towpath";
 /// What the one on a commit that people propose is called.
 pub const PLAN: &str = "towpath/plan";
+/// The branch of the records, as addresses of pages name it.
+const RECORDS: &str = "towpath/records";
 /// Longest time between the two times of a comment that nobody changed.
 const EDITED_MS: u64 = 2_000;
 /// Longest explanation that goes with a status: the least that a forge takes.
@@ -56,6 +59,17 @@ pub struct Options {
     pub moved: Moved,
     /// Looks, and does nothing about what it sees: for `plan` and `status`.
     pub watching: bool,
+    /// Where people look at the repository.
+    pub pages: Pages,
+}
+
+/// What the addresses of a forge's pages begin with.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// Of a commit; its id follows.
+    pub commit: String,
+    /// Of a folder; its branch and its path follow.
+    pub folder: String,
 }
 
 /// Merge requests on a forge.
@@ -75,6 +89,8 @@ struct Memory {
     rules: Option<Rules>,
     /// Our own answers, by merge request.
     checks: BTreeMap<u64, Checks>,
+    /// Heads of people's merge requests that could not be fetched, and how often.
+    not_brought: BTreeMap<u64, (Revision, u32)>,
     /// What a commit on the branch of a target proposes: that never changes.
     proposed: BTreeMap<(Revision, Branch), Option<marker::Proposed>>,
 }
@@ -137,6 +153,10 @@ impl<A: Api> Hosted<A> {
         branch: Option<&Branch>,
         checks: &Checks,
     ) -> Result<(), Error> {
+        self.status(name, branch, checks).map_err(of_api)
+    }
+
+    fn status(&self, name: &str, branch: Option<&Branch>, checks: &Checks) -> Result<(), ApiError> {
         let (state, why) = match &checks.verdict {
             Verdict::Pass => (CheckState::Green, "the plan is fine".to_owned()),
             Verdict::Fail { why } => (CheckState::Red, why.clone()),
@@ -145,7 +165,7 @@ impl<A: Api> Hosted<A> {
         let why: String = why.chars().filter(|it| !it.is_control()).take(WHY_MAX).collect();
         let (sha, url) = (checks.sha, None);
         let status = NewStatus { sha, branch, name, state, why: &why, url };
-        self.api.set_status(&status).map_err(of_api)
+        self.api.set_status(&status)
     }
 
     /// Ensures that our one comment says this.
@@ -261,6 +281,21 @@ impl<A: Api> Forge for Hosted<A> {
         self.api.again(number, asked).map_err(of_api)
     }
 
+    fn vetoes(&self) -> String {
+        let label = &self.options.label;
+        format!("close it, take its label `{label}` away, request changes, or push to its branch")
+    }
+
+    fn page(&self, page: &Page<'_>) -> Option<String> {
+        let Pages { commit, folder } = &self.options.pages;
+        Some(match page {
+            Page::Commit(it) => format!("{commit}{it}"),
+            Page::Records { service, environment } => {
+                format!("{folder}{RECORDS}/rollouts/{service}/{environment}")
+            }
+        })
+    }
+
     fn close(&self, number: u64, act: &Act, reason: &str) -> Result<MergeRequest, Error> {
         self.refresh()?;
         let request = self.request(number)?;
@@ -334,8 +369,12 @@ impl<A: Api> Hosted<A> {
                 reason.chars().map(|it| if it.is_control() { ' ' } else { it }).take(500).collect();
             marker::Marker { closed, ..marker }.body(&format!("{text}\n\nClosed by {by}: {line}"))
         });
-        if request.armed {
-            self.api.disarm(request.number).map_err(of_api)?;
+        if request.armed
+            && let Err(error) = self.api.disarm(request.number)
+        {
+            // What is closed is merged by nobody.
+            let (number, error) = (request.number, chain(&error));
+            tracing::debug!(number, error, "it is closed as it is");
         }
         let edit = Edit { body: body.as_deref(), close: true, ..Edit::default() };
         match self.api.edit(request.number, &edit) {

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::api::Api;
-use super::client::Client;
+use super::client::{Client, encoded};
 use super::gitea::Gitea;
 use super::github::{self, GitHub};
 use super::gitlab::GitLab;
 use super::transport::{BadUrl, Http, Manner, Real};
-use super::{Hosted, Moved, Options};
+use super::{Hosted, Moved, Options, Pages};
 use crate::drivers::forge::Forge;
 use crate::git::{Identity, Location, Repository, Token};
 use crate::model::{Branch, Secret};
@@ -146,6 +146,18 @@ impl HostedAt {
         }
     }
 
+    /// Where people look at the repository.
+    fn pages(&self) -> Pages {
+        let path: Vec<String> = self.project.trim_matches('/').split('/').map(encoded).collect();
+        let root = format!("{}/{}", self.url.trim_end_matches('/'), path.join("/"));
+        let (commit, folder) = match self.kind {
+            Kind::GitLab => ("/-/commit/", "/-/tree/"),
+            Kind::GitHub => ("/commit/", "/tree/"),
+            Kind::Gitea | Kind::Forgejo => ("/commit/", "/src/branch/"),
+        };
+        Pages { commit: format!("{root}{commit}"), folder: format!("{root}{folder}") }
+    }
+
     /// The token that git may use for a repository, if that is on the same server.
     pub fn git_token(&self, location: &Location) -> Result<Option<Token>, OpenError> {
         let origin = self::origin(&self.url);
@@ -180,6 +192,7 @@ impl HostedAt {
             store: store.to_owned(),
             moved,
             watching,
+            pages: self.pages(),
         };
         let (url, project) = (url.trim_end_matches('/'), project.trim_matches('/'));
         let (base_url, manner) = kind.api(url);

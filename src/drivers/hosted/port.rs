@@ -9,6 +9,10 @@ pub trait Git: Send {
     fn refresh(&self, base: &Branch) -> Result<Revision, Error>;
     /// Where a ref was at the last look; nothing if it was not there.
     fn find(&self, name: &RefName) -> Result<Option<Revision>, Error>;
+    /// Throws away what was brought before, if that is much.
+    fn tidy_guests(&self) -> Result<(), Error> {
+        Ok(())
+    }
     /// Brings the commits of a ref of the server here; where it was.
     fn bring(&self, name: &str, number: u64) -> Result<Option<Revision>, Error>;
     /// A file at a commit.
@@ -36,6 +40,10 @@ impl Git for Repository {
 
     fn find(&self, name: &RefName) -> Result<Option<Revision>, Error> {
         Self::find(self, name)
+    }
+
+    fn tidy_guests(&self) -> Result<(), Error> {
+        Self::tidy_guests(self)
     }
 
     fn bring(&self, name: &str, number: u64) -> Result<Option<Revision>, Error> {

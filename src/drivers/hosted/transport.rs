@@ -160,6 +160,7 @@ pub struct Http {
     client: Client,
     runtime: tokio::runtime::Runtime,
     headers: &'static [(&'static str, &'static str)],
+    deadline: Duration,
 }
 
 impl Http {
@@ -186,7 +187,8 @@ impl Http {
             .map_err(|error| setup(error.without_url().to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| setup(error.to_string()))?;
-        Ok(Self { base: url, token, secret, client, runtime, headers: manner.headers })
+        let (headers, deadline) = (manner.headers, DEADLINE);
+        Ok(Self { base: url, token, secret, client, runtime, headers, deadline })
     }
 
     async fn fetch(&self, call: &Call) -> Result<Reply, Cut> {
@@ -230,9 +232,9 @@ impl Http {
 
 impl Transport for Http {
     fn send(&self, call: &Call) -> Result<Reply, Cut> {
-        let fetched = async { tokio::time::timeout(DEADLINE, self.fetch(call)).await };
+        let fetched = async { tokio::time::timeout(self.deadline, self.fetch(call)).await };
         self.runtime.block_on(fetched).unwrap_or_else(|_| {
-            Err(Cut::Lost(format!("no whole answer within {} s", DEADLINE.as_secs())))
+            Err(Cut::Lost(format!("no whole answer within {} s", self.deadline.as_secs())))
         })
     }
 }
@@ -268,6 +270,8 @@ fn check(base: &str) -> Result<Url, BadUrl> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
 
     #[test]
@@ -277,6 +281,53 @@ mod tests {
         let own = "https://git.example.com/api/v3";
         assert_eq!(at(own, GRAPHQL), "https://git.example.com/api/graphql");
         assert_eq!(at(own, "/user"), "https://git.example.com/api/v3/user");
+    }
+
+    /// Asks a server that answers once, in this way.
+    fn asked(deadline: Duration, answers: fn(std::net::TcpStream)) -> Result<Reply, Cut> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            answers(stream);
+        });
+        let http = Http::new(&url, Secret::new("glpat-0123456789").unwrap()).unwrap();
+        let call = Call { verb: Verb::Get, path: "/x".to_owned(), body: None, etag: None };
+        let said = Http { deadline, ..http }.send(&call);
+        server.join().unwrap();
+        said
+    }
+
+    fn says(stream: &mut std::net::TcpStream, length: usize, bytes: &[u8]) -> bool {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(bytes)).is_ok()
+    }
+
+    #[test]
+    fn an_answer_is_bounded_in_time_and_size() {
+        let patient = Duration::from_secs(60);
+        let whole = asked(patient, |mut it| assert!(says(&mut it, 2, b"{}")));
+        assert_eq!(whole.unwrap().body, b"{}");
+        let slow = asked(Duration::from_secs(1), |mut it| {
+            assert!(says(&mut it, 1000, b"{"));
+            // A byte now and then, until nobody listens any more.
+            while it.write_all(b" ").is_ok() {
+                let nap = Duration::from_millis(100);
+                it.set_read_timeout(Some(nap)).unwrap();
+                if matches!(it.read(&mut [0]), Ok(0)) {
+                    break;
+                }
+            }
+        });
+        assert!(
+            matches!(&slow, Err(Cut::Lost(why)) if why.contains("no whole answer")),
+            "{slow:?}"
+        );
+        let long = asked(patient, |mut it| {
+            says(&mut it, ANSWER_MAX + 1, &vec![b' '; ANSWER_MAX + 1]);
+        });
+        assert!(matches!(&long, Err(Cut::Lost(why)) if why.contains("longer than")), "{long:?}");
     }
 
     #[test]

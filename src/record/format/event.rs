@@ -168,6 +168,7 @@ impl From<What> for rollout::What {
 pub(super) enum Outcome {
     Done { evidence: String },
     Failed { why: String },
+    Ended { why: String },
     Errored { why: String, retry: bool },
     Lost { why: String },
 }
@@ -177,6 +178,7 @@ impl From<&rollout::Outcome> for Outcome {
         match outcome {
             rollout::Outcome::Done { evidence } => Self::Done { evidence: evidence.clone() },
             rollout::Outcome::Failed { why } => Self::Failed { why: why.clone() },
+            rollout::Outcome::Ended { why } => Self::Ended { why: why.clone() },
             rollout::Outcome::Errored { why, retry } => {
                 Self::Errored { why: why.clone(), retry: *retry }
             }
@@ -190,6 +192,7 @@ impl From<Outcome> for rollout::Outcome {
         match outcome {
             Outcome::Done { evidence } => Self::Done { evidence },
             Outcome::Failed { why } => Self::Failed { why },
+            Outcome::Ended { why } => Self::Ended { why },
             Outcome::Errored { why, retry } => Self::Errored { why, retry },
             Outcome::Lost { why } => Self::Lost { why },
         }

@@ -114,7 +114,10 @@ fn cut(what: &mut What) {
     let What::Finished { outcome, .. } = what else { return };
     let why = match outcome {
         Outcome::Done { .. } => return,
-        Outcome::Failed { why } | Outcome::Errored { why, .. } | Outcome::Lost { why } => why,
+        Outcome::Failed { why }
+        | Outcome::Ended { why }
+        | Outcome::Errored { why, .. }
+        | Outcome::Lost { why } => why,
     };
     if why.len() > WHY_MAX {
         let end = why.floor_char_boundary(WHY_MAX);

@@ -15,7 +15,9 @@ use towpath::git::{Branch, Identity, Location, Program, Repository};
 use towpath::model::{PersonName, RepoPath, Revision, Secret};
 use towpath::observe::Verdict;
 
-use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face, READ_TOKEN, SECOND_TOKEN};
+use super::gitlab_double::{
+    ADA, BOT_TOKEN, Double, Face, GRACE, PASSER_BY, READ_TOKEN, SECOND_TOKEN,
+};
 use super::server::{Server, Trouble};
 use super::{FILE, PROJECT, TEXT, at, green, options, proposal};
 
@@ -57,12 +59,24 @@ impl Place {
         Self { dir, server: Some(server), hand: None }
     }
 
+    /// Merge requests with the branches of another copy of the repository.
+    fn hosted_over(&self, token: &str, repository: Repository) -> Hosted<Box<dyn Api>> {
+        let (base, bot) = (Branch::parse("main").unwrap(), Identity::towpath());
+        Hosted::new(self.api(token, None), Box::new(repository), base, bot, options())
+    }
+
     fn repository(&self) -> Repository {
         let location = Location::local(self.dir.path());
         Repository::open(&location, self.dir.path(), Program::default()).unwrap()
     }
 
     pub(super) fn hosted(&self, token: &str, second: Option<&str>) -> Hosted<Box<dyn Api>> {
+        let (base, bot) = (Branch::parse("main").unwrap(), Identity::towpath());
+        let repository = Box::new(self.repository());
+        Hosted::new(self.api(token, second), repository, base, bot, options())
+    }
+
+    fn api(&self, token: &str, second: Option<&str>) -> Box<dyn Api> {
         let server = self.server.as_ref().unwrap();
         let face = server.double().face;
         let (root, manner) = match face {
@@ -76,14 +90,11 @@ impl Place {
             Client::new(Box::new(http), Box::new(Real::start()))
         };
         let (first, second) = (client(token), second.map(client));
-        let api: Box<dyn Api> = match face {
+        match face {
             Face::GitLab => Box::new(GitLab::new(first, second, PROJECT)),
             Face::GitHub => Box::new(GitHub::new(first, second, PROJECT)),
             Face::Gitea => Box::new(Gitea::new(first, second, "Gitea", PROJECT)),
-        };
-        let base = Branch::parse("main").unwrap();
-        let bot = Identity::towpath();
-        Hosted::new(api, Box::new(self.repository()), base, bot, options())
+        }
     }
 
     /// A new one each time, as after a restart.
@@ -397,6 +408,189 @@ fn people_veto_at(face: Face) {
     }
 }
 
+#[test]
+fn a_project_that_squashes_or_rebases_merges_so_and_is_confirmed() {
+    for face in FACES {
+        for only in ["squash", "rebase"] {
+            let mut place = Place::with(face);
+            place.hand(|it| it.only = Some(only));
+            let mr = place.open("staging", "2");
+            place.forge().report(1, &green(mr.head, place.main())).unwrap();
+            let answer = merge(&*place.forge(), 1, mr.head);
+            let sha = place.main();
+            assert_ne!(sha, mr.head, "another commit carries it");
+            assert_eq!(answer, Merge::Merged { sha }, "{face:?} {only}");
+            assert_eq!(merge(&*place.forge(), 1, mr.head), Merge::AlreadyMerged { sha });
+            assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+        }
+    }
+}
+
+#[test]
+fn a_merge_that_leaves_the_file_as_it_was_is_not_believed() {
+    for face in FACES {
+        let mut place = Place::with(face);
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        place.hand(|it| it.merge_without(1, ADA));
+        let answer = place.forge().merge(1, mr.head, &act());
+        let why = format!("{answer:?}");
+        assert!(matches!(answer, Err(Error::Later { .. })), "{face:?}: {why}");
+        assert!(why.contains("services/shop.yaml"), "{why}");
+    }
+}
+
+#[test]
+fn a_server_that_refuses_the_push_says_what_to_allow() {
+    let mut place = Place::gitlab();
+    let hook = place.dir.path().join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    let script = "#!/bin/sh\nif grep -q refs/heads/main; then echo 'GitLab: not allowed to push to main'; exit 1; fi\n";
+    std::fs::write(&hook, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&hook, mode).unwrap();
+    let mirrors = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", place.dir.path().display());
+    let location = Location::parse(&url).unwrap();
+    let open = || Repository::open(&location, mirrors.path(), Program::default()).unwrap();
+    let forge = place.hosted_over(BOT_TOKEN, open());
+    let direct = Direct {
+        edits: vec![(
+            RepoPath::parse(FILE).unwrap(),
+            Some(b"staging: 0\nproduction: 1\n".to_vec()),
+        )],
+        base: place.main(),
+        message: "Roll back shop".to_owned(),
+        act: act(),
+    };
+    let error = forge.commit_direct(&direct).unwrap_err();
+    let said = format!("{error:?}");
+    assert!(matches!(error, Error::Refused { .. }), "{said}");
+    assert!(said.contains("may protect") && said.contains("merge request"), "{said}");
+    assert_eq!(place.text(), TEXT);
+    // Its own branches it may push all the same.
+    let wanted = proposal(&place.text(), place.main(), "staging", "2", at(1));
+    assert_eq!(forge.open_or_update(&wanted).unwrap().number, 1);
+}
+
+#[test]
+fn a_gitlab_user_who_may_not_merge_is_told_so() {
+    let mut place = Place::gitlab();
+    let mr = place.open("staging", "2");
+    let forge = place.forge();
+    forge.report(1, &green(mr.head, place.main())).unwrap();
+    place.hand(|it| it.may_merge = false);
+    let mut said = String::new();
+    for _ in 0..4 {
+        match forge.merge(1, mr.head, &act()) {
+            Err(error) => {
+                assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+                said = format!("{error:?}");
+                break;
+            }
+            Ok(answer) => assert!(matches!(answer, Merge::NotGreen { .. }), "{answer:?}"),
+        }
+    }
+    assert!(said.contains("may not merge") && said.contains("Protected branches"), "{said}");
+    assert!(!said.contains(BOT_TOKEN), "{said}");
+    assert_eq!(place.text(), TEXT);
+}
+
+#[test]
+fn github_merges_in_the_background_where_it_can() {
+    let merged = |looks: u32, lacks: bool| {
+        let mut place = Place::with(Face::GitHub);
+        place.hand(|it| (it.looks, it.lacks_async) = (looks, lacks));
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        let answer = merge(&*place.forge(), 1, mr.head);
+        assert!(matches!(answer, Merge::Merged { .. }), "{looks} {lacks}: {answer:?}");
+        assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+    };
+    merged(0, false);
+    merged(2, false);
+    merged(0, true);
+    // What is under way longer than we look is asked for once, and is found at the next look.
+    let mut place = Place::with(Face::GitHub);
+    place.hand(|it| it.looks = 8);
+    let mr = place.open("staging", "2");
+    let forge = place.forge();
+    forge.report(1, &green(mr.head, place.main())).unwrap();
+    let answer = merge(&*forge, 1, mr.head);
+    assert!(matches!(&answer, Merge::NotGreen { why } if why.contains("pending")), "{answer:?}");
+    assert_eq!(place.text(), TEXT);
+    let answer = merge(&*place.forge(), 1, mr.head);
+    assert!(matches!(answer, Merge::Merged { .. }), "{answer:?}");
+    // Another head than was asked for is not merged.
+    place.hand(|it| it.looks = 8);
+    let mr = place.open("production", "2");
+    forge.report(2, &green(mr.head, place.main())).unwrap();
+    assert!(matches!(merge(&*forge, 2, mr.head), Merge::NotGreen { .. }));
+    let theirs = place.push("towpath/shop/production", "notes.md", "wait");
+    assert_eq!(merge(&*forge, 2, mr.head), Merge::HeadMoved { now: theirs });
+    assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
+}
+
+#[test]
+fn what_a_person_left_to_the_forge_is_taken_back() {
+    for face in [Face::GitHub, Face::Gitea] {
+        let mut place = Place::with(face);
+        place.hand(|it| (it.needs_pipeline, it.level) = (true, 50));
+        let mr = place.open("staging", "2");
+        let forge = place.forge();
+        forge.report(1, &green(mr.head, place.main())).unwrap();
+        assert!(!forge.list(at(20)).unwrap()[0].armed);
+        place.hand(|it| it.schedule(1, Some(ADA)));
+        for forge in [&forge, &place.forge()] {
+            assert!(forge.list(at(21)).unwrap()[0].armed, "{face:?}");
+        }
+        for _ in 0..2 {
+            forge.disarm(1).unwrap();
+            assert!(!forge.list(at(22)).unwrap()[0].armed, "{face:?}");
+        }
+        // Nor does it merge what we would not merge.
+        place.hand(|it| it.schedule(1, Some(ADA)));
+        assert!(matches!(merge(&*forge, 1, mr.head), Merge::NotGreen { .. }), "{face:?}");
+        place.hand(|it| it.pipeline(&mr.head.to_string(), "success"));
+        assert_eq!(place.text(), TEXT, "{face:?}");
+        // A veto closes it all the same where it cannot be taken back.
+        place.hand(|it| {
+            it.graphql_trouble = Some("FORBIDDEN");
+            it.level = 30;
+            it.schedule(1, Some(ADA));
+        });
+        let said = format!("{:?}", forge.disarm(1).unwrap_err());
+        assert!(said.contains("administrator") || said.contains("not now"), "{said}");
+        place.hand(|it| it.request_changes(1, ADA));
+        let seen = forge.show(1, at(23)).unwrap();
+        assert!(matches!(seen.state, State::Closed { .. }), "{face:?}: {seen:?}");
+        assert_eq!(place.hand(|it| it.requests[0].state), "closed");
+    }
+}
+
+#[test]
+fn only_the_word_of_those_who_may_write_counts() {
+    for face in [Face::GitHub, Face::Gitea] {
+        let mut place = Place::with(face);
+        let mr = place.open("staging", "2");
+        place.forge().report(1, &green(mr.head, place.main())).unwrap();
+        place.hand(|it| it.approve(1, GRACE));
+        place.hand(|it| it.approve(1, PASSER_BY));
+        let seen = place.forge().show(1, at(20)).unwrap();
+        let agreed: Vec<String> = seen.approvals.keys().map(ToString::to_string).collect();
+        assert_eq!(agreed, ["grace"], "{face:?}");
+        place.hand(|it| it.request_changes(1, PASSER_BY));
+        let listed = &place.forge().list(at(21)).unwrap()[0];
+        assert_eq!(listed.state, State::Open, "{face:?}: anybody can say that");
+        assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Merged { .. }), "{face:?}");
+        let mr = place.open("production", "2");
+        place.hand(|it| it.request_changes(2, GRACE));
+        assert!(matches!(merge(&*place.forge(), 2, mr.head), Merge::NotGreen { .. }), "{face:?}");
+        let seen = place.forge().show(2, at(22)).unwrap();
+        assert!(matches!(seen.state, State::Closed { .. }), "{face:?}: {seen:?}");
+    }
+}
+
 fn decide_with_pipelines_at(face: Face) {
     match face {
         Face::GitLab => the_pipeline_decides_when_and_a_second_account_approves(),
@@ -613,7 +807,10 @@ fn what_people_propose_gets_a_status_and_one_comment() {
             assert_eq!(said.len(), 1, "one comment, brought up to date: {said:?}");
             assert!(said[0].contains("failed: services/shop.yaml:1"), "{said:?}");
             let red = if face == Face::GitLab { "failed" } else { "failure" };
-            assert_eq!(states, ["success", red], "{face:?}");
+            // GitLab takes none for what is on no branch of the project.
+            let expected: &[&str] =
+                if fork && face == Face::GitLab { &[] } else { &["success", red] };
+            assert_eq!(states, expected, "{face:?}");
             let moved = forge.review(number, &green(base, base));
             assert!(matches!(moved, Err(Error::HeadMoved { now, .. }) if now == head), "{moved:?}");
             // None of it makes it ours.

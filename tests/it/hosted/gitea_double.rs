@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::gitlab_double::{
-    ADA, Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded,
+    ADA, Answer, BOT, BOT_TOKEN, Double, GRACE, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded,
     read_query, refuse,
 };
 
@@ -65,9 +65,11 @@ impl Double {
                 json!({
                     "id": 7, "full_name": self.project, "archived": false,
                     "permissions": { "admin": false, "push": self.level >= 30, "pull": true },
-                    "allow_merge_commits": !self.fast_forward,
+                    "allow_merge_commits": !self.fast_forward && self.only.is_none(),
                     "allow_fast_forward_only_merge": self.fast_forward,
-                    "allow_rebase": true, "allow_rebase_explicit": true, "allow_squash_merge": true,
+                    "allow_rebase": self.only != Some("squash"),
+                    "allow_rebase_explicit": self.only.is_none(),
+                    "allow_squash_merge": self.only != Some("rebase"),
                 }),
             ),
             ("GET", ["branches", name]) => answer(
@@ -79,6 +81,9 @@ impl Double {
                     "user_can_push": true, "user_can_merge": self.may_merge,
                 }),
             ),
+            ("GET", ["assignees"]) => {
+                answer(200, [BOT, ADA, SECOND, GRACE].into_iter().map(person).collect())
+            }
             ("GET", ["labels"]) => {
                 let all = self.labels.iter().zip(1_u64..);
                 let shown = all.map(|(name, id)| json!({ "id": id, "name": name })).collect();
@@ -222,7 +227,17 @@ impl Double {
                 answer(201, self.gitea_show(at))
             }
             ("POST", "pulls", ["merge"]) => self.gitea_merge(user, at, body),
-            ("DELETE", "pulls", ["merge"]) => refuse(404, "not scheduled"),
+            ("DELETE", "pulls", ["merge"]) => match self.requests[at].scheduled {
+                None => refuse(404, "The target couldn't be found."),
+                Some(by) if by != user && self.level < 50 => {
+                    refuse(403, "user has no permission to cancel the scheduled auto merge")
+                }
+                Some(_) => {
+                    let iid = self.requests[at].iid;
+                    self.schedule(iid, None);
+                    answer(204, Value::Null)
+                }
+            },
             ("GET", "pulls", ["reviews"]) => {
                 let mr = &self.requests[at];
                 let approved = mr.approvals.iter().map(|(by, at)| {
@@ -232,9 +247,10 @@ impl Double {
                 let changes = mr.changes_requested.iter();
                 let changes = changes.map(|by| (*by, "REQUEST_CHANGES", mr.head.clone()));
                 let shown = approved.chain(changes).zip(1..).map(|((by, state, of), id)| {
+                    // Not of Grace: a server without a rule for the branch, and not the latest one.
                     json!({
                         "id": id, "user": person(by), "state": state, "commit_id": of, "stale": false,
-                        "official": true, "dismissed": false, "submitted_at": date(now),
+                        "official": by == ADA || by == SECOND, "dismissed": false, "submitted_at": date(now),
                     })
                 });
                 paged(shown.collect(), query)
@@ -296,6 +312,10 @@ impl Double {
                         "id": 10 + id, "type": "label", "user": person(*by), "body": "",
                         "label": { "id": 1, "name": label },
                     })
+                }));
+                shown.extend(mr.switched.iter().map(|(id, on)| {
+                    let kind = if *on { "pull_scheduled_merge" } else { "pull_cancel_scheduled_merge" };
+                    json!({ "id": 10 + id, "type": kind, "user": person(ADA), "body": "", "label": null })
                 }));
                 shown.extend(mr.notes.iter().map(|(id, by, text)| {
                     json!({ "id": 20 + id, "type": "comment", "user": person(*by), "body": text, "label": null })
@@ -386,20 +406,20 @@ impl Double {
             return refuse(405, "Please try again later");
         }
         let style = text("Do");
-        let fits =
-            style.as_deref() == Some(if self.fast_forward { "fast-forward-only" } else { "merge" });
+        let plain = if self.fast_forward { "fast-forward-only" } else { "merge" };
+        let fits = style.as_deref() == Some(self.only.unwrap_or(plain));
         if !fits {
             self.broken(format!("merged by {style:?}, which the project does not allow"));
         }
         self.notice();
         let mr = self.requests[at].clone();
         let Some(head) = mr.head.clone() else { return refuse(500, "no head") };
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+        let (approved, unwanted) = Self::said_by_writers(&mr);
         if approved < self.approvals_required {
             // As of 1.22; later ones say only the reason.
             return refuse(405, "not allowed to merge [reason: Does not have enough approvals]");
         }
-        if !mr.changes_requested.is_empty() {
+        if unwanted {
             return refuse(405, "There are requested changes");
         }
         if self.needs_pipeline && self.pipelines.get(&head).is_none_or(|it| it.status != "success")
@@ -432,7 +452,7 @@ impl Double {
         let allowed: &[&str] = match (verb, words) {
             ("GET", ["pulls"]) => &["state", "sort", "limit", "page"],
             // This one has no pages.
-            ("GET", ["issues", _, "comments"]) => &[],
+            ("GET", ["issues", _, "comments"] | ["assignees"]) => &[],
             ("GET", _) => &["limit", "page"],
             ("POST", ["labels"]) => &["name", "color", "description"],
             ("POST", ["pulls"]) => &["head", "base", "title", "body", "labels"],
@@ -459,7 +479,8 @@ impl Double {
 }
 
 fn person(id: u64) -> Value {
-    let name = ["Ghost", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+    let name = ["Ghost", "towpath-bot", "ada", "second", "passer-by", "grace"]
+        [usize::try_from(id).unwrap()];
     json!({ "id": if id == 0 { -1 } else { i64::try_from(id).unwrap() }, "login": name })
 }
 

@@ -10,8 +10,8 @@ use towpath::drivers::hosted::transport::GRAPHQL;
 
 use super::gitea_double::CHECK;
 use super::gitlab_double::{
-    Answer, BOT, BOT_TOKEN, Double, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded, paged,
-    read_query, refuse,
+    Answer, BOT, BOT_TOKEN, Double, GRACE, PASSER_BY, READ_TOKEN, SECOND, SECOND_TOKEN, answer,
+    decoded, paged, read_query, refuse,
 };
 
 impl Double {
@@ -57,7 +57,9 @@ impl Double {
                 json!({
                     "id": 7, "full_name": self.project, "archived": false,
                     "permissions": { "admin": false, "push": self.level >= 30, "pull": true },
-                    "allow_merge_commit": true, "allow_rebase_merge": true, "allow_squash_merge": true,
+                    "allow_merge_commit": self.only.is_none(),
+                    "allow_rebase_merge": self.only != Some("squash"),
+                    "allow_squash_merge": self.only != Some("rebase"),
                 }),
             ),
             ("GET", ["branches", name]) => answer(
@@ -83,6 +85,12 @@ impl Double {
                     );
                 }
                 paged(rules, &query)
+            }
+            ("GET", ["collaborators", login, "permission"]) => {
+                let id = (0..=GRACE).find(|id| person(*id)["login"] == *login);
+                let Some(id) = id else { return refuse(404, "Not Found") };
+                let role = if id == PASSER_BY { "read" } else { "write" };
+                answer(200, json!({ "permission": role, "role_name": role, "user": person(id) }))
             }
             ("DELETE", []) => answer(204, Value::Null),
             ("GET", ["pulls"]) => self.github_list(&query),
@@ -181,6 +189,8 @@ impl Double {
                 answer(200, self.github_show(at, true))
             }
             ("PUT", "pulls", ["merge"]) => self.github_merge(user, at, body),
+            ("PUT", "pulls", ["merge-async"]) => self.github_merge_async(user, at, body),
+            ("GET", "pulls", ["merge-async", uuid]) => self.github_merging(at, uuid),
             ("GET", "pulls", ["reviews"]) => {
                 let mr = &self.requests[at];
                 let approved = mr.approvals.iter().map(|(by, at)| {
@@ -192,7 +202,7 @@ impl Double {
                 let shown = approved.chain(changes).zip(1..).map(|((by, state, of), id)| {
                     json!({
                         "id": id, "user": person(by), "state": state, "commit_id": of,
-                        "submitted_at": date(now),
+                        "submitted_at": date(now), "author_association": association(by),
                     })
                 });
                 paged(shown.collect(), query)
@@ -268,7 +278,10 @@ impl Double {
         let mut shown = json!({
             "id": 1000 + mr.iid, "node_id": format!("PR_{}", mr.iid), "number": mr.iid, "title": mr.title, "body": mr.description,
             "state": if settled { "closed" } else { "open" }, "draft": false, "locked": false,
-            "labels": labels, "user": person(mr.author), "auto_merge": null,
+            "labels": labels, "user": person(mr.author),
+            "auto_merge": mr.scheduled.map(|by| json!({
+                "enabled_by": person(by), "merge_method": "merge", "commit_title": "", "commit_message": "",
+            })),
             "merged_at": (mr.state == "merged").then(|| date(mr.settled_at)),
             "merge_commit_sha": mr.merge_commit,
             "closed_at": settled.then(|| date(mr.settled_at)),
@@ -281,9 +294,9 @@ impl Double {
             let head = mr.head.clone().unwrap_or_default();
             let clean = !settled && self.can_merge(&base, &head);
             let known = mr.checked && !settled;
-            let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+            let (approved, unwanted) = Self::said_by_writers(mr);
             let blocked = approved < self.approvals_required
-                || !mr.changes_requested.is_empty()
+                || unwanted
                 || self.lacks_check(&head)
                 || self.merge_queue;
             let word = match (known, clean) {
@@ -325,7 +338,12 @@ impl Double {
         }
     }
 
-    fn github_merge(&mut self, user: u64, at: usize, body: &Map<String, Value>) -> Answer {
+    pub(super) fn github_merge(
+        &mut self,
+        user: u64,
+        at: usize,
+        body: &Map<String, Value>,
+    ) -> Answer {
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
         if self.requests[at].state != "opened" || !self.requests[at].checked {
             return refuse(405, "Pull Request is not mergeable");
@@ -333,7 +351,7 @@ impl Double {
         if self.merge_queue {
             return refuse(405, "Changes must be made through the merge queue");
         }
-        if text("merge_method").as_deref() != Some("merge") {
+        if text("merge_method").as_deref() != Some(self.only.unwrap_or("merge")) {
             self.broken("merged in another way than the project does");
         }
         self.notice();
@@ -348,8 +366,8 @@ impl Double {
         if wanted.as_deref() != Some(&head) {
             return refuse(409, "Head branch was modified. Review and try the merge again.");
         }
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
-        if approved < self.approvals_required || !mr.changes_requested.is_empty() {
+        let (approved, unwanted) = Self::said_by_writers(&mr);
+        if approved < self.approvals_required || unwanted {
             return refuse(
                 405,
                 "At least 1 approving review is required by reviewers with write access.",
@@ -396,6 +414,7 @@ impl Double {
             ("POST", ["pulls"]) => &["head", "base", "title", "body"],
             ("PATCH", ["pulls", _]) => &["title", "body", "state"],
             ("PUT", ["pulls", _, "merge"]) => &["sha", "merge_method"],
+            ("PUT", ["pulls", _, "merge-async"]) => &["sha", "merge_method", "merge_action"],
             ("POST", ["pulls", _, "reviews"]) => &["event", "body", "commit_id"],
             ("POST", ["statuses", _]) => &["context", "state", "description", "target_url"],
             ("POST", ["issues", _, "labels"]) => &["labels"],
@@ -411,8 +430,18 @@ impl Double {
     }
 }
 
+/// Grace keeps her membership to herself.
+fn association(by: u64) -> &'static str {
+    match by {
+        PASSER_BY => "NONE",
+        GRACE => "CONTRIBUTOR",
+        _ => "MEMBER",
+    }
+}
+
 pub(super) fn person(id: u64) -> Value {
-    let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+    let name = ["nobody", "towpath-bot", "ada", "second", "passer-by", "grace"]
+        [usize::try_from(id).unwrap()];
     json!({ "id": id, "login": name })
 }
 

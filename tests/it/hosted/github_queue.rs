@@ -58,6 +58,20 @@ impl Double {
                 json!({ "data": { "dequeuePullRequest": { "clientMutationId": null } } }),
             );
         }
+        if query.contains("disablePullRequestAutoMerge") {
+            let Some(at) = self.node(&variables["id"]) else {
+                return trouble("NOT_FOUND", "Could not resolve to a node");
+            };
+            if self.requests[at].scheduled.is_none() {
+                return trouble("UNPROCESSABLE", "Can't disable auto-merge for this pull request");
+            }
+            let iid = self.requests[at].iid;
+            self.schedule(iid, None);
+            return answer(
+                200,
+                json!({ "data": { "disablePullRequestAutoMerge": { "clientMutationId": null } } }),
+            );
+        }
         let ids = variables["ids"].as_array().cloned().unwrap_or_default();
         if ids.is_empty() || ids.len() > 100 {
             self.broken("asked for no nodes, or for more than there may be");
@@ -112,7 +126,7 @@ impl Double {
                 shown
             })
             .collect();
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+        let (approved, _) = Self::said_by_writers(mr);
         let state = match mr.state {
             "opened" => "OPEN",
             "merged" => "MERGED",
@@ -140,7 +154,7 @@ impl Double {
             return no("The base branch has no merge queue");
         }
         let mr = self.requests[at].clone();
-        let Some(head) = mr.head.filter(|_| mr.state == "opened") else {
+        let Some(head) = mr.head.clone().filter(|_| mr.state == "opened") else {
             return no("Pull request is closed");
         };
         let Some(wanted) = variables["head"].as_str() else {
@@ -153,7 +167,7 @@ impl Double {
         if self.place(at).is_some() {
             return no("Pull request is already in the queue");
         }
-        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author).count();
+        let (approved, _) = Self::said_by_writers(&mr);
         if approved < self.approvals_required || self.lacks_check(&head) {
             return no("Required reviews or checks are missing");
         }

@@ -21,6 +21,10 @@ pub(crate) const BOT: u64 = 1;
 pub(crate) const ADA: u64 = 2;
 /// The second account.
 pub(crate) const SECOND: u64 = 3;
+/// Somebody who may read what is public, and no more.
+pub(crate) const PASSER_BY: u64 = 4;
+/// Somebody who may write, and of whom a review does not say so.
+pub(crate) const GRACE: u64 = 5;
 
 pub(crate) const BOT_TOKEN: &str = "glpat-bot-0123456789";
 pub(crate) const SECOND_TOKEN: &str = "glpat-second-0123456789";
@@ -82,6 +86,10 @@ pub(crate) struct Mr {
     /// Whether it has worked out if it can be merged.
     pub(super) checked: bool,
     pub(crate) armed: Option<String>,
+    /// Who left it to the forge to merge whatever head is there, when the checks are green.
+    pub(crate) scheduled: Option<u64>,
+    /// When that was switched on and off.
+    pub(super) switched: Vec<(u64, bool)>,
     pub(super) remove_branch: bool,
     pub(super) merged_by: Option<u64>,
     pub(crate) merge_commit: Option<String>,
@@ -138,6 +146,13 @@ pub(crate) struct Double {
     pub(super) train: Vec<u64>,
     /// The queue is one of the older branch protection, which no ruleset shows.
     pub(crate) classic_queue: bool,
+    /// The only way that the project merges in: `squash` or `rebase`.
+    pub(crate) only: Option<&'static str>,
+    /// The server merges nothing in the background.
+    pub(crate) lacks_async: bool,
+    /// What it merges in the background, and how often it is looked at before that is done.
+    pub(super) merging: Option<super::github_async::Merging>,
+    pub(crate) looks: u32,
     /// The server does not know the question for a branch's queue.
     pub(crate) old_graphql: bool,
     /// How often that question was asked.
@@ -196,6 +211,10 @@ impl Double {
             trains: false,
             train: Vec::new(),
             classic_queue: false,
+            only: None,
+            lacks_async: false,
+            merging: None,
+            looks: 0,
             old_graphql: false,
             asked_for_queue: 0,
             statuses_are_busy: false,
@@ -313,7 +332,9 @@ impl Double {
     pub(crate) fn request_changes(&mut self, iid: u64, by: u64) {
         let Some(at) = self.open_at(iid) else { return };
         self.requests[at].changes_requested.insert(by);
-        self.veto(at);
+        if by != PASSER_BY {
+            self.veto(at);
+        }
     }
 
     pub(crate) fn approve(&mut self, iid: u64, by: u64) {
@@ -327,6 +348,12 @@ impl Double {
         self.pipelines.insert(sha.to_owned(), pipeline);
         if status != "success" || self.merge_queue {
             return;
+        }
+        for at in self.open_ones() {
+            let mr = &self.requests[at];
+            if let Some(by) = mr.scheduled.filter(|_| mr.head.as_deref() == Some(sha)) {
+                self.merge_now(at, by);
+            }
         }
         if self.trains {
             return self.boards_who_waited(sha);
@@ -342,12 +369,53 @@ impl Double {
         }
     }
 
+    /// A person leaves it to the forge, or takes that back.
+    pub(crate) fn schedule(&mut self, iid: u64, by: Option<u64>) {
+        let Some(at) = self.open_at(iid) else { return };
+        let (id, now) = (self.id(), self.calls);
+        let mr = &mut self.requests[at];
+        mr.scheduled = by;
+        mr.switched.push((id, by.is_some()));
+        mr.updated_at = now;
+    }
+
     /// A person presses the button.
     pub(crate) fn merge_by(&mut self, iid: u64, by: u64) {
         if let Some(at) = self.open_at(iid) {
             self.notice();
             self.merge_now(at, by);
         }
+    }
+
+    /// How many have approved who count, and whether one of them wants changes.
+    pub(super) fn said_by_writers(mr: &Mr) -> (usize, bool) {
+        let approved = mr.approvals.iter().filter(|(by, _)| *by != mr.author && *by != PASSER_BY);
+        (approved.count(), mr.changes_requested.iter().any(|by| *by != PASSER_BY))
+    }
+
+    pub(super) fn request(&self, iid: u64) -> &Mr {
+        self.requests.iter().find(|it| it.iid == iid).unwrap()
+    }
+
+    /// A person merges it by hand, and keeps the files as they were.
+    pub(crate) fn merge_without(&mut self, iid: u64, by: u64) {
+        let Some(at) = self.open_at(iid) else { return };
+        let made = {
+            let tip = |name: &str| {
+                let found = self.repo.find_reference(&format!("refs/heads/{name}")).unwrap();
+                found.peel_to_commit().unwrap()
+            };
+            let (ours, theirs) = (tip("main"), tip(&self.requests[at].source));
+            let time = git2::Time::new(1_795_255_200, 0);
+            let who = git2::Signature::new("Ada", "ada@example.com", &time).unwrap();
+            let (tree, parents) = (ours.tree().unwrap(), [&ours, &theirs]);
+            self.repo.commit(Some("refs/heads/main"), &who, &who, "Merge", &tree, &parents).unwrap()
+        };
+        let now = self.calls;
+        let mr = &mut self.requests[at];
+        (mr.state, mr.merged_by) = ("merged", Some(by));
+        mr.merge_commit = Some(made.to_string());
+        (mr.settled_at, mr.updated_at) = (now, now);
     }
 
     fn open_at(&self, iid: u64) -> Option<usize> {
@@ -484,7 +552,8 @@ impl Double {
     }
 
     pub(super) fn user(id: u64) -> Value {
-        let name = ["nobody", "towpath-bot", "ada", "second"][usize::try_from(id).unwrap()];
+        let name = ["nobody", "towpath-bot", "ada", "second", "passer-by", "grace"]
+            [usize::try_from(id).unwrap()];
         json!({ "id": id, "username": name, "name": name, "state": "active" })
     }
 
@@ -572,7 +641,8 @@ impl Double {
                 let time = git2::Time::new(1_795_255_200 + i64::try_from(self.calls).unwrap(), 0);
                 let who = git2::Signature::new("GitLab", "gitlab@example.com", &time).unwrap();
                 let message = format!("Merge branch '{}'", mr.source);
-                self.repo.commit(None, &who, &who, &message, &tree, &[&ours, &theirs]).unwrap()
+                let parents = if self.only.is_some() { vec![&ours] } else { vec![&ours, &theirs] };
+                self.repo.commit(None, &who, &who, &message, &tree, &parents).unwrap()
             }
         };
         let name = format!("refs/heads/{}", mr.target);
@@ -1034,6 +1104,8 @@ impl Double {
             versions: vec![(head, now)],
             checked: false,
             armed: None,
+            scheduled: None,
+            switched: Vec::new(),
             remove_branch: false,
             merged_by: None,
             merge_commit: None,
@@ -1061,6 +1133,12 @@ impl Double {
         let there = git2::Oid::from_str(sha).is_ok_and(|it| self.repo.find_commit(it).is_ok());
         if !there {
             return refuse(404, "404 Commit Not Found");
+        }
+        // As in `create_commit_status_service.rb`: without a ref it looks for a branch that has the commit. Those of
+        // forks are elsewhere.
+        let foreign = |it: &Mr| it.fork && it.head.as_deref() == Some(sha);
+        if text("ref").is_none() && self.requests.iter().any(foreign) {
+            return refuse(404, "404 References for commit Not Found");
         }
         if self.statuses_are_busy {
             return refuse(409, "Another update to this commit status is in progress");

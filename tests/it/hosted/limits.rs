@@ -47,6 +47,12 @@ fn reply(status: u16, headers: &[(&str, &str)]) -> Result<Reply, Cut> {
     Ok(Reply { status, headers, body: b"{}".to_vec() })
 }
 
+/// What GitHub says of its other limits, without a header.
+fn secondary() -> Result<Reply, Cut> {
+    let text = r#"{"message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}"#;
+    reply(403, &[]).map(|it| Reply { body: text.into(), ..it })
+}
+
 fn client(answers: Vec<Result<Reply, Cut>>) -> (Scripted, Client) {
     let scripted = Scripted::default();
     scripted.0.lock().unwrap().answers = answers;
@@ -98,6 +104,9 @@ fn a_forge_that_has_enough_is_left_alone() {
         (reply(403, &[("x-ratelimit-remaining", "0"), ("retry-after", "90")]), 90),
         (reply(429, &[date, reset]), 120),
         (reply(429, &[("retry-after", "999999")]), 900),
+        (reply(429, &[date, ("retry-after", "Sat, 21 Nov 2026 10:01:10 GMT")]), 70),
+        (reply(429, &[("retry-after", "some day")]), 30),
+        (secondary(), 30),
     ] {
         let (scripted, it) = client(vec![answer.clone(), reply(200, &[])]);
         let first = it.get("looking", "/x");

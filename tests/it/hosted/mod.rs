@@ -6,6 +6,7 @@ mod contract;
 mod deployments;
 mod end_to_end;
 mod gitea_double;
+mod github_async;
 mod github_double;
 mod github_queue;
 pub(crate) mod gitlab_double;
@@ -25,7 +26,7 @@ mod train;
 use std::collections::BTreeSet;
 
 use towpath::drivers::forge::{Checks, Merging, Proposal};
-use towpath::drivers::hosted::Options;
+use towpath::drivers::hosted::{Options, Pages};
 use towpath::model::{Ref, RepoPath, Revision, Target, Timestamp};
 use towpath::observe::Verdict;
 
@@ -51,6 +52,10 @@ pub(crate) fn options() -> Options {
         store: "store-1".to_owned(),
         moved,
         watching: false,
+        pages: Pages {
+            commit: "https://forge.example.com/commit/".to_owned(),
+            folder: "https://forge.example.com/tree/".to_owned(),
+        },
     }
 }
 

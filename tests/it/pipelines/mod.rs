@@ -110,6 +110,32 @@ fn a_canceled_pipeline_halts_and_an_aborted_one_is_canceled() {
 }
 
 #[test]
+fn what_was_canceled_rolls_nothing_back_and_what_failed_does() {
+    let (world, double) = shop("gitlab", "");
+    let path = world.root.join("config/recipes/standard.yaml");
+    let recipe = std::fs::read_to_string(path).unwrap();
+    world.replace("recipes/standard.yaml", &format!("{recipe}rollback_on: [max_failures]\n"));
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    let run = started(&world, &double, 1, "staging");
+    double.ends(run.id, "levitating");
+    world.until_explained("staging", "levitating");
+    let log = || std::fs::read_to_string(world.root.join("log")).unwrap_or_default();
+    let warned =
+        || log().lines().filter(|it| it.contains("WARN") && it.contains("levitating")).count();
+    world.until("it is warned of", || warned() > 0);
+    double.ends(run.id, "canceled");
+    world.until_explained("staging", "was canceled");
+    assert!(stays(Duration::from_secs(2), || world.wanted("shop", "staging") == NEW));
+    assert_eq!(warned(), 1);
+    world.order(&["retry", "shop", "staging"]);
+    let again = started(&world, &double, 2, "staging");
+    double.ends(again.id, "failed");
+    world.until("it goes back", || world.wanted("shop", "staging") == OLD);
+}
+
+#[test]
 fn the_next_controller_goes_on_with_a_cancel_that_the_ci_did_not_hear() {
     let (world, double) = shop("gitlab", "");
     let mut controller = world.start();
@@ -344,7 +370,7 @@ fn all_that_is_ever_asked_of_a_ci() {
         assert_eq!(desk.cis.cancel(&errand, &|| desk.now.get()), Ok(true));
         let canceled = double.runs()[1].status.clone();
         assert!(canceled.starts_with("cancel"), "{canceled}");
-        assert!(matches!(desk.looks(&errand), Progress::Failed(_)));
+        assert!(matches!(desk.looks(&errand), Progress::Ended(_)));
         assert_eq!(double.runs().len(), 2);
         // What was built.
         let fails = |reference: &str, part: &str| {

@@ -1,6 +1,6 @@
 //! What Gitea and Forgejo answer, as far as we read it. A state that we do not know is never a good one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -115,7 +115,23 @@ pub(super) struct Opined {
     state: String,
     commit_id: Option<String>,
     dismissed: bool,
+    /// Whether its author may write, where the server works that out: with a rule for the branch, or a newer one.
+    #[serde(default)]
+    official: bool,
     submitted_at: Option<String>,
+}
+
+impl Opined {
+    /// Whether it is an opinion of which it does not say that its author may write.
+    pub(super) fn by_stranger(&self) -> bool {
+        !self.official
+            && !self.dismissed
+            && matches!(self.state.as_str(), "APPROVED" | "REQUEST_CHANGES")
+    }
+
+    fn counts(&self, writers: &BTreeSet<Account>) -> bool {
+        self.official || self.user.as_ref().is_some_and(|it| writers.contains(&it.account()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -286,10 +302,14 @@ pub(super) fn latest(all: Vec<Status>) -> Vec<Check> {
     checks.collect()
 }
 
-/// The last word of each.
-pub(super) fn opinions(all: Vec<Opined>, otherwise: Timestamp) -> Vec<Review> {
+/// The last word of each who may write: those of official reviews, and `writers`. In public anybody can say anything.
+pub(super) fn opinions(
+    all: Vec<Opined>,
+    writers: &BTreeSet<Account>,
+    otherwise: Timestamp,
+) -> Vec<Review> {
     let mut last: BTreeMap<Account, (u64, Option<Review>)> = BTreeMap::new();
-    for it in all {
+    for it in all.into_iter().filter(|it| it.dismissed || it.counts(writers)) {
         let opinion = match it.state.as_str() {
             "APPROVED" => Opinion::Approved,
             "REQUEST_CHANGES" => Opinion::ChangesRequested,
@@ -313,14 +333,15 @@ mod tests {
 
     fn opined(text: &str) -> Vec<Opinion> {
         let all: Vec<Opined> = serde_json::from_str(text).unwrap();
-        opinions(all, Timestamp(0)).into_iter().map(|it| it.opinion).collect()
+        let writers = BTreeSet::from([Account { id: 3, name: "eve".to_owned() }]);
+        opinions(all, &writers, Timestamp(0)).into_iter().map(|it| it.opinion).collect()
     }
 
     #[test]
     fn the_last_word_of_each_counts_unless_dismissed() {
         let one = |id: u64, state: &str, dismissed: bool| {
             format!(
-                r#"{{"id":{id},"user":{{"id":2,"login":"ada"}},"state":"{state}","commit_id":"","dismissed":{dismissed}}}"#
+                r#"{{"id":{id},"user":{{"id":2,"login":"ada"}},"state":"{state}","commit_id":"","official":true,"dismissed":{dismissed}}}"#
             )
         };
         let (no, yes, note) =
@@ -328,6 +349,10 @@ mod tests {
         assert_eq!(opined(&format!("[{no},{note}]")), [Opinion::ChangesRequested]);
         assert_eq!(opined(&format!("[{yes},{no}]")), [Opinion::Approved]);
         assert_eq!(opined(&format!("[{}]", one(1, "REQUEST_CHANGES", true))), []);
+        let (theirs, eves) = (no.replace("true", "false"), no.replace("2", "3"));
+        assert_eq!(opined(&format!("[{theirs}]")), [], "a passer-by");
+        let eves = eves.replace("ada", "eve").replace("true", "false");
+        assert_eq!(opined(&format!("[{eves}]")), [Opinion::ChangesRequested], "who may write");
     }
 
     #[test]

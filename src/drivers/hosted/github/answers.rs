@@ -1,6 +1,6 @@
 //! What GitHub answers, as far as we read it. A state that we do not know is never a good one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -161,6 +161,35 @@ pub(super) struct Opined {
     state: String,
     commit_id: Option<String>,
     submitted_at: Option<String>,
+    author_association: Option<String>,
+}
+
+/// What somebody may do.
+#[derive(Deserialize)]
+pub(super) struct Permission {
+    permission: String,
+}
+
+impl Permission {
+    /// Whether that is to write. The other roles are told as one of these.
+    pub(super) fn writes(&self) -> bool {
+        matches!(self.permission.as_str(), "admin" | "write")
+    }
+}
+
+impl Opined {
+    /// Whether it is an opinion by somebody of whom it does not say that they belong to the project; by which name.
+    /// Of those who keep their membership to themselves it never says so.
+    pub(super) fn by_stranger(&self) -> Option<&str> {
+        let belongs =
+            matches!(self.author_association.as_deref(), Some("OWNER" | "MEMBER" | "COLLABORATOR"));
+        let opinion = matches!(self.state.as_str(), "APPROVED" | "CHANGES_REQUESTED");
+        self.user.as_ref().filter(|_| opinion && !belongs).map(|it| it.login.as_str())
+    }
+
+    fn counts(&self, writers: &BTreeSet<String>) -> bool {
+        self.by_stranger().is_none_or(|it| writers.contains(it))
+    }
 }
 
 #[derive(Deserialize)]
@@ -342,10 +371,15 @@ impl Run {
     }
 }
 
-/// The last word of each. One that was dismissed is none any more.
-pub(super) fn opinions(all: Vec<Opined>, otherwise: Timestamp) -> Vec<Review> {
+/// The last word of each who may write: those who belong to the project, and `writers`. In public anybody can say
+/// anything. One that was dismissed is none any more.
+pub(super) fn opinions(
+    all: Vec<Opined>,
+    writers: &BTreeSet<String>,
+    otherwise: Timestamp,
+) -> Vec<Review> {
     let mut last: BTreeMap<Account, (u64, Option<Review>)> = BTreeMap::new();
-    for it in all {
+    for it in all.into_iter().filter(|it| it.counts(writers)) {
         let opinion = match it.state.as_str() {
             "APPROVED" => Some(Opinion::Approved),
             "CHANGES_REQUESTED" => Some(Opinion::ChangesRequested),
@@ -396,19 +430,25 @@ mod tests {
 
     #[test]
     fn the_last_word_of_each_counts_until_dismissed() {
-        let opined = |states: &[&str]| {
+        let opined_by = |states: &[&str], by: &str| {
             let all = states.iter().zip(1_u64..).map(|(state, id)| Opined {
                 id,
                 user: Some(User { id: 2, login: "ada".to_owned() }),
                 state: (*state).to_owned(),
                 commit_id: None,
                 submitted_at: None,
+                author_association: Some(by.to_owned()),
             });
-            let said = opinions(all.collect(), Timestamp(0));
+            let writers = BTreeSet::from(["grace".to_owned()]);
+            let said = opinions(all.collect(), &writers, Timestamp(0));
             said.into_iter().map(|it| it.opinion).collect::<Vec<_>>()
         };
+        let opined = |states: &[&str]| opined_by(states, "MEMBER");
         assert_eq!(opined(&["CHANGES_REQUESTED", "COMMENTED"]), [Opinion::ChangesRequested]);
         assert_eq!(opined(&["CHANGES_REQUESTED", "APPROVED"]), [Opinion::Approved]);
         assert_eq!(opined(&["DISMISSED"]), []);
+        for stranger in ["NONE", "CONTRIBUTOR", "FIRST_TIMER", "MANNEQUIN", "A_NEW_WORD"] {
+            assert_eq!(opined_by(&["CHANGES_REQUESTED"], stranger), [], "{stranger}");
+        }
     }
 }

@@ -381,7 +381,8 @@ impl GitHub {
         Ok(())
     }
 
-    fn node(&self, number: u64) -> Result<String, ApiError> {
+    /// What its other interface calls a pull request.
+    pub(super) fn node(&self, number: u64) -> Result<String, ApiError> {
         if let Some(known) = self.nodes.borrow().get(&number) {
             return Ok(known.clone());
         }
@@ -494,7 +495,7 @@ impl GitHub {
     }
 
     /// Asks by the other interface. A good status may come with errors, and then it is none.
-    fn graphql<T: DeserializeOwned>(
+    pub(super) fn graphql<T: DeserializeOwned>(
         &self,
         doing: &str,
         query: &str,

@@ -1,10 +1,10 @@
-//! What people want tried again, and what they ask for in comments.
+//! What later versions wrote: of comments, of a wish to try again, of what ended without failing.
 
 use std::collections::BTreeSet;
 
-use super::samples::{at, kept, target, word};
+use super::samples::{at, id, kept, op, target, word};
 use crate::model::{Command, Comment};
-use crate::rollout::{Fact, Kept};
+use crate::rollout::{Event, Fact, Kept, Outcome, What};
 
 /// With what is kept of them.
 pub(super) fn of_comments() -> [Fact; 3] {
@@ -20,4 +20,11 @@ fn retried() -> Kept {
     let mut kept = kept();
     kept.history.retried = Some(at(6));
     kept
+}
+
+/// A pipeline that somebody canceled.
+pub(super) fn ended() -> Fact {
+    let outcome = Outcome::Ended { why: "canceled".to_owned() };
+    let what = What::Finished { op: op(0, 1), outcome };
+    Fact::Rollout { target: target(), id: id(), event: Event { at: at(3), what } }
 }

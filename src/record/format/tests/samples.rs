@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::comments::{ended, of_comments};
 use crate::model::{
     Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
@@ -457,16 +458,15 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Planned(Box::new(newer_plan())));
     // What later versions added stands last: the lines above are as they were first written.
     all.push(Fact::Planned(Box::new(plan_of(guarded_bake()))));
-    let what = What::Reopened { op: op(0, 9) };
-    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
+    let told = |what| Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } };
+    all.push(told(What::Reopened { op: op(0, 9) }));
     all.push(Fact::Kept(Box::new(kept())));
     let (history, drained) = (History::default(), BTreeMap::new());
     all.push(Fact::Kept(Box::new(Kept { target: it(), history, epoch: None, drained })));
     let deed = trigger();
     let pipeline = Op::Step { kind: StepKind::Run, deed, status: None };
     all.push(Fact::Planned(Box::new(plan_of(pipeline))));
-    let what = What::RetriedOnly { nodes: [node("web-02")].into(), word: word() };
-    all.push(Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } });
+    all.push(told(What::RetriedOnly { nodes: [node("web-02")].into(), word: word() }));
     let only = "web-*,!zone:a".parse().unwrap();
     all.push(Fact::Asked { word: word(), command: Command::RetryOnly { target: it(), only } });
     let command = Command::Rollback {
@@ -510,7 +510,8 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.extend(super::comments::of_comments());
+    all.extend(of_comments());
+    all.push(ended());
     all
 }
 

@@ -1,0 +1,78 @@
+//! What a merge request of ours says to people: what moves, why it may, where to read more, and how to say no.
+
+use crate::drivers::forge::Page;
+use crate::observe::Merging;
+use crate::planner::Promotion;
+
+/// The description. `page` says where the forge shows something, `vetoes` how people say no there.
+pub(super) fn body(
+    promotion: &Promotion,
+    vetoes: &str,
+    page: impl Fn(Page<'_>) -> Option<String>,
+) -> String {
+    let Promotion { target, from, to, base: _, evidence, proofs, merging } = promotion;
+    let (service, environment) = (&target.service, &target.environment);
+    let mut body = format!("Moves {service} in {environment} from {from} to {to}.\n\n");
+    for line in evidence {
+        body.extend(["- ", line, "\n"]);
+    }
+    for (environment, commit) in proofs {
+        let asked = page(Page::Commit(*commit))
+            .map(|url| format!("[{} asked for it]({url})", commit.short()));
+        let records =
+            page(Page::Records { service, environment }).map(|url| format!("[its records]({url})"));
+        let links: Vec<String> = asked.into_iter().chain(records).collect();
+        if !links.is_empty() {
+            body.extend(["- ", environment.as_str(), ": ", &links.join(", "), "\n"]);
+        }
+    }
+    let when = match merging {
+        Merging::Auto => "It merges by itself when its checks pass and its gates agree.".to_owned(),
+        Merging::Manual => format!(
+            "It waits for somebody to merge it, or to say `towpath promote {service} {environment}`: then it merges when its checks pass and its gates agree."
+        ),
+    };
+    body + &format!("\n{when} To veto it, {vetoes}.\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::model::{EnvironmentName, Ref, Revision, ServiceName, Target};
+
+    #[test]
+    fn it_says_where_to_read_more_and_how_to_say_no() {
+        let name = |text: &str| EnvironmentName::parse(text).unwrap();
+        let promotion = |merging| Promotion {
+            target: Target::new(&ServiceName::parse("shop").unwrap(), &name("production")),
+            from: Ref::parse("1.4").unwrap(),
+            to: Ref::parse("1.5").unwrap(),
+            base: Revision::new([1; 20]),
+            evidence: vec!["staging runs 1.5".to_owned()],
+            proofs: vec![(name("staging"), Revision::new([2; 20]))],
+            merging,
+        };
+        let page = |page: Page<'_>| {
+            Some(match page {
+                Page::Commit(it) => format!("https://forge/commit/{}", it.short()),
+                Page::Records { service, environment } => {
+                    format!("https://forge/records/{service}/{environment}")
+                }
+            })
+        };
+        expect![[r"
+            Moves shop in production from 1.4 to 1.5.
+
+            - staging runs 1.5
+            - staging: [0202020202 asked for it](https://forge/commit/0202020202), [its records](https://forge/records/shop/staging)
+
+            It merges by itself when its checks pass and its gates agree. To veto it, close it.
+        "]]
+        .assert_eq(&body(&promotion(Merging::Auto), "close it", page));
+        let manual = body(&promotion(Merging::Manual), "close it", |_| None);
+        assert!(!manual.contains("by itself") && !manual.contains("]("), "{manual}");
+        assert!(manual.contains("`towpath promote shop production`"), "{manual}");
+    }
+}
