@@ -65,6 +65,14 @@ pub(super) fn render(view: &View, tally: &Tally) -> String {
     labelled(&mut text, "towpath_targets", "state", &counts.targets);
     head(&mut text, "towpath_targets_held", "gauge", "Targets that have a reason to wait.");
     let _ = writeln!(text, "towpath_targets_held {}", counts.held);
+    let (mixed, since) = counts.mixed;
+    head(&mut text, "towpath_targets_mixed", "gauge", "Targets whose nodes run different refs.");
+    let _ = writeln!(text, "towpath_targets_mixed {mixed}");
+    if let Some(since) = since {
+        let name = "towpath_targets_mixed_since_timestamp_seconds";
+        head(&mut text, name, "gauge", "Since when the first of them does.");
+        let _ = writeln!(text, "{name} {}", since.to_jiff().as_second());
+    }
     let settled = "towpath_rollouts_settled_total";
     head(&mut text, settled, "counter", "Rollouts settled since the start, by ending.");
     labelled(&mut text, settled, "ending", &counts.settled);

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             seen.snapshot().revision.short()
         ),
     );
-    line("runs", super::status::runs(seen.seen.surveys.get(&target)));
+    line("runs", super::status::runs(&target, &seen));
     if let Some(proof) = seen.ledger.proof(&target) {
         line(
             "proven",

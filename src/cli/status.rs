@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, Only, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Promote, broken_glass, left_alone};
+use crate::planner::{Deploy, Promote, broken_glass, left_alone, mixed_since};
 use crate::rollout::Phase;
 
 use super::at;
@@ -102,13 +102,14 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             [] => state,
             all => format!("{state}; {}", all.join("; ")),
         };
-        let runs = runs(seen.seen.surveys.get(&target));
+        let runs = runs(&target, &seen);
         if ui.json {
             let mut value = serde_json::json!({
                 "service": target.service.as_str(),
                 "environment": target.environment.as_str(),
                 "wanted": spec.target.reference.as_str(),
                 "runs": runs,
+                "mixed_since": mixed_since(&target, &seen.ledger, &seen.seen).map(|it| it.to_string()),
                 "state": state,
                 "traffic": traffic,
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
@@ -202,18 +203,21 @@ fn traffic(target: &Target, seen: &Inspection) -> Vec<String> {
 }
 
 /// What a target runs, in a few words.
-pub(super) fn runs(survey: Option<&Survey>) -> String {
-    match survey.map(Survey::running) {
+pub(super) fn runs(target: &Target, seen: &Inspection) -> String {
+    match seen.seen.surveys.get(target).map(Survey::running) {
         None => "not looked at".to_owned(),
         Some(Running::Uniform(reference)) => reference.to_string(),
-        Some(Running::Mixed(refs)) => refs
-            .iter()
-            .map(|(reference, nodes)| {
+        Some(Running::Mixed(refs)) => {
+            let each = refs.iter().map(|(reference, nodes)| {
                 let name = reference.as_ref().map_or("nothing", |it| it.as_str());
                 format!("{name} ×{}", nodes.len())
-            })
-            .collect::<Vec<_>>()
-            .join(", "),
+            });
+            let all = each.collect::<Vec<_>>().join(", ");
+            match mixed_since(target, &seen.ledger, &seen.seen) {
+                Some(at) => format!("{all} since {at}"),
+                None => all,
+            }
+        }
         Some(Running::Unknown(nodes)) => {
             format!("unknown on {}", super::entry::count(nodes.len(), "node"))
         }

@@ -43,6 +43,8 @@ pub(in crate::config) const MIN_HEALTHY: Share = Share::Percent(0);
 pub(in crate::config) const MAX_FAILURES: u32 = 0;
 /// `timeout` of a question: an answer that takes longer is none.
 pub(in crate::config) const PROBE_TIMEOUT_SECS: u64 = 30;
+/// `timeout` of a service's `check`: large applications boot for minutes.
+pub(in crate::config) const HEALTH_TIMEOUT_SECS: u64 = 5 * 60;
 /// `timeout` of a smoke test: suites that click through a product take minutes, not hours.
 pub(in crate::config) const SMOKE_TIMEOUT_SECS: u64 = 20 * 60;
 /// `timeout` of a stage on one node: a package of some gigabytes, or a migration by day.

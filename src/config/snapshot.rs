@@ -103,6 +103,8 @@ pub struct Service {
     pub patches: BTreeMap<Ref, BTreeSet<Ref>>,
     /// How to ask whether a ref contains a patch.
     pub contains: Option<Probe>,
+    /// How to see that a node is well before it takes traffic again, where the stage does not say.
+    pub check: Option<Probe>,
     /// What it and its recipe define, for questions that are asked of no environment.
     pub variables: Arc<Variables>,
     /// Where it runs.

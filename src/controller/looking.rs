@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::Service;
 use crate::model::{GateName, Ref, ServiceName, Target, Timestamp, Values};
-use crate::observe::{Answer, Fact, Survey, Verdict};
+use crate::observe::{Answer, Fact, Running, Survey, Verdict};
 use crate::planner::Hold;
 
 use super::core::{Alarm, Core, Flight, Turn};
@@ -93,6 +93,16 @@ impl Core {
         }
         self.stay_fresh(&target, turn.now);
         self.keep_weights(&target, &survey, turn);
+        match survey.running() {
+            Running::Mixed(_) => {
+                self.seen.mixed.entry(target.clone()).or_insert(turn.now);
+            }
+            Running::Uniform(_) => {
+                self.seen.mixed.remove(&target);
+            }
+            // Who does not answer now may have run the same all the time, or not.
+            Running::Unknown(_) => {}
+        }
         self.seen.surveys.insert(target.clone(), survey);
         self.touch_with_followers(&target);
     }

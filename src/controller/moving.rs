@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::drivers::balancer::{BalancerError, Settling};
 use crate::drivers::clock;
-use crate::model::{NodeName, RoleName, Seat, Timestamp, Traffic, format_duration};
+use crate::model::{NodeName, RoleName, Seat, Timestamp, Traffic, Voucher, format_duration};
 use crate::observe::Fact;
 
 use super::perform::Hands;
@@ -27,8 +27,13 @@ impl Hands {
         settle(perform.not_after, self.balancer.drained(seat, keep, waited)).await
     }
 
-    pub(super) async fn serving(&self, seat: &Seat, weight: u32, perform: &Perform) -> Report {
-        settle(perform.not_after, self.balancer.serving(seat, weight)).await
+    pub(super) async fn serving(
+        &self,
+        seat: &Seat,
+        (weight, voucher): (u32, Voucher),
+        perform: &Perform,
+    ) -> Report {
+        settle(perform.not_after, self.balancer.serving(seat, weight, voucher)).await
     }
 
     /// All of them, in order; the first that fails ends it, and the next try begins anew.

@@ -286,7 +286,9 @@ impl Hands {
             }
             Op::Step { deed, status: None, .. } => self.step(&place, perform, deed).await,
             Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
-            Op::Serving { seat, weight, .. } => self.serving(seat, *weight, perform).await,
+            Op::Serving { seat, weight, voucher, .. } => {
+                self.serving(seat, (*weight, *voucher), perform).await
+            }
             Op::Weighted { seats, weight, .. } => {
                 self.weighted(seats, *weight, perform.not_after).await
             }

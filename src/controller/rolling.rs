@@ -200,7 +200,7 @@ impl Core {
     /// An operation with the share of traffic that a person set, if one did: that wins.
     fn as_people_want(&self, op: &Op) -> Op {
         let mut op = op.clone();
-        if let Op::Serving { role, seat: Seat { environment, .. }, weight } = &mut op {
+        if let Op::Serving { role, seat: Seat { environment, .. }, weight, .. } = &mut op {
             if let Some((set, _)) = self.ledger.weights.get(&(environment.clone(), role.clone())) {
                 *weight = *set;
             }

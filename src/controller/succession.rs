@@ -185,7 +185,8 @@ mod tests {
             perform(op, Some(name))
         };
         let serve = |name| {
-            let op = Op::Serving { role: role(), seat: seat(name), weight: 100 };
+            let voucher = crate::model::Voucher::Balancer;
+            let op = Op::Serving { role: role(), seat: seat(name), weight: 100, voucher };
             perform(op, Some(name))
         };
         let weigh = |names: &[&str]| {

@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::drivers::clock;
-use crate::model::{Ref, Target};
+use crate::model::{Ref, Target, Timestamp};
 use crate::observe::{self, Survey};
+use crate::planner;
 use crate::rollout::{Ending, Entry, Fact, Phase, What};
 
 use super::core::Core;
@@ -48,6 +49,8 @@ pub struct Counts {
     pub held: u64,
     /// Rollouts that settled since the controller started, by ending.
     pub settled: BTreeMap<&'static str, u64>,
+    /// Targets whose nodes run different refs, and since when the first of them does.
+    pub mixed: (u64, Option<Timestamp>),
     /// Open merge requests; `None` while nobody knows.
     pub merge_requests: Option<u64>,
     /// What has settled and is not in git yet.
@@ -151,6 +154,7 @@ impl View {
             }
         }
         let targets = targets(core);
+        let mixed = mixed(core);
         let held = u64::try_from(core.waiting().len()).unwrap_or(u64::MAX);
         let merge_requests = match &core.seen().merge_requests {
             Some(observe::Fact::Known { value, .. }) => {
@@ -161,6 +165,7 @@ impl View {
         };
         let mut counts = self.lock();
         counts.targets = targets;
+        counts.mixed = mixed;
         counts.held = held;
         counts.merge_requests = merge_requests;
         counts.unrecorded = u64::try_from(core.ledger().unrecorded.len()).unwrap_or(u64::MAX);
@@ -193,6 +198,15 @@ fn targets(core: &Core) -> BTreeMap<&'static str, u64> {
         *targets.entry(state).or_default() += 1;
     }
     targets
+}
+
+/// How many targets run different refs, and since when the first of them does.
+fn mixed(core: &Core) -> (u64, Option<Timestamp>) {
+    let targets = core.snapshot().into_iter().flat_map(crate::config::Snapshot::targets);
+    let since = targets.filter_map(|it| planner::mixed_since(&it, core.ledger(), core.seen()));
+    since.fold((0, None), |(count, first), at| {
+        (count + 1, Some(first.map_or(at, |first: Timestamp| first.min(at))))
+    })
 }
 
 fn is_in_sync(core: &Core, target: &Target) -> bool {

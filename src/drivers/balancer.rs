@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Seat, Traffic};
+use crate::model::{Seat, Traffic, Voucher};
 use crate::observe::Fact;
 
 use super::fleet::Answering;
@@ -31,12 +31,14 @@ pub trait Balancer: Send + Sync {
 
     /// Ensures that the node serves again, healthy, with this share of its configured weight in
     /// percent, on every balancer and backend; except where a person has it in maintenance.
-    /// To be asked for when the node itself says that it is well: the balancer may then believe it
-    /// before its own checks do.
+    ///
+    /// Where the node itself has said that it is well, the balancer believes it before its own checks
+    /// do. Where nobody has asked it, these checks decide, and what they knew before counts for nothing.
     fn serving<'a>(
         &'a self,
         seat: &'a Seat,
         weight: u32,
+        voucher: Voucher,
     ) -> Answering<'a, Result<Settling, BalancerError>>;
 
     /// Ensures the weight of a node's servers, in percent of what the balancer's configuration

@@ -100,10 +100,17 @@ pub fn parse(json: &[u8], sought: &Sought) -> Result<Inventory, String> {
         return Err("the answer is no JSON object of groups".to_owned());
     };
     let mut inventory = Inventory::default();
+    let mut nodes = sought.nodes.clone();
     for name in top.keys().filter(|name| *name != "_meta") {
-        let mut members = BTreeSet::new();
+        let mut members = Members::default();
         collect(&top, name, &mut members, &mut BTreeSet::new())?;
-        inventory.groups.insert(name.clone(), members);
+        if sought.groups.contains(name) {
+            if let Some(stranger) = members.stranger {
+                return Err(stranger);
+            }
+            nodes.extend(members.nodes.iter().cloned());
+        }
+        inventory.groups.insert(name.clone(), members.nodes);
     }
     if inventory.groups.values().all(BTreeSet::is_empty) {
         return Err("the answer names no nodes".to_owned());
@@ -112,23 +119,32 @@ pub fn parse(json: &[u8], sought: &Sought) -> Result<Inventory, String> {
         let Value::Object(hostvars) = hostvars else {
             return Err("`_meta.hostvars` is no object".to_owned());
         };
-        for (host, variables) in hostvars {
-            let address = address(host, variables)?;
+        for node in &nodes {
+            let Some(variables) = hostvars.get(node.as_str()) else { continue };
+            let address = address(node.as_str(), variables)?;
             if !address.is_empty() {
-                inventory.addresses.insert(node(host)?, address);
+                inventory.addresses.insert(node.clone(), address);
             }
         }
     }
-    one_name_each(&inventory)?;
-    inventory.particulars = particulars::of(&top, &inventory.groups, sought)?;
+    one_name_each(&nodes, &inventory.addresses)?;
+    inventory.particulars = particulars::of(&top, &nodes, &inventory.groups, sought)?;
     Ok(inventory)
+}
+
+/// The hosts of a group and of its children.
+#[derive(Default)]
+struct Members {
+    nodes: BTreeSet<NodeName>,
+    /// What is wrong with the first one that cannot be a node.
+    stranger: Option<String>,
 }
 
 /// Adds the hosts of a group and of its children.
 fn collect<'a>(
     top: &'a Map<String, Value>,
     name: &'a str,
-    members: &mut BTreeSet<NodeName>,
+    members: &mut Members,
     seen: &mut BTreeSet<&'a str>,
 ) -> Result<(), String> {
     if !seen.insert(name) {
@@ -154,13 +170,21 @@ fn collect<'a>(
         Some(_) => return Err(format!("group `{}` is no object", name.escape_debug())),
     };
     for host in hosts {
-        members.insert(node(host)?);
+        match NodeName::parse(host) {
+            Ok(node) => {
+                members.nodes.insert(node);
+            }
+            Err(bad) => {
+                members.stranger.get_or_insert_with(|| {
+                    format!(
+                        "a host of group `{}` cannot be a node: {bad}; give it another name in the inventory, and its address as `ansible_host`",
+                        name.escape_debug()
+                    )
+                });
+            }
+        }
     }
     Ok(())
-}
-
-fn node(name: &str) -> Result<NodeName, String> {
-    NodeName::parse(name).map_err(|bad| bad.to_string())
 }
 
 fn address(host: &str, variables: &Value) -> Result<Address, String> {
@@ -190,13 +214,15 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// A node with two names would be touched twice at once.
-fn one_name_each(inventory: &Inventory) -> Result<(), String> {
+fn one_name_each(
+    nodes: &BTreeSet<NodeName>,
+    addresses: &BTreeMap<NodeName, Address>,
+) -> Result<(), String> {
     /// Where SSH listens when nothing else is said.
     const SSH_PORT: u16 = 22;
     let mut seen: BTreeMap<(&str, u16), &NodeName> = BTreeMap::new();
-    let members: BTreeSet<&NodeName> = inventory.groups.values().flatten().collect();
-    for node in members {
-        let address = inventory.addresses.get(node);
+    for node in nodes {
+        let address = addresses.get(node);
         let host = address.and_then(|it| it.host.as_deref()).unwrap_or(node.as_str());
         let port = address.and_then(|it| it.port).unwrap_or(SSH_PORT);
         if let Some(other) = seen.insert((host, port), node) {
@@ -212,8 +238,16 @@ fn one_name_each(inventory: &Inventory) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    /// All groups are asked for.
     fn check(json: &str) -> String {
-        match parse(json.as_bytes(), &Sought::default()) {
+        let all: BTreeMap<String, serde::de::IgnoredAny> =
+            serde_json::from_str(json).unwrap_or_default();
+        asked(json, &all.keys().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn asked(json: &str, groups: &[&str]) -> String {
+        let groups = groups.iter().map(|it| (*it).to_owned()).collect();
+        match parse(json.as_bytes(), &Sought { groups, ..Sought::default() }) {
             Err(why) => format!("! {why}"),
             Ok(inventory) => {
                 let group = |(name, nodes): (&String, &BTreeSet<NodeName>)| {
@@ -241,6 +275,60 @@ mod tests {
             check(r#"{"a": {"children": ["b"]}, "b": {"children": ["a"], "hosts": ["x"]}}"#),
             "a=x b=x"
         );
+    }
+
+    #[test]
+    fn hosts_of_groups_that_nobody_asked_for_are_let_alone() {
+        let json = r#"{"web": ["a"], "old": ["b", "2001:db8::1"], "_meta": {"hostvars": {
+            "a": {"ansible_host": "192.0.2.1"}, "b": {"ansible_host": "192.0.2.1", "ansible_port": 0}}}}"#;
+        assert_eq!(asked(json, &["web"]), "old=b web=a");
+        let said = asked(json, &["old"]);
+        assert!(said.starts_with("! a host of group `old` cannot be a node"), "{said}");
+        assert!(said.contains("2001:db8::1") && said.contains("`ansible_host`"), "{said}");
+        // Beside what the config itself names: that is one of the two, whatever its groups.
+        let nodes = [NodeName::parse("b").unwrap()].into();
+        let both = Sought { groups: ["web".to_owned()].into(), nodes, ..Sought::default() };
+        let said = parse(json.replace("\"ansible_port\": 0", "\"x\": 0").as_bytes(), &both);
+        assert!(said.unwrap_err().contains("`a` and `b` are one machine"));
+        assert!(parse(json.as_bytes(), &both).unwrap_err().contains("`ansible_port` of `b`"));
+    }
+
+    /// `list.json` is what `ansible-inventory -i hosts.ini --list` of Ansible 2.19 printed.
+    #[test]
+    fn what_ansible_prints_is_read_as_it_is() {
+        let json = include_str!("../../tests/golden/ansible/list.json");
+        let name = |it: &str| NodeName::parse(it).unwrap();
+        let sought = Sought {
+            groups: ["web".to_owned(), "jobs".to_owned()].into(),
+            nodes: [name("bastion")].into(),
+            variables: [(crate::model::VariableName::parse("rack").unwrap(), "rack_id".to_owned())]
+                .into(),
+            zone: Some(crate::model::ZoneSource::Groups("az_".to_owned())),
+        };
+        let Inventory { groups, addresses, particulars } = parse(json.as_bytes(), &sought).unwrap();
+        let web: Vec<&str> = groups["web"].iter().map(NodeName::as_str).collect();
+        assert_eq!(web, ["web-1", "web-2", "web-3.example.com"]);
+        assert_eq!(groups["fleet"].len(), 4, "with those of its children");
+        let at = |node: &str| {
+            let Address { host, port, user } = addresses[&name(node)].clone();
+            (host.unwrap_or_default(), port, user)
+        };
+        assert_eq!(at("web-1"), ("192.0.2.11".to_owned(), None, None));
+        assert_eq!(at("web-2"), ("2001:db8::12".to_owned(), Some(2222), None));
+        assert_eq!(at("web-3.example.com").2.as_deref(), Some("deploy"));
+        assert_eq!(at("bastion").0, "192.0.2.250");
+        assert_eq!(addresses.len(), 5, "of nobody else");
+        let said = |node: &str| {
+            let it = &particulars[&name(node)];
+            let zone = it.zone.as_ref().map_or("", |it| it.as_str());
+            format!("{zone} {:?}", it.variables.values().collect::<Vec<_>>())
+        };
+        let all = ["web-1", "web-2", "web-3.example.com", "job-1"].map(said);
+        assert_eq!(all, [r#"a ["r1"]"#, r#"b ["r2"]"#, r#"b ["r0"]"#, r#"a ["r0"]"#]);
+        // A role for the group with an address instead of a name.
+        let old = Sought { groups: ["old".to_owned()].into(), ..Sought::default() };
+        let why = parse(json.as_bytes(), &old).unwrap_err();
+        assert!(why.contains("2001:db8::9"), "{why}");
     }
 
     #[test]

@@ -36,10 +36,14 @@ impl Particulars {
     }
 }
 
-/// What an inventory is asked for beside groups and addresses. All else that it says of a host is
-/// left where it is: it may hold secrets, and was not written for us.
+/// What an inventory is asked for. Hosts of other groups are other people's, whatever they are called.
+/// All else that it says of a host is left where it is: it may hold secrets, and was not written for us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sought {
+    /// Groups whose hosts are nodes here.
+    pub groups: BTreeSet<String>,
+    /// Nodes that the config names itself; they may be hosts of any group, or of none.
+    pub nodes: BTreeSet<NodeName>,
     /// Our variables, and what the inventory calls them.
     pub variables: BTreeMap<VariableName, String>,
     /// Where the zone of a host is said.

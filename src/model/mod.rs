@@ -39,7 +39,7 @@ pub use only::{BadOnly, Candidate, Only};
 pub use probe::{Probe, Question};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
-pub use seat::{BalancerAddress, Drain, DrainEnd, Seat, Socket, Traffic};
+pub use seat::{BalancerAddress, Drain, DrainEnd, Seat, Socket, Traffic, Voucher};
 pub use secret::Secret;
 pub use share::{BadShare, Share};
 pub use time::{BadDuration, Timestamp, format_duration, parse_duration};

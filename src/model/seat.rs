@@ -63,6 +63,15 @@ pub enum DrainEnd {
     Cut,
 }
 
+/// Whose word it is that a node may serve again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// The node's own: it was asked, and is well.
+    Node,
+    /// Nobody asked it: the balancer's health check decides.
+    Balancer,
+}
+
 /// What traffic a server gets, as all its balancers say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Traffic {

@@ -120,6 +120,8 @@ impl Survey {
 pub struct Observation {
     /// What runs, by target.
     pub surveys: BTreeMap<Target, Survey>,
+    /// Since when a target was seen to run different refs, and no single one in between.
+    pub mixed: BTreeMap<Target, Timestamp>,
     /// Whether everything that was built for a ref exists.
     pub artifacts: BTreeMap<(ServiceName, Ref), Answer>,
     /// Whether a ref contains a hot patch: service, patch, ref.

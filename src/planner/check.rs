@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{By, Spec};
-use crate::model::{NodeName, Probe, Question, RoleName};
+use crate::model::{NodeName, Probe, Question, RoleName, Voucher};
 use crate::rollout::{Op, OpId, Plan, Purpose, StageKind, StepKind, Task, When};
 
 /// Everything about a plan that breaks the house's rules; empty for a sound one.
@@ -251,9 +251,14 @@ fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
                             found.push(format!("{node} is touched before it is drained"));
                         }
                     }
-                    Op::Serving { role, seat, .. } => {
+                    Op::Serving { role, seat, voucher, .. } => {
                         if runs.is_none_or(|runs| place < runs) {
                             found.push(format!("{node} serves before it says what it runs"));
+                        }
+                        let asked = task.ops[..place].iter();
+                        let asked = asked.clone().any(|op| matches!(op, Op::Healthy { .. }));
+                        if *voucher == Voucher::Node && !asked {
+                            found.push(format!("{node} is called well and was not asked"));
                         }
                         out.retain(|it| *it != (role, seat));
                         if plan.left_alone.contains_key(node) && step.is_none() {

@@ -391,8 +391,12 @@ impl Draft<'_> {
         lane(0, batches)
     }
 
+    /// How a node is asked whether it is well: as the stage says, or else, where it takes traffic
+    /// again, as the service does.
     pub(super) fn healthy(&self, spec: &StageSpec, node: &NodeName) -> Option<Op> {
-        let question = self.ask(spec.check.as_ref()?, Some(node));
+        let returns = || spec.drain && seated(self.spec, node).next().is_some();
+        let of_service = || self.spec.service.check.as_ref().filter(|_| returns());
+        let question = self.ask(spec.check.as_ref().or_else(of_service)?, Some(node));
         Some(Op::Healthy { patience: question.timeout(), question })
     }
 

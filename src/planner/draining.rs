@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Role;
-use crate::model::{NodeName, RoleName, Seat};
+use crate::model::{NodeName, RoleName, Seat, Voucher};
 use crate::rollout::{Batch, Lane, Op, Pool, Stage, StageKind, Task, When};
 
 use super::draft::{Draft, Way};
@@ -23,11 +23,12 @@ impl Draft<'_> {
             let keep = role.min_healthy.ceil_of(role.nodes.len());
             ops.push(Op::Drained { role: (*name).clone(), seat: seat.clone(), keep });
         }
+        let voucher = voucher(&work);
         ops.extend(work);
         ops.push(self.runs(node));
         for (name, _, seat) in seats {
             let weight = self.weight_of(name, node, way);
-            ops.push(Op::Serving { role: name.clone(), seat, weight });
+            ops.push(Op::Serving { role: name.clone(), seat, weight, voucher });
         }
         ops
     }
@@ -85,13 +86,14 @@ impl Draft<'_> {
                     continue;
                 }
                 let mut ops: Vec<Op> = check(node).into_iter().collect();
+                let voucher = voucher(&ops);
                 ops.push(self.runs(node));
                 for (name, role) in seated(self.spec, node) {
                     if let (Stand::Ours, Some(seat)) =
                         (self.stand(name, node), self.spec.environment.seat(role, node))
                     {
                         let weight = self.weight_of(name, node, &Way::default());
-                        ops.push(Op::Serving { role: name.clone(), seat, weight });
+                        ops.push(Op::Serving { role: name.clone(), seat, weight, voucher });
                     }
                 }
                 tasks.push(Task { node: Some(node.clone()), when: When::Always, ops });
@@ -111,5 +113,14 @@ impl Draft<'_> {
             let name = "back in service".to_owned();
             stages.push(Stage { name, kind: StageKind::Forward, lanes });
         }
+    }
+}
+
+/// Who says that a node is well once this is done on it.
+fn voucher(work: &[Op]) -> Voucher {
+    if work.iter().any(|op| matches!(op, Op::Healthy { .. })) {
+        Voucher::Node
+    } else {
+        Voucher::Balancer
     }
 }

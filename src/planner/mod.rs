@@ -5,6 +5,7 @@ mod deploy;
 mod draft;
 mod draining;
 mod hold;
+mod mixed;
 mod patch;
 mod parts;
 mod places;
@@ -24,6 +25,7 @@ use crate::rollout::{History, Ledger, Plan};
 
 pub use check::objections;
 pub use hold::{Hold, ending_word};
+pub use mixed::mixed_since;
 pub(crate) use policy::MASS_MIN;
 pub(crate) use policy::pin;
 pub use policy::{broken_glass, in_force};

@@ -15,7 +15,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    EnvironmentName, NodeName, Revision, RoleName, RolloutId, ServiceName, Traffic,
+    EnvironmentName, NodeName, Revision, RoleName, RolloutId, ServiceName, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Observation, Survey};
 use crate::rollout::{Op, Past, When};
@@ -171,7 +171,10 @@ fn told(decision: &Deploy) -> String {
 fn name(op: &Op) -> String {
     match op {
         Op::Drained { role, seat, keep } => format!("drain {}@{role} keep {keep}", seat.server),
-        Op::Serving { role, seat, weight } => format!("serve {}@{role} {weight}%", seat.server),
+        Op::Serving { role, seat, weight, voucher } => {
+            let asked = if *voucher == Voucher::Node { " on its word" } else { "" };
+            format!("serve {}@{role} {weight}%{asked}", seat.server)
+        }
         Op::Weighted { role, seats, weight } => format!("{} of {role} {weight}%", seats.len()),
         Op::Step { deed, .. } => deed.word(),
         other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
@@ -308,6 +311,86 @@ fn who_was_left_out_and_runs_the_ref_comes_back() {
 }
 
 #[test]
+fn a_service_says_how_its_nodes_are_asked_before_they_take_traffic() {
+    let check = "service: shop\ncheck: { http: 'http://{node}:8080/health' }\n";
+    let with = |check: &str, of: &str| {
+        let config = CONFIG.replace("service: shop\n", check);
+        let config = config.replace("drain: true,", &format!("drain: true,{of}"));
+        told(&decision_of(&config, "web-1 1.0.1\nweb/web-1 drained\nours web/web-1"))
+    };
+    let said = with(check, "");
+    let of = |node: &str| {
+        let mut lines = said.lines().skip_while(|it| *it != "fleet");
+        let line = lines.find(|it| it.contains(node)).unwrap();
+        line.split_once(": ").unwrap().1.to_owned()
+    };
+    expect![[r#"
+        drain srv-web-2@web keep 1, install, Healthy, Runs, serve srv-web-2@web 0% on its word
+        install
+        Healthy, Runs, serve srv-web-1@web 100% on its word
+    "#]]
+    .assert_eq(&format!("{}\n{}\n{}\n", of(" web-2"), of(" job-1"), of(" web-1")));
+    // A stage's own is for all its nodes.
+    let own = with("service: shop\n", " check: { run: [well] },");
+    assert!(own.contains("job-1: install, Healthy"), "{own}");
+}
+
+#[test]
+fn since_when_a_target_is_mixed_the_journal_knows_better_than_the_eye() {
+    use crate::rollout::{Event, Rollout, Stopped, What};
+    let Deploy::Start(plan) = decision("") else { panic!("it does not start") };
+    let mut survey = Survey::default();
+    for (node, runs) in [("web-1", "1.0.0"), ("web-2", "1.0.1")] {
+        let value = Ref::parse(runs).ok();
+        let node = NodeName::parse(node).unwrap();
+        survey.nodes.insert(node, Seen::Known { value, at: Timestamp(90) });
+    }
+    let (mut seen, mut ledger) = (Observation::default(), Ledger::default());
+    let since = |ledger: &Ledger, seen: &Observation| mixed_since(&target(), ledger, seen);
+    assert_eq!(since(&ledger, &seen), None, "nobody has looked");
+    seen.surveys.insert(target(), survey.clone());
+    assert_eq!(since(&ledger, &seen), None, "nobody knows");
+    seen.mixed.insert(target(), Timestamp(80));
+    assert_eq!(since(&ledger, &seen), Some(Timestamp(80)), "as it was seen");
+    // A rollout that left it so, before this controller looked for the first time.
+    let stopped = Stopped {
+        rollout: plan.id.clone(),
+        reference: plan.to.clone(),
+        ending: crate::rollout::Ending::Aborted,
+        at: Timestamp(70),
+        left_out: std::collections::BTreeSet::new(),
+    };
+    ledger.histories.entry(target()).or_default().stopped = Some(stopped);
+    assert_eq!(since(&ledger, &seen), Some(Timestamp(70)));
+    // One under way, of which nothing was begun on a node, and then something.
+    let (epoch, mut at) = (plan.epoch, 50);
+    let mut rollout = Rollout::new(*plan);
+    let mut happens = |rollout: &mut Rollout, what: What| {
+        at += 1;
+        rollout.apply(&Event { at: Timestamp(at), what }).unwrap();
+        at
+    };
+    let begun = loop {
+        let want = rollout.wants(Timestamp(50)).remove(0);
+        let (op, attempt) = (want.id, want.attempt);
+        let at = happens(&mut rollout, What::Started { op, attempt, epoch });
+        if matches!(rollout.plan().op(op), Some(Op::Step { .. })) {
+            break at;
+        }
+        let outcome = crate::rollout::Outcome::Done { evidence: String::new() };
+        happens(&mut rollout, What::Finished { op, outcome });
+    };
+    assert!(begun > 51 && begun < 70, "{begun}: some were fenced before");
+    ledger.rollouts.insert(target(), rollout);
+    assert_eq!(since(&ledger, &seen), Some(Timestamp(begun)));
+    seen.surveys.remove(&target());
+    assert_eq!(since(&ledger, &seen), Some(Timestamp(begun)), "not looked at meanwhile");
+    survey.nodes.pop_last();
+    seen.surveys.insert(target(), survey);
+    assert_eq!(since(&ledger, &seen), None, "all run the same");
+}
+
+#[test]
 fn the_second_opinion_objects_to_unsound_traffic() {
     let Deploy::Start(plan) = decision("") else { panic!("it does not start") };
     let loaded = {
@@ -337,6 +420,14 @@ fn the_second_opinion_objects_to_unsound_traffic() {
         }
     });
     assert!(unasked.contains("before it says what it runs"), "{unasked}");
+    let believed = object(&|ops| {
+        for op in ops {
+            if let Op::Serving { voucher, .. } = op {
+                *voucher = Voucher::Node;
+            }
+        }
+    });
+    assert!(believed.contains("is called well and was not asked"), "{believed}");
     let traffic = object(&|ops| {
         ops.retain(|it| !matches!(it, Op::Drained { .. } | Op::Serving { .. }));
     });

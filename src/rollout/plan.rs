@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::migration::{Owed, Status};
 use crate::model::{
     Connect, Deed, Epoch, GateName, NodeName, Question, Ref, Revision, RoleName, RolloutId, Seat,
-    Target, Timestamp,
+    Target, Timestamp, Voucher,
 };
 
 /// One rollout, immutable. Its id is a hash of its content.
@@ -185,6 +185,8 @@ pub enum Op {
         seat: Seat,
         /// In percent of its usual share, unless a person set another.
         weight: u32,
+        /// Who says that it is well.
+        voucher: Voucher,
     },
     /// The nodes of a role get this share of their usual traffic.
     Weighted {

@@ -299,7 +299,12 @@ fn drained(name: &str) -> Task {
         Op::Drained { role: role(), seat: seat(name), keep: 0 },
         step(StepKind::Run),
         Op::Runs { question: question() },
-        Op::Serving { role: role(), seat: seat(name), weight: 100 },
+        Op::Serving {
+            role: role(),
+            seat: seat(name),
+            weight: 100,
+            voucher: crate::model::Voucher::Balancer,
+        },
     ];
     Task { node: node(name), when: When::Always, ops }
 }

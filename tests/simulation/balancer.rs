@@ -119,7 +119,7 @@ impl World {
         }
         match &perform.op {
             Op::Drained { seat, keep, .. } => self.drain(seat, *keep, perform),
-            Op::Serving { role, seat, weight } => self.serve(role, seat, *weight, perform),
+            Op::Serving { role, seat, weight, .. } => self.serve(role, seat, *weight, perform),
             Op::Weighted { seats, weight, .. } => {
                 self.give(seats, *weight);
                 Report::Done { evidence: "read back".to_owned(), at: self.now }

@@ -9,7 +9,10 @@ use crate::config::snapshot;
 use crate::model::{Argv, Probe};
 use crate::text::Node;
 
-use super::{ABSENT_STATUS, GATE_MAX_AGE, GATE_PATIENCE, PROBE_TIMEOUT_SECS, SMOKE_TIMEOUT_SECS};
+use super::{
+    ABSENT_STATUS, GATE_MAX_AGE, GATE_PATIENCE, HEALTH_TIMEOUT_SECS, PROBE_TIMEOUT_SECS,
+    SMOKE_TIMEOUT_SECS,
+};
 
 record! {
     /// A question, as a command or a look at a URL; exit status 0 or HTTP 2xx is yes.
@@ -88,6 +91,8 @@ pub(in crate::config) struct Asked<const SECONDS: u64>(pub(in crate::config) Arc
 
 /// A smoke test.
 pub(in crate::config) type Smoke = Asked<SMOKE_TIMEOUT_SECS>;
+/// Whether a node is well that was just updated.
+pub(in crate::config) type Health = Asked<HEALTH_TIMEOUT_SECS>;
 /// Any other question.
 pub(in crate::config) type Plain = Asked<PROBE_TIMEOUT_SECS>;
 

@@ -14,7 +14,7 @@ use crate::model::{
 use crate::text::Node;
 
 use super::artifact::Artifact;
-use super::probe::{Plain, Smoke};
+use super::probe::{Health, Plain, Smoke};
 
 record! {
     /// `services/NAME.yaml`: what is deployed, and which ref of it where.
@@ -37,6 +37,10 @@ record! {
         /// Whether a ref contains a hot patch: `{patch}` and `{ref}` are replaced. Exit status 0 or
         /// HTTP 2xx is yes.
         "contains" contains: optional At<Plain>,
+        /// How to see that a node is well before it takes traffic again: in stages with `drain` that
+        /// have no `check` of their own, also in those of built-in recipes. It is asked until
+        /// `timeout`, by default for 5m. Default: the balancer's own health check decides.
+        "check" check: optional At<Health>,
         /// What `{name}` stands for in commands and URLs, e.g. `package: gitlab-ee`.
         "variables" variables: optional Keyed<VariableName, VariableValue>,
         /// Where it runs.

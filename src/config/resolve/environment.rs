@@ -83,10 +83,14 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
     let connected = connect.0.with_addresses(&own_addresses);
     one_name_each(&connected, name, &known, addresses.as_ref(), notes);
     let particulars = super::particulars::resolve(raw, &known, notes);
+    let groups = known.values().filter_map(|it| it.group.clone()).collect();
+    let named = known.values().flat_map(|it| &it.named).chain(deploy_node);
+    let hosts = (groups, named.cloned().collect());
+    let inventory = inventory.as_ref();
     Environment {
         name: name.value.clone(),
         connect: connected,
-        inventory: inventory.as_ref().and_then(|it| self::inventory(it, &name.value, notes)),
+        inventory: inventory.and_then(|it| self::inventory(it, &name.value, hosts, notes)),
         deploy_node: deploy_node.clone(),
         particulars: Arc::new(particulars),
         roles: known,
@@ -166,6 +170,7 @@ fn one_name_each(
 fn inventory(
     at: &At<raw::InventoryKeys>,
     name: &EnvironmentName,
+    hosts: (BTreeSet<String>, BTreeSet<NodeName>),
     notes: &mut Notes<'_>,
 ) -> Option<InventorySpec> {
     let raw::InventoryKeys { run, timeout, every, shrink, variables: _, zone: _ } = &at.value;
@@ -182,7 +187,7 @@ fn inventory(
         timeout: timeout.unwrap_or(raw::INVENTORY_TIMEOUT),
         every: every.unwrap_or(raw::INVENTORY_EVERY).max(raw::INVENTORY_EVERY_MIN),
         shrink: shrink.unwrap_or(raw::INVENTORY_SHRINK),
-        sought: Arc::new(super::particulars::sought(at, notes)),
+        sought: Arc::new(super::particulars::sought(at, hosts, notes)),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What an environment says of single nodes, and what its inventory is asked of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::files::Notes;
@@ -87,7 +87,11 @@ fn contradicts(
 }
 
 /// What the inventory is asked of single nodes.
-pub(super) fn sought(at: &At<raw::InventoryKeys>, notes: &mut Notes<'_>) -> Sought {
+pub(super) fn sought(
+    at: &At<raw::InventoryKeys>,
+    hosts: (BTreeSet<String>, BTreeSet<NodeName>),
+    notes: &mut Notes<'_>,
+) -> Sought {
     let raw::InventoryKeys { variables, zone, .. } = &at.value;
     let variables = variables.iter().flat_map(|it| &it.0);
     let zone = zone.as_ref().and_then(|At { value: raw::ZoneKeys { variable, groups }, place }| {
@@ -102,7 +106,10 @@ pub(super) fn sought(at: &At<raw::InventoryKeys>, notes: &mut Notes<'_>) -> Soug
             }
         }
     });
+    let (groups, nodes) = hosts;
     Sought {
+        groups,
+        nodes,
         variables: variables.map(|(name, it)| (name.value.clone(), it.0.clone())).collect(),
         zone,
     }

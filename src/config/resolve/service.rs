@@ -94,6 +94,7 @@ fn join(
         hotfixes,
         patches,
         contains,
+        check,
         variables,
         targets,
     } = raw;
@@ -120,6 +121,13 @@ fn join(
     let for_all = Arc::new(for_all);
     if defaults.is_some() {
         places::check_service(raw, &for_all, notes);
+    }
+    if let (Some(recipe), Some(At { place, .. })) = (defaults, check)
+        && !recipe.stages.iter().any(|it| it.drain && it.check.is_none())
+    {
+        let message = format!("recipe `{}` has no stage that would ask `check`", recipe.name);
+        let hint = "it is for stages with `drain` and without a `check` of their own; remove it";
+        notes.warning(*place, "unused-check", message, hint);
     }
 
     let mut resolved = BTreeMap::new();
@@ -160,9 +168,14 @@ fn join(
             check_target(&target, known, defaults, notes);
             if let Some(recipe) = defaults {
                 let smoke = smoke.map(|it| it.0.as_ref());
-                let roles = own_roles.as_ref();
-                let used =
-                    places::Used { file: &file.path, recipe, environment: known, roles, smoke };
+                let used = places::Used {
+                    file: &file.path,
+                    recipe,
+                    environment: known,
+                    roles: own_roles.as_ref(),
+                    smoke,
+                    check: check.as_ref().map(|it| it.value.0.as_ref()),
+                };
                 places::check_target(&used, *place, &filled, notes);
             }
         }
@@ -190,6 +203,7 @@ fn join(
         hotfixes: hotfixes.iter().flatten().map(|it| it.value.clone()).collect(),
         patches,
         contains: contains.as_ref().map(|it| it.value.0.as_ref().clone()),
+        check: check.as_ref().map(|it| it.value.0.as_ref().clone()),
         variables: for_all,
         targets: resolved,
     }

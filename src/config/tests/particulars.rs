@@ -377,3 +377,33 @@ fn what_an_inventory_is_asked_for_is_written_in_one_way() {
     "#]],
     );
 }
+
+#[test]
+fn a_service_s_check_is_asked_of_nodes_that_take_traffic_and_only_where_something_drains() {
+    let text = staging(
+        "balancers: [{ haproxy: 'unix:/run/haproxy.sock' }]
+nodes: { 'web-[1..2]': { variables: { port: 8080 } } }",
+        "  - { name: deploy, on: [web, db], drain: true, run: [deploy] }",
+    );
+    let text = text.replace("[db-1] }", "[db-1] }\n  api: { nodes: [web-1], backend: api }");
+    let checked = |url: &str| {
+        let check = format!("service: shop\ncheck: {{ http: 'http://{{node}}:{url}/' }}\n");
+        text.replace("service: shop\n", &check).replace("on: [web, db]", "on: [web, db, api]")
+    };
+    // The node of `db` has no `port`, and is in no load balancer.
+    check(&checked("{port}"), expect![[""]]);
+    check(
+        &checked("{prot}"),
+        expect![[r#"
+            services/shop.yaml:5:3: `check`, in stage `deploy` of recipe `simple`, uses `{prot}`, which nothing defines for `staging` [unknown-placeholder]
+                did you mean `{port}`?
+        "#]],
+    );
+    check(
+        &checked("{port}").replace("drain: true, ", ""),
+        expect![[r#"
+            (warning) services/shop.yaml:2:8: recipe `simple` has no stage that would ask `check` [unused-check]
+                it is for stages with `drain` and without a `check` of their own; remove it
+        "#]],
+    );
+}

@@ -23,7 +23,7 @@ use self::state::Operation;
 use super::balancer::{Balancer, BalancerError, Settling};
 use super::clock;
 use super::fleet::Answering;
-use crate::model::{BalancerAddress, Seat, Socket, Traffic};
+use crate::model::{BalancerAddress, Seat, Socket, Traffic, Voucher};
 use crate::observe::Fact;
 
 /// Longest that one call waits by itself.
@@ -111,10 +111,11 @@ impl Balancer for Haproxy {
         &'a self,
         seat: &'a Seat,
         weight: u32,
+        voucher: Voucher,
     ) -> Answering<'a, Result<Settling, BalancerError>> {
-        Box::pin(
-            async move { serve::serving(self.posts(seat)?, Arc::new(seat.clone()), weight).await },
-        )
+        Box::pin(async move {
+            serve::serving(self.posts(seat)?, Arc::new(seat.clone()), (weight, voucher)).await
+        })
     }
 
     fn weighted<'a>(

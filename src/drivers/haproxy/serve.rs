@@ -1,16 +1,17 @@
 //! Puts a node's servers back into service, and sets their weights.
 //!
-//! Invariant: a server leaves maintenance through drain, and never straight to where traffic is.
+//! Invariants: a server leaves maintenance through drain, and never straight to where traffic is; none
+//! is called well that was not asked.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
 use super::post::{Look, Post, Seen};
-use super::state::{Operation, Server};
+use super::state::Operation;
 use super::{LOOK_MAX, POLL_MAX, POLL_MIN, WAIT, at_once, evidence, in_turn, looks};
 use crate::drivers::balancer::{BalancerError, Settling};
-use crate::model::Seat;
+use crate::model::{Seat, Voucher};
 
 /// HAProxy's largest weight; what is more, it cuts.
 const WEIGHT_MAX: u64 = 256;
@@ -19,13 +20,13 @@ const WEIGHT_MAX: u64 = 256;
 pub(super) async fn serving(
     posts: Vec<Arc<Post>>,
     seat: Arc<Seat>,
-    weight: u32,
+    (weight, voucher): (u32, Voucher),
 ) -> Result<Settling, BalancerError> {
     let until = Instant::now() + LOOK_MAX;
     let mut pause = POLL_MIN;
     loop {
         let (inside, seat_inside) = (posts.clone(), Arc::clone(&seat));
-        let section = async move { into_service(&inside, &seat_inside, weight).await };
+        let section = async move { into_service(&inside, &seat_inside, (weight, voucher)).await };
         let looks = in_turn(&posts, section).await?;
         let mut missing = Vec::new();
         let mut persons = Vec::new();
@@ -81,7 +82,7 @@ pub(super) async fn weighted(
 async fn into_service(
     posts: &[Arc<Post>],
     seat: &Arc<Seat>,
-    weight: u32,
+    (weight, voucher): (u32, Voucher),
 ) -> Result<Vec<Look>, BalancerError> {
     let mut seen = looks(posts, seat).await?;
     let out_of_maintenance = |_: &Post, it: &Seen| {
@@ -99,12 +100,21 @@ async fn into_service(
         let mut orders = weight_order(post, it, weight)?;
         let place = format!("{}/{}", it.backend, it.server.name);
         if it.server.admin.is_forced_drain() {
-            orders.push(format!("set server {place} state ready"));
-            // Whoever asks for service has asked the node itself; HAProxy's own checks would take
-            // seconds to believe it. One that is down without having been out is another matter,
-            // and where an agent speaks for the node, that is not ours to say.
-            if needs_health(&it.server) {
-                orders.push(format!("set server {place} health up"));
+            let ready = format!("set server {place} state ready");
+            let checked = it.server.is_checked && !it.server.has_agent;
+            match (voucher, it.server.operation) {
+                // The node itself was asked; HAProxy's own checks would take seconds to believe it.
+                // One that is down without having been out is another matter, and where an agent
+                // speaks for the node, that is not ours to say.
+                (Voucher::Node, Operation::Stopped) if checked => {
+                    orders.extend([ready, format!("set server {place} health up")]);
+                }
+                // Nobody has asked: what was up before the new version, and not looked at since, is
+                // no answer. It gets no traffic before its checks have seen it well from now on.
+                (Voucher::Balancer, Operation::Running | Operation::Starting) if checked => {
+                    orders.extend([format!("set server {place} health down"), ready]);
+                }
+                (Voucher::Node | Voucher::Balancer, _) => orders.push(ready),
             }
         }
         Ok(orders)
@@ -149,10 +159,6 @@ fn each<'a>(
 /// only a person can have done it.
 fn is_persons(seat: &Seat, it: &Seen) -> bool {
     it.server.admin.is_forced_maint() && !seat.drain.maintenance
-}
-
-fn needs_health(server: &Server) -> bool {
-    server.is_checked && !server.has_agent && server.operation == Operation::Stopped
 }
 
 fn not_yet(it: &Seen, expected: u32) -> Option<String> {

@@ -18,14 +18,14 @@ const GROUPS_MAX: usize = 1000;
 /// Most groups of one host that say the same variable. They are compared with each other.
 const SAYING_MAX: usize = 32;
 
-/// What is said of every node of a group, where anything is that was asked for.
+/// What is said of every node, where anything is that was asked for.
 pub(super) fn of(
     top: &Map<String, Value>,
+    nodes: &BTreeSet<NodeName>,
     groups: &BTreeMap<String, BTreeSet<NodeName>>,
     sought: &Sought,
 ) -> Result<BTreeMap<NodeName, Particulars>, String> {
     let said = Said::new(top, groups, sought)?;
-    let nodes: BTreeSet<&NodeName> = groups.values().flatten().collect();
     let mut found = BTreeMap::new();
     for node in nodes {
         let mut variables = Variables::new();
@@ -211,7 +211,11 @@ mod tests {
     fn check(zone: Option<ZoneSource>, json: &str) -> String {
         let name = |it: &str| VariableName::parse(it).unwrap();
         let variables = [(name("rack"), "Rack".to_owned()), (name("dc"), "dc".to_owned())].into();
-        match super::super::parse(json.as_bytes(), &Sought { variables, zone }) {
+        // All groups are asked for.
+        let all: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(json).unwrap();
+        let groups = all.into_keys().collect();
+        let sought = Sought { groups, variables, zone, ..Sought::default() };
+        match super::super::parse(json.as_bytes(), &sought) {
             Err(why) => format!("! {why}"),
             Ok(inventory) => {
                 let of = |(node, it): (&NodeName, &Particulars)| {

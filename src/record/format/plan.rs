@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Epoch, GateName, NodeName, Ref, Revision, RoleName, RolloutId, Target};
+use crate::model::{
+    Epoch, GateName, NodeName, Ref, Revision, RoleName, RolloutId, Target, Voucher,
+};
 use crate::rollout::{self, OpId};
 
 use super::event::words;
@@ -290,6 +292,9 @@ enum Op {
         role: Text<RoleName>,
         seat: Seat,
         weight: u32,
+        /// Whether the node itself is asked first whether it is well.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        asked: bool,
     },
     Weighted {
         role: Text<RoleName>,
@@ -333,9 +338,15 @@ impl From<&rollout::Op> for Op {
             From::Drained { role, seat, keep } => {
                 Self::Drained { role: Text(role.clone()), seat: seat.into(), keep: *keep }
             }
-            From::Serving { role, seat, weight } => {
-                Self::Serving { role: Text(role.clone()), seat: seat.into(), weight: *weight }
-            }
+            From::Serving { role, seat, weight, voucher } => Self::Serving {
+                role: Text(role.clone()),
+                seat: seat.into(),
+                weight: *weight,
+                asked: match voucher {
+                    Voucher::Node => true,
+                    Voucher::Balancer => false,
+                },
+            },
             From::Weighted { role, seats, weight } => {
                 let seats = seats.iter().map(Into::into).collect();
                 Self::Weighted { role: Text(role.clone()), seats, weight: *weight }
@@ -366,8 +377,9 @@ impl From<Op> for rollout::Op {
             Op::Drained { role: Text(role), seat, keep } => {
                 Self::Drained { role, seat: seat.into(), keep }
             }
-            Op::Serving { role: Text(role), seat, weight } => {
-                Self::Serving { role, seat: seat.into(), weight }
+            Op::Serving { role: Text(role), seat, weight, asked } => {
+                let voucher = if asked { Voucher::Node } else { Voucher::Balancer };
+                Self::Serving { role, seat: seat.into(), weight, voucher }
             }
             Op::Weighted { role: Text(role), seats, weight } => {
                 Self::Weighted { role, seats: seats.into_iter().map(Into::into).collect(), weight }

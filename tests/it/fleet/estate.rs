@@ -34,6 +34,12 @@ case $1 in
 esac
 ";
 
+/// Asks the application on its port, as `curl` does on a node that has the port 8080 for itself.
+const WELL: &str = "#!/bin/sh
+echo asked >> \"$HOME/asked\"
+exec curl -fsS \"http://127.0.0.1:$(cat \"$HOME/port\")/\"
+";
+
 const ROLE: &str = "#!/bin/sh
 echo \"$1 $2\" >> \"$HOME/recorded\"
 echo version-role >> ROOT/order
@@ -51,11 +57,17 @@ pub(super) struct Estate {
 impl Estate {
     /// Everything runs 1.0, and a config repo says so.
     pub(super) async fn new() -> Self {
+        Self::with("omnibus-fleet").await
+    }
+
+    /// The same, rolled out by a built-in recipe.
+    pub(super) async fn with(recipe: &str) -> Self {
         let (world, net, alerts) = (World::bare(), Net::new(), alertmanager());
         packages::prepare(&world.root);
         let root = world.root.display().to_string();
         packages::program(&world.root.join("gitlab-rake"), &RAKE.replace("ROOT", &root));
         packages::program(&world.root.join("version-role"), &ROLE.replace("ROOT", &root));
+        packages::program(&world.root.join("well"), WELL);
         let nodes: Vec<Sshd> = NODES.iter().map(|it| net.node(it)).collect();
         let mut apps = Vec::new();
         for node in &nodes {
@@ -63,6 +75,7 @@ impl Estate {
             if node.name.starts_with("web") {
                 std::fs::write(node.home().join("serves"), "").unwrap();
                 let app = App::start(&node.name).await;
+                std::fs::write(node.home().join("port"), app.port.to_string()).unwrap();
                 app.die().await;
                 app.rise("1.0").await;
                 apps.push(app);
@@ -78,11 +91,11 @@ impl Estate {
             tokio::spawn(restarted(app, node.home(), Arc::clone(&restarts)));
         }
         let estate = Self { world, proxy, alerts, nodes, restarts, net };
-        estate.configure();
+        estate.configure(recipe);
         estate
     }
 
-    fn configure(&self) {
+    fn configure(&self, recipe: &str) {
         let ssh_config = self.net.config().display().to_string();
         let (world, root) = (&self.world, self.world.root.display());
         world.write("towpath.yaml", "version: 1\nenvironments: [staging]\nconfirm_above: 100%\n");
@@ -98,19 +111,28 @@ impl Estate {
         world.write(
             "services/shop.yaml",
             &example("service: shop")
+                .replace("omnibus-fleet", recipe)
+                .replace("curl, -fsS, \"http://localhost:8080/\"", &format!("{root}/well"))
                 .replace("/usr/bin/", &format!("{root}/"))
                 .replace("shop.example.com", &format!("127.0.0.1:{}", self.proxy.port)),
         );
         // The recipe as the program prints it for copying. The nodes are no machines of their own,
-        // so `apt-get` is told its root; and ten minutes are long for a test.
-        let recipe = world.order(&["recipes", "omnibus-fleet"]);
-        let apt = recipe.matches("apt-get,").count();
-        assert_eq!(apt, 5, "{recipe}");
-        assert_eq!(recipe.matches("bake: 10m").count(), 1, "{recipe}");
-        let recipe = recipe
-            .replace("apt-get,", &format!("{root}/apt-get,"))
-            .replace("bake: 10m", "bake: 1s");
-        world.write("recipes/omnibus-fleet.yaml", &recipe);
+        // so programs are told their root; and ten minutes are long for a test.
+        let mut text = world.order(&["recipes", recipe]);
+        for program in ["apt-get", "dpkg", "systemctl"] {
+            for end in [" ", ","] {
+                for before in [" ", "[", "'"] {
+                    let own = format!("{before}{root}/{program}{end}");
+                    text = text.replace(&format!("{before}{program}{end}"), &own);
+                }
+            }
+        }
+        text =
+            text.replace(" /var/lib/dpkg", " root/var/lib/dpkg").replace("bake: 10m", "bake: 1s");
+        let runs = text.matches(&format!("{root}/apt-get install")).count();
+        assert_eq!(runs, text.matches("package}={ref}").count(), "{text}");
+        assert_eq!(text.matches("ls root/var/lib/dpkg/updates").count(), runs, "{text}");
+        world.write(&format!("recipes/{recipe}.yaml"), &text);
         world.commit("A shop");
     }
 
@@ -128,6 +150,24 @@ impl Estate {
         let hold = self.node(name).home().join("hold");
         std::fs::write(&hold, "").unwrap();
         hold
+    }
+
+    /// Lets a web node's application boot for as long as the file is there: the package's script
+    /// returns when the old one is gone.
+    pub(super) fn late(&self, name: &str) -> PathBuf {
+        let late = self.node(name).home().join("late");
+        std::fs::write(&late, "").unwrap();
+        late
+    }
+
+    /// What a node's `systemctl`, `apt-get` and `dpkg` were told to change, in order.
+    pub(super) fn told(&self, name: &str) -> Vec<String> {
+        self.node(name).read("told").lines().map(str::to_owned).collect()
+    }
+
+    /// What `towpath status` says of one node.
+    pub(super) fn status_of(&self, name: &str) -> String {
+        self.world.towpath(&["status", "shop", "staging", "--only", name]).stdout
     }
 
     /// What each node runs, by its package database.
@@ -181,10 +221,15 @@ async fn restarted(app: App, home: PathBuf, on: Arc<AtomicBool>) {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if home.join("restart").exists() && !home.join("hold").exists() {
             app.die().await;
+            // The home may be gone with the test, here and below.
+            let _ = std::fs::write(home.join("gone"), "");
             tokio::time::sleep(Duration::from_millis(200)).await;
+            while home.join("late").exists() && on.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let version = std::fs::read_to_string(home.join("root/usr/share/shop/version"));
             app.rise(version.unwrap_or_default().trim()).await;
-            // The home may be gone with the test.
+            let _ = std::fs::remove_file(home.join("gone"));
             let _ = std::fs::remove_file(home.join("restart"));
         }
     }

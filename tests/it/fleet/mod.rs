@@ -4,6 +4,7 @@
 mod aborted;
 mod estate;
 mod matrix;
+mod odd;
 mod packages;
 mod stopped;
 
@@ -35,6 +36,10 @@ async fn a_release_goes_through_the_fleet_and_back_and_no_request_fails() {
     assert_eq!(order, expected);
     assert_eq!(estate.touched("1.1"), ONCE);
     assert_eq!(estate.node("deploy-1").read("recorded"), "staging 1.1\n");
+    let (stop, start) = ("stop chef-client", "start chef-client");
+    for node in NODES {
+        assert_eq!(estate.told(node), [stop, "install"], "{node}: it would put 1.0 back");
+    }
 
     // Back in its own order, for nobody has approved what cannot be taken back.
     world.order(&["rollback", "shop", "staging", "--reason", "orders are lost"]);
@@ -50,6 +55,12 @@ async fn a_release_goes_through_the_fleet_and_back_and_no_request_fails() {
     assert_eq!(estate.touched("1.0"), ONCE);
     let migrated = estate.node("deploy-1").read("migrated");
     assert_eq!(migrated, "pre 1.0\npost 1.0\npre 1.1\n", "they stay");
+    let all = [stop, "install", start, stop, "install", start];
+    for node in &NODES[1..] {
+        assert_eq!(estate.told(node), all, "{node}");
+    }
+    // Today a rollback's stages on `all` leave out a deploy node that has no role.
+    assert_eq!(estate.told("deploy-1"), [stop, "install", start, "install"]);
     controller.kill();
 }
 

@@ -8,14 +8,21 @@ use std::process::Command;
 /// What the repository has.
 const VERSIONS: [&str; 2] = ["1.0", "1.1"];
 
-/// Restarts the node's application, and returns when it runs again: as a unit's restart does.
+/// Restarts the node's application, and returns when it runs again: as a unit's restart does that says
+/// when it is ready. Others return when the old one is gone (`late`). dpkg may die in the middle
+/// (`dies`), and the script may fail (`fails`).
 const POSTINST: &str = "#!/bin/sh
 [ \"$1\" = configure ] || exit 0
 home=${DPKG_ROOT%/*}
+if [ -e \"$home/dies\" ]; then rm \"$home/dies\"; kill -9 \"$PPID\"; exit 1; fi
+[ ! -e \"$home/fails\" ] || exit 1
 cat \"$DPKG_ROOT/usr/share/shop/version\" >> \"$home/configured\"
 [ -e \"$home/serves\" ] || exit 0
 : > \"$home/restart\"
-while [ -e \"$home/restart\" ]; do sleep 0.02; done
+while [ -e \"$home/restart\" ]; do
+  [ ! -e \"$home/late\" ] || [ ! -e \"$home/gone\" ] || exit 0
+  sleep 0.02
+done
 ";
 
 /// The program `apt-get` of a node. It counts what is installed, and in which order.
@@ -23,13 +30,31 @@ const APT: &str = "#!/bin/sh
 export APT_CONFIG=\"$HOME/apt.conf\"
 case \"$*\" in
   *--download-only*) ;;
-  install*) for what; do :; done; echo \"$what\" >> \"$HOME/touched\"; echo \"install $TOWPATH_NODE\" >> ROOT/order ;;
+  install*) for what; do :; done; echo \"$what\" >> \"$HOME/touched\"; echo \"install $TOWPATH_NODE\" >> ROOT/order; echo install >> \"$HOME/told\" ;;
 esac
 exec apt-get -q \"$@\"
 ";
 
+/// The program `dpkg` of a node.
+const DPKG: &str = "#!/bin/sh
+echo \"dpkg $*\" >> \"$HOME/told\"
+exec dpkg --root=\"$HOME/root\" --force-not-root --force-script-chrootless --force-unsafe-io --log=/dev/null \"$@\"
+";
+
+/// The program `systemctl` of a node, which has the unit `chef-client` and no other. It remembers what
+/// it was told, and in which state that leaves the unit.
+const SYSTEMCTL: &str = "#!/bin/sh
+[ \"$2\" = chef-client ] || { echo \"no unit $2\" >&2; exit 1; }
+case $1 in
+  cat) ;;
+  stop | start) echo \"$1 $2\" >> \"$HOME/told\"; echo \"$1\" > \"$HOME/unit\" ;;
+  *) echo \"cannot $1\" >&2; exit 2 ;;
+esac
+";
+
 /// Builds the packages and the repository in `root/repo`, a node's root with 1.0 on it in
-/// `root/image`, and the program that stands for `apt-get`.
+/// `root/image`, and the programs that stand for `apt-get`, `dpkg` and
+/// `systemctl`.
 pub(super) fn prepare(root: &Path) {
     let repo = root.join("repo");
     std::fs::create_dir(&repo).unwrap();
@@ -53,6 +78,8 @@ pub(super) fn prepare(root: &Path) {
     }
     write(&repo.join("Packages"), &index);
     program(&root.join("apt-get"), &APT.replace("ROOT", &root.display().to_string()));
+    program(&root.join("dpkg"), DPKG);
+    program(&root.join("systemctl"), SYSTEMCTL);
     let image = root.join("image");
     for directory in [
         "var/lib/dpkg/info",
@@ -82,7 +109,7 @@ pub(super) fn install(root: &Path, home: &Path) {
     configure(home);
 }
 
-/// What `dpkg-query` says is installed.
+/// What `dpkg-query` says is there, whole or not.
 pub(super) fn version(home: &Path) -> String {
     let database = home.join("root/var/lib/dpkg");
     let mut ask = Command::new("dpkg-query");

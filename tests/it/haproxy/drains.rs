@@ -79,9 +79,10 @@ async fn every_balancer_and_backend_is_drained_and_one_that_is_silent_is_named()
     assert_eq!(traffic(&haproxy, &seat).await, Traffic::Mixed);
     second.kill();
     let name = second.path("admin.sock");
-    for asked in
-        [haproxy.drained(&seat, 1, Duration::ZERO).await, haproxy.serving(&seat, 100).await]
-    {
+    for asked in [
+        haproxy.drained(&seat, 1, Duration::ZERO).await,
+        haproxy.serving(&seat, 100, towpath::model::Voucher::Node).await,
+    ] {
         let error = asked.unwrap_err();
         assert!(error.may_work_later(), "{error}");
         assert!(error.to_string().contains(&name), "{error}");

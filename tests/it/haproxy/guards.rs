@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use towpath::drivers::balancer::{Balancer as _, Settling};
 use towpath::drivers::haproxy::Haproxy;
-use towpath::model::Traffic;
+use towpath::model::{Traffic, Voucher};
 
 use super::apps::App;
 use super::proxy::{PLAIN, Proxy, Shape, until};
@@ -69,7 +69,7 @@ async fn dead_weightless_and_backup_servers_stand_in_for_nobody() {
     // Who is out already is missed by nobody.
     let dead = seat("s4", &[proxy.address()]);
     assert_eq!(traffic(&haproxy, &dead).await, Traffic::Down);
-    let why = waits_for(haproxy.serving(&dead, 100).await);
+    let why = waits_for(haproxy.serving(&dead, 100, Voucher::Node).await);
     assert!(why.contains("is down by its health check"), "{why}");
     assert_eq!(proxy.column("s4", "srv_op_state"), "0", "it was called well");
     assert!(is_done(&haproxy.drained(&dead, 4, Duration::ZERO).await.unwrap()));
@@ -94,4 +94,44 @@ async fn what_a_person_took_out_stays_out() {
     assert_eq!((first.admin("s1"), second.admin("s1")), (1, 0));
     first.say("set server web/s1 state ready");
     assert!(is_done(&serving(&haproxy, &seat, 100).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_was_not_asked_serves_when_the_balancer_itself_sees_it_well() {
+    let apps = App::several(2).await;
+    let proxy = Proxy::start(&PLAIN, &apps);
+    for app in &apps {
+        proxy.until_up(&app.name);
+    }
+    let (haproxy, seat) = (Haproxy::new(), seat("s1", &[proxy.address()]));
+    let again = || haproxy.serving(&seat, 100, Voucher::Balancer);
+    let log = || std::fs::read_to_string(proxy.path("log")).unwrap();
+    let risen = || log().matches("Server web/s1 is UP").count();
+
+    // Dead: its checks know, and no word of ours says otherwise.
+    drained(&haproxy, &seat, 1).await;
+    apps[0].die().await;
+    until("it is seen", || proxy.column("s1", "srv_op_state") == "0");
+    let why = waits_for(again().await);
+    assert!(why.contains("is down by its health check"), "{why}");
+    assert_eq!((proxy.admin("s1"), proxy.column("s1", "srv_op_state").as_str()), (0, "0"));
+    apps[0].rise("new").await;
+    let settled = async || {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_secs(40) {
+            if is_done(&again().await.unwrap()) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(settled().await);
+
+    // Up by what was seen before the new version: that counts for nothing.
+    drained(&haproxy, &seat, 1).await;
+    proxy.until_up("s1");
+    let before = risen();
+    assert!(settled().await);
+    assert_eq!(proxy.column("s1", "srv_op_state"), "2");
+    until("its checks have said so", || risen() > before);
 }

@@ -21,7 +21,7 @@ async fn check(seat: &Seat, says: &str, later: bool) {
     let drained = haproxy.drained(seat, 0, Duration::ZERO);
     let errors: [BalancerError; 3] = [
         drained.await.unwrap_err(),
-        haproxy.serving(seat, 100).await.unwrap_err(),
+        haproxy.serving(seat, 100, towpath::model::Voucher::Node).await.unwrap_err(),
         haproxy.weighted(seat, 50).await.unwrap_err(),
     ];
     for error in errors {

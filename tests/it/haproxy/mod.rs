@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use towpath::drivers::balancer::{Balancer as _, BalancerError, Settling};
 use towpath::drivers::haproxy::Haproxy;
-use towpath::model::{BalancerAddress, Drain, DrainEnd, EnvironmentName, NodeName, Seat, Traffic};
+use towpath::model::{
+    BalancerAddress, Drain, DrainEnd, EnvironmentName, NodeName, Seat, Traffic, Voucher,
+};
 use towpath::observe::Fact;
 
 /// Long enough for everything that does end.
@@ -57,7 +59,7 @@ async fn drained(haproxy: &Haproxy, seat: &Seat, keep: usize) -> String {
 async fn serving(haproxy: &Haproxy, seat: &Seat, weight: u32) -> Settling {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(40) {
-        match haproxy.serving(seat, weight).await.unwrap() {
+        match haproxy.serving(seat, weight, Voucher::Node).await.unwrap() {
             Settling::Waiting { again_after, .. } => tokio::time::sleep(again_after).await,
             settled => return settled,
         }

@@ -97,7 +97,7 @@ async fn killed_and_restarted_in_the_middle() {
     let (haproxy, seat) = (Haproxy::new(), seat("s1", &[proxy.address()]));
     drained(&haproxy, &seat, 1).await;
     proxy.kill();
-    let error = haproxy.serving(&seat, 100).await.unwrap_err();
+    let error = haproxy.serving(&seat, 100, towpath::model::Voucher::Node).await.unwrap_err();
     assert!(error.may_work_later(), "{error}");
     proxy.restart();
     assert_eq!(proxy.admin("s1"), 0, "it remembers");

@@ -3,6 +3,7 @@
 pub(crate) mod sshd;
 
 mod built_in;
+mod only_openssh;
 mod logins;
 mod rollout;
 mod steps;

@@ -26,7 +26,7 @@ impl Fleet {
         world
             .write("towpath.yaml", "version: 1\nenvironments: [production]\nconfirm_above: 100%\n");
         world.write("environments/production.yaml", &environment(&config));
-        let install = "echo \"$1\" >> installed; while [ -e wait ]; do sleep 0.05; done; echo \"$1\" > version";
+        let install = "echo \"installing $1\"; echo \"$1\" >> installed; while [ -e wait ]; do sleep 0.05; done; echo \"$1\" > version";
         world.script("install", install);
         let script = world.root.join("install.sh").display().to_string();
         world.write(
@@ -91,6 +91,8 @@ fn a_fleet_is_updated_over_ssh_and_no_node_twice_though_the_controller_is_killed
     fleet.world.want("production", NEW);
     let mut controller = Controller::spawn(&fleet.world);
     fleet.world.until("the second node's step runs", || fleet.installed(NEW) == [1, 1, 0]);
+    let under_way = fleet.world.json(&["rollout", "shop", "production"]);
+    let id = under_way[0]["rollout"].as_str().unwrap().to_owned();
     controller.kill();
     drop(controller);
     std::fs::remove_file(wait).unwrap();
@@ -98,6 +100,8 @@ fn a_fleet_is_updated_over_ssh_and_no_node_twice_though_the_controller_is_killed
     fleet.world.until("all nodes run it", || fleet.runs(NEW));
     fleet.world.until("it is in sync", || fleet.world.in_sync());
     assert_eq!(fleet.installed(NEW), [1, 1, 1]);
+    let said = fleet.world.order(&["log", &id, "web-2"]);
+    assert!(said.contains(&format!("installing {NEW}")), "{said}");
     // Each controller needs one login a node; looking from outside needs more.
     assert!(fleet.nodes.iter().all(|node| node.logins() >= 1));
     drop(fleet.net);

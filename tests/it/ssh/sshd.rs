@@ -184,7 +184,9 @@ impl Sshd {
             self.home().display(),
             self.state().display(),
         );
-        std::fs::write(self.dir.join("sshd_config"), config).unwrap();
+        // What a test wants beside that.
+        let more = std::fs::read_to_string(self.dir.join("sshd_more")).unwrap_or_default();
+        std::fs::write(self.dir.join("sshd_config"), config + &more).unwrap();
         // Where sshd as root keeps its unprivileged half.
         let _ = std::fs::create_dir_all("/run/sshd");
         let mut child = Command::new("/usr/sbin/sshd")
@@ -233,7 +235,7 @@ fn transport() -> Transport {
     }
 }
 
-fn keygen(path: &Path) {
+pub(crate) fn keygen(path: &Path) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(path)
@@ -250,7 +252,7 @@ pub(crate) fn renew_key(node: &Sshd) {
     keygen(&node.dir.join("host_key"));
 }
 
-fn user() -> String {
+pub(crate) fn user() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

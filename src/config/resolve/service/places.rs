@@ -23,6 +23,8 @@ pub(super) struct Used<'a> {
     pub(super) roles: Option<&'a BTreeSet<RoleName>>,
     /// Its smoke test.
     pub(super) smoke: Option<&'a Probe>,
+    /// How its nodes are asked whether they are well.
+    pub(super) check: Option<&'a Probe>,
 }
 
 /// What the layers define together, the later ones winning; shared where they add nothing.
@@ -75,6 +77,7 @@ pub(in crate::config) fn lacking(spec: &Spec<'_>) -> Vec<Lack> {
         environment: spec.environment,
         roles: spec.target.roles.as_ref(),
         smoke: spec.target.smoke.as_deref(),
+        check: spec.service.check.as_ref(),
     };
     lacks(&used, &spec.target.variables, Promises::AreOver)
 }
@@ -98,7 +101,7 @@ enum Where<'a> {
 
 /// All that a target uses and lacks: each thing once, for a recipe may name it in every stage.
 fn lacks<'a>(used: &Used<'a>, known: &Variables, promises: Promises) -> Vec<Lack> {
-    let Used { file: _, recipe, environment, roles: _, smoke } = used;
+    let Used { file: _, recipe, environment, roles: _, smoke, check } = used;
     let here = &environment.name;
     let mut found: BTreeMap<String, Lack> = BTreeMap::new();
     let mut zones = None;
@@ -122,6 +125,10 @@ fn lacks<'a>(used: &Used<'a>, known: &Variables, promises: Promises) -> Vec<Lack
         for probe in probes.into_iter().flatten() {
             note(missing(probe, known, &[]), &on, &of);
         }
+        if let (Some(check), true, None) = (check, stage.drain, &stage.check) {
+            let on = || Where::On(used.seated(&stage.on));
+            note(missing(check, known, &[]), &on, &|| format!("`check`, in {},", of()));
+        }
         if stage.by == By::Zone && zones.is_none() {
             zones = used.lacks_zone(&stage.on, &of, promises);
         }
@@ -140,6 +147,13 @@ fn lacks<'a>(used: &Used<'a>, known: &Variables, promises: Promises) -> Vec<Lack
 }
 
 impl<'a> Used<'a> {
+    /// Those of them that are in the load balancers.
+    fn seated(&self, on: &On) -> Vec<&'a NodeName> {
+        let roles = self.environment.roles.values().filter(|it| it.seats.is_some());
+        let nodes = self.nodes(on).into_iter();
+        nodes.filter(|node| roles.clone().any(|it| it.nodes.contains(node))).collect()
+    }
+
     /// The nodes that a stage covers, as far as they are known.
     fn nodes(&self, on: &On) -> Vec<&'a NodeName> {
         let environment = self.environment;

@@ -3,9 +3,9 @@
 use expect_test::expect_file;
 
 use super::samples::{at, entries, id, node, target, word};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, Voucher};
 use crate::record::format::{decode, encode};
-use crate::rollout::{Entry, Event, Fact, Undo, What};
+use crate::rollout::{Entry, Event, Fact, Op, Plan, Undo, What};
 
 /// Written once, by the first version; only lines of new kinds may be added.
 const GOLDEN: &str = include_str!("../../../../tests/golden/journal-v1.jsonl");
@@ -90,4 +90,23 @@ fn a_node_left_out_says_whether_what_undoes_is_tried() {
         let (_, kind, body) = encode(&entry);
         assert_eq!(decode(entry.at, kind, &body).unwrap(), entry);
     }
+}
+
+#[test]
+fn whether_the_node_is_asked_is_kept_and_was_not_before_there_was_a_word_for_it() {
+    let mut plan = super::samples::plan();
+    let entry = |plan: &Plan| Entry { at: at(3), fact: Fact::Planned(Box::new(plan.clone())) };
+    let (_, _, before) = encode(&entry(&plan));
+    assert!(before.contains("\"serving\"") && !before.contains("\"asked\""), "{before}");
+    let lanes = plan.stages.iter_mut().flat_map(|it| &mut it.lanes);
+    for op in
+        lanes.flat_map(|it| &mut it.batches).flat_map(|it| &mut it.tasks).flat_map(|it| &mut it.ops)
+    {
+        if let Op::Serving { voucher, .. } = op {
+            *voucher = Voucher::Node;
+        }
+    }
+    let (_, kind, body) = encode(&entry(&plan));
+    assert!(body.contains("\"asked\":true"), "{body}");
+    assert_eq!(decode(at(3), kind, &body).unwrap(), entry(&plan));
 }

@@ -9,7 +9,7 @@ use crate::model::{
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
     MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName, RolloutId,
     SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
-    Trigger,
+    Trigger, Voucher,
 };
 use crate::rollout::{
     Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
@@ -154,7 +154,7 @@ pub(super) fn ops() -> Vec<Op> {
         Op::Baked { span: Duration::from_mins(5), guards: Vec::new() },
         Op::Approved,
         Op::Drained { role: role(), seat: seat(), keep: 3 },
-        Op::Serving { role: role(), seat: seat(), weight: 100 },
+        Op::Serving { role: role(), seat: seat(), weight: 100, voucher: Voucher::Balancer },
         Op::Weighted { role: role(), seats: vec![seat(), seat()], weight: 5 },
     ];
     for op in &all {
