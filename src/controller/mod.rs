@@ -29,6 +29,7 @@ mod moving;
 mod succession;
 mod service;
 mod deploying;
+mod excluding;
 mod doors;
 mod view;
 mod visiting;

@@ -11,7 +11,7 @@ use super::wake::{Effect, Ticket};
 const NOBODY: Ticket = Ticket(0);
 
 /// In whose name the controller does what the recipe asks for.
-const OURSELVES: &str = "towpath";
+pub(super) const OURSELVES: &str = "towpath";
 
 impl Core {
     /// Puts the earlier ref back, as a person's command does; the record says whose wish it was.

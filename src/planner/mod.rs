@@ -4,6 +4,7 @@ mod check;
 mod deploy;
 mod draft;
 mod draining;
+mod excluded;
 mod hold;
 mod patch;
 mod parts;
@@ -23,6 +24,7 @@ use crate::observe::Observation;
 use crate::rollout::{History, Ledger, Plan};
 
 pub use check::objections;
+pub(crate) use excluded::silent as excluded;
 pub use hold::{Hold, ending_word};
 pub(crate) use policy::MASS_MIN;
 pub use policy::broken_glass;

@@ -73,7 +73,8 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
         Fact::Known { .. } => None,
         Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),
     });
-    let unseen: BTreeMap<_, _> = unseen.collect();
+    let without = super::excluded(target, survey, world.ledger);
+    let unseen: BTreeMap<_, _> = unseen.filter(|(node, _)| !without.contains_key(node)).collect();
     let (returning, _) = super::traffic::returning(target, &spec, survey, &to, world);
     let aim = draft::Aim {
         purpose: Purpose::Rollback,

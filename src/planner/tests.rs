@@ -5,6 +5,7 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod excluded;
 mod owed;
 mod zones;
 
@@ -110,6 +111,16 @@ fn decision_of(config: &str, text: &str) -> Deploy {
             (it, "silent") => {
                 let why = "no answer".to_owned();
                 survey.traffic.insert(seat(it), Seen::Unknown { why, at });
+            }
+            ("unseen", node) => {
+                let why = "no route".to_owned();
+                survey.nodes.insert(NodeName::parse(node).unwrap(), Seen::Unknown { why, at });
+            }
+            ("without", node) => {
+                let by = crate::model::PersonName::parse("alice").unwrap();
+                let word = crate::rollout::Word { by, reason: "its disk died".to_owned() };
+                let order = crate::rollout::Order { word, at, until: None };
+                ledger.excluded.insert((target(), NodeName::parse(node).unwrap()), order);
             }
             ("all", runs) => {
                 for fact in survey.nodes.values_mut() {

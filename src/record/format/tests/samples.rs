@@ -511,6 +511,10 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all.push(Fact::Kept(Box::new(retried())));
+    all.extend([false, true].map(|lift| {
+        let command = Command::LeaveOut { target: it(), node: node("web-01"), lift };
+        Fact::Asked { word: word(), command }
+    }));
     all
 }
 
