@@ -6,9 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::RollbackOn;
 use crate::model::{NodeName, Ref, RolloutId, Target};
 use crate::observe::{Fact, Survey};
-use crate::rollout::{Floor, Halt, History, Op, Phase, Purpose, Rollout, StepKind};
+use crate::rollout::{
+    CANNOT_ASK, Floor, Halt, History, Op, OpId, OpState, Phase, Purpose, Rollout, StepKind,
+};
 
 use super::{Hold, World, check, deploy, draft, policy};
+
+/// The gate that an environment's `alerts:` is.
+const ALERTS: &str = "alerts";
 
 /// What going back would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +153,7 @@ pub(super) fn retreat(target: &Target, world: World<'_>) -> Option<Retreat> {
         && rollout.stopping().is_none()
         && spec.target.reference == plan.to
         && meant
+        && has_touched(rollout)
         && !again
         && !held
         && !post_migrations_began(rollout);
@@ -174,6 +180,55 @@ fn post_migrations_began(rollout: &Rollout) -> bool {
     })
 }
 
+/// Whether anything of the ref was begun anywhere: what it has not touched is not its doing.
+fn has_touched(rollout: &Rollout) -> bool {
+    rollout.plan().ops().any(|(id, _, op)| {
+        let brings = match op {
+            Op::Step { kind, .. } => match kind {
+                StepKind::Run | StepKind::Migrate { .. } | StepKind::PostMigrate { .. } => true,
+                StepKind::Owed { .. } | StepKind::Finally => false,
+            },
+            Op::Fenced
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => false,
+        };
+        brings && rollout.state(id).is_some_and(OpState::was_tried)
+    })
+}
+
+/// Whether the gate `alerts` said no in a bake that failed, or in front of what failed. That it could not be
+/// asked is no evidence against a ref.
+fn alerts_fire(rollout: &Rollout, id: OpId, op: &Op) -> bool {
+    let Some(OpState::Failed { why, keeps_key: false, .. }) = rollout.state(id) else {
+        return false;
+    };
+    // Behind how often or how long it was closed.
+    let Some((_, said)) = why.split_once(": ") else { return false };
+    let said = match op {
+        Op::Gate { name, .. } if name.as_str() == ALERTS => Some(said),
+        // What said no comes first there, and alerts before all.
+        Op::Baked { .. } => said.strip_prefix("gate alerts: "),
+        Op::Gate { .. }
+        | Op::Fenced
+        | Op::Step { .. }
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Verified { .. }
+        | Op::Approved => None,
+    };
+    said.is_some_and(|it| !it.starts_with(CANNOT_ASK))
+}
+
 /// What kind of reason a halt is. A migration that failed is a person's matter.
 fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
     let op = match halt {
@@ -182,18 +237,17 @@ fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
         Halt::Lost { .. } => return None,
     };
     match rollout.plan().op(op)? {
+        gate @ (Op::Gate { .. } | Op::Baked { .. }) => {
+            alerts_fire(rollout, op, gate).then_some(RollbackOn::Alerts)
+        }
         Op::Verified { .. } => Some(RollbackOn::Smoke),
-        Op::Gate { name, .. } => (name.as_str() == "alerts").then_some(RollbackOn::Alerts),
         Op::Step { kind: StepKind::Run, .. }
         | Op::Serving { .. }
         | Op::Healthy { .. }
         | Op::Runs { .. } => Some(RollbackOn::MaxFailures),
         // That a node does not drain says nothing of the ref.
-        Op::Step { .. }
-        | Op::Fenced
-        | Op::Drained { .. }
-        | Op::Weighted { .. }
-        | Op::Baked { .. }
-        | Op::Approved => None,
+        Op::Step { .. } | Op::Fenced | Op::Drained { .. } | Op::Weighted { .. } | Op::Approved => {
+            None
+        }
     }
 }

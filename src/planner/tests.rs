@@ -7,6 +7,7 @@
 
 mod excluded;
 mod owed;
+mod retreats;
 mod zones;
 
 use std::fmt::Write as _;
