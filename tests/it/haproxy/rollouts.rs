@@ -107,6 +107,33 @@ async fn a_node_that_fails_stays_out_until_it_runs_the_ref() {
     assert_eq!(proxy.admin("web-2"), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
+    let (world, proxy, _apps) = fleet("").await;
+    let drain = "drain: { timeout: 30s, maintenance: true }";
+    world.edit("environments/production.yaml", "drain: { timeout: 30s }", drain);
+    let wait = world.root.join("wait");
+    std::fs::write(&wait, "").unwrap();
+    let install =
+        format!("while [ -e {} ]; do sleep 0.1; done\necho \"$1\" > version", wait.display());
+    world.script("install", &install);
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    until("the first is out", || proxy.admin("web-1") == 1);
+    proxy.say("set server web/web-3 state maint");
+    std::fs::remove_file(&wait).unwrap();
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0, 0, 1]);
+    let weights = ["web-1", "web-2", "web-3"].map(|it| proxy.column(it, "srv_uweight"));
+    assert_eq!(weights, ["100", "100", "100"]);
+    world.until("the maintenance is seen", || {
+        let status = world.towpath(&["status"]).stdout;
+        status.contains("web-3 is in maintenance in web by a person")
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_haste_sessions_get_less_time_and_nothing_is_warmed_up() {
     let warm =
