@@ -320,6 +320,32 @@ fn who_was_left_out_and_runs_the_ref_comes_back() {
 }
 
 #[test]
+fn in_haste_sessions_have_less_time_where_they_are_cut() {
+    let hotfix =
+        CONFIG.replace("recipe: fleet\ntargets", "recipe: fleet\nhotfixes: [1.0.1]\ntargets");
+    let seconds = |config: &str, drain: &str| {
+        let drain = format!("batch: 2, min_healthy: 1, drain: {{ {drain} }} }}");
+        let config = config.replace("batch: 2, min_healthy: 1 }", &drain);
+        let Deploy::Start(plan) = decision_of(&config, "") else { panic!("it does not start") };
+        let drains = plan.ops().filter_map(|(_, _, op)| match op {
+            Op::Drained { role, seat, .. } if role.as_str() == "web" => Some(seat.drain.timeout),
+            _ => None,
+        });
+        drains.map(|it| it.as_secs()).max()
+    };
+    for (drain, usual, fast) in [
+        ("timeout: 5m", 300, 300),
+        ("timeout: 5m, then: cut", 300, 30),
+        ("timeout: 20s, then: cut", 20, 20),
+        ("timeout: 5m, fast: 1m", 300, 60),
+        ("timeout: 5m, fast: 1m, then: cut", 300, 60),
+    ] {
+        assert_eq!(seconds(CONFIG, drain), Some(usual), "{drain}");
+        assert_eq!(seconds(&hotfix, drain), Some(fast), "{drain}, in haste");
+    }
+}
+
+#[test]
 fn the_second_opinion_objects_to_unsound_traffic() {
     let Deploy::Start(plan) = decision("") else { panic!("it does not start") };
     let loaded = {
