@@ -108,6 +108,10 @@ impl Core {
                 Ok(false)
             }
             Step::End(op, outcome) => {
+                // No answer brings this; whether it goes back by itself now is to be decided all the same.
+                if !matches!(outcome, Outcome::Done { .. }) {
+                    self.touch(target.clone());
+                }
                 self.happen(turn, target, id.clone(), What::Finished { op, outcome })?;
                 Ok(true)
             }
