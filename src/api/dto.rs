@@ -192,6 +192,11 @@ enum Dto {
         target: TargetDto,
         node: String,
     },
+    LeaveOut {
+        target: TargetDto,
+        node: String,
+        lift: bool,
+    },
     Migration {
         target: TargetDto,
         done: bool,
@@ -301,6 +306,9 @@ fn to_dto(command: &Command) -> Dto {
         Command::Exclude { target, node } => {
             Dto::Exclude { target: target_dto(target), node: node.to_string() }
         }
+        Command::LeaveOut { target, node, lift } => {
+            Dto::LeaveOut { target: target_dto(target), node: node.to_string(), lift: *lift }
+        }
         Command::Migration { target, verdict } => Dto::Migration {
             target: target_dto(target),
             done: matches!(verdict, MigrationVerdict::Done),
@@ -359,6 +367,9 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
         Dto::Resume { target } => Command::Resume { target: target_of(&target)? },
         Dto::Exclude { target, node } => {
             Command::Exclude { target: target_of(&target)?, node: parsed(&node)? }
+        }
+        Dto::LeaveOut { target, node, lift } => {
+            Command::LeaveOut { target: target_of(&target)?, node: parsed(&node)?, lift }
         }
         Dto::Migration { target, done } => {
             let verdict = if done { MigrationVerdict::Done } else { MigrationVerdict::Retry };
@@ -448,7 +459,8 @@ mod tests {
             Command::Retry { target: target(), comment: None },
             Command::RetryOnly { target: target(), only: parsed("web-*,!zone:a").unwrap() },
             Command::Resume { target: target() },
-            Command::Exclude { target: target(), node },
+            Command::Exclude { target: target(), node: node.clone() },
+            Command::LeaveOut { target: target(), node, lift: true },
             Command::Migration { target: target(), verdict },
             Command::Confirm { revision },
             Command::AcceptHead { revision },

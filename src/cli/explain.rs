@@ -77,6 +77,10 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     {
         line("owed", super::rollback::owed(&target, owed, history.owed_failed));
     }
+    for ((_, node), order) in seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target) {
+        let (by, reason) = (&order.word.by, &order.word.reason);
+        line("left out", format!("{node} by {by}, until it answers: {reason}"));
+    }
     if let Some(hold) = broken_glass(&target, seen.world()) {
         waits("rollback", &[hold], ui);
     }

@@ -148,6 +148,22 @@ pub struct Resume {
     word: Word,
 }
 
+/// Wait no longer for nodes that do not answer: rollouts and rollbacks go without them until they do,
+/// and bring them the ref then. They count as out of service meanwhile.
+#[derive(Debug, clap::Args)]
+pub struct Exclude {
+    #[command(flatten)]
+    on: On,
+    /// Which node; or which: e.g. `web-17,web-18`, `zone:a`
+    #[arg(value_name = "PATTERNS")]
+    nodes: Only,
+    /// Wait for them again
+    #[arg(long)]
+    lift: bool,
+    #[command(flatten)]
+    word: Word,
+}
+
 /// No new rollouts or promotions: everywhere, or where it is said.
 #[derive(Debug, clap::Args)]
 pub struct Pause {
@@ -338,6 +354,32 @@ pub(super) fn resume(args: Resume, common: &Common, ui: &Ui) -> Result<u8, Failu
         (None, None) => Command::Resume { target },
     };
     send(&command, &word, common, ui)
+}
+
+/// `towpath exclude`.
+pub(super) fn exclude(args: Exclude, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    let Exclude { on, nodes, lift, word } = args;
+    let target = on.target();
+    for node in meant(&target, &nodes, common)? {
+        send(&Command::LeaveOut { target: target.clone(), node, lift }, &word, common, ui)?;
+    }
+    Ok(0)
+}
+
+/// The nodes of a target that are meant.
+fn meant(target: &Target, only: &Only, common: &Common) -> Result<BTreeSet<NodeName>, Failure> {
+    if let Ok(one) = NodeName::parse(&only.to_string()) {
+        return Ok([one].into());
+    }
+    let setup = run::setup(common)?;
+    let seen = super::plan::look(&setup, |_| false)?;
+    let Some(spec) = seen.snapshot().spec(target) else {
+        return Err(Failure::new(Kind::Usage, format!("there is no target {target}")));
+    };
+    let nodes = spec.nodes();
+    let candidates: Vec<Candidate<'_>> = nodes.iter().map(|it| spec.candidate(it)).collect();
+    let wrong = |why: String| format!("of the nodes of {target} {why}");
+    only.of(&candidates).map_err(|why| Failure::new(Kind::Usage, wrong(why)))
 }
 
 /// The nodes of a rollout under way that are meant.

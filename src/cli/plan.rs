@@ -6,9 +6,11 @@ use crate::api;
 use crate::config::Loaded;
 use crate::controller::{Inspection, changes_between, inspect};
 use crate::git::{Program, Repository};
-use crate::model::{EnvironmentName, NodeName, Only, Revision, ServiceName, Target};
+use crate::model::{
+    DrainEnd, EnvironmentName, NodeName, Only, Revision, ServiceName, Target, format_duration,
+};
 use crate::planner::{Decision, Deploy, Hold, Promote, outline, pin};
-use crate::rollout::{Lane, Plan, Purpose};
+use crate::rollout::{Lane, Op, Plan, Purpose};
 use crate::text::visible;
 
 use super::entry::count;
@@ -173,6 +175,9 @@ fn print(
         }
         Deploy::Start(plan) => {
             ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, begins(plan))));
+            if plan.haste.is_some() {
+                ui.result(format_args!("    {}", in_haste(plan)));
+            }
             for (node, how) in &plan.left_alone {
                 ui.result(format_args!("    {node} is {how}: updated, and left so"));
             }
@@ -251,6 +256,35 @@ fn reasons(name: &str, what: &str, holds: &[Hold], ui: &Ui) {
     for hold in holds {
         ui.result(format_args!("    {hold}"));
     }
+}
+
+/// What a plan in haste does without, and how it goes about sessions.
+fn in_haste(plan: &Plan) -> String {
+    let drains: BTreeSet<String> = plan
+        .ops()
+        .filter_map(|(_, _, op)| match op {
+            Op::Drained { seat, .. } => Some(&seat.drain),
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => None,
+        })
+        .map(|drain| {
+            let then = match drain.then {
+                DrainEnd::Halt => "or the node fails",
+                DrainEnd::Cut => "and are cut then",
+            };
+            format!("; sessions have {} to end, {then}", format_duration(drain.timeout))
+        })
+        .collect();
+    let drains: String = drains.into_iter().collect();
+    format!("fast: without bakes and stages that skip `fast`, one node ahead{drains}")
 }
 
 fn begins(plan: &Plan) -> String {

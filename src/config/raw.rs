@@ -57,6 +57,8 @@ pub(in crate::config) const STATUS_PATIENCE: Duration = Duration::from_mins(30);
 pub(in crate::config) const GATE_MAX_AGE: Duration = Duration::from_mins(1);
 /// `drain.timeout` of a role: web requests end in seconds; a long download or push may not.
 pub(in crate::config) const DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
+/// `drain.fast` of a role whose sessions are cut: a hotfix does not wait for long downloads.
+pub(in crate::config) const FAST_DRAIN: Duration = Duration::from_secs(30);
 /// `steps` of a weight stage: a first look, a fair share, all of it.
 pub(in crate::config) const WEIGHT_STEPS: [u32; 4] = [0, 5, 25, 100];
 /// `timeout` of an inventory: a cloud with thousands of machines is listed page by page.

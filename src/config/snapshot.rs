@@ -217,6 +217,8 @@ pub struct Seats {
     pub server: Arg,
     /// How a node is emptied.
     pub drain: Drain,
+    /// How long that may take in fast mode.
+    pub fast: Duration,
 }
 
 /// A question that opens or closes the way.
@@ -430,7 +432,7 @@ impl Snapshot {
 impl Environment {
     /// Where a node of a role is in the load balancers, if it is.
     pub fn seat(&self, role: &Role, node: &NodeName) -> Option<Seat> {
-        let Seats { backends, server, drain } = role.seats.as_ref()?;
+        let Seats { backends, server, drain, fast: _ } = role.seats.as_ref()?;
         let server = server.fill_with(|place| match place {
             "node" => Some(node.as_str()),
             "environment" => Some(self.name.as_str()),

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use crate::model::{RolloutId, Target, Timestamp};
-use crate::rollout::{Event, Fact, Guard, OpId, OpState, Outcome, Rollout, What};
+use crate::rollout::{CANNOT_ASK, Event, Fact, Guard, OpId, OpState, Outcome, Rollout, What};
 
 use super::core::{Core, Fatal, Turn};
-use super::rolling::{Step, waiting};
+use super::rolling::{Step, out_of_patience};
 use super::wake::Report;
 
 /// A closed guard, or one that did not answer in time, is asked again after so long.
@@ -41,7 +41,7 @@ impl Core {
         let closed = is_closed(rollout, id);
         let patience = guards.iter().map(|it| it.patience).min().unwrap_or_default();
         if closed && now > since.after(patience) {
-            return Some(Step::End(id, Outcome::Failed { why: waiting(rollout, id) }));
+            return Some(Step::End(id, out_of_patience(rollout, id)));
         }
         let asked = *self.baking.get(&(rollout.plan().id.clone(), id))?;
         let every = guards.iter().map(|it| it.max_age).min().unwrap_or_default().max(EVERY_MIN);
@@ -89,7 +89,7 @@ impl Core {
                 return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
             }
             Report::Pending { why, .. } | Report::Failed { why } | Report::Ended { why } => why,
-            Report::Errored { why, .. } | Report::Lost { why } => format!("cannot be asked: {why}"),
+            Report::Errored { why, .. } | Report::Lost { why } => format!("{CANNOT_ASK}{why}"),
         };
         if waiting.is_none() && closings(rollout, op) >= CLOSINGS_MAX {
             let why = format!("its gates closed {} times: {why}", CLOSINGS_MAX + 1);

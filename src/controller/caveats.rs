@@ -33,6 +33,7 @@ impl Core {
             | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
+            | Command::LeaveOut { .. }
             | Command::Migration { .. }
             | Command::Confirm { .. }
             | Command::AcceptHead { .. }

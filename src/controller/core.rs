@@ -514,6 +514,7 @@ impl Core {
         about: Option<BTreeSet<OpId>>,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
+        self.welcome_back(target, turn)?;
         let Some(loaded) = &self.loaded else { return self.drive(target, about, turn) };
         let world = World {
             snapshot: loaded.snapshot(),
@@ -529,6 +530,7 @@ impl Core {
             Deploy::Start(plan) => {
                 if !self.limits.check_only {
                     self.note(turn, Fact::Planned(plan))?;
+                    self.go_without(target, turn)?;
                 }
             }
             Deploy::Supersede(by) => self.supersede(target, by, turn)?,

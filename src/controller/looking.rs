@@ -135,7 +135,7 @@ impl Core {
                     self.ask_contains(target, patch, reference, turn);
                 }
                 Hold::NotSeen => self.want_survey(target.clone()),
-                Hold::Unseen { .. } | Hold::TrafficUnseen { .. } => {
+                Hold::Unseen { .. } | Hold::LeftOut { .. } | Hold::TrafficUnseen { .. } => {
                     let again = turn.now.after(UNSEEN_AGAIN);
                     self.alarm(again, Alarm::Survey(target.clone()));
                 }

@@ -34,6 +34,7 @@ mod moving;
 mod succession;
 mod service;
 mod deploying;
+mod excluding;
 mod doors;
 mod view;
 mod visiting;

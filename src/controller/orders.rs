@@ -131,6 +131,9 @@ impl Core {
                 let what = What::Excluded { node, undo: Undo::Tried, word: word.clone() };
                 return self.intervene(&target, ask.command, what, word, turn);
             }
+            Command::LeaveOut { target, node, lift } => {
+                return self.leave_out(&target, node, lift, word, turn);
+            }
             Command::Migration { target, verdict } => {
                 let lost = self.ledger.rollouts.get(&target).and_then(|rollout| {
                     rollout.halts().into_iter().find_map(|halt| match halt {
@@ -264,6 +267,7 @@ impl Core {
             | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
+            | Command::LeaveOut { .. }
             | Command::Migration { .. }
             | Command::Confirm { .. }
             | Command::AcceptHead { .. }
@@ -313,6 +317,7 @@ impl Core {
             | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
+            | Command::LeaveOut { .. }
             | Command::Migration { .. }
             | Command::Nudge => None,
         }
@@ -569,6 +574,7 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }
+        | Command::LeaveOut { target, .. }
         | Command::Migration { target, .. } => Some(target),
         Command::Pause { .. }
         | Command::Unpause { .. }

@@ -16,7 +16,9 @@ use crate::model::{
     ServiceName, Sought, Timestamp, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
-use crate::rollout::{Applied, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course};
+use crate::rollout::{
+    Applied, CANNOT_ASK, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course,
+};
 
 use super::wake::{Effect, Perform, Report, Wake};
 
@@ -328,7 +330,7 @@ impl Hands {
         let why = match verdict {
             Verdict::Pass => return Report::Done { evidence, at },
             Verdict::Fail { why } => why,
-            Verdict::Error { why } => format!("cannot be asked: {why}"),
+            Verdict::Error { why } => format!("{CANNOT_ASK}{why}"),
         };
         Report::Pending { again_after: GATE_AGAIN, why }
     }
@@ -353,9 +355,15 @@ impl Hands {
                 | Report::Failed { why }
                 | Report::Ended { why }
                 | Report::Errored { why, .. }
-                | Report::Lost { why } => closed.push(format!("gate {name}: {why}")),
+                | Report::Lost { why } => {
+                    // What said no before what could not be asked, and alerts before all others.
+                    let order = (why.starts_with(CANNOT_ASK), name.as_str() != "alerts");
+                    closed.push((order, format!("gate {name}: {why}")));
+                }
             }
         }
+        closed.sort();
+        let closed: Vec<String> = closed.into_iter().map(|(_, why)| why).collect();
         if closed.is_empty() {
             Report::Done { evidence: open.join("; "), at: oldest }
         } else {

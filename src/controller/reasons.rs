@@ -16,6 +16,7 @@ pub(super) fn needs_reason(command: &Command) -> bool {
         | Command::Abort { .. }
         | Command::Resume { .. }
         | Command::Exclude { .. }
+        | Command::LeaveOut { lift: false, .. }
         | Command::Migration { .. }
         | Command::Confirm { .. }
         | Command::AcceptHead { .. } => true,
@@ -29,6 +30,7 @@ pub(super) fn needs_reason(command: &Command) -> bool {
         | Command::PostMigrate { settled: false, .. }
         | Command::Retry { .. }
         | Command::RetryOnly { .. }
+        | Command::LeaveOut { lift: true, .. }
         | Command::Nudge => false,
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::model::{Deed, Epoch, Errand, Ref, RolloutId, Seat, Target, Timestamp};
 use crate::rollout::{
-    Cancel, Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
+    CANNOT_ASK, Cancel, Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want,
+    What,
 };
 
 use super::aborting::{is_only_awaited, unseen_for_too_long};
@@ -108,6 +109,10 @@ impl Core {
                 Ok(false)
             }
             Step::End(op, outcome) => {
+                // No answer brings this; whether it goes back by itself now is to be decided all the same.
+                if !matches!(outcome, Outcome::Done { .. }) {
+                    self.touch(target.clone());
+                }
                 self.happen(turn, target, id.clone(), What::Finished { op, outcome })?;
                 Ok(true)
             }
@@ -137,8 +142,12 @@ impl Core {
             Op::Approved => return self.approved(rollout, want.id),
             Op::Healthy { patience, .. } | Op::Gate { patience, .. } => {
                 if turn.now > since.after(*patience) {
-                    let why = waiting(rollout, want.id);
-                    return Step::End(want.id, Outcome::Failed { why });
+                    let outcome = if matches!(op, Op::Gate { .. }) {
+                        out_of_patience(rollout, want.id)
+                    } else {
+                        Outcome::Failed { why: waiting(rollout, want.id) }
+                    };
+                    return Step::End(want.id, outcome);
                 }
                 *patience
             }
@@ -466,6 +475,25 @@ pub(super) fn waiting(rollout: &Rollout, id: OpId) -> String {
         Some(_) | None => "no answer",
     };
     format!("out of patience: {why}")
+}
+
+/// How a gate ends that was closed for too long: one that could not be asked has not said no.
+pub(super) fn out_of_patience(rollout: &Rollout, id: OpId) -> Outcome {
+    let why = waiting(rollout, id);
+    let said = match rollout.state(id) {
+        Some(OpState::Running { waiting: Some(said), .. }) => Some(said.as_str()),
+        Some(_) | None => None,
+    };
+    // Of a bake's gates, the name comes first; and those that said no before the others.
+    let unknown = |said: &str| {
+        let named = said.strip_prefix("gate ").and_then(|it| it.split_once(": "));
+        named.map_or(said, |(_, said)| said).starts_with(CANNOT_ASK)
+    };
+    if said.is_none_or(unknown) {
+        Outcome::Errored { why, retry: false }
+    } else {
+        Outcome::Failed { why }
+    }
 }
 
 /// So often the status of an interrupted migration is asked for before a person must say: what has

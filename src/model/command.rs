@@ -202,6 +202,16 @@ pub enum Command {
         /// Whom.
         node: NodeName,
     },
+    /// Nobody waits for a node that does not answer: what is under way goes on without it, and what
+    /// begins later leaves it out, until it answers again.
+    LeaveOut {
+        /// Where.
+        target: Target,
+        /// Whom.
+        node: NodeName,
+        /// It is waited for again.
+        lift: bool,
+    },
     /// Settles a migration that was interrupted.
     Migration {
         /// Which.

@@ -55,6 +55,12 @@ pub fn done_word(command: &Command) -> String {
         }
         Command::Resume { target } => format!("rollout at {target} resumed"),
         Command::Exclude { target, node } => format!("{node} left out of the rollout at {target}"),
+        Command::LeaveOut { target, node, lift: false } => {
+            format!("{node} left out at {target} until it answers")
+        }
+        Command::LeaveOut { target, node, lift: true } => {
+            format!("{node} no longer left out at {target}")
+        }
         Command::Migration { target, verdict: MigrationVerdict::Done } => {
             format!("interrupted migration at {target} said to be done")
         }

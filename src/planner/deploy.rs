@@ -8,7 +8,7 @@ use crate::observe::{Fact, Running, Survey, Verdict};
 use crate::rollout::{Ending, Halt, History, Phase, Plan, Purpose, Rollout, Stopped};
 
 use super::draft::Aim;
-use super::{Deploy, Hold, World, check, draft, patch, policy, traffic};
+use super::{Deploy, Hold, World, check, draft, excluded, patch, policy, traffic};
 
 /// Decides about one target.
 pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
@@ -32,13 +32,22 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     if !unknown.is_empty() {
         return Deploy::Hold(vec![Hold::TrafficUnseen { nodes: unknown }]);
     }
-    let (purpose, nodes) = match survey.running() {
+    let without = excluded::silent(target, survey, world.ledger);
+    let (purpose, nodes) = match excluded::others(survey, &without).running() {
         Running::Unknown(nodes) => {
             // None at all: then it is the inventory that has something to say.
             let none = nodes.is_empty().then(|| policy::inventory(target, world)).flatten();
             let mut holds = policy::lacking(target, world);
             holds.push(none.unwrap_or(Hold::Unseen { nodes }));
             return Deploy::Hold(holds);
+        }
+        Running::Uniform(runs) if runs == *desired && !without.is_empty() => {
+            if returning.is_empty() {
+                let mut holds = policy::standing_holds(target, world);
+                holds.push(excluded::left_out(&without));
+                return Deploy::Hold(holds);
+            }
+            (Purpose::Repair, BTreeSet::new())
         }
         Running::Uniform(runs) if runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
@@ -69,6 +78,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     let aim = Aim { purpose, nodes: &nodes, returning: &returning, to: desired };
     let plan = draft::write(target, &spec, aim, survey, world);
     holds.extend(busy(target, &plan.nodes, world));
+    holds.extend(excluded::needed(&plan, survey, &without));
     let objections = check::objections(&plan, &spec);
     if !objections.is_empty() {
         holds.push(Hold::Unsound { why: objections.join("; ") });

@@ -41,7 +41,7 @@ pub(super) struct Draft<'a> {
     pub(super) target: &'a Target,
     pub(super) spec: &'a Spec<'a>,
     pub(super) purpose: Purpose,
-    quick: bool,
+    pub(super) quick: bool,
     /// These are migrations that an earlier rollout left.
     owed: bool,
     pub(super) nodes: &'a BTreeSet<NodeName>,

@@ -16,7 +16,7 @@ impl Draft<'_> {
     pub(super) fn drained(&self, node: &NodeName, work: Vec<Op>, way: &Way) -> Vec<Op> {
         let seats: Vec<(&RoleName, &Role, Seat)> = seated(self.spec, node)
             .filter(|(role, _)| !matches!(self.stand(role, node), Stand::Theirs(_)))
-            .filter_map(|(name, role)| Some((name, role, self.spec.environment.seat(role, node)?)))
+            .filter_map(|(name, role)| Some((name, role, self.seat(role, node)?)))
             .collect();
         let mut ops: Vec<Op> = Vec::new();
         for (name, role, seat) in &seats {
@@ -31,6 +31,15 @@ impl Draft<'_> {
             ops.push(Op::Serving { role: name.clone(), seat, weight, voucher });
         }
         ops
+    }
+
+    /// Where a node is in the load balancers; in haste with less time for its sessions to end.
+    fn seat(&self, role: &Role, node: &NodeName) -> Option<Seat> {
+        let mut seat = self.spec.environment.seat(role, node)?;
+        if self.quick {
+            seat.drain.timeout = role.seats.as_ref()?.fast;
+        }
+        Some(seat)
     }
 
     pub(super) fn stand(&self, role: &RoleName, node: &NodeName) -> Stand {
@@ -90,7 +99,7 @@ impl Draft<'_> {
                 ops.push(self.runs(node));
                 for (name, role) in seated(self.spec, node) {
                     if let (Stand::Ours, Some(seat)) =
-                        (self.stand(name, node), self.spec.environment.seat(role, node))
+                        (self.stand(name, node), self.seat(role, node))
                     {
                         let weight = self.weight_of(name, node, &Way::default());
                         ops.push(Op::Serving { role: name.clone(), seat, weight, voucher });

@@ -48,9 +48,21 @@ pub enum Hold {
     #[error("not looked at yet; lifts after the first survey")]
     NotSeen,
     /// Some nodes did not say what they run.
-    #[error("cannot tell what runs on {}; lifts when they answer", list_whys(nodes))]
+    #[error(
+        "cannot tell what runs on {}; lifts when they answer, or with `towpath exclude`, which goes on without them",
+        list_whys(nodes)
+    )]
     Unseen {
         /// Which, and why not.
+        nodes: BTreeMap<NodeName, String>,
+    },
+    /// People have left out the nodes that do not answer, and all others are as they should be.
+    #[error(
+        "nobody waits for {}; lifts when they answer, and they are brought the ref then",
+        list_whys(nodes)
+    )]
+    LeftOut {
+        /// Which, and by whose word.
         nodes: BTreeMap<NodeName, String>,
     },
     /// The load balancers did not say what traffic some nodes get.
@@ -394,6 +406,7 @@ impl Hold {
             | Self::Lacking { .. }
             | Self::NotSeen
             | Self::Unseen { .. }
+            | Self::LeftOut { .. }
             | Self::TrafficUnseen { .. }
             | Self::HeadRefused { .. }
             | Self::MassChange { .. }

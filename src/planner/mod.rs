@@ -4,6 +4,7 @@ mod check;
 mod deploy;
 mod draft;
 mod draining;
+mod excluded;
 mod hold;
 mod mixed;
 mod patch;
@@ -24,6 +25,7 @@ use crate::observe::Observation;
 use crate::rollout::{History, Ledger, Plan};
 
 pub use check::objections;
+pub(crate) use excluded::silent as excluded;
 pub use hold::{Hold, ending_word};
 pub use mixed::mixed_since;
 pub(crate) use policy::MASS_MIN;

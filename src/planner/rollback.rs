@@ -7,10 +7,14 @@ use crate::config::RollbackOn;
 use crate::model::{Deed, NodeName, Ref, RolloutId, Target};
 use crate::observe::{Fact, Survey};
 use crate::rollout::{
-    Floor, Halt, History, Op, OpId, Outcome, Phase, Purpose, Rollout, StepKind, What,
+    CANNOT_ASK, Floor, Halt, History, Op, OpId, OpState, Outcome, Phase, Purpose, Rollout,
+    StepKind, What,
 };
 
 use super::{Hold, World, check, deploy, draft, policy};
+
+/// The gate that an environment's `alerts:` is.
+const ALERTS: &str = "alerts";
 
 /// What going back would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +80,8 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
         Fact::Known { .. } => None,
         Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),
     });
-    let unseen: BTreeMap<_, _> = unseen.collect();
+    let without = super::excluded(target, survey, world.ledger);
+    let unseen: BTreeMap<_, _> = unseen.filter(|(node, _)| !without.contains_key(node)).collect();
     let (returning, _) = super::traffic::returning(target, &spec, survey, &to, world);
     let aim = draft::Aim {
         purpose: Purpose::Rollback,
@@ -150,6 +155,7 @@ pub(super) fn retreat(target: &Target, world: World<'_>) -> Option<Retreat> {
         && rollout.stopping().is_none()
         && spec.target.reference == plan.to
         && meant
+        && has_touched(rollout)
         && !again
         && !held
         && !post_migrations_began(rollout);
@@ -185,6 +191,55 @@ fn has_failed(rollout: &Rollout, op: OpId) -> bool {
     rollout.events().iter().rev().find_map(|it| outcome(&it.what)).unwrap_or(true)
 }
 
+/// Whether anything of the ref was begun anywhere: what it has not touched is not its doing.
+fn has_touched(rollout: &Rollout) -> bool {
+    rollout.plan().ops().any(|(id, _, op)| {
+        let brings = match op {
+            Op::Step { kind, .. } => match kind {
+                StepKind::Run | StepKind::Migrate { .. } | StepKind::PostMigrate { .. } => true,
+                StepKind::Owed { .. } | StepKind::Finally => false,
+            },
+            Op::Fenced
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => false,
+        };
+        brings && rollout.state(id).is_some_and(OpState::was_tried)
+    })
+}
+
+/// Whether the gate `alerts` said no in a bake that failed, or in front of what failed. That it could not be
+/// asked is no evidence against a ref.
+fn alerts_fire(rollout: &Rollout, id: OpId, op: &Op) -> bool {
+    let Some(OpState::Failed { why, keeps_key: false, .. }) = rollout.state(id) else {
+        return false;
+    };
+    // Behind how often or how long it was closed.
+    let Some((_, said)) = why.split_once(": ") else { return false };
+    let said = match op {
+        Op::Gate { name, .. } if name.as_str() == ALERTS => Some(said),
+        // What said no comes first there, and alerts before all.
+        Op::Baked { .. } => said.strip_prefix("gate alerts: "),
+        Op::Gate { .. }
+        | Op::Fenced
+        | Op::Step { .. }
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
+        | Op::Healthy { .. }
+        | Op::Runs { .. }
+        | Op::Verified { .. }
+        | Op::Approved => None,
+    };
+    said.is_some_and(|it| !it.starts_with(CANNOT_ASK))
+}
+
 /// What kind of reason a halt is. A migration that failed is a person's matter.
 fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
     let id = match halt {
@@ -193,8 +248,10 @@ fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
         Halt::Lost { .. } => return None,
     };
     match rollout.plan().op(id)? {
+        gate @ (Op::Gate { .. } | Op::Baked { .. }) => {
+            alerts_fire(rollout, id, gate).then_some(RollbackOn::Alerts)
+        }
         Op::Verified { .. } => Some(RollbackOn::Smoke),
-        Op::Gate { name, .. } => (name.as_str() == "alerts").then_some(RollbackOn::Alerts),
         // A pipeline that was canceled, or that took too long, says nothing of the ref either.
         Op::Step { deed: Deed::Trigger { .. }, .. } if !has_failed(rollout, id) => None,
         Op::Step { kind: StepKind::Run, .. }
@@ -202,11 +259,8 @@ fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
         | Op::Healthy { .. }
         | Op::Runs { .. } => Some(RollbackOn::MaxFailures),
         // That a node does not drain says nothing of the ref.
-        Op::Step { .. }
-        | Op::Fenced
-        | Op::Drained { .. }
-        | Op::Weighted { .. }
-        | Op::Baked { .. }
-        | Op::Approved => None,
+        Op::Step { .. } | Op::Fenced | Op::Drained { .. } | Op::Weighted { .. } | Op::Approved => {
+            None
+        }
     }
 }

@@ -5,7 +5,9 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod excluded;
 mod owed;
+mod retreats;
 mod zones;
 
 use std::fmt::Write as _;
@@ -110,6 +112,16 @@ fn decision_of(config: &str, text: &str) -> Deploy {
             (it, "silent") => {
                 let why = "no answer".to_owned();
                 survey.traffic.insert(seat(it), Seen::Unknown { why, at });
+            }
+            ("unseen", node) => {
+                let why = "no route".to_owned();
+                survey.nodes.insert(NodeName::parse(node).unwrap(), Seen::Unknown { why, at });
+            }
+            ("without", node) => {
+                let by = crate::model::PersonName::parse("alice").unwrap();
+                let word = crate::rollout::Word { by, reason: "its disk died".to_owned() };
+                let order = crate::rollout::Order { word, at, until: None };
+                ledger.excluded.insert((target(), NodeName::parse(node).unwrap()), order);
             }
             ("all", runs) => {
                 for fact in survey.nodes.values_mut() {
@@ -388,6 +400,32 @@ fn since_when_a_target_is_mixed_the_journal_knows_better_than_the_eye() {
     survey.nodes.pop_last();
     seen.surveys.insert(target(), survey);
     assert_eq!(since(&ledger, &seen), None, "all run the same");
+}
+
+#[test]
+fn in_haste_sessions_have_less_time_where_they_are_cut() {
+    let hotfix =
+        CONFIG.replace("recipe: fleet\ntargets", "recipe: fleet\nhotfixes: [1.0.1]\ntargets");
+    let seconds = |config: &str, drain: &str| {
+        let drain = format!("batch: 2, min_healthy: 1, drain: {{ {drain} }} }}");
+        let config = config.replace("batch: 2, min_healthy: 1 }", &drain);
+        let Deploy::Start(plan) = decision_of(&config, "") else { panic!("it does not start") };
+        let drains = plan.ops().filter_map(|(_, _, op)| match op {
+            Op::Drained { role, seat, .. } if role.as_str() == "web" => Some(seat.drain.timeout),
+            _ => None,
+        });
+        drains.map(|it| it.as_secs()).max()
+    };
+    for (drain, usual, fast) in [
+        ("timeout: 5m", 300, 300),
+        ("timeout: 5m, then: cut", 300, 30),
+        ("timeout: 20s, then: cut", 20, 20),
+        ("timeout: 5m, fast: 1m", 300, 60),
+        ("timeout: 5m, fast: 1m, then: cut", 300, 60),
+    ] {
+        assert_eq!(seconds(CONFIG, drain), Some(usual), "{drain}");
+        assert_eq!(seconds(&hotfix, drain), Some(fast), "{drain}, in haste");
+    }
 }
 
 #[test]

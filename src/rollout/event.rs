@@ -6,6 +6,9 @@ use crate::model::{Epoch, MigrationVerdict, NodeName, PersonName, Ref, Timestamp
 
 use super::plan::OpId;
 
+/// How the reason begins why a gate waits that could not be asked, or whose answer was not understood.
+pub const CANNOT_ASK: &str = "cannot be asked: ";
+
 /// One thing that happened, with when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

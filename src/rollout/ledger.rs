@@ -171,6 +171,8 @@ pub struct Ledger {
     pub pins: BTreeMap<Target, (Ref, Order)>,
     /// Targets with one holder.
     pub locks: BTreeMap<Target, Order>,
+    /// Nodes that do not answer, and that people let nothing wait for until they do.
+    pub excluded: BTreeMap<(Target, NodeName), Order>,
     /// Environments that people froze.
     pub freezes: BTreeMap<EnvironmentName, Order>,
     /// Nodes of roles that we took out of the load balancers and have not let serve since, and by

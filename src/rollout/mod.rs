@@ -24,7 +24,7 @@ mod tests;
 
 pub use cancel::Cancel;
 pub use detail::{Stands, TaskDetail};
-pub use event::{Cause, Ending, Event, Outcome, Undo, What, Word};
+pub use event::{CANNOT_ASK, Cause, Ending, Event, Outcome, Undo, What, Word};
 pub use fact::{Entry, Fact, MENDED};
 pub use glass::Glass;
 pub use kept::Kept;

@@ -2,7 +2,7 @@
 
 use crate::model::{Command, Timestamp};
 
-use super::event::Word;
+use super::event::{Ending, Word};
 use super::ledger::{Ledger, Order};
 
 impl Ledger {
@@ -101,6 +101,21 @@ impl Ledger {
             Command::DropPatch { target, patch } => {
                 let history = self.histories.entry(target.clone()).or_default();
                 history.dropped_patches.insert(patch.clone());
+            }
+            Command::LeaveOut { target, node, lift: false } => {
+                self.excluded.insert((target.clone(), node.clone()), order(None));
+            }
+            Command::LeaveOut { target, node, lift: true } => {
+                self.excluded.remove(&(target.clone(), node.clone()));
+                // What ended without this node only has nothing else to wait for a person's word.
+                let history = self.histories.entry(target.clone()).or_default();
+                if let Some(stopped) = &mut history.stopped
+                    && stopped.ending == Ending::Partial
+                    && stopped.left_out.remove(node)
+                    && stopped.left_out.is_empty()
+                {
+                    history.stopped = None;
+                }
             }
             Command::Abort { .. }
             | Command::RetryOnly { .. }

@@ -474,6 +474,10 @@ impl World {
                 Scar::DeadNode(place) => dead_here && nodes.keys().all(|node| *node == place.1),
                 Scar::None | Scar::BrokenFile(_) => false,
             },
+            Hold::LeftOut { nodes } => match &self.scar {
+                Scar::DeadNode(place) => dead_here && nodes.keys().all(|node| *node == place.1),
+                Scar::None | Scar::BrokenFile(_) => false,
+            },
             Hold::NotSeen
             | Hold::TrafficUnseen { .. }
             | Hold::HotPatched { .. }

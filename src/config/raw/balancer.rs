@@ -23,6 +23,9 @@ record! {
     Drain {
         /// How long its sessions may take to end. Default: 10m.
         "timeout" timeout: optional Duration,
+        /// How long in fast mode: of hotfixes, hot patches and `rollback --fast`. Default: 30s where
+        /// sessions are cut then, and `timeout` where a node would have failed.
+        "fast" fast: optional At<Duration>,
         /// What then: `halt` leaves the node untouched, as failed; `cut` ends its sessions.
         /// Default: halt.
         "then" then: optional DrainThen,
@@ -34,7 +37,8 @@ record! {
 
 impl Drain {
     /// As if nothing were written.
-    pub(in crate::config) const NONE: Self = Self { timeout: None, then: None, maintenance: None };
+    pub(in crate::config) const NONE: Self =
+        Self { timeout: None, fast: None, then: None, maintenance: None };
 }
 
 choice! {

@@ -284,20 +284,31 @@ fn seats(raw: &raw::Role, notes: &mut Notes<'_>) -> Option<Seats> {
         }
         names.push(value.0.clone());
     }
-    let raw::Drain { timeout, then, maintenance } =
+    let raw::Drain { timeout, fast, then, maintenance } =
         raw.drain.as_ref().map_or(raw::Drain::NONE, |it| it.value.clone());
+    let timeout = timeout.unwrap_or(raw::DRAIN_TIMEOUT);
+    let then = match then {
+        None | Some(raw::DrainThen::Halt) => DrainEnd::Halt,
+        Some(raw::DrainThen::Cut) => DrainEnd::Cut,
+    };
+    if let Some(At { value, place }) = &fast
+        && *value > timeout
+    {
+        let message = "`fast` is longer than `timeout`".to_owned();
+        notes.error(*place, "bad-value", message, "write a shorter one, or remove it");
+    }
     let usual = || Arg::new("{node}");
+    // Who cuts sessions has agreed to lose some; else to be fast would only be to fail sooner.
+    let fast = match (fast, then) {
+        (Some(fast), _) => fast.value,
+        (None, DrainEnd::Cut) => raw::FAST_DRAIN,
+        (None, DrainEnd::Halt) => timeout,
+    };
     Some(Seats {
         backends: names,
         server: raw.server.as_ref().map_or_else(usual, |it| it.value.0.clone()),
-        drain: Drain {
-            timeout: timeout.unwrap_or(raw::DRAIN_TIMEOUT),
-            then: match then {
-                None | Some(raw::DrainThen::Halt) => DrainEnd::Halt,
-                Some(raw::DrainThen::Cut) => DrainEnd::Cut,
-            },
-            maintenance: maintenance.unwrap_or(false),
-        },
+        drain: Drain { timeout, then, maintenance: maintenance.unwrap_or(false) },
+        fast: fast.min(timeout),
     })
 }
 

@@ -135,7 +135,11 @@ async fn maintained(posts: &[Arc<Post>], seat: &Arc<Seat>) -> Result<(), Balance
                 it.server.admin.is_forced_drain() && !it.server.admin.is_forced_maint()
             });
             let orders = drained
-                .map(|it| format!("set server {}/{} state maint", it.backend, seat.server))
+                .flat_map(|it| {
+                    // Without its weight, so that it can be told from one that a person took there.
+                    ["weight 0%", "state maint"]
+                        .map(|what| format!("set server {}/{} {what}", it.backend, seat.server))
+                })
                 .collect::<Vec<_>>();
             if !orders.is_empty() {
                 let post = Arc::clone(post);

@@ -62,12 +62,17 @@ pub(super) async fn weighted(
     let (inside, seat_inside) = (posts.clone(), Arc::clone(&seat));
     let section = async move {
         let before = looks(&inside, &seat_inside).await?;
-        let acted = tell(&inside, &before, |post, it| weight_order(post, it, weight)).await?;
+        // It gets its weight back when it leaves the maintenance that we took it into.
+        let order = |post: &Post, it: &Seen| {
+            let ours = is_ours(&seat_inside, it);
+            if ours { Ok(Vec::new()) } else { weight_order(post, it, weight) }
+        };
+        let acted = tell(&inside, &before, order).await?;
         if acted { looks(&inside, &seat_inside).await } else { Ok(before) }
     };
     let looks = in_turn(&posts, section).await?;
     for (post, it) in each(&posts, &looks) {
-        if it.server.weight != expected(post, it, weight)? {
+        if !is_ours(&seat, it) && it.server.weight != expected(post, it, weight)? {
             let why = format!(
                 "the weight of {}/{} reads back as {} of {}: something else sets it too",
                 it.backend, seat.server, it.server.weight, it.server.configured
@@ -86,9 +91,8 @@ async fn into_service(
 ) -> Result<Vec<Look>, BalancerError> {
     let mut seen = looks(posts, seat).await?;
     let out_of_maintenance = |_: &Post, it: &Seen| {
-        let ours = it.server.admin.is_forced_maint() && !is_persons(seat, it);
         let order = format!("set server {}/{} state drain", it.backend, it.server.name);
-        Ok(if ours { vec![order] } else { Vec::new() })
+        Ok(if is_ours(seat, it) { vec![order] } else { Vec::new() })
     };
     if tell(posts, &seen, out_of_maintenance).await? {
         seen = looks(posts, seat).await?;
@@ -155,10 +159,15 @@ fn each<'a>(
     pairs.flat_map(|(post, look)| look.servers.iter().map(move |it| (&**post, it)))
 }
 
-/// Where we use maintenance ourselves, the caller knows which servers it has taken out; elsewhere
-/// only a person can have done it.
+/// HAProxy does not say who took a server into maintenance. Whom we do, we take the weight first;
+/// one that has its weight a person took out, before us or instead.
 fn is_persons(seat: &Seat, it: &Seen) -> bool {
-    it.server.admin.is_forced_maint() && !seat.drain.maintenance
+    it.server.admin.is_forced_maint() && !is_ours(seat, it)
+}
+
+fn is_ours(seat: &Seat, it: &Seen) -> bool {
+    let maintained = seat.drain.maintenance && it.server.admin.is_forced_maint();
+    maintained && it.server.weight == 0
 }
 
 fn not_yet(it: &Seen, expected: u32) -> Option<String> {

@@ -147,6 +147,12 @@ pub(super) enum Command {
         target: Text<Target>,
         node: Text<NodeName>,
     },
+    LeaveOut {
+        target: Text<Target>,
+        node: Text<NodeName>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lift: bool,
+    },
     Migration {
         target: Text<Target>,
         verdict: Verdict,
@@ -214,6 +220,9 @@ impl From<&model::Command> for Command {
             From::Exclude { target, node } => {
                 Self::Exclude { target: text(target), node: Text(node.clone()) }
             }
+            From::LeaveOut { target, node, lift } => {
+                Self::LeaveOut { target: text(target), node: Text(node.clone()), lift: *lift }
+            }
             From::Migration { target, verdict } => {
                 Self::Migration { target: text(target), verdict: (*verdict).into() }
             }
@@ -270,6 +279,9 @@ impl From<Command> for model::Command {
             From::Resume { target: Text(target) } => Self::Resume { target },
             From::Exclude { target: Text(target), node: Text(node) } => {
                 Self::Exclude { target, node }
+            }
+            From::LeaveOut { target: Text(target), node: Text(node), lift } => {
+                Self::LeaveOut { target, node, lift }
             }
             From::Migration { target: Text(target), verdict } => {
                 Self::Migration { target, verdict: verdict.into() }

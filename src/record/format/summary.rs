@@ -269,6 +269,7 @@ fn aim(command: &Command) -> (Option<Target>, Option<Ref>, Option<Revision>) {
         | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }
+        | Command::LeaveOut { target, .. }
         | Command::Migration { target, .. } => (Some(target.clone()), None, None),
         Command::Confirm { revision } | Command::AcceptHead { revision } => {
             (None, None, Some(*revision))
@@ -298,7 +299,8 @@ fn verb(command: &Command) -> &'static str {
         Command::Abort { .. } => "abort",
         Command::Retry { .. } | Command::RetryOnly { .. } => "retry",
         Command::Resume { .. } => "resume",
-        Command::Exclude { .. } => "exclude",
+        Command::Exclude { .. } | Command::LeaveOut { lift: false, .. } => "exclude",
+        Command::LeaveOut { lift: true, .. } => "include",
         Command::Migration { .. } => "migration",
         Command::Confirm { .. } => "confirm",
         Command::AcceptHead { .. } => "accept-head",

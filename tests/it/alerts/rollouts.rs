@@ -106,3 +106,45 @@ fn a_bake_begins_anew_when_an_alert_fires_in_it() {
     world.until_in_sync();
     recorded(&world, "begun anew 1 times; at ");
 }
+
+/// The same with little patience, where a new ref goes back by itself if alerts fire.
+fn returning(server: &Server) -> (World, Controller) {
+    let (world, controller) = watched(server, "alerts, { bake: 6s }");
+    world.edit("recipes/standard.yaml", "stages:\n", "rollback_on: [alerts]\nstages:\n");
+    world.edit("environments/staging.yaml", "patience: 5m", "patience: 10s");
+    (world, controller)
+}
+
+#[test]
+fn an_alert_in_a_bake_rolls_back() {
+    let server = alertmanager();
+    let (world, controller) = returning(&server);
+    world.want("staging", NEW);
+    world.until("it bakes", || controller.told("started", "bakes for") == 1);
+    post(&server, BOOM, 600);
+    world.until("it goes back", || world.wanted("shop", "staging") == OLD);
+    world.until_runs("staging", OLD);
+    let log = world.git_bare(&["log", "-1", "--format=%B", "main"]);
+    assert!(log.contains("automatic rollback") && log.contains("Boom"), "{log}");
+}
+
+#[test]
+fn neither_an_older_alert_nor_a_silent_alertmanager_rolls_back() {
+    let mut server = alertmanager();
+    let (world, controller) = returning(&server);
+    post(&server, BOOM, 600);
+    world.want("staging", NEW);
+    world.until_explained("staging", "start failed: out of patience");
+    assert!(stays(Duration::from_secs(3), || world.wanted("shop", "staging") == NEW));
+    assert_eq!(world.count("staging", "web-1", "installed", NEW), 0, "it ran nowhere");
+    post(&server, BOOM, -1);
+    world.order(&["retry", "shop", "staging"]);
+    world.until("it bakes", || controller.told("started", "bakes for") == 1);
+    server.kill();
+    let said = world.until_explained("staging", "web gates failed");
+    assert!(said.contains("cannot be asked"), "{said}");
+    assert!(stays(Duration::from_secs(3), || world.wanted("shop", "staging") == NEW));
+    server.restart();
+    world.order(&["retry", "shop", "staging"]);
+    world.until_in_sync();
+}

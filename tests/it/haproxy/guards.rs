@@ -135,3 +135,34 @@ async fn who_was_not_asked_serves_when_the_balancer_itself_sees_it_well() {
     assert_eq!(proxy.column("s1", "srv_op_state"), "2");
     until("its checks have said so", || risen() > before);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_a_person_took_out_stays_out_also_where_maintenance_is_used() {
+    let apps = App::several(2).await;
+    let (first, second) = (Proxy::start(&PLAIN, &apps), Proxy::start(&PLAIN, &apps));
+    let mut seat = seat("s1", &[first.address(), second.address()]);
+    seat.drain.maintenance = true;
+    let haproxy = Haproxy::new();
+    first.say("set server web/s1 state maint");
+    drained(&haproxy, &seat, 1).await;
+    assert_eq!((first.admin("s1"), second.admin("s1")), (1, 1));
+    // Another controller, which remembers nothing, knows it from ours.
+    let haproxy = Haproxy::new();
+    // A share that is set meanwhile makes ours not a person's.
+    assert!(is_done(&haproxy.weighted(&seat, 50).await.unwrap()));
+    let Settling::LeftToPerson { why } = serving(&haproxy, &seat, 100).await else {
+        panic!("not left to the person")
+    };
+    assert!(why.contains(&first.path("admin.sock")), "{why}");
+    assert!(!why.contains(&second.path("admin.sock")), "{why}");
+    assert_eq!((first.admin("s1"), second.admin("s1")), (1, 0));
+    assert_eq!(second.column("s1", "srv_uweight"), "100", "it has its weight back");
+    first.say("set server web/s1 state ready");
+    assert!(is_done(&serving(&haproxy, &seat, 100).await));
+    // Ours alone goes and comes.
+    drained(&haproxy, &seat, 1).await;
+    assert_eq!((first.admin("s1"), second.admin("s1")), (1, 1));
+    assert!(is_done(&serving(&haproxy, &seat, 100).await));
+    assert_eq!((first.admin("s1"), second.admin("s1")), (0, 0));
+    assert_eq!(first.column("s1", "srv_uweight"), "100");
+}

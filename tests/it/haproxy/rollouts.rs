@@ -2,6 +2,7 @@
 //! they run the ref, and stay out where it failed or a person wants it so.
 
 use super::apps::App;
+use super::load::once;
 use super::proxy::{PLAIN, Proxy, until};
 use crate::world::{NEW, World};
 
@@ -104,4 +105,68 @@ async fn a_node_that_fails_stays_out_until_it_runs_the_ref() {
     world.until_runs("production", NEW);
     world.until_in_sync();
     assert_eq!(proxy.admin("web-2"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
+    let (world, proxy, _apps) = fleet("").await;
+    let drain = "drain: { timeout: 30s, maintenance: true }";
+    world.edit("environments/production.yaml", "drain: { timeout: 30s }", drain);
+    let wait = world.root.join("wait");
+    std::fs::write(&wait, "").unwrap();
+    let install =
+        format!("while [ -e {} ]; do sleep 0.1; done\necho \"$1\" > version", wait.display());
+    world.script("install", &install);
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    until("the first is out", || proxy.admin("web-1") == 1);
+    proxy.say("set server web/web-3 state maint");
+    std::fs::remove_file(&wait).unwrap();
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0, 0, 1]);
+    let weights = ["web-1", "web-2", "web-3"].map(|it| proxy.column(it, "srv_uweight"));
+    assert_eq!(weights, ["100", "100", "100"]);
+    world.until("the maintenance is seen", || {
+        let status = world.towpath(&["status"]).stdout;
+        status.contains("web-3 is in maintenance in web by a person")
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_haste_sessions_get_less_time_and_nothing_is_warmed_up() {
+    let warm =
+        "  - { name: warm, on: [web], run: [sh, -c, 'echo {ref} >> warmed'], skip: [fast] }\n";
+    let (world, proxy, _apps) = fleet(warm).await;
+    let drain = "drain: { timeout: 10m, fast: 2s, then: cut }";
+    world.edit("environments/production.yaml", "drain: { timeout: 30s }", drain);
+    // A hotfix is fast as well: the plan says what that means.
+    world.edit("services/shop.yaml", "recipe: fleet\n", "recipe: fleet\nhotfixes: [1.0.9]\n");
+    world.want("production", "1.0.9");
+    let plan = world.towpath(&["plan"]).stdout;
+    assert!(plan.contains("sessions have 2s to end, and are cut then"), "{plan}");
+    assert!(!plan.contains("warm"), "{plan}");
+    world.want("production", "1.0.0");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    assert_eq!(world.count("production", "web-1", "warmed", NEW), 1);
+    let ask = |_| tokio::spawn(once(proxy.port, "600000", None));
+    let slow: Vec<_> = (0..3).map(ask).collect();
+    until("each has a request that does not end", || {
+        let sessions = proxy.say("show stat web 4 -1");
+        let busy = sessions.lines().filter(|it| it.starts_with("web,web-"));
+        busy.filter(|it| it.split(',').nth(4) == Some("1")).count() == 3
+    });
+    world.order(&["rollback", "shop", "production", "--fast", "--reason", "it burns"]);
+    world.until_runs("production", "1.0.0");
+    world.until_in_sync();
+    for it in slow {
+        let answer = it.await.unwrap();
+        assert!(answer.is_err() || answer.is_ok_and(|it| it.status != 200), "it was not cut");
+    }
+    assert_eq!(world.count("production", "web-1", "warmed", "1.0.0"), 0);
 }

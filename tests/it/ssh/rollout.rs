@@ -65,6 +65,12 @@ impl Fleet {
         self.net.tell(&self.nodes[at]);
     }
 
+    /// A node that was off answers again.
+    fn comes_back(&mut self, at: usize) {
+        self.nodes[at].start();
+        self.net.tell(&self.nodes[at]);
+    }
+
     fn runs(&self, reference: &str) -> bool {
         self.nodes.iter().all(|node| node.read("version").trim() == reference)
     }
@@ -160,5 +166,59 @@ fn a_node_that_cannot_be_reached_says_why_and_keeps_its_version() {
     let said = fleet.world.towpath(&["explain", "shop", "production"]);
     let text = said.stdout + &said.stderr;
     assert!(text.contains("cannot connect"), "{text}");
+    // Nobody touches the others while nobody knows what this one does.
+    let controller = Controller::spawn(&fleet.world);
+    let told = || controller.told("waits", "cannot tell what runs on web-3") > 0;
+    fleet.world.until("the controller has asked in vain", told);
+    assert_eq!(fleet.installed(NEW), [0, 0, 0]);
     assert_eq!(fleet.nodes[2].read("version").trim(), OLD);
+    fleet.comes_back(2);
+    fleet.world.until("all nodes run it", || fleet.runs(NEW));
+    assert_eq!(fleet.installed(NEW), [1, 1, 1]);
+}
+
+#[test]
+fn a_dead_node_that_a_person_leaves_out_keeps_no_rollback_from_the_others() {
+    let mut fleet = Fleet::new();
+    let controller = Controller::spawn(&fleet.world);
+    fleet.world.until("the old ref is proven", || fleet.world.in_sync());
+    fleet.world.want("production", NEW);
+    fleet.world.until("the new ref is there", || fleet.runs(NEW));
+    fleet.world.until("it is in sync", || fleet.world.in_sync());
+    fleet.nodes[2].stop();
+    let refused = fleet.world.towpath(&["exclude", "shop", "production", "web-1", "--reason", "x"]);
+    assert!(refused.stderr.contains("web-1 answers"), "{refused:?}");
+    let refused = fleet.world.towpath(&["exclude", "shop", "production", "web-9", "--reason", "x"]);
+    assert!(refused.stderr.contains("no node web-9"), "{refused:?}");
+    fleet.world.order(&["rollback", "shop", "production", "--reason", "it kills nodes"]);
+    let said = fleet.world.until_explained("production", "cannot tell what runs on web-3");
+    assert!(said.contains("`towpath exclude`"), "{said}");
+    assert_eq!(fleet.installed(OLD), [0, 0, 0]);
+    let needs = fleet.world.towpath(&["exclude", "shop", "production", "web-3"]);
+    assert!(needs.stderr.contains("reason"), "{needs:?}");
+    fleet.world.order(&["exclude", "shop", "production", "web-3", "--reason", "its disk died"]);
+    let back = || (0..2).all(|at| fleet.nodes[at].read("version").trim() == OLD);
+    fleet.world.until("the others are back", back);
+    let said = fleet.world.until_explained("production", "nobody waits for web-3");
+    assert!(said.contains("its disk died"), "who left it out, and why: {said}");
+    assert!(!fleet.world.in_sync(), "it is not counted as done");
+    assert_eq!(fleet.installed(OLD), [1, 1, 0]);
+    assert_eq!(fleet.nodes[2].read("version").trim(), NEW);
+    let status = fleet.world.towpath(&["status"]).stdout;
+    assert!(status.contains("web-3"), "{status}");
+    // The word outlives the controller, and ends by itself when the node answers.
+    drop(controller);
+    let _controller = Controller::spawn(&fleet.world);
+    fleet.world.until_explained("production", "nobody waits for web-3");
+    fleet.comes_back(2);
+    fleet.world.until("it is brought the ref", || fleet.runs(OLD));
+    fleet.world.until("it is in sync", || fleet.world.in_sync());
+    assert_eq!(fleet.installed(OLD), [1, 1, 1]);
+    let lifted = fleet.world.towpath(&["exclude", "shop", "production", "web-3", "--lift"]);
+    assert!(lifted.stderr.contains("is not left out"), "{lifted:?}");
+    let audit = fleet.world.towpath(&["audit"]).stdout;
+    assert!(
+        audit.contains("web-3 left out") && audit.contains("web-3 no longer left out"),
+        "{audit}"
+    );
 }

@@ -512,6 +512,10 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all.extend(of_comments());
     all.push(ended());
+    all.extend([false, true].map(|lift| {
+        let command = Command::LeaveOut { target: it(), node: node("web-01"), lift };
+        Fact::Asked { word: word(), command }
+    }));
     all
 }
 

@@ -1,0 +1,128 @@
+//! Nodes that do not answer, and that a person lets nothing wait for until they do.
+
+use crate::model::{Command, NodeName, PersonName, Target};
+use crate::notify::done_word;
+use crate::observe::Fact as Seen;
+use crate::planner;
+use crate::rollout::{Event, Undo, What, Word};
+
+use super::core::{Core, Fatal, Turn};
+use super::orders::Answer;
+use super::retreat::OURSELVES;
+use super::wake::Refusal;
+
+impl Core {
+    /// Leaves a node out of what is under way, and of what begins until it answers; or lifts that.
+    pub(super) fn leave_out(
+        &mut self,
+        target: &Target,
+        node: NodeName,
+        lift: bool,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<Result<Answer, Refusal>, Fatal> {
+        if let Some(why) = self.cannot_leave_out(target, &node, lift) {
+            return Ok(Err(Refusal::NotNow(why)));
+        }
+        let rollout = self.ledger.rollouts.get(target).map(|it| it.plan());
+        let id = rollout.filter(|it| !lift && it.nodes.contains(&node)).map(|it| it.id.clone());
+        let command = Command::LeaveOut { target: target.clone(), node: node.clone(), lift };
+        let mut said = done_word(&command);
+        self.write(command, word.clone(), turn)?;
+        if let Some(id) = id {
+            said = format!(
+                "{target}: rollout {id} goes on without {node}, as do others until it answers"
+            );
+            self.happen(turn, target, id, What::Excluded { node, undo: Undo::Tried, word })?;
+        }
+        self.touch(target.clone());
+        self.want_survey(target.clone());
+        Ok(Ok(Answer::Now(said)))
+    }
+
+    /// Why the word would mean nothing, or must not be taken.
+    fn cannot_leave_out(&self, target: &Target, node: &NodeName, lift: bool) -> Option<String> {
+        let order = self.ledger.excluded.get(&(target.clone(), node.clone()));
+        if lift {
+            return order.is_none().then(|| format!("{node} is not left out at {target}"));
+        }
+        let rollout = self.ledger.rollouts.get(target);
+        if let Some(rollout) = rollout.filter(|it| it.plan().nodes.contains(node)) {
+            let word = Word { by: self.ourselves()?, reason: String::new() };
+            let what = What::Excluded { node: node.clone(), undo: Undo::Tried, word };
+            let event = Event { at: rollout.plan().planned_at, what };
+            let id = &rollout.plan().id;
+            return rollout.clone().apply(&event).is_err().then(|| {
+                format!("rollout {id} cannot go on without {node}: a migration of its runs there")
+            });
+        }
+        if let Some(order) = order {
+            return Some(format!("{node} is left out by {} already", order.word.by));
+        }
+        let known = self.snapshot().and_then(|it| it.spec(target))?.nodes().contains(node);
+        if !known {
+            return Some(format!("the config names no node {node} at {target}"));
+        }
+        let seen = self.seen.surveys.get(target).and_then(|it| it.nodes.get(node));
+        match seen {
+            Some(Seen::Known { .. }) if rollout.is_none() => Some(format!(
+                "{node} answers: only what cannot be seen is left out here (`except:` of its role is for others)"
+            )),
+            Some(Seen::Known { .. } | Seen::Unknown { .. }) | None => None,
+        }
+    }
+
+    /// Who answers again is left out no longer.
+    pub(super) fn welcome_back(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
+        let idle = self.ledger.excluded.is_empty() || self.ledger.rollouts.contains_key(target);
+        if idle || self.limits.check_only {
+            return Ok(());
+        }
+        let (Some(survey), Some(by)) = (self.seen.surveys.get(target), self.ourselves()) else {
+            return Ok(());
+        };
+        let mut back = Vec::new();
+        for ((_, node), order) in self.ledger.excluded.iter().filter(|((it, _), _)| it == target) {
+            match survey.nodes.get(node) {
+                Some(Seen::Known { at, .. }) if *at > order.at => {
+                    back.push((node.clone(), "it answers again"));
+                }
+                None if survey.oldest().is_some_and(|at| at > order.at) => {
+                    back.push((node.clone(), "the config no longer names it"));
+                }
+                Some(Seen::Known { .. } | Seen::Unknown { .. }) | None => {}
+            }
+        }
+        for (node, reason) in back {
+            let word = Word { by: by.clone(), reason: reason.to_owned() };
+            self.write(Command::LeaveOut { target: target.clone(), node, lift: true }, word, turn)?;
+        }
+        Ok(())
+    }
+
+    /// A rollout that begins goes without the nodes that people have left out.
+    pub(super) fn go_without(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
+        let (Some(rollout), Some(survey)) =
+            (self.ledger.rollouts.get(target), self.seen.surveys.get(target))
+        else {
+            return Ok(());
+        };
+        let plan = rollout.plan();
+        let silent = planner::excluded(target, survey, &self.ledger);
+        let out: Vec<(NodeName, Word)> = silent
+            .into_iter()
+            .filter(|(node, _)| plan.nodes.contains(node))
+            .map(|(node, order)| (node, order.word.clone()))
+            .collect();
+        let id = plan.id.clone();
+        for (node, word) in out {
+            let what = What::Excluded { node, undo: Undo::Tried, word };
+            self.happen(turn, target, id.clone(), what)?;
+        }
+        Ok(())
+    }
+
+    fn ourselves(&self) -> Option<PersonName> {
+        PersonName::parse(OURSELVES).ok()
+    }
+}
