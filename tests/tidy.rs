@@ -64,6 +64,7 @@ const PURE: &[&str] = &["model", "text", "config", "observe", "rollout", "planne
 /// Parts of the controller that decide, and touch nothing.
 const PURE_CONTROLLER: &[&str] = &[
     "wake.rs",
+    "answer.rs",
     "core.rs",
     "configuring.rs",
     "looking.rs",

@@ -2,10 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::controller::Troubles;
 use crate::model::{
     Ask, Command, EnvironmentName, MigrationVerdict, PersonName, Ref, Revision, Scope, ServiceName,
     Target, Timestamp,
 };
+
+/// Troubles that are told at once, and how long each may be: together they fit into a line.
+const TROUBLES_MAX: usize = 60;
+const WHY_MAX: usize = 400;
 
 /// A question as it travels.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,6 +24,70 @@ pub struct Request {
     reason: String,
     /// What.
     command: Dto,
+}
+
+/// A look at something, as it travels: it changes nothing, and whoever may open the socket may take it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Look {
+    /// Format version; 1.
+    version: u32,
+    /// At what.
+    look: LookDto,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum LookDto {
+    /// What does not work at the moment; of one service, or of all.
+    Troubles { service: Option<String> },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TroublesDto {
+    requests: Vec<TroubleDto>,
+    records: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TroubleDto {
+    target: TargetDto,
+    why: String,
+}
+
+impl Look {
+    /// A look at what does not work at the moment.
+    pub(super) fn at_troubles(service: Option<&ServiceName>) -> Self {
+        let service = service.map(ToString::to_string);
+        Self { version: 1, look: LookDto::Troubles { service } }
+    }
+
+    /// What there is to see, as it travels.
+    pub(super) fn taken(self, troubles: Troubles) -> Result<String, String> {
+        let Self { version: 1, look: LookDto::Troubles { service } } = self else {
+            return Err("that version is not known: update towpath".to_owned());
+        };
+        let short = |it: &str| it.chars().take(WHY_MAX).collect::<String>();
+        let Troubles { requests, records } = troubles;
+        let asked = |it: &Target| service.as_ref().is_none_or(|name| name == it.service.as_str());
+        let requests = requests.iter().filter(|(it, _)| asked(it)).take(TROUBLES_MAX);
+        let requests = requests
+            .map(|(target, why)| TroubleDto { target: target_dto(target), why: short(why) });
+        let records = records.as_deref().map(short);
+        let dto = TroublesDto { requests: requests.collect(), records };
+        serde_json::to_string(&dto).map_err(|error| error.to_string())
+    }
+}
+
+/// What was seen in a look at troubles.
+pub(super) fn troubles(text: &str) -> Result<Troubles, String> {
+    let TroublesDto { requests, records } =
+        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let read = |TroubleDto { target, why }| Ok((target_of(&target)?, why));
+    let requests = requests.into_iter().map(read).collect::<Result<_, String>>()?;
+    Ok(Troubles { requests, records })
 }
 
 /// The answer as it travels.
@@ -228,7 +297,8 @@ fn to_dto(command: &Command) -> Dto {
             Dto::DropPatch { target: target_dto(target), patch: text(patch) }
         }
         Command::Abort { target, now } => Dto::Abort { target: target_dto(target), now: *now },
-        Command::Retry { target } => Dto::Retry { target: target_dto(target) },
+        // What is said in comments does not come this way.
+        Command::Retry { target, comment: _ } => Dto::Retry { target: target_dto(target) },
         Command::RetryOnly { target, only } => {
             Dto::RetryOnly { target: target_dto(target), only: only.to_string() }
         }
@@ -290,7 +360,7 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
             Command::DropPatch { target: target_of(&target)?, patch: parsed(&patch)? }
         }
         Dto::Abort { target, now } => Command::Abort { target: target_of(&target)?, now },
-        Dto::Retry { target } => Command::Retry { target: target_of(&target)? },
+        Dto::Retry { target } => Command::Retry { target: target_of(&target)?, comment: None },
         Dto::RetryOnly { target, only } => {
             Command::RetryOnly { target: target_of(&target)?, only: parsed(&only)? }
         }
@@ -386,7 +456,7 @@ mod tests {
             Command::PostMigrate { target: target(), settled: true },
             Command::DropPatch { target: target(), patch: reference },
             Command::Abort { target: target(), now: true },
-            Command::Retry { target: target() },
+            Command::Retry { target: target(), comment: None },
             Command::RetryOnly { target: target(), only: parsed("web-*,!zone:a").unwrap() },
             Command::Resume { target: target() },
             Command::Exclude { target: target(), node: node.clone() },

@@ -9,5 +9,5 @@ mod webhook;
 
 pub use dto::Request;
 pub use server::{Door, listen};
-pub use socket::{AskError, ask, is_attended, person, serve, socket_path};
+pub use socket::{AskError, ask, is_attended, person, serve, socket_path, troubles};
 pub use webhook::{BadKey, Key};

@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::WriteHalf;
 use tokio::net::{UnixListener, UnixStream as Stream};
 use tokio::sync::Semaphore;
 
-use crate::controller::Doorbell;
-use crate::model::PersonName;
+use crate::controller::{Doorbell, Troubles, View};
+use crate::model::{PersonName, ServiceName};
 use crate::telemetry::chain;
 
-use super::dto::{Answer, Request};
+use super::dto::{self, Answer, Look, Request};
 
 /// Longest line either way.
 const LINE_MAX: u64 = 64 * 1024;
@@ -35,6 +37,7 @@ pub fn serve(
     runtime: &tokio::runtime::Handle,
     state: &Path,
     doorbell: Doorbell,
+    view: Arc<View>,
 ) -> std::io::Result<()> {
     let path = socket_path(state);
     if let Err(error) = std::fs::remove_file(&path)
@@ -45,20 +48,20 @@ pub fn serve(
     let _entered = runtime.enter();
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
-    runtime.spawn(accept(listener, doorbell));
+    runtime.spawn(accept(listener, doorbell, view));
     Ok(())
 }
 
-async fn accept(listener: UnixListener, doorbell: Doorbell) {
+async fn accept(listener: UnixListener, doorbell: Doorbell, view: Arc<View>) {
     let room = Arc::new(Semaphore::new(CALLERS_MAX));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let doorbell = doorbell.clone();
+                let (doorbell, view) = (doorbell.clone(), Arc::clone(&view));
                 tokio::spawn(async move {
                     // A caller that does not speak, or went away, is no news.
-                    let _ = tokio::time::timeout(PATIENCE, answer(stream, doorbell)).await;
+                    let _ = tokio::time::timeout(PATIENCE, answer(stream, doorbell, &view)).await;
                     drop(place);
                 });
             }
@@ -70,7 +73,7 @@ async fn accept(listener: UnixListener, doorbell: Doorbell) {
     }
 }
 
-async fn answer(mut stream: Stream, doorbell: Doorbell) -> std::io::Result<()> {
+async fn answer(mut stream: Stream, doorbell: Doorbell, view: &View) -> std::io::Result<()> {
     let caller = stream.peer_cred()?;
     let ours = rustix::process::geteuid().as_raw();
     let may_name = caller.uid() == ours || caller.uid() == 0;
@@ -78,6 +81,10 @@ async fn answer(mut stream: Stream, doorbell: Doorbell) -> std::io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     tokio::io::BufReader::new(read.take(LINE_MAX)).read_line(&mut line).await?;
+    if let Ok(look) = serde_json::from_str::<Look>(&line) {
+        let seen = look.taken(view.troubles());
+        return say(&mut write, &seen.map_or_else(Answer::Refused, Answer::Done)).await;
+    }
     let asked = serde_json::from_str::<Request>(&line)
         .map_err(|error| format!("bad request: {error}"))
         .and_then(|request| request.check(&person, may_name));
@@ -92,7 +99,11 @@ async fn answer(mut stream: Stream, doorbell: Doorbell) -> std::io::Result<()> {
             }
         }
     };
-    let mut text = serde_json::to_string(&answer).map_err(std::io::Error::other)?;
+    say(&mut write, &answer).await
+}
+
+async fn say(write: &mut WriteHalf<'_>, answer: &Answer) -> std::io::Result<()> {
+    let mut text = serde_json::to_string(answer).map_err(std::io::Error::other)?;
     text.push('\n');
     write.write_all(text.as_bytes()).await
 }
@@ -142,6 +153,16 @@ pub enum AskError {
 
 /// Asks the controller of a directory, and waits for its answer.
 pub fn ask(state: &Path, request: &Request) -> Result<String, AskError> {
+    send(state, request)
+}
+
+/// What does not work at the moment, by the controller of a directory; of one service, or of all.
+pub fn troubles(state: &Path, service: Option<&ServiceName>) -> Result<Troubles, AskError> {
+    let said = send(state, &Look::at_troubles(service))?;
+    dto::troubles(&said).map_err(|why| AskError::Broken { why })
+}
+
+fn send(state: &Path, request: &impl Serialize) -> Result<String, AskError> {
     let broken = |error: &dyn std::error::Error| AskError::Broken { why: chain(error) };
     let mut stream = UnixStream::connect(socket_path(state))
         .map_err(|_| AskError::Nobody { state: state.to_owned() })?;

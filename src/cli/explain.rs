@@ -1,15 +1,15 @@
 //! `towpath explain`: why is it not there yet?
 
-use crate::api::is_attended;
 use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
-use crate::planner::{Deploy, Hold, Promote, broken_glass};
+use crate::planner::{Decision, Deploy, Hold, Promote, broken_glass, in_force};
 use crate::rollout::{Phase, Rollout};
 
 use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
+use super::standing;
 use super::ui::Tone;
 use super::{Common, Failure, Kind, Ui};
 
@@ -26,6 +26,7 @@ pub struct Args {
 pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
     let target = Target::new(&args.service, &args.environment);
+    standing::alone(&setup, ui);
     let seen = look(&setup, |it| it.service == target.service)?;
     let decision = seen.decide(&target);
     if ui.json {
@@ -37,6 +38,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             .snapshot()
             .mistake(&target)
             .map_or_else(|| format!("the config speaks of no target {target}"), ToOwned::to_owned);
+        if seen.snapshot().mistake(&target).is_none() {
+            return Err(Failure { error: why, ..super::plan::nothing(&seen) });
+        }
         return Err(
             Failure::new(Kind::BadInput, why).hint("`towpath validate` shows every mistake")
         );
@@ -61,9 +65,6 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     }
     if let Some(rollout) = seen.ledger.rollouts.get(&target) {
         under_way(rollout, ui);
-        if !is_attended(&setup.state) {
-            ui.story(super::rollout::unattended(&setup));
-        }
     }
     if let Some(retreat) = &decision.retreat {
         line(
@@ -89,6 +90,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     if let Some(hold) = refused(&seen) {
         waits("config", &[hold], ui);
     }
+    waits("in force", &unfelt(&target, &decision, &seen), ui);
     match &decision.deploy {
         Deploy::InSync(_) if pinned(&target, &seen).is_some() => {
             waits("deploy", pinned(&target, &seen).as_slice(), ui);
@@ -118,7 +120,27 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             line("promote", format!("!{number} will be closed: {why}"));
         }
     }
+    for wrong in &seen.records {
+        line("records", ui.paint(Tone::Bad, wrong));
+    }
     Ok(0)
+}
+
+/// What is in force here and holds nothing at the moment.
+fn unfelt(target: &Target, decision: &Decision, seen: &Inspection) -> Vec<Hold> {
+    let mut all = in_force(target, seen.world());
+    if let Deploy::Hold(felt) = &decision.deploy {
+        all.retain(|it| !felt.contains(it));
+    }
+    if let Promote::Hold(felt) = &decision.promote {
+        all.retain(|it| !felt.contains(it));
+    }
+    if matches!(decision.deploy, Deploy::InSync(_))
+        && let Some(pin) = pinned(target, seen)
+    {
+        all.retain(|it| *it != pin);
+    }
+    all
 }
 
 /// The open merge request, and what the forge says is in its way.

@@ -1,5 +1,6 @@
 //! `towpath log`: what settled, newest first, from the records in git.
 
+use crate::controller::config_in_force;
 use crate::model::{EnvironmentName, NodeName, RolloutId, ServiceName, Target};
 use crate::record::history::{self, Entered, Of, Record};
 
@@ -52,6 +53,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let message = "`--follow` is for what a node prints";
         return Err(Failure::new(Kind::Usage, message).hint("towpath log ROLLOUT NODE --follow"));
     }
+    if let (Some(id), None) = (rollout(first.as_deref()), second) {
+        return one(&id, &at.open(common)?, ui);
+    }
     let service: Option<ServiceName> = named(first.as_deref())?;
     let environment: Option<EnvironmentName> = named(second.as_deref())?;
     let source = at.open(common)?;
@@ -64,6 +68,13 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let mut found =
         history::log(&source.repository, &of, limit).map_err(|error| of_history(&error))?;
     found.truncate(limit);
+    let about = |it: &Entered| it.record.subject.target().is_some();
+    if let Of::Service(_) | Of::Target(_) = &of
+        && !found.iter().any(about)
+        && let Some(failure) = stranger(&of, common)
+    {
+        return Err(failure);
+    }
     if ui.json {
         for it in &found {
             ui.result_json(&json(it));
@@ -77,10 +88,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         };
         ui.story(format_args!("nothing has been recorded{whose} in {} yet", source.name()));
     } else {
-        let head = ["TIME (UTC)", "TARGET", "WHAT", "RESULT", "BY", "WHY"];
-        let mut rows = vec![head.map(|it| (Tone::Faint, it.to_owned())).to_vec()];
-        rows.extend(found.iter().map(row));
-        ui.table(&rows);
+        table(&found, ui);
         if found.len() == limit {
             ui.story(format_args!("the last {limit}; --limit N shows more"));
         }
@@ -88,18 +96,66 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     Ok(0)
 }
 
-/// A rollout and a node, if that is what the words mean: ids are hexadecimal and of one length.
+/// A rollout, if that is what the word means: ids are hexadecimal and of one length.
+fn rollout(word: Option<&str>) -> Option<RolloutId> {
+    /// Digits of a rollout's id.
+    const DIGITS: usize = 12;
+    word.filter(|it| it.len() == DIGITS).and_then(RolloutId::parse)
+}
+
+/// A rollout and a node, if that is what the words mean.
 fn step(
     first: Option<&str>,
     second: Option<&str>,
 ) -> Result<Option<(RolloutId, NodeName)>, Failure> {
-    /// Digits of a rollout's id.
-    const DIGITS: usize = 12;
-    let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
-    match RolloutId::parse(first).filter(|_| first.len() == DIGITS) {
-        None => Ok(None),
-        Some(rollout) => Ok(named(Some(second))?.map(|node| (rollout, node))),
+    match (rollout(first), second) {
+        (Some(rollout), Some(node)) => Ok(named(Some(node))?.map(|node| (rollout, node))),
+        (_, _) => Ok(None),
     }
+}
+
+/// The record of one rollout.
+fn one(id: &RolloutId, source: &source::Source, ui: &Ui) -> Result<u8, Failure> {
+    let all = history::log(&source.repository, &Of::All, steplog::SEARCHED);
+    let all = all.map_err(|error| of_history(&error))?;
+    let of_it = |it: &Entered| {
+        matches!(it.record.subject, history::Subject::Rollout(_)) && it.record.id == id.to_string()
+    };
+    let Some(found) = all.into_iter().find(of_it) else {
+        return Err(Failure::new(Kind::Usage, format!("no record tells of a rollout {id}"))
+            .hint("`towpath log` lists those that ended, `towpath rollout` those under way"));
+    };
+    if ui.json {
+        ui.result_json(&json(&found));
+    } else {
+        table(&[found], ui);
+        ui.story(format_args!(
+            "`towpath log {id} --json` has all of it, `towpath log {id} NODE` what a node printed"
+        ));
+    }
+    Ok(0)
+}
+
+/// Why there is nothing: nobody has heard of that name. Without a config to ask, nothing is said.
+fn stranger(of: &Of, common: &Common) -> Option<Failure> {
+    let loaded = config_in_force(&setup(common).ok()?).ok()?;
+    let snapshot = loaded.snapshot();
+    let named = |it: &ServiceName| {
+        snapshot.services.contains_key(it) || snapshot.broken.services.contains_key(it)
+    };
+    let why = match of {
+        Of::Service(it) if !named(it) => {
+            format!("neither the config nor a record knows a service {it}")
+        }
+        Of::Target(it) if !named(&it.service) => {
+            format!("neither the config nor a record knows a service {}", it.service)
+        }
+        Of::Target(it) if !snapshot.root.environments.contains(&it.environment) => {
+            format!("neither the config nor a record knows an environment {}", it.environment)
+        }
+        Of::All | Of::Environment(_) | Of::Service(_) | Of::Target(_) => return None,
+    };
+    Some(Failure::new(Kind::Usage, why).hint("`towpath status` lists all targets"))
 }
 
 fn named<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -107,6 +163,13 @@ fn named<T: std::str::FromStr<Err: std::fmt::Display>>(
 ) -> Result<Option<T>, Failure> {
     let wrong = |error: T::Err| Failure::new(Kind::Usage, error.to_string());
     text.map(|it| it.parse().map_err(wrong)).transpose()
+}
+
+fn table(found: &[Entered], ui: &Ui) {
+    let head = ["TIME (UTC)", "TARGET", "WHAT", "RESULT", "BY", "WHY"];
+    let mut rows = vec![head.map(|it| (Tone::Faint, it.to_owned())).to_vec()];
+    rows.extend(found.iter().map(row));
+    ui.table(&rows);
 }
 
 fn row(entered: &Entered) -> Vec<(Tone, String)> {

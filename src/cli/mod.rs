@@ -3,6 +3,7 @@
 mod demo;
 mod run;
 mod plan;
+mod standing;
 mod status;
 mod explain;
 mod rollout;

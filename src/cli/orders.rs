@@ -333,7 +333,7 @@ pub(super) fn retry(args: Retry, common: &Common, ui: &Ui) -> Result<u8, Failure
     let target = on.target();
     let command = match only {
         Some(only) => Command::RetryOnly { target, only },
-        None => Command::Retry { target },
+        None => Command::Retry { target, comment: None },
     };
     send(&command, &word, common, ui)
 }
@@ -511,8 +511,12 @@ fn resolve(text: &str, common: &Common) -> Result<Revision, Failure> {
         .map_err(|error| Failure::of(Kind::Error, &error))?;
     // The head of the branch may speak against a broken glass.
     let base = ledger.base().filter(|_| !ledger.glasses.is_empty());
-    let waiting: BTreeSet<&Revision> =
-        ledger.mass.keys().chain(&ledger.refused).chain(&base).collect();
+    among(text, ledger.mass.keys().chain(&ledger.refused).chain(&base))
+}
+
+/// The one commit of these that begins so. One that waits for more than one word is one.
+fn among<'a>(text: &str, waiting: impl Iterator<Item = &'a Revision>) -> Result<Revision, Failure> {
+    let waiting: BTreeSet<&Revision> = waiting.collect();
     let begins = |it: &&Revision| text.len() >= 4 && it.to_string().starts_with(text);
     let mut found = waiting.into_iter().filter(begins);
     match (found.next(), found.next()) {
@@ -524,5 +528,28 @@ fn resolve(text: &str, common: &Common) -> Result<Revision, Failure> {
             Kind::Usage,
             format!("no commit that waits for a word begins with `{text}`"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_digits_name_one_commit_or_none() {
+        let commit = |digits: &str| Revision::parse(&format!("{digits:0<40}")).unwrap();
+        let (one, other) = (commit("abcd1"), commit("abcd2"));
+        let said = |text: &str, waiting: &[Revision]| {
+            among(text, waiting.iter()).map_err(|failure| format!("{failure:?}"))
+        };
+        // It changes too much, and its branch was rewritten: two questions about one commit.
+        assert_eq!(said("abcd", &[one, one]).unwrap(), one);
+        assert_eq!(said("abcd1", &[one, other]).unwrap(), one);
+        let unclear = said("abcd", &[one, other]).unwrap_err();
+        assert!(unclear.contains("could be more than one commit"), "{unclear}");
+        for none in ["abc", "", "abce", "ABCD1"] {
+            let nothing = said(none, &[one, other]).unwrap_err();
+            assert!(nothing.contains("no commit that waits for a word begins with"), "{nothing}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api;
 use crate::config::Loaded;
 use crate::controller::{Inspection, changes_between, inspect};
 use crate::git::{Program, Repository};
@@ -47,6 +48,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         args.service.as_ref().is_none_or(|it| *it == target.service)
             && args.environment.as_ref().is_none_or(|it| *it == target.environment)
     };
+    super::standing::alone(&setup, ui);
     let seen = look(&setup, wanted)?;
     let mut pending = false;
     let mut shown = 0;
@@ -85,10 +87,31 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         ui.story(format_args!("{} {finding}", ui.paint(Tone::Bad, "config:")));
     }
     if shown == 0 {
-        return Err(Failure::new(Kind::Usage, "no such target in the config")
-            .hint("`towpath status` lists all"));
+        return Err(nothing(&seen));
     }
     Ok(if pending { 2 } else { 0 })
+}
+
+/// Why there is nothing to show; the targets that there are, if they are few enough to be read.
+pub(super) fn nothing(seen: &Inspection) -> Failure {
+    /// Names that are told.
+    const NAMED: usize = 8;
+    let all: Vec<Target> = in_order(seen, |_| true);
+    let mut names: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    if all.len() > NAMED {
+        names.push(format!("… and {} more", all.len() - NAMED));
+    }
+    let broken = seen.loaded.findings().iter().any(crate::config::Finding::is_error);
+    let hint = match (names.is_empty(), broken) {
+        (_, true) => {
+            "a file of the config is broken: `towpath validate` shows every mistake".to_owned()
+        }
+        (true, false) => {
+            "the config names no target at all: `towpath init` shows what one looks like".to_owned()
+        }
+        (false, false) => format!("there are {}", names.join(", ")),
+    };
+    Failure::new(Kind::Usage, "no such target in the config").hint(hint)
 }
 
 /// Looks at everything wanted, or says why not.
@@ -96,7 +119,17 @@ pub(super) fn look(
     setup: &crate::controller::Setup,
     wanted: impl Fn(&Target) -> bool,
 ) -> Result<Inspection, Failure> {
-    inspect(setup, wanted).map_err(|error| Failure::of(Kind::Error, &error))
+    let found = inspect(setup, &wanted).map_err(|error| Failure::of(Kind::Error, &error));
+    let mut found = found?;
+    let mut services: Vec<ServiceName> =
+        found.snapshot().targets().filter(wanted).map(|it| it.service).collect();
+    services.dedup();
+    let one = if let [one] = &services[..] { Some(one) } else { None };
+    // Without a controller nobody tries anything.
+    if let Ok(troubles) = api::troubles(&setup.state, one) {
+        found.hear(troubles);
+    }
+    Ok(found)
 }
 
 /// The head of the config branch is not what is in force: that concerns also who is in sync.

@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     }
     let mut teller = Teller::new(ledger);
     let doorbell = service.doorbell();
-    api::serve(&service.runtime(), &setup.state, doorbell.clone())
+    api::serve(&service.runtime(), &setup.state, doorbell.clone(), service.view())
         .map_err(|error| Failure::of(Kind::Error, &error).hint("is the state directory ours?"))?;
     if let (Some(at), Some(keys)) = (&setup.server, keys) {
         listen(at, keys, &service, ui)?;

@@ -12,8 +12,9 @@ use super::nodes;
 use super::plan::{in_order, look};
 use super::run::setup;
 use super::source::Source;
+use super::standing;
 use super::ui::Tone;
-use super::{Common, Failure, Kind, Ui};
+use super::{Common, Failure, Ui};
 
 /// What is wanted, what runs, and what is going on.
 #[derive(Debug, clap::Args)]
@@ -42,6 +43,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         args.service.as_ref().is_none_or(|it| *it == target.service)
             && args.environment.as_ref().is_none_or(|it| *it == target.environment)
     };
+    standing::alone(&setup, ui);
     let seen = look(&setup, wanted)?;
     let header = ["TARGET", "WANTED", "RUNS", "STATE"];
     let mut rows: Vec<Vec<(Tone, String)>> =
@@ -59,7 +61,8 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 }
             },
             (Deploy::InSync(_), None) if seen.ledger.pins.contains_key(&target) => {
-                (Tone::Waiting, "pinned by a person, whatever is wanted".to_owned())
+                let how = pin(&target, &seen).unwrap_or_default();
+                (Tone::Waiting, how)
             }
             (Deploy::InSync(_), None) => match &decision.promote {
                 Promote::Nothing => (Tone::Good, "in sync".to_owned()),
@@ -111,6 +114,8 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
                 "break_glass": glass.map(|it| it.to_string()),
                 "owes": owed.map(|it| it.reference.as_str()),
+                "in_force": standing::in_force(&target, &seen),
+                "controller": !standing::is_alone(&setup),
             });
             if let (Some(nodes), Some(map)) = (nodes.json(&target, &seen), value.as_object_mut()) {
                 map.insert("nodes".to_owned(), nodes);
@@ -126,16 +131,47 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         ]);
         rows.extend(nodes.rows(&target, &seen));
     }
+    let hidden = standing::hidden(&seen).into_iter().filter(|(it, _)| wanted(it));
+    for (target, mistake) in hidden {
+        let proven = seen.ledger.proof(&target).map(|it| it.reference.to_string());
+        let state = format!("config broken: {mistake}");
+        if ui.json {
+            ui.result_json(&serde_json::json!({
+                "service": target.service.as_str(),
+                "environment": target.environment.as_str(),
+                "proven": proven,
+                "state": state,
+                "in_sync": false,
+                "broken": mistake,
+            }));
+            continue;
+        }
+        let proven = proven.map_or_else(|| "?".to_owned(), |it| format!("{it} when last proven"));
+        rows.push(vec![
+            (Tone::Strong, target.to_string()),
+            (Tone::Faint, "?".to_owned()),
+            (Tone::Faint, proven),
+            (Tone::Bad, state),
+        ]);
+    }
     if !ui.json {
         if rows.len() == 1 {
-            return Err(Failure::new(Kind::Usage, "no such target in the config"));
+            standing::show(&[], &seen, ui);
+            return Err(super::plan::nothing(&seen));
         }
         ui.table(&rows);
+        standing::show(&in_order(&seen, wanted), &seen, ui);
     }
     for wrong in &seen.records {
         ui.story(format_args!("{} {wrong}", ui.paint(Tone::Bad, "records:")));
     }
     Ok(0)
+}
+
+/// On what a person keeps a target, and why.
+fn pin(target: &Target, seen: &Inspection) -> Option<String> {
+    let (reference, order) = seen.ledger.pins.get(target)?;
+    Some(format!("pinned to {reference} by {}: {}", order.word.by, order.word.reason))
 }
 
 /// What people have done about the traffic of a target, in a few words each.

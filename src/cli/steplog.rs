@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::controller::{Logs, Setup, StepLog, config_in_force};
-use crate::drivers::fleet::{Exit, StepState};
+use crate::drivers::fleet::{Exit, Piece, StepState};
 use crate::model::{Connect, NodeName, RolloutId, StepKey, Target, Timestamp};
 use crate::notify::awaits;
 use crate::record::format::Told;
@@ -14,13 +14,14 @@ use crate::text::visible;
 use super::entry::{of_history, time};
 use super::rollout::peek;
 use super::source::Source;
+use super::standing::is_alone;
 use super::{Failure, Kind, Tone, Ui};
 
 /// How often a log that grows is read.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How many records are searched for a rollout that has ended.
-const SEARCHED: usize = 2000;
+pub(super) const SEARCHED: usize = 2000;
 
 /// One attempt of a step.
 struct Attempt {
@@ -87,6 +88,11 @@ pub(super) fn run(
             Some(error) => return Err(Failure::of(Kind::TryAgain, &error)),
             None if goes_on && !running => {
                 let why = steps.awaits.map_or_else(String::new, |it| format!(", which {it},"));
+                if is_alone(setup) {
+                    tell(super::rollout::unattended(setup));
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
                 tell(format!(
                     "nothing runs on {node} now; this goes on with what rollout {id}{why} does there next"
                 ));
@@ -106,8 +112,8 @@ pub(super) fn run(
 /// What was shown of an attempt's log.
 struct Shown {
     key: StepKey,
-    /// So many bytes.
-    length: usize,
+    /// So many bytes of what was printed.
+    length: u64,
     /// How it stood.
     how: String,
     /// Nothing can follow.
@@ -135,7 +141,7 @@ fn print(
         return;
     }
     // One that was lost begins anew, with an empty log.
-    shown.retain(|it| it.key != attempt.key || it.length <= log.printed.len());
+    shown.retain(|it| it.key != attempt.key || it.length <= log.printed.length());
     let known = shown.iter().position(|it| it.key == attempt.key);
     let at = known.unwrap_or_else(|| {
         let began = time(attempt.at);
@@ -145,16 +151,28 @@ fn print(
     });
     let Some(before) = shown.get_mut(at) else { return };
     before.ended = ended;
-    let fresh = log.printed.get(before.length..).unwrap_or_default();
-    let whole = match fresh.iter().rposition(|byte| *byte == b'\n') {
-        Some(last) if !ends => &fresh[..=last],
-        None if !ends => &[],
-        Some(_) | None => fresh,
-    };
-    for line in String::from_utf8_lossy(whole).lines() {
-        ui.result(visible(line));
+    let pieces = log.printed.behind(before.length);
+    for (at, piece) in pieces.iter().enumerate() {
+        // Only the last line may still be written.
+        let grows = !ends && at + 1 == pieces.len();
+        match *piece {
+            Piece::Dropped(bytes) => {
+                ui.result(ui.paint(Tone::Faint, piece));
+                before.length += bytes;
+            }
+            Piece::Bytes(fresh) => {
+                let whole = match fresh.iter().rposition(|byte| *byte == b'\n') {
+                    Some(last) if grows => &fresh[..=last],
+                    None if grows => &[],
+                    Some(_) | None => fresh,
+                };
+                for line in String::from_utf8_lossy(whole).lines() {
+                    ui.result(visible(line));
+                }
+                before.length += whole.len() as u64;
+            }
+        }
     }
-    before.length += whole.len();
     if before.how != how {
         ui.result(ui.paint(Tone::Strong, format!("{stage} on {node}: {how}")));
         before.how = how;
@@ -183,7 +201,7 @@ fn json(attempt: &Attempt, node: &NodeName, log: &StepLog) -> serde_json::Value 
         "step": attempt.key.to_string(),
         "began": attempt.at.to_string(),
         "state": self::how(&log.state),
-        "printed": String::from_utf8_lossy(&log.printed),
+        "printed": String::from_utf8_lossy(&log.printed.whole()),
     })
 }
 

@@ -43,8 +43,10 @@ impl Core {
         self.shatter(turn);
         self.look(turn);
         self.touch_all();
+        let (Target { service, environment }, holds) =
+            (&target, self.begins_later(&target, turn.now));
         Ok(Ok(format!(
-            "{target} goes back to {to} by a commit on this controller's copy of the config; it is brought to the branch when that can be written, and {target} is locked until `towpath lock --lift`"
+            "{target} goes back to {to} by a commit on this controller's copy of the config; it is brought to the branch when that can be written, and {target} is locked until `towpath lock {service} {environment} --lift`{holds}"
         )))
     }
 

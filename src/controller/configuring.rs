@@ -122,6 +122,9 @@ impl Core {
                 self.note(turn, Fact::Applied { revision: to, mass: None, on })?;
             }
             self.touch_all();
+            for target in self.ledger.rollouts.keys().cloned().collect::<Vec<_>>() {
+                self.let_go(&target, turn)?;
+            }
             self.survey_all();
             self.shatter(turn);
             // What has come since this was applied, if anything has.
@@ -153,6 +156,7 @@ impl Core {
         }
         for target in touched.targets {
             self.forget_old_nodes(&target);
+            self.let_go(&target, turn)?;
             self.touch_with_followers(&target);
             if !self.seen.surveys.contains_key(&target) {
                 self.want_survey(target);

@@ -13,6 +13,7 @@ use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
+use super::promoting::Rest;
 use super::visiting::Visitors;
 use super::wake::{Effect, Wake};
 
@@ -150,11 +151,19 @@ pub struct Core {
     /// Reasons for waiting as they were last told; only of targets that wait.
     told: BTreeMap<Target, Waiting>,
     /// Targets whose forge calls failed are left alone until then; and why they failed.
-    pub(super) rests: BTreeMap<Target, (Timestamp, String)>,
+    pub(super) rests: BTreeMap<Target, Rest>,
+    /// How often the merge requests could not be listed, one after the other.
+    pub(super) unlisted: u32,
     /// What people do on the forge.
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
+    /// How often in succession they could not be written.
+    pub(super) record_tries: u32,
+    /// Why not, the last time.
+    pub(super) record_trouble: Option<String>,
+    /// Whether some of what was lost of them is not entered again yet.
+    pub(super) mending: bool,
     /// How often a record could not be written, or the records not be put right.
     pub(super) record_failures: u64,
     /// Records that cannot be written at all.
@@ -212,8 +221,12 @@ impl Core {
             about: BTreeMap::new(),
             told: BTreeMap::new(),
             rests: BTreeMap::new(),
+            unlisted: 0,
             visitors: Visitors::default(),
             record_rest: None,
+            record_tries: 0,
+            record_trouble: None,
+            mending: false,
             record_failures: 0,
             unwritable: BTreeSet::new(),
             trouble: None,
@@ -306,6 +319,7 @@ impl Core {
             Wake::Started => self.start(turn)?,
             Wake::Tick => {}
             Wake::RefsMoved => {
+                self.rouse_all(turn);
                 self.look(turn);
                 self.look_at_pipelines();
             }
@@ -331,7 +345,7 @@ impl Core {
                 self.take_gate(target, gate, reference, verdict, turn);
             }
             Wake::Inventory { environment, answer } => {
-                self.take_inventory(&environment, answer, turn);
+                self.take_inventory(&environment, answer, turn)?;
             }
             Wake::MergeRequests(list) => self.take_merge_requests(list, turn)?,
             Wake::LookedAround(around) => self.take_around(around, turn)?,
@@ -476,7 +490,7 @@ impl Core {
                 Alarm::Decide(target) => self.touch(target),
                 Alarm::Survey(target) => self.want_survey(target),
                 Alarm::Inventory(name) => self.ask_inventory(&name, turn),
-                Alarm::Record => self.record(turn),
+                Alarm::Record => self.take_up_records(turn),
             }
         }
     }
@@ -528,10 +542,12 @@ impl Core {
         self.look_into(target, &holds, turn);
         self.drive(target, about, turn)?;
         match promote {
-            Promote::Nothing => {}
+            Promote::Nothing => {
+                self.rests.remove(target);
+            }
             Promote::Hold(reasons) => {
                 self.look_into(target, &reasons, turn);
-                self.disarm(target, turn);
+                self.disarm(target, &reasons, turn);
                 holds.extend(reasons);
             }
             act @ (Promote::Propose(_)

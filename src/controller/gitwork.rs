@@ -1,8 +1,10 @@
 //! Does in git and on the forge what the core asks for. Blocking; each worker has a thread and a
 //! repository of its own, so that a slow merge request does not delay a look at the config.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use crate::config::Change;
 use crate::drivers::clock;
@@ -14,7 +16,7 @@ use crate::observe::{Actor, MergeRequest, Merging};
 use crate::planner::Promotion;
 use crate::record::format;
 use crate::record::history::{self, Record, Subject, TargetState};
-use crate::record::mending::{self, Mended};
+use crate::record::mending::{self, Backlog, Mended};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer};
@@ -24,6 +26,12 @@ use super::glass;
 use super::orders::target_of;
 use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
 
+/// Lasting trouble is told again after this.
+const TOLD_AGAIN: Duration = Duration::from_hours(1);
+/// What there may be trouble with.
+const ENTERED: &str = "entered";
+const MENDED: &str = "mended";
+
 /// What one worker works with.
 pub(super) struct GitWorker {
     /// Objects and refs.
@@ -32,6 +40,35 @@ pub(super) struct GitWorker {
     pub(super) forge: Box<dyn Forge>,
     /// The branch that says what is wanted.
     pub(super) base: Branch,
+    /// What was told of records that cannot be written.
+    pub(super) told: Told,
+    /// What is still to be entered again of records that were put back.
+    pub(super) backlog: RefCell<Backlog>,
+}
+
+/// Trouble that lasts is told when it begins, when it becomes another one, and now and then.
+#[derive(Default)]
+pub(super) struct Told {
+    last: RefCell<BTreeMap<&'static str, (String, Duration)>>,
+}
+
+impl Told {
+    /// Whether that is news about something at this time.
+    fn is_news(&self, what: &'static str, why: &str, now: Duration) -> bool {
+        let mut last = self.last.borrow_mut();
+        let old =
+            |(known, at): &(String, Duration)| known == why && now.saturating_sub(*at) < TOLD_AGAIN;
+        if last.get(what).is_some_and(old) {
+            return false;
+        }
+        last.insert(what, (why.to_owned(), now));
+        true
+    }
+
+    /// It is over; whether that is news.
+    fn is_over(&self, what: &'static str) -> bool {
+        self.last.borrow_mut().remove(what).is_some()
+    }
 }
 
 impl GitWorker {
@@ -111,13 +148,18 @@ impl GitWorker {
                 let record = settled.record.clone();
                 let result = self.record(&settled);
                 match &result {
+                    Ok(_) if self.told.is_over(ENTERED) => {
+                        tracing::warn!(record, "records can be entered again");
+                    }
                     Ok(_) => {}
                     Err(NotRecorded::Later(why)) => {
-                        tracing::error!(
-                            record,
-                            why,
-                            "a record cannot be entered; it is tried again"
-                        );
+                        if self.told.is_news(ENTERED, why, clock::since_boot()) {
+                            tracing::error!(
+                                record,
+                                why,
+                                "a record cannot be entered; it is tried again, and told once an hour"
+                            );
+                        }
                     }
                     Err(NotRecorded::Never(why)) => {
                         tracing::error!(
@@ -132,11 +174,18 @@ impl GitWorker {
             Effect::MendRecords { last } => {
                 let result = self.mend(last).map_err(|error| chain(&error));
                 match &result {
-                    Ok(None) => {}
-                    Ok(Some(Mended { how, .. })) => {
-                        tracing::warn!(how, "the records were put right");
+                    Ok(None) => {
+                        self.told.is_over(MENDED);
                     }
-                    Err(why) => tracing::error!(why, "the records cannot be put right"),
+                    Ok(Some(Mended { how, .. })) => {
+                        self.told.is_over(MENDED);
+                        let read = self.backlog.borrow().read();
+                        tracing::warn!(how, read, "the records were put right");
+                    }
+                    Err(why) if self.told.is_news(MENDED, why, clock::since_boot()) => {
+                        tracing::error!(why, "the records cannot be put right");
+                    }
+                    Err(_) => {}
                 }
                 Some(Wake::RecordsMended(result))
             }
@@ -292,7 +341,8 @@ impl GitWorker {
 
     /// One portion of what was lost. Until that is all of it, what is missing is known by our last commit only.
     fn mend(&self, last: Revision) -> Result<Option<Mended>, history::Error> {
-        let mended = mending::mend(&self.repository, &Identity::towpath(), last)?;
+        let mut backlog = self.backlog.borrow_mut();
+        let mended = mending::mend(&self.repository, &Identity::towpath(), last, &mut backlog)?;
         let whole = mended.as_ref().filter(|it| it.whole);
         self.remember(whole.map_or(last, |it| it.head));
         Ok(mended)
@@ -414,3 +464,21 @@ fn result_word(ending: Ending) -> &'static str {
 
 /// How the records name us.
 const OURS: &str = "Towpath";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lasting_trouble_is_told_when_it_changes_and_once_an_hour() {
+        let told = Told::default();
+        let minutes = Duration::from_mins;
+        let news = |why: &str, at| told.is_news(ENTERED, why, minutes(at));
+        assert!(news("403", 0) && !news("403", 1) && !news("403", 59));
+        assert!(news("403", 60) && !news("403", 61), "once an hour");
+        assert!(news("timed out", 62) && news("403", 63), "when it changes");
+        assert!(told.is_news(MENDED, "403", minutes(64)), "something else");
+        assert!(told.is_over(ENTERED) && !told.is_over(ENTERED));
+        assert!(news("403", 65), "a new one");
+    }
+}

@@ -27,6 +27,7 @@ use super::patches::contains_question;
 use super::perform::Hands;
 use super::service::{ServiceError, Setup, journal_path};
 use super::store::Store;
+use super::view::Troubles;
 use super::wake::{Effect, Wake};
 
 /// What settled is in git sooner than this, if nothing is wrong.
@@ -45,6 +46,8 @@ pub struct Inspection {
     pub now: Timestamp,
     /// What is wrong with the records in git, for people.
     pub records: Vec<String>,
+    /// What a running controller says of what does not work.
+    troubles: Troubles,
     /// Promotions that cannot be proposed, for the edit is not safe; and why.
     unsafe_edits: BTreeMap<Target, String>,
 }
@@ -69,11 +72,25 @@ impl Inspection {
     /// What would be decided now about one target.
     pub fn decide(&self, target: &Target) -> Decision {
         let mut decision = planner::decide(target, self.world());
-        if let (Promote::Propose(_), Some(why)) = (&decision.promote, self.unsafe_edits.get(target))
-        {
+        let refused = self.unsafe_edits.get(target);
+        let told = self.troubles.requests.get(target);
+        let why = match &decision.promote {
+            Promote::Propose(_) => refused.or(told),
+            Promote::Check { .. } | Promote::Merge { .. } | Promote::Withdraw { .. } => told,
+            Promote::Nothing | Promote::Hold(_) => None,
+        };
+        if let Some(why) = why {
             decision.promote = Promote::Hold(vec![Hold::NotDone { why: why.clone() }]);
         }
         decision
+    }
+
+    /// Takes in what a running controller says of what does not work.
+    pub fn hear(&mut self, troubles: Troubles) {
+        if let Some(why) = &troubles.records {
+            self.records.push(format!("they cannot be written: {why}"));
+        }
+        self.troubles = troubles;
     }
 
     /// What decisions are made of.
@@ -127,7 +144,8 @@ pub fn inspect(
     survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
     let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
-    let mut found = Inspection { loaded, ledger, seen, now: clock::now(), records, unsafe_edits };
+    let (now, troubles) = (clock::now(), Troubles::default());
+    let mut found = Inspection { loaded, ledger, seen, now, records, troubles, unsafe_edits };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
     Ok(found)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::Environment;
 use crate::model::{EnvironmentName, Inventory, Target};
 
-use super::core::{Alarm, Core, Flight, Turn};
+use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::wake::Effect;
 
 /// An inventory that did not answer, or whose answer was not believed, is asked again after so
@@ -72,15 +72,17 @@ impl Core {
         name: &EnvironmentName,
         answer: Result<Inventory, String>,
         turn: &mut Turn,
-    ) {
+    ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Inventory(name.clone()));
-        let Some(loaded) = &mut self.loaded else { return };
-        let Some(before) = loaded.snapshot().environments.get(name).map(Arc::clone) else { return };
-        let Some(every) = before.inventory.as_ref().map(|it| it.every) else { return };
+        let Some(loaded) = &mut self.loaded else { return Ok(()) };
+        let Some(before) = loaded.snapshot().environments.get(name).map(Arc::clone) else {
+            return Ok(());
+        };
+        let Some(every) = before.inventory.as_ref().map(|it| it.every) else { return Ok(()) };
         if self.inventory_asked.get(name) != before.inventory.as_ref() {
             // A commit came in between, and asks for something else.
             self.ask_inventory(name, turn);
-            return;
+            return Ok(());
         }
         let believed = self.inventories.contains_key(name);
         let taken = answer.and_then(|inventory| {
@@ -106,7 +108,7 @@ impl Core {
         let now = self.snapshot().and_then(|it| it.environments.get(name)).map(Arc::clone);
         let same = now.is_some_and(|now| now == before);
         if same && told == Some(trouble) {
-            return;
+            return Ok(());
         }
         let here: Vec<Target> = self
             .snapshot()
@@ -116,11 +118,13 @@ impl Core {
             .collect();
         for target in here {
             self.forget_old_nodes(&target);
+            self.let_go(&target, turn)?;
             self.touch_with_followers(&target);
             if !self.seen.surveys.contains_key(&target) {
                 self.want_survey(target);
             }
         }
+        Ok(())
     }
 
     /// Whether the nodes of an environment are known.

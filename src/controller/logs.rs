@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::drivers::fleet::{Fleet, NodeError, Place, StepState};
+use crate::drivers::fleet::{Fleet, NodeError, Place, Printed, StepState};
 use crate::drivers::fleets::{Above, Fleets};
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
@@ -19,8 +19,8 @@ pub struct Logs {
 /// What a step printed so far, and whether it still runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepLog {
-    /// Its beginning and its end, raw.
-    pub printed: Vec<u8>,
+    /// Its beginning and its end.
+    pub printed: Printed,
     /// How the step stands.
     pub state: StepState,
 }

@@ -2,6 +2,7 @@
 //! around it does that. Every entry is in the journal before any effect that follows from it.
 
 mod wake;
+mod answer;
 mod core;
 mod compacting;
 mod configuring;
@@ -9,8 +10,10 @@ mod inventories;
 mod looking;
 mod baking;
 mod breaking;
+mod caveats;
 mod retrying;
 mod rolling;
+mod aborting;
 mod promoting;
 mod orders;
 mod overtaken;
@@ -38,6 +41,8 @@ mod logs;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_forge;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};
@@ -47,5 +52,5 @@ pub use logs::{Logs, StepLog};
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
-pub use view::{Counts, View};
+pub use view::{Counts, Troubles, View};
 pub use wake::{Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Visit, Wake};

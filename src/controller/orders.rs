@@ -114,7 +114,7 @@ impl Core {
                 return Ok(Ok(Answer::Now(said)));
             }
             Command::Abort { target, now } => return self.abort(&target, now, word, turn),
-            Command::Retry { target } => return self.retry(&target, ask.command, word, turn),
+            Command::Retry { target, .. } => return self.retry(&target, ask.command, word, turn),
             Command::RetryOnly { target, only } => {
                 return self.retry_only(&target, &only, ask.command, word, turn);
             }
@@ -167,7 +167,7 @@ impl Core {
         {
             return Ok(Err(Refusal::NotNow(why)));
         }
-        let said = done_word(&ask.command);
+        let said = done_word(&ask.command) + &self.goes_on(&ask.command);
         if let Command::AcceptHead { revision } = ask.command
             && self.is_disputing(revision)
         {
@@ -279,8 +279,13 @@ impl Core {
     fn pointless(&self, command: &Command) -> Option<String> {
         let ledger = &self.ledger;
         match command {
-            Command::Confirm { revision } => (!ledger.mass.contains_key(revision))
-                .then(|| format!("commit {} waits for no confirmation", revision.short())),
+            Command::Confirm { revision } => match ledger.mass.get(revision) {
+                None => Some(format!("commit {} waits for no confirmation", revision.short())),
+                Some(mass) if mass.confirmed => {
+                    Some(format!("commit {} was confirmed already", revision.short()))
+                }
+                Some(_) => None,
+            },
             Command::AcceptHead { revision } => (ledger.refused != Some(*revision)
                 && !self.is_disputing(*revision))
             .then(|| format!("commit {} was not refused", revision.short())),
@@ -534,8 +539,10 @@ impl Core {
                 if !self.ledger.locks.contains_key(&target) {
                     self.write(Command::Lock { target: target.clone() }, word, turn)?;
                 }
+                let Target { service, environment } = &target;
+                let holds = self.begins_later(&target, turn.now);
                 Ok(format!(
-                    "{target} goes back to {to} by commit {}; it is locked until `towpath lock --lift`",
+                    "{target} goes back to {to} by commit {}; it is locked until `towpath lock {service} {environment} --lift`{holds}",
                     commit.short()
                 ))
             }
@@ -563,7 +570,7 @@ pub(super) fn target_of(command: &Command) -> Option<&Target> {
         | Command::PostMigrate { target, .. }
         | Command::DropPatch { target, .. }
         | Command::Abort { target, .. }
-        | Command::Retry { target }
+        | Command::Retry { target, .. }
         | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }

@@ -24,7 +24,7 @@ use super::wake::{Effect, Perform, Report, Wake};
 
 /// Pause between two looks at a node that is not well yet, or a gate that is closed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-const GATE_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const GATE_AGAIN: Duration = Duration::from_secs(5);
 /// The same for a pipeline elsewhere, which takes minutes; a webhook makes it sooner.
 const PIPELINE_AGAIN: Duration = Duration::from_secs(10);
 /// Pause between two looks whether a pipeline is canceled, and how many there are: five minutes.
@@ -275,6 +275,9 @@ impl Hands {
         }
         let place = place(&perform.target.environment, &perform.connect, perform.node.clone());
         match &perform.op {
+            Op::Step { kind, deed, status } if perform.look_only => {
+                self.look(&place, perform, (*kind, deed), status.as_ref()).await
+            }
             Op::Fenced => match self.fleet.fence(&place, perform.epoch).await {
                 Ok(()) => done(format!("epoch {}", perform.epoch)),
                 Err(error) => trouble(&error),
@@ -432,7 +435,11 @@ impl Hands {
 
     /// How far migrations are, by the one word that their status command prints. Its grammar lies
     /// within that of refs, so that it is asked like a version.
-    async fn applied(&self, place: &Place, question: &Question) -> Result<Applied, String> {
+    pub(super) async fn applied(
+        &self,
+        place: &Place,
+        question: &Question,
+    ) -> Result<Applied, String> {
         match self.fleet.version(place, question).await {
             Fact::Known { value: Some(word), .. } => Applied::parse(word.as_str())
                 .ok_or_else(|| format!("`{word}` is not applied, pending, locked or broken")),
@@ -444,16 +451,13 @@ impl Hands {
     /// Looks how a pipeline stands, after starting it if it was never started.
     async fn triggered(&self, errand: &Errand) -> Report {
         let (cis, errand) = (self.cis.clone(), errand.clone());
-        let asked = tokio::task::spawn_blocking(move || cis.ensure(&errand, &clock::now)).await;
-        match asked {
-            Ok(Progress::Done(evidence)) => done(evidence),
-            Ok(Progress::Waits(why)) => Report::Pending { again_after: PIPELINE_AGAIN, why },
-            Ok(Progress::Failed(why)) => Report::Failed { why },
-            Ok(Progress::TimedOut(why) | Progress::Stuck(why)) => {
-                Report::Errored { why, retry: false }
-            }
-            Err(error) => Report::Errored { why: error.to_string(), retry: true },
-        }
+        progress(tokio::task::spawn_blocking(move || cis.ensure(&errand, &clock::now)).await)
+    }
+
+    /// The same, which starts none.
+    pub(super) async fn looked_for(&self, errand: &Errand) -> Report {
+        let (cis, errand) = (self.cis.clone(), errand.clone());
+        progress(tokio::task::spawn_blocking(move || cis.look(&errand, &clock::now)).await)
     }
 
     /// Asks for the end of a pipeline until it is over there; says how that ended.
@@ -508,7 +512,7 @@ impl Hands {
     }
 }
 
-fn ended(end: &StepEnd, timeout: Duration, perform: &Perform) -> Report {
+pub(super) fn ended(end: &StepEnd, timeout: Duration, perform: &Perform) -> Report {
     let took = format_duration(end.finished_at.since(end.started_at));
     let said = match end.tail.trim() {
         "" => String::new(),
@@ -539,11 +543,21 @@ fn last_lines(tail: &str) -> String {
     shown.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" / ")
 }
 
-fn done(evidence: String) -> Report {
+fn progress(asked: Result<Progress, tokio::task::JoinError>) -> Report {
+    match asked {
+        Ok(Progress::Done(evidence)) => done(evidence),
+        Ok(Progress::Waits(why)) => Report::Pending { again_after: PIPELINE_AGAIN, why },
+        Ok(Progress::Failed(why)) => Report::Failed { why },
+        Ok(Progress::TimedOut(why) | Progress::Stuck(why)) => Report::Errored { why, retry: false },
+        Err(error) => Report::Errored { why: error.to_string(), retry: true },
+    }
+}
+
+pub(super) fn done(evidence: String) -> Report {
     Report::Done { evidence, at: clock::now() }
 }
 
-fn trouble(error: &NodeError) -> Report {
+pub(super) fn trouble(error: &NodeError) -> Report {
     // A step that came too late to be begun may be begun anew: its next start has a new deadline.
     let retry = error.may_work_later() || matches!(error, NodeError::Expired { .. });
     Report::Errored { why: error.to_string(), retry }

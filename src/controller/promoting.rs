@@ -4,17 +4,48 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Change;
-use crate::model::{Revision, Target};
+use crate::model::{Revision, Target, Timestamp};
 use crate::observe::{Actor, Checks, Fact as Seen, MergeRequest, State, Verdict};
 use crate::planner::{self, Hold, Promote, World};
 use crate::record::mending::Mended;
 use crate::rollout::{Fact, MENDED, Unrecorded};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::view::Troubles;
 use super::wake::{Effect, NotRecorded};
 
-/// Wait after the forge or the records branch could not be written.
+/// Wait after the forge or the records branch could not be written; it doubles as long as the same goes on.
 const FORGE_AGAIN: Duration = Duration::from_secs(3);
+/// Longest such wait. What is armed merges by itself meanwhile, and a webhook or a change that the list shows ends it.
+const FORGE_AGAIN_MAX: Duration = Duration::from_mins(1);
+/// Pause between two portions of records that are entered again: the same worker has others' things to do.
+const MEND_REST: Duration = Duration::from_secs(1);
+
+/// A target's merge request that is left alone for a while.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    /// When the forge last did not do it.
+    since: Timestamp,
+    /// When it is asked again.
+    until: Timestamp,
+    /// What it said.
+    why: String,
+    /// How often it did not, one after the other.
+    times: u32,
+}
+
+impl Rest {
+    /// Whether anything else may be asked for the target: it does not wait as long as what was refused.
+    pub(super) fn ends(&self) -> Timestamp {
+        self.since.after(FORGE_AGAIN)
+    }
+}
+
+/// The wait after so many failures in a row.
+fn again(times: u32) -> Duration {
+    let doubled = FORGE_AGAIN.saturating_mul(1 << times.saturating_sub(1).min(16));
+    doubled.min(FORGE_AGAIN_MAX)
+}
 
 impl Core {
     /// Does what was decided about a promotion; one thing at a time for each target.
@@ -22,12 +53,12 @@ impl Core {
         if self.limits.check_only || self.flights.contains(&Flight::Forge(target.clone())) {
             return;
         }
-        if let Some(until) = self.rests.get(target).map(|(until, _)| *until) {
-            if turn.now < until {
-                self.alarm(until, Alarm::Decide(target.clone()));
-                return;
-            }
-            self.rests.remove(target);
+        // Why it did not work the last time is known until it does.
+        if let Some(until) = self.rests.get(target).map(|it| it.until)
+            && turn.now < until
+        {
+            self.alarm(until, Alarm::Decide(target.clone()));
+            return;
         }
         let effect = match act {
             Promote::Nothing | Promote::Hold(_) => return,
@@ -51,17 +82,21 @@ impl Core {
     }
 
     /// What may not merge now shall not merge by itself either: a freeze, a pause or a lock takes back
-    /// what was left to the forge.
-    pub(super) fn disarm(&mut self, target: &Target, turn: &mut Turn) {
+    /// what was left to the forge. Not what rides there, while we do not know more than that the base branch has moved.
+    pub(super) fn disarm(&mut self, target: &Target, holds: &[Hold], turn: &mut Turn) {
         let flight = Flight::Forge(target.clone());
         if self.limits.check_only || self.flights.contains(&flight) {
             return;
         }
         let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return };
+        let blind = holds.iter().all(|it| matches!(it, Hold::Forge { .. }));
         let armed = value.get(target).filter(|it| it.state == State::Open && it.armed);
+        let armed = armed.filter(|it| !(it.rides && blind));
         let Some(number) = armed.map(|it| it.number) else { return };
-        if self.rests.get(target).is_some_and(|(until, _)| turn.now < *until) {
-            // The alarm that ends the rest decides again.
+        if let Some(ends) = self.rests.get(target).map(Rest::ends)
+            && turn.now < ends
+        {
+            self.alarm(ends, Alarm::Decide(target.clone()));
             return;
         }
         self.flights.insert(flight);
@@ -70,15 +105,39 @@ impl Core {
 
     /// Leaves a target's merge request alone for a moment, and remembers why.
     pub(super) fn rest(&mut self, target: Target, why: String, turn: &Turn) {
-        let until = turn.now.after(FORGE_AGAIN);
+        let times = self.rests.get(&target).map_or(1, |it| it.times.saturating_add(1));
+        let until = turn.now.after(again(times));
         self.alarm(until, Alarm::Decide(target.clone()));
         self.touch(target.clone());
-        self.rests.insert(target, (until, why));
+        self.rests.insert(target, Rest { since: turn.now, until, why, times });
+    }
+
+    /// Things have changed, by the forge's own word: a target that rests tries at once. If that was for nothing, it
+    /// rests no shorter than before.
+    pub(super) fn rouse(&mut self, target: &Target, turn: &Turn) {
+        let Some(rest) = self.rests.get_mut(target) else { return };
+        rest.until = rest.until.min(rest.ends().max(turn.now));
+        let until = rest.until;
+        self.alarm(until, Alarm::Decide(target.clone()));
+    }
+
+    /// Somebody rang: what changed is not said.
+    pub(super) fn rouse_all(&mut self, turn: &Turn) {
+        let all: Vec<Target> = self.rests.keys().cloned().collect();
+        for target in all {
+            self.rouse(&target, turn);
+        }
+    }
+
+    /// What was to be done on the forge, or written into the records, and does not work at the moment; and why.
+    pub fn troubles(&self) -> Troubles {
+        let requests = self.rests.iter().map(|(it, rest)| (it.clone(), rest.why.clone()));
+        Troubles { requests: requests.collect(), records: self.record_trouble.clone() }
     }
 
     /// Why the forge did not do the last thing asked of it, if it did not.
     pub(super) fn forge_trouble(&self, target: &Target) -> Option<Hold> {
-        let (_, why) = self.rests.get(target)?;
+        let Rest { why, .. } = self.rests.get(target)?;
         Some(Hold::NotDone { why: why.clone() })
     }
 
@@ -89,10 +148,18 @@ impl Core {
         turn: &mut Turn,
     ) {
         self.flights.remove(&Flight::Forge(target.clone()));
-        if let Err(why) = result {
-            self.rest(target, why, turn);
+        match result {
+            Ok(()) => self.stop_resting(target),
+            Err(why) => self.rest(target, why, turn),
         }
         self.list(turn);
+    }
+
+    /// What did not work does, or is not wanted any more.
+    pub(super) fn stop_resting(&mut self, target: Target) {
+        if self.rests.remove(&target).is_some() {
+            self.touch(target);
+        }
     }
 
     /// Our checks: what a merge request would do, by the rules of the commit it is built on.
@@ -172,6 +239,7 @@ impl Core {
         self.flights.remove(&Flight::Forge(target.clone()));
         match result {
             Ok(()) => {
+                self.stop_resting(target.clone());
                 // The base branch has moved; until it was read nothing is decided from the old one.
                 self.seen.base = None;
                 let proposal = self.ledger.history(&target).and_then(|it| it.proposal.clone());
@@ -211,13 +279,23 @@ impl Core {
             Ok(list) => list,
             Err(why) => {
                 self.seen.merge_requests = Some(Seen::Unknown { why, at: turn.now });
-                self.alarm(turn.now.after(FORGE_AGAIN), Alarm::Poll);
+                self.unlisted = self.unlisted.saturating_add(1);
+                self.alarm(turn.now.after(again(self.unlisted)), Alarm::Poll);
                 return Ok(());
             }
         };
+        self.unlisted = 0;
         for (target, request) in &list {
-            if old.get(target) != Some(request) {
+            let known = old.get(target);
+            if known != Some(request) {
                 self.touch(target.clone());
+            }
+            if let Some(known) = known.filter(|it| *it != request) {
+                if (known.number, known.head) == (request.number, request.head) {
+                    self.rouse(target, turn);
+                } else {
+                    self.rests.remove(target);
+                }
             }
             self.compare(target, request, turn)?;
         }
@@ -308,6 +386,15 @@ impl Core {
         }
     }
 
+    /// Goes on with the records, after a rest.
+    pub(super) fn take_up_records(&mut self, turn: &mut Turn) {
+        if self.mending {
+            self.mend_records(turn);
+        } else {
+            self.record(turn);
+        }
+    }
+
     /// Brings the oldest thing that settled into git.
     pub(super) fn record(&mut self, turn: &mut Turn) {
         let resting = self.record_rest.is_some_and(|until| turn.now < until);
@@ -330,25 +417,32 @@ impl Core {
         self.flights.remove(&Flight::Record);
         match result {
             Ok(head) => {
-                self.record_rest = None;
+                (self.record_rest, self.record_trouble, self.record_tries) = (None, None, 0);
                 self.note(turn, Fact::Recorded { record, head: *head })?;
                 self.compact(turn)?;
             }
-            Err(NotRecorded::Never(_)) => {
+            Err(NotRecorded::Never(why)) => {
                 self.record_failures += 1;
+                self.record_trouble = Some(why.clone());
                 // The next start tries again: it may be one that knows better.
                 self.unwritable.insert(record);
             }
-            Err(NotRecorded::Later(_)) => {
+            Err(NotRecorded::Later(why)) => {
                 self.record_failures += 1;
-                self.rest_records(turn);
+                self.record_trouble = Some(why.clone());
+                self.rest_failed(turn);
             }
         }
         Ok(())
     }
 
-    fn rest_records(&mut self, turn: &Turn) {
-        let until = turn.now.after(FORGE_AGAIN);
+    fn rest_failed(&mut self, turn: &Turn) {
+        self.record_tries = self.record_tries.saturating_add(1);
+        self.rest_records(turn, again(self.record_tries));
+    }
+
+    fn rest_records(&mut self, turn: &Turn, rest: Duration) {
+        let until = turn.now.after(rest);
         self.record_rest = Some(until);
         self.alarm(until, Alarm::Record);
     }
@@ -368,17 +462,28 @@ impl Core {
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Record);
         match result {
-            Ok(None) => {}
-            // The next portion. What is missing still is known by the commit that we wrote last: nothing newer is
-            // entered before, and that commit is not forgotten.
-            Ok(Some(Mended { whole: false, .. })) => self.mend_records(turn),
+            Ok(None) => {
+                self.mending = false;
+                if self.ledger.unrecorded.is_empty() {
+                    self.record_trouble = None;
+                }
+            }
+            // The next portion, when others had their turn. What is missing still is known by the commit that we wrote
+            // last: nothing newer is entered before, and that commit is not forgotten.
+            Ok(Some(Mended { whole: false, .. })) => {
+                self.mending = true;
+                self.rest_records(turn, MEND_REST);
+            }
             Ok(Some(Mended { head, whole: true, .. })) => {
+                self.mending = false;
+                self.record_rest = None;
                 let record = MENDED.to_owned();
                 self.note(turn, Fact::Recorded { record, head: Some(*head) })?;
             }
-            Err(_) => {
+            Err(why) => {
                 self.record_failures += 1;
-                self.rest_records(turn);
+                self.record_trouble = Some(why.clone());
+                self.rest_failed(turn);
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use crate::planner::Retreat;
 
 use super::core::{Alarm, Core, Flight, Turn};
 use super::orders::spec_file;
+use super::promoting::Rest;
 use super::wake::{Effect, Ticket};
 
 /// Nobody waits for the answer: tickets of people are numbered from one.
@@ -20,7 +21,7 @@ impl Core {
         if self.limits.check_only {
             return;
         }
-        if let Some(until) = self.rests.get(target).map(|(until, _)| *until)
+        if let Some(until) = self.rests.get(target).map(Rest::ends)
             && turn.now < until
         {
             self.alarm(until, Alarm::Decide(target.clone()));

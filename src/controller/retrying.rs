@@ -1,16 +1,44 @@
-//! Trying again what failed: all of it, some of its nodes, or a rollout that had ended.
+//! Trying again what failed: all of it, some of its nodes, or a rollout that had ended; and going on without
+//! nodes that the config no longer names.
 
 use std::collections::BTreeSet;
 
-use crate::model::{Candidate, Command, NodeName, Only, Target};
+use crate::model::{Candidate, Command, NodeName, Only, PersonName, Target};
 use crate::observe::{Fact as Seen, State};
-use crate::rollout::{What, Word};
+use crate::planner::{self, World};
+use crate::rollout::{Undo, What, Word};
 
 use super::core::{Core, Fatal, Turn};
 use super::orders::Answer;
+use super::retreat::OURSELVES;
 use super::wake::{Effect, Refusal};
 
+/// Why a node was left out by nobody's word.
+const GONE: &str = "the config no longer names it, and nothing was begun on it";
+
 impl Core {
+    /// Lets go of nodes that a commit or an inventory took out of a target while a rollout goes over it. Asked when
+    /// the config's nodes change, not at every turn.
+    pub(super) fn let_go(&mut self, target: &Target, turn: &mut Turn) -> Result<(), Fatal> {
+        let Ok(by) = PersonName::parse(OURSELVES) else { return Ok(()) };
+        let word = Word { by, reason: GONE.to_owned() };
+        while let Some(node) = self.leaving(target, turn)
+            && let Some(rollout) = self.ledger.rollouts.get(target)
+        {
+            let id = rollout.plan().id.clone();
+            let what = What::Excluded { node, undo: Undo::Tried, word: word.clone() };
+            self.happen(turn, target, id, what)?;
+            self.touch(target.clone());
+        }
+        Ok(())
+    }
+
+    fn leaving(&self, target: &Target, turn: &Turn) -> Option<NodeName> {
+        let snapshot = self.snapshot().filter(|_| !self.limits.check_only)?;
+        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now: turn.now };
+        planner::leaving(target, world)
+    }
+
     /// Tries some of the nodes again that failed.
     pub(super) fn retry_only(
         &mut self,

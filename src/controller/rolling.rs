@@ -9,6 +9,7 @@ use crate::rollout::{
     What,
 };
 
+use super::aborting::{is_only_awaited, unseen_for_too_long};
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::wake::{Effect, Perform, Report};
 
@@ -168,6 +169,11 @@ impl Core {
             Op::Verified { question } | Op::Runs { question } => question.timeout(),
             Op::Fenced => Duration::ZERO,
         };
+        let not_begun_after = since.after(grace.max(BEGIN_GRACE));
+        let look_only = is_only_awaited(rollout, op);
+        if look_only && unseen_for_too_long(op, not_begun_after, turn.now) {
+            return Step::End(want.id, Outcome::Lost { why: waiting(rollout, want.id) });
+        }
         Step::Perform(Box::new(Perform {
             target: plan.target.clone(),
             rollout: plan.id.clone(),
@@ -192,9 +198,10 @@ impl Core {
                 | Op::Verified { .. }
                 | Op::Gate { .. }
                 | Op::Baked { .. }
-                | Op::Approved => since.after(grace.max(BEGIN_GRACE)),
+                | Op::Approved => not_begun_after,
             },
             rerun_lost: may_rerun(rollout, want.id, op),
+            look_only,
             errand: errand(rollout, want.id),
         }))
     }
@@ -245,7 +252,11 @@ impl Core {
         report: Report,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        self.touch_for(target.clone(), op);
+        let report = self.as_awaited(target, op, report);
+        // What is not there yet is not asked for at once.
+        if !matches!(report, Report::Pending { .. }) {
+            self.touch_for(target.clone(), op);
+        }
         let Some(rollout) = self.ledger.rollouts.get(target).filter(|it| it.plan().id == *id)
         else {
             return Ok(()); // Of a rollout that is over.
@@ -260,6 +271,7 @@ impl Core {
         }
         let plan_op = rollout.plan().op(op).cloned();
         if let Some(Op::Baked { span, guards }) = &plan_op {
+            self.touch_for(target.clone(), op);
             return self.take_guards(target, (id, op), (*span, guards), report, turn);
         }
         let mut happened = turn.now;
@@ -365,6 +377,9 @@ impl Core {
             matches!(rollout.state(*op), Some(OpState::Failed { keeps_key: true, .. }))
         });
         cancels.extend(overdue.filter_map(|(op, ..)| cancel(rollout, op, turn.now)));
+        if kill {
+            self.take_up_migrations(target, turn)?;
+        }
         // Two above: what is in hand is seen through under the lower one, and what closes the
         // rollout fences that off in turn.
         let epoch = self.new_epoch(turn.now).next();

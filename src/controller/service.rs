@@ -1,6 +1,7 @@
 //! Runs a core against the real world: one thread that owns all state, two for git, and a small
 //! runtime for nodes. Everything ends when the shutdown signal does.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -26,7 +27,7 @@ use super::core::{Core, Fatal, Limits};
 use super::deploying;
 use super::doors::ServerAt;
 use super::files::moved;
-use super::gitwork::GitWorker;
+use super::gitwork::{GitWorker, Told};
 use super::overtaken;
 use super::perform::Hands;
 use super::store::{Store, StoreError};
@@ -90,7 +91,8 @@ impl Setup {
 
     fn worker(&self, store: &str) -> Result<GitWorker, ServiceError> {
         let (repository, forge) = (self.open_repository()?, self.open_forge(store, false)?);
-        Ok(GitWorker { repository, forge, base: self.branch.clone() })
+        let (base, backlog) = (self.branch.clone(), RefCell::default());
+        Ok(GitWorker { repository, forge, base, told: Told::default(), backlog })
     }
 }
 
@@ -327,6 +329,7 @@ impl Service {
                 if begins {
                     overtaken::forget(&self.state);
                 }
+                self.view.tell(self.core.troubles());
                 for effect in effects {
                     under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
                 }

@@ -49,9 +49,9 @@ impl Hands {
         for place in &places {
             let asking = self.fleet.fence(place, perform.epoch);
             match tokio::time::timeout(ASKED_MAX, asking).await {
-                Ok(Err(NodeError::Stale { .. })) => {
-                    let why = "another controller has taken over: its fence is on the node";
-                    return Some(Report::Errored { why: why.to_owned(), retry: false });
+                Ok(Err(error @ NodeError::Stale { .. })) => {
+                    let why = format!("another controller has taken over: {error}");
+                    return Some(Report::Errored { why, retry: false });
                 }
                 // What comes next needs the node anyway. One that is to serve again may be asked for
                 // by people who know why it is silent.
@@ -147,6 +147,7 @@ mod tests {
             since: Timestamp(0),
             not_after: Timestamp(u64::MAX),
             rerun_lost: false,
+            look_only: false,
             errand: None,
         }
     }

@@ -27,6 +27,16 @@ pub struct View {
     /// When the config branch was seen last, in the same; 0 is never.
     looked: AtomicU64,
     counts: Mutex<Counts>,
+    troubles: Mutex<Troubles>,
+}
+
+/// What does not work at the moment, in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// What was to be done about merge requests.
+    pub requests: BTreeMap<Target, String>,
+    /// The records.
+    pub records: Option<String>,
 }
 
 /// Numbers to be shown.
@@ -59,6 +69,7 @@ impl View {
             turns: AtomicU64::new(0),
             looked: AtomicU64::new(0),
             counts: Mutex::new(Counts { settled, ..Counts::default() }),
+            troubles: Mutex::default(),
         }
     }
 
@@ -77,6 +88,16 @@ impl View {
     pub fn look_age(&self) -> Option<Duration> {
         let looked = self.looked.load(Ordering::Relaxed);
         (looked > 0).then(|| Duration::from_millis(millis().saturating_sub(looked)))
+    }
+
+    /// What does not work at the moment.
+    pub fn troubles(&self) -> Troubles {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// That does not work at the moment.
+    pub(super) fn tell(&self, troubles: Troubles) {
+        *self.troubles.lock().unwrap_or_else(PoisonError::into_inner) = troubles;
     }
 
     /// The numbers as last counted.

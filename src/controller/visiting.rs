@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Change;
-use crate::model::{Ask, Command, PersonName, Ref, Revision, Scope, Target};
+use crate::model::{Ask, Command, Comment, PersonName, Ref, Revision, Scope, Target};
 use crate::observe::{Checks, Fact as Seen, MergeRequest, Order, State, Verdict};
 use crate::planner::{self, World};
 
@@ -172,14 +172,15 @@ impl Core {
     }
 
     fn take_order(&mut self, order: Order, turn: &mut Turn) -> Result<(), Fatal> {
-        let Order { number, comment, by, line } = order;
+        let Order { number, comment, by, line, at } = order;
         let text = match self.visitors.answers.get(&comment) {
             // Obeyed before; its answer got lost, or is on its way.
             Some(Some(text)) => text.clone(),
             Some(None) => return Ok(()),
             None => {
                 let Some(wish) = wish(&line) else { return Ok(()) };
-                self.carry_out_wish(number, by, wish, turn)?
+                let comment = Comment { id: comment, at: at.unwrap_or(turn.now) };
+                self.carry_out_wish((number, comment), by, wish, turn)?
             }
         };
         if self.visitors.answers.len() >= ANSWERS_MAX {
@@ -198,7 +199,7 @@ impl Core {
 
     fn carry_out_wish(
         &mut self,
-        number: u64,
+        (number, comment): (u64, Comment),
         by: Option<PersonName>,
         wish: Wish,
         turn: &mut Turn,
@@ -227,11 +228,16 @@ impl Core {
                 let reference = Some(request.to.clone());
                 (Command::Approve { target: target.clone(), reference }, said)
             }
+            Wish::Retry if self.has_obeyed(&target, comment) => {
+                return Ok(format!(
+                    "{target}: it was tried again by a controller that ended before it could say so"
+                ));
+            }
             Wish::Retry => {
                 // What the forge refused is tried at once, too.
                 self.rests.remove(&target);
                 self.touch(target.clone());
-                (Command::Retry { target: target.clone() }, said)
+                (Command::Retry { target: target.clone(), comment: Some(comment) }, said)
             }
             // Answered above.
             Wish::Explain => return Ok(String::new()),
@@ -254,6 +260,11 @@ impl Core {
         let Command::Pause { scope, .. } = command else { return false };
         let pause = self.ledger.pauses.get(scope);
         pause.is_some_and(|it| it.word.by == *by && it.word.reason == reason)
+    }
+
+    /// Whether that comment was obeyed, by a controller before this one: what has failed since then is another matter.
+    fn has_obeyed(&self, target: &Target, comment: Comment) -> bool {
+        self.ledger.history(target).is_some_and(|it| it.obeyed.contains(&comment.id))
     }
 
     /// Whom the config of the base branch names. Where it names nobody, nobody may: on a forge anybody can comment.

@@ -7,10 +7,12 @@ use crate::model::{
     Ask, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question, Ref, Revision,
     RoleName, RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
 };
-use crate::observe::{Checks, Guest, Mending, MergeRequest, Order, Survey, Verdict};
+use crate::observe::{Checks, MergeRequest, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
 use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
+
+pub use super::answer::{Around, Head, NotRecorded, Report, Ticket, Visit};
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
 #[derive(Clone, Debug)]
@@ -199,93 +201,6 @@ pub enum Wake {
     },
 }
 
-/// Why a record is not in git.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotRecorded {
-    /// It may work later.
-    Later(String),
-    /// It cannot be written at all; the others can.
-    Never(String),
-}
-
-/// Names somebody who waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
-
-/// What people do on the forge, beside what we do there.
-#[derive(Clone, Debug, Default)]
-pub struct Around {
-    /// Their merge requests.
-    pub guests: Vec<Visit>,
-    /// What they ask for on ours.
-    pub orders: Vec<Order>,
-}
-
-/// A person's merge request, and what it would change if that is new.
-#[derive(Clone, Debug)]
-pub struct Visit {
-    /// Which.
-    pub guest: Guest,
-    /// What its branch changes since it left the base branch, if it was read; or why it cannot be.
-    pub changes: Option<Result<Vec<Change>, String>>,
-}
-
-/// The tip of the config branch, and what is in force on top of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The commit that says what is wanted: the branch's own, but for break-glass rollbacks.
-    pub revision: Revision,
-    /// The tip of the branch.
-    pub beneath: Revision,
-    /// Whether that descends from the one asked about.
-    pub descends: bool,
-    /// How each rollback stands that was asked about.
-    pub glasses: BTreeMap<(Target, Timestamp), Mending>,
-}
-
-impl Head {
-    /// A branch with nothing on top.
-    pub fn plain(revision: Revision, descends: bool) -> Self {
-        Self { revision, beneath: revision, descends, glasses: BTreeMap::new() }
-    }
-}
-
-/// How an operation stands after one try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// The world is as asked.
-    Done {
-        /// What shows it.
-        evidence: String,
-        /// When the proof was made: a test's start, a gate's answer.
-        at: Timestamp,
-    },
-    /// Not yet; ask again.
-    Pending {
-        /// After so long.
-        again_after: std::time::Duration,
-        /// What it waits for.
-        why: String,
-    },
-    /// The world said no.
-    Failed {
-        /// In its words.
-        why: String,
-    },
-    /// We could not do or ask.
-    Errored {
-        /// Why not.
-        why: String,
-        /// Whether the same may work later.
-        retry: bool,
-    },
-    /// It was started once, and nobody knows how far it came.
-    Lost {
-        /// What is known.
-        why: String,
-    },
-}
-
 /// Something asked of the world. Every one has a deadline at the edge, and ends in a [`Wake`]
 /// unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -360,8 +275,7 @@ pub enum Effect {
         /// Until when.
         until: Timestamp,
     },
-    /// Let the nodes of a rollout that was taken over know of it, so that who had it before is
-    /// refused there. No answer: each step says the same again.
+    /// Let the nodes of a rollout that was taken over know of it: who had it before is refused there. No answer.
     Sweep {
         /// Where.
         target: Target,
@@ -577,6 +491,8 @@ pub struct Perform {
     pub not_after: Timestamp,
     /// Run it anew if the node has lost it.
     pub rerun_lost: bool,
+    /// It is not to be begun any more: only how it stands is asked.
+    pub look_only: bool,
     /// If it is a pipeline elsewhere.
     pub errand: Option<Box<Errand>>,
 }

@@ -55,12 +55,12 @@ pub trait Fleet: Send + Sync {
     /// Asks a yes-or-no question there: exit status 0 or HTTP 2xx is yes. Runs beside any step.
     fn ask<'a>(&'a self, place: &'a Place, question: &'a Question) -> Answering<'a, Verdict>;
 
-    /// What the step printed: its beginning and its end, raw; not to be shown unescaped.
+    /// What the step has printed so far.
     fn log<'a>(
         &'a self,
         place: &'a Place,
         key: &'a StepKey,
-    ) -> Answering<'a, Result<Vec<u8>, NodeError>>;
+    ) -> Answering<'a, Result<Printed, NodeError>>;
 }
 
 /// Where something runs.
@@ -92,6 +92,66 @@ pub struct Step {
     pub not_after: Timestamp,
     /// Whether one that was begun, and whose end nobody knows, may simply run again.
     pub rerun_lost: bool,
+}
+
+/// What a step printed: its beginning and its end, raw; not to be shown unescaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Printed {
+    /// The beginning.
+    pub head: Vec<u8>,
+    /// Bytes behind it that are not kept.
+    pub dropped: u64,
+    /// What comes behind these.
+    pub tail: Vec<u8>,
+}
+
+/// A piece of what was printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// As it came.
+    Bytes(&'a [u8]),
+    /// So many bytes were not kept.
+    Dropped(u64),
+}
+
+impl Printed {
+    /// So many bytes were printed, kept or not.
+    pub fn length(&self) -> u64 {
+        (self.head.len() + self.tail.len()) as u64 + self.dropped
+    }
+
+    /// What comes behind the first so many bytes.
+    pub fn behind(&self, seen: u64) -> Vec<Piece<'_>> {
+        let last = |bytes: &'_ [u8], seen: u64| {
+            bytes.len().min(usize::try_from(seen).unwrap_or(usize::MAX))
+        };
+        let head = &self.head[last(&self.head, seen)..];
+        let beyond = seen.saturating_sub(self.head.len() as u64);
+        let dropped = self.dropped.saturating_sub(beyond);
+        let tail = &self.tail[last(&self.tail, beyond.saturating_sub(self.dropped))..];
+        let pieces = [Piece::Bytes(head), Piece::Dropped(dropped), Piece::Bytes(tail)];
+        let empty = |it: &Piece<'_>| matches!(it, Piece::Bytes([]) | Piece::Dropped(0));
+        pieces.into_iter().filter(|it| !empty(it)).collect()
+    }
+
+    /// All of it, with a line where something was dropped.
+    pub fn whole(&self) -> Vec<u8> {
+        let mut whole = self.head.clone();
+        if self.dropped > 0 {
+            whole.extend(format!("\n{}\n", Piece::Dropped(self.dropped)).bytes());
+        }
+        whole.extend(&self.tail);
+        whole
+    }
+}
+
+impl std::fmt::Display for Piece<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bytes(bytes) => f.write_str(&String::from_utf8_lossy(bytes)),
+            Self::Dropped(bytes) => write!(f, "[towpath: {bytes} bytes dropped here]"),
+        }
+    }
 }
 
 /// How a step stands.
@@ -138,7 +198,9 @@ pub enum Exit {
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// Someone with more authority was here.
-    #[error("the node obeys a newer controller (fence {fence})")]
+    #[error(
+        "the node obeys a newer controller (fence {fence}); if nobody runs one, remove the file `fence` that towpath keeps on the node"
+    )]
     Stale {
         /// The highest epoch it has seen.
         fence: Epoch,
@@ -202,5 +264,27 @@ impl NodeError {
             | Self::Lost { .. }
             | Self::Refused { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_comes_once_however_much_was_dropped() {
+        let log = Printed { head: b"abc".to_vec(), dropped: 10, tail: b"xyz".to_vec() };
+        assert_eq!(log.length(), 16);
+        let said = |seen| log.behind(seen).iter().map(ToString::to_string).collect::<String>();
+        let dropped = |bytes| format!("[towpath: {bytes} bytes dropped here]");
+        assert_eq!(said(0), format!("abc{}xyz", dropped(10)));
+        assert_eq!(said(2), format!("c{}xyz", dropped(10)));
+        assert_eq!(said(3), format!("{}xyz", dropped(10)));
+        // Some of it was seen while it was kept.
+        assert_eq!(said(9), format!("{}xyz", dropped(4)));
+        assert_eq!(said(13), "xyz");
+        assert_eq!(said(15), "z");
+        assert_eq!((said(16), said(99)), (String::new(), String::new()));
+        assert_eq!(log.whole(), format!("abc\n{}\nxyz", dropped(10)).into_bytes());
     }
 }

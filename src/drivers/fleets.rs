@@ -1,14 +1,21 @@
 //! The one fleet that a controller works with: asks of each place the driver that reaches it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod heard;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use self::heard::Heard;
 use super::clock;
-use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState};
+use super::fleet::{Answering, Fleet, NodeError, Place, Printed, Step, StepEnd, StepState};
 use super::local::Local;
 use super::ssh::SshFleet;
 use crate::model::{Connect, Epoch, Question, Ref, StepKey};
 use crate::observe::{Fact, Verdict};
+
+/// How long nodes are waited for that are asked whom they obey.
+const ASKED_FOR: Duration = Duration::from_secs(10);
 
 /// All drivers that reach nodes.
 pub struct Fleets {
@@ -20,60 +27,65 @@ pub struct Fleets {
     pub above: Above,
 }
 
-/// Most refusals that are remembered: two say enough, and each place is in here once.
-const REFUSALS_MAX: usize = 1000;
-
-/// By what authority places refused us; shared by all that look.
+/// Whether nodes obey somebody who came after us; shared by all that look.
 #[derive(Clone, Debug, Default)]
-pub struct Above(Arc<Mutex<Refusals>>);
-
-#[derive(Debug, Default)]
-struct Refusals {
-    /// What each place obeys instead.
-    fences: BTreeMap<String, Epoch>,
-    /// Places whose fence cannot be true, of which the log has told.
-    implausible: BTreeSet<String>,
-}
+pub struct Above(Arc<Mutex<Heard>>);
 
 impl Above {
-    /// The highest authority that two places at least obey. One alone may have come from another fleet, or
-    /// say what it likes; it refuses us, and the others go on.
+    /// The authority of the controller that came after us, as far as nodes can show that there is one.
     pub fn seen(&self) -> Option<Epoch> {
-        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fences: Vec<Epoch> = refusals.fences.values().copied().collect();
-        fences.sort_unstable();
-        fences.iter().rev().nth(1).copied()
+        self.heard().overtaken()
     }
 
-    /// Takes in what a place answered to somebody who has the authority `ours`. A fence that no controller can
-    /// have raised tells of no other controller: it is that one place's trouble.
-    fn note<T>(
-        &self,
-        place: &Place,
-        ours: Epoch,
-        answer: Result<T, NodeError>,
-    ) -> Result<T, NodeError> {
-        let Err(NodeError::Stale { fence }) = answer else { return answer };
-        let name = place.node.as_ref().map_or("", |it| it.as_str());
-        let name = format!("{}/{name}", place.environment);
-        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Refusals { fences, implausible } = &mut *refusals;
-        if !fence.is_plausible(ours, clock::now()) {
-            let error = NodeError::Implausible { fence };
-            if implausible.len() < REFUSALS_MAX && implausible.insert(name) {
-                let (node, environment) = (&place.node, &place.environment);
-                tracing::warn!(?node, %environment, %error, "a fence is not believed");
-            }
-            return Err(error);
-        }
-        if fences.len() < REFUSALS_MAX || fences.contains_key(&name) {
-            fences.insert(name, fence);
-        }
-        Err(NodeError::Stale { fence })
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Fleets {
+    /// Does something with our authority, and hears what the place says to that.
+    async fn with_authority<T>(
+        &self,
+        place: &Place,
+        ours: Epoch,
+        asking: Answering<'_, Result<T, NodeError>>,
+    ) -> Result<T, NodeError> {
+        self.above.heard().ask(place, ours);
+        let answer = asking.await;
+        let answer = self.above.heard().note(place, ours, answer, clock::now());
+        let others = self.above.heard().whom_to_ask(&place.environment, clock::now());
+        if let Some(others) = others {
+            let said = self.whom_they_obey(&others).await;
+            self.above.heard().judge(&place.environment, said, clock::now());
+        }
+        answer
+    }
+
+    /// Asks places whom they obey; without those that say nothing. It raises no fence: it is asked with no authority.
+    async fn whom_they_obey(&self, places: &[Place]) -> Vec<(Place, Option<Epoch>)> {
+        let mut said = Vec::new();
+        let mut asking: Vec<_> =
+            places.iter().map(|place| (place, self.of(place).fence(place, Epoch(0)))).collect();
+        let all = std::future::poll_fn(|context| {
+            asking.retain_mut(|(place, asked)| match asked.as_mut().poll(context) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(())) => {
+                    said.push((place.clone(), None));
+                    false
+                }
+                Poll::Ready(Err(NodeError::Stale { fence })) => {
+                    said.push((place.clone(), Some(fence)));
+                    false
+                }
+                Poll::Ready(Err(_)) => false,
+            });
+            if asking.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        // Whoever is silent for longer has no say.
+        let _ = tokio::time::timeout(ASKED_FOR, all).await;
+        said
+    }
+
     fn of(&self, place: &Place) -> &dyn Fleet {
         match (&place.node, &place.connect) {
             (None, Connect::Local { .. } | Connect::Ssh(_)) | (Some(_), Connect::Local { .. }) => {
@@ -86,9 +98,7 @@ impl Fleets {
 
 impl Fleet for Fleets {
     fn fence<'a>(&'a self, place: &'a Place, epoch: Epoch) -> Answering<'a, Result<(), NodeError>> {
-        Box::pin(
-            async move { self.above.note(place, epoch, self.of(place).fence(place, epoch).await) },
-        )
+        Box::pin(self.with_authority(place, epoch, self.of(place).fence(place, epoch)))
     }
 
     fn ensure_step<'a>(
@@ -96,9 +106,8 @@ impl Fleet for Fleets {
         place: &'a Place,
         step: &'a Step,
     ) -> Answering<'a, Result<StepEnd, NodeError>> {
-        Box::pin(async move {
-            self.above.note(place, step.epoch, self.of(place).ensure_step(place, step).await)
-        })
+        let asking = self.of(place).ensure_step(place, step);
+        Box::pin(self.with_authority(place, step.epoch, asking))
     }
 
     fn state<'a>(
@@ -133,36 +142,7 @@ impl Fleet for Fleets {
         &'a self,
         place: &'a Place,
         key: &'a StepKey,
-    ) -> Answering<'a, Result<Vec<u8>, NodeError>> {
+    ) -> Answering<'a, Result<Printed, NodeError>> {
         self.of(place).log(place, key)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{EnvironmentName, NodeName};
-
-    #[test]
-    fn two_nodes_with_a_fence_that_can_be_true_are_needed() {
-        let above = Above::default();
-        let now = clock::now();
-        let ours = Epoch::first(now);
-        let says = |node: &str, fence: Epoch| {
-            let place = Place {
-                environment: EnvironmentName::parse("staging").unwrap(),
-                node: NodeName::parse(node).ok(),
-                connect: Connect::Local { directory: None },
-            };
-            let said = above.note::<()>(&place, ours, Err(NodeError::Stale { fence })).unwrap_err();
-            (matches!(said, NodeError::Stale { .. }), above.seen())
-        };
-        for node in ["web-1", "web-2", "web-3"] {
-            assert_eq!(says(node, Epoch(u64::MAX)), (false, None), "however many say it");
-        }
-        assert_eq!(says("web-4", ours.next()), (true, None), "one alone");
-        assert_eq!(says("web-4", ours.next()), (true, None), "again");
-        // The lower of the two: one may still say what it likes.
-        assert_eq!(says("web-5", ours.next().next()), (true, Some(ours.next())));
     }
 }

@@ -184,8 +184,9 @@ fn said(url: &Url, verb: &'static str, text: &str) -> Error {
 fn advice(verb: &str, text: &str) -> Option<&'static str> {
     if text.contains("returned error: 403") {
         return Some(if verb == "push" {
-            "the token, or its user, may not write there: it needs the scope `api` or `write_repository` on GitLab, \
-             write for contents on GitHub, `write:repository` on Gitea and Forgejo"
+            "the token, or its user, may not write there: it needs the role Developer and the scope `api` or \
+             `write_repository` on GitLab, the role Write and write for contents on GitHub, the right to write code and \
+             `write:repository` on Gitea and Forgejo"
         } else {
             "the token, or its user, may not read there: it needs the scope `api` or `read_repository` on GitLab, \
              read for contents on GitHub, `read:repository` on Gitea and Forgejo"

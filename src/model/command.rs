@@ -61,6 +61,15 @@ pub enum MigrationVerdict {
     Retry,
 }
 
+/// A comment on a merge request in which something was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Comment {
+    /// The forge's number for it.
+    pub id: u64,
+    /// When it was written, by the forge's clock: so it can be compared with what else the forge says.
+    pub at: Timestamp,
+}
+
 /// The closed set of what can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -171,6 +180,8 @@ pub enum Command {
     Retry {
         /// Which.
         target: Target,
+        /// Where that was said, if it was in a comment on a merge request.
+        comment: Option<Comment>,
     },
     /// Tries some of the nodes again that failed. The others stay as they are, and the rollout halted.
     RetryOnly {

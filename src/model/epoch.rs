@@ -19,7 +19,7 @@ const AHEAD_MAX: Duration = Duration::from_hours(24);
 /// a new store outranks a lost one whose commands may still be under way. It rises at every start
 /// of a controller, every new rollout, abort and supersede; a node refuses what is lower than the
 /// highest it has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
 impl Epoch {

@@ -49,7 +49,7 @@ pub fn done_word(command: &Command) -> String {
             format!("newer refs may come to {target} without the hot patch {patch}")
         }
         Command::Abort { target, .. } => format!("rollout at {target} aborted"),
-        Command::Retry { target } => format!("rollout at {target} tried again"),
+        Command::Retry { target, .. } => format!("rollout at {target} tried again"),
         Command::RetryOnly { target, only } => {
             format!("{only} tried again in the rollout at {target}")
         }

@@ -176,7 +176,9 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
             format!("{target}: {} has {} tried again", word.by, named(nodes))
         }
         What::Resumed(word) => format!("{target}: {} has it go on without what failed", word.by),
-        What::Excluded { node, word, .. } => format!("{target}: {} leaves {node} out", word.by),
+        What::Excluded { node, word, .. } => {
+            format!("{target}: {} leaves {node} out: {}", word.by, word.reason)
+        }
         What::MigrationSettled { word, .. } => {
             format!("{target}: {} settles the interrupted migration", word.by)
         }

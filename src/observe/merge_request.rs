@@ -42,6 +42,9 @@ pub struct MergeRequest {
     pub merging: Merging,
     /// Whether the forge merges it by itself when its pipeline ends.
     pub armed: bool,
+    /// Whether it is in a merge train or a merge queue: there the forge tests it on top of whatever goes in before it, so
+    /// that the base branch may move.
+    pub rides: bool,
     /// What stands in the way of merging it, in the forge's own words, if it said so.
     pub blocked: Option<String>,
     /// When it was opened.
@@ -72,6 +75,8 @@ pub struct Order {
     pub by: Option<PersonName>,
     /// Its first line, bounded. A stranger's words.
     pub line: String,
+    /// When it was written, by the forge's clock, if it says so.
+    pub at: Option<Timestamp>,
 }
 
 impl MergeRequest {

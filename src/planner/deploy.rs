@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::{Spec, StageKind};
 use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
-use crate::rollout::{Halt, History, Phase, Plan, Purpose, Rollout};
+use crate::rollout::{Ending, Halt, History, Phase, Plan, Purpose, Rollout, Stopped};
 
 use super::draft::Aim;
 use super::{Deploy, Hold, World, check, draft, excluded, patch, policy, traffic};
@@ -116,7 +116,7 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
 /// Says of nodes that stop a rollout that nobody asks for them any more.
 fn gone(rollout: &Rollout, world: World<'_>) -> Option<String> {
     let Plan { target, .. } = rollout.plan();
-    let nodes = world.snapshot.spec(target)?.nodes();
+    let nodes = named(target, world)?;
     let failed = rollout.failed_nodes().into_iter().filter(|it| !nodes.contains(it));
     let gone: Vec<String> = failed.map(|it| it.to_string()).collect();
     let first = gone.first()?;
@@ -125,6 +125,34 @@ fn gone(rollout: &Rollout, world: World<'_>) -> Option<String> {
         "; the config no longer names {}: `towpath resume {service} {environment} --without {first}` goes on without it",
         gone.join(", ")
     ))
+}
+
+/// Every node that the config names for a target; `None` while nobody can say.
+fn named(target: &Target, world: World<'_>) -> Option<BTreeSet<NodeName>> {
+    let spec = world.snapshot.spec(target)?;
+    let known = policy::inventory(target, world).is_none();
+    let mut nodes = spec.nodes();
+    let some = known && !nodes.is_empty();
+    nodes.extend(spec.environment.deploy_node.clone());
+    some.then_some(nodes)
+}
+
+/// The first node of the rollout under way that the config no longer names, of which nothing was begun, and
+/// without which the others can go on: what is in hand is seen through, or asked about.
+pub(super) fn leaving(target: &Target, world: World<'_>) -> Option<NodeName> {
+    let rollout = world.ledger.rollouts.get(target)?;
+    let nodes = named(target, world)?;
+    let mut gone = rollout.plan().nodes.difference(&nodes);
+    gone.find(|it| rollout.is_untouched(it) && rollout.can_do_without(it)).cloned()
+}
+
+/// Whether a rollout ended without nodes that the config no longer names, and only without these: then there
+/// is nobody left to be decided about.
+fn only_lacks_the_gone(stopped: &Stopped, spec: &Spec<'_>) -> bool {
+    let nodes = spec.nodes();
+    stopped.ending == Ending::Partial
+        && !stopped.left_out.is_empty()
+        && stopped.left_out.is_disjoint(&nodes)
 }
 
 pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
@@ -195,11 +223,14 @@ fn ref_holds(
         holds.extend(patch::holds(target, spec, desired, patch::Where::OnNodes, world));
     }
     let Some(history) = world.ledger.history(target) else { return holds };
-    if let Some(stopped) = history.stopped.as_ref().filter(|it| it.reference == *desired) {
+    if let Some(stopped) = history.stopped.as_ref().filter(|it| it.reference == *desired)
+        && !only_lacks_the_gone(stopped, spec)
+    {
         holds.push(Hold::Stopped {
             rollout: stopped.rollout.clone(),
             reference: stopped.reference.clone(),
             ending: stopped.ending,
+            left_out: stopped.left_out.clone(),
         });
     }
     if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) {

@@ -168,7 +168,7 @@ pub enum Hold {
         target: Target,
     },
     /// The last rollout of this ref did not bring it.
-    #[error("rollout {rollout} of {reference} ended {}; lifts with `towpath retry` or another ref", ending_word(*ending))]
+    #[error("rollout {rollout} of {reference} ended {}; lifts with `towpath retry` or another ref", ended(*ending, left_out))]
     Stopped {
         /// Which.
         rollout: RolloutId,
@@ -176,6 +176,8 @@ pub enum Hold {
         reference: Ref,
         /// How.
         ending: Ending,
+        /// Nodes that it ended without.
+        left_out: BTreeSet<NodeName>,
     },
     /// The store was lost on the way; whether a migration had begun is not known.
     #[error(
@@ -447,6 +449,21 @@ pub fn ending_word(ending: Ending) -> &'static str {
         Ending::Aborted => "aborted",
         Ending::Superseded => "superseded",
     }
+}
+
+/// How a rollout ended, and without which nodes.
+fn ended(ending: Ending, left_out: &BTreeSet<NodeName>) -> String {
+    /// Nodes that are named.
+    const NAMED: usize = 5;
+    if left_out.is_empty() || !matches!(ending, Ending::Partial) {
+        return ending_word(ending).to_owned();
+    }
+    let mut names: Vec<&str> = left_out.iter().take(NAMED).map(NodeName::as_str).collect();
+    let more = format!("{} more nodes", left_out.len().saturating_sub(NAMED));
+    if left_out.len() > NAMED {
+        names.push(&more);
+    }
+    format!("without {}", names.join(", "))
 }
 
 /// How a pause is lifted by hand: with the scope that it was set with.

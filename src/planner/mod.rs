@@ -19,7 +19,7 @@ mod weights;
 mod tests;
 
 use crate::config::Snapshot;
-use crate::model::{Ref, Target, Timestamp};
+use crate::model::{NodeName, Ref, Target, Timestamp};
 use crate::observe::Observation;
 use crate::rollout::{History, Ledger, Plan};
 
@@ -27,8 +27,8 @@ pub use check::objections;
 pub(crate) use excluded::silent as excluded;
 pub use hold::{Hold, ending_word};
 pub(crate) use policy::MASS_MIN;
-pub use policy::broken_glass;
 pub(crate) use policy::pin;
+pub use policy::{broken_glass, in_force};
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
 pub use rollback::{Retreat, WayBack, destination, forbidden, way_back};
@@ -87,6 +87,11 @@ pub fn decide(target: &Target, world: World<'_>) -> Decision {
 /// What bringing `to` to a target would do, stage by stage, for a merge request; or why it must not.
 pub fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec<String>, String> {
     deploy::outline(target, to, world)
+}
+
+/// A node that the rollout under way leaves out, for the config no longer names it; there may be more.
+pub fn leaving(target: &Target, world: World<'_>) -> Option<NodeName> {
+    deploy::leaving(target, world)
 }
 
 /// Whether a ref is older than the floor of a target.

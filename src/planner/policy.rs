@@ -148,6 +148,15 @@ pub(super) fn lock(target: &Target, world: World<'_>) -> Option<Hold> {
     })
 }
 
+/// What people and calendars hold of a target at this moment, whether or not anything waits for it.
+pub fn in_force(target: &Target, world: World<'_>) -> Vec<Hold> {
+    let mut holds = pauses(target, world);
+    holds.extend(freezes(target, world));
+    holds.extend(lock(target, world));
+    holds.extend(pin(target, world));
+    holds
+}
+
 /// Why it stays on another ref than the config asks for.
 pub(crate) fn pin(target: &Target, world: World<'_>) -> Option<Hold> {
     let (reference, order) = world.ledger.pins.get(target)?;

@@ -22,6 +22,7 @@ const NO_HISTORY: &History = &History {
     rebuilt: false,
     settled_request: 0,
     retried: None,
+    obeyed: std::collections::BTreeSet::new(),
     migrated: None,
     post_migrated: None,
     attempted: None,
@@ -143,8 +144,10 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
             Some(_) | None => Promote::Hold(holds),
         };
     }
-    let Some(request) = open.filter(|it| it.to == to && it.from == *current && it.base == base)
-    else {
+    // What the forge tests on top of whatever goes in before it need not begin anew each time something does.
+    let rides = |it: &MergeRequest| it.rides && it.is_green() && it.path == spec.service.file;
+    let stands = |it: &MergeRequest| it.base == base || rides(it);
+    let Some(request) = open.filter(|it| it.to == to && it.from == *current && stands(it)) else {
         let evidence = evidence(rule, &proofs);
         let from = current.clone();
         return Promote::Propose(Promotion { target: target.clone(), from, to, base, evidence });

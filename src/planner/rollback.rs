@@ -42,7 +42,8 @@ pub fn destination(target: &Target, to: Option<&Ref>, world: World<'_>) -> Resul
     let from = &spec.target.reference;
     let last_good = || {
         let past = world.ledger.history(target)?.past.iter().rev();
-        past.map(|it| &it.reference).find(|it| *it != from)
+        let blocked = &spec.service.blocked;
+        past.map(|it| &it.reference).find(|it| *it != from && !blocked.contains(it))
     };
     let to = to.or_else(last_good).ok_or_else(|| {
         format!("no earlier ref is known to have run at {target}: name one with --to")

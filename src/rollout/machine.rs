@@ -426,8 +426,8 @@ impl Rollout {
         self.advance();
     }
 
-    /// After `abort --now` no task is carried on; only migrations that run are waited for. One that is about to be asked
-    /// about again may never have begun, and to ask would begin it.
+    /// After `abort --now` no task is carried on; only migrations under way are waited for. One that waits to be asked
+    /// about again is taken up before that, for it may run; journals of earlier versions cut it off here.
     fn cut_idle(&mut self) {
         let open: Vec<TaskId> = self.states.open.iter().copied().collect();
         for task in open {
@@ -464,7 +464,7 @@ impl Rollout {
         self.failed_ops().into_iter().filter_map(|id| self.plan.task(id)).any(check)
     }
 
-    fn owes_migration(&self, node: &NodeName) -> bool {
+    pub(super) fn owes_migration(&self, node: &NodeName) -> bool {
         self.plan.ops().any(|(id, task, op)| {
             let migrates = matches!(op, Op::Step { kind, .. } if kind.is_migration());
             let done = matches!(self.states.op(id), Some(OpState::Done { .. }));

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod event;
+mod fact;
 mod glass;
 mod kept;
 mod ledger;
@@ -24,11 +25,10 @@ mod tests;
 pub use cancel::Cancel;
 pub use detail::{Stands, TaskDetail};
 pub use event::{CANNOT_ASK, Cause, Ending, Event, Outcome, Undo, What, Word};
+pub use fact::{Entry, Fact, MENDED};
 pub use glass::Glass;
 pub use kept::Kept;
-pub use ledger::{
-    Entry, Fact, Floor, History, Ledger, MENDED, Mass, Order, PAST_MAX, Past, Proposal, Stopped,
-};
+pub use ledger::{Floor, History, Ledger, Mass, Order, PAST_MAX, Past, Proposal, Stopped};
 pub use machine::{ERRORS_MAX, Illegal, Rollout};
 pub use migration::{Applied, Course, Inquiry, Owed, Status, Trace, course};
 pub use pace::Pace;

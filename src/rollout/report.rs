@@ -1,10 +1,12 @@
 //! How a rollout stands, for planners and people: phase, reasons for a halt, progress.
 
+use std::collections::BTreeSet;
+
 use crate::model::NodeName;
 
 use super::event::{Cause, Ending};
 use super::machine::Rollout;
-use super::plan::{Op, OpId, StageKind, StepKind};
+use super::plan::{Op, OpId, StageKind, StepKind, Task, When};
 use super::state::{OpState, Standing, TaskId, task_id, task_of};
 
 /// Where a rollout stands. Derived, never stored.
@@ -155,6 +157,51 @@ impl Rollout {
             let skipped = self.states.task(id).is_some_and(|it| it.skipped || it.dispensable);
             task.node.as_ref().filter(|_| skipped)
         })
+    }
+
+    /// Whether a node may be let go: nothing is in hand on it, and nothing was done but that it refuses older
+    /// authorities, and what closes the rollout undoes.
+    pub fn is_untouched(&self, node: &NodeName) -> bool {
+        let here = || self.plan.ops().filter(|(_, task, _)| task.node.as_ref() == Some(node));
+        let undone: BTreeSet<TaskId> = here()
+            .filter_map(|(_, task, _)| match task.when {
+                When::Opened(opener) => Some(task_of(opener)),
+                When::Always | When::Stopped | When::StoppedAfter(_) => None,
+            })
+            .collect();
+        here().all(|(id, _, op)| {
+            let task = task_of(id);
+            let done = !self.states.open.contains(&task) && undone.contains(&task);
+            let tried = self.states.op(id).is_none_or(OpState::was_tried);
+            matches!(op, Op::Fenced) || !tried || done
+        })
+    }
+
+    /// Whether a node may be left out and the others go on: who is left out counts as out of service.
+    pub fn can_do_without(&self, node: &NodeName) -> bool {
+        if self.stopping.is_some()
+            || self.owes_migration(node)
+            || self.left_out().any(|it| it == node)
+        {
+            return false;
+        }
+        let has = |of: &NodeName, task: &Task| task.node.as_ref() == Some(of);
+        let stages = self.plan.stages.iter().zip(&self.states.stages);
+        let forward = stages.filter(|(stage, _)| stage.kind == StageKind::Forward);
+        let mut lanes = forward.flat_map(|(stage, states)| stage.lanes.iter().zip(states));
+        let lanes_go_on = lanes.all(|(lane, state)| {
+            let tasks = || lane.batches.iter().flat_map(|it| &it.tasks);
+            let alone = tasks().all(|task| has(node, task));
+            let mine = tasks().filter(|task| has(node, task)).count();
+            let out = state.skipped + mine;
+            mine == 0 || alone || lane.keep == 0 || lane.size > lane.keep + out
+        });
+        let gone: BTreeSet<&NodeName> = self.left_out().chain([node]).collect();
+        let pools_go_on = self.plan.pools.iter().all(|pool| {
+            let out = pool.nodes.iter().filter(|it| gone.contains(it)).count();
+            !pool.nodes.contains(node) || pool.keep == 0 || pool.nodes.len() > pool.keep + out
+        });
+        lanes_go_on && pools_go_on
     }
 
     /// The stages of post-deploy migrations that it leaves for later: those that the recipe puts

@@ -2,7 +2,7 @@
 
 use crate::model::Timestamp;
 
-use super::ledger::Entry;
+use super::fact::Entry;
 use super::machine::Rollout;
 
 /// Something that settled and is not yet in git.

@@ -144,6 +144,45 @@ fn left_out(name: &str) -> What {
     What::Excluded { node: NodeName::parse(name).unwrap(), undo: Undo::Tried, word }
 }
 
+#[test]
+fn who_is_not_begun_may_go_if_the_others_can_go_on() {
+    let install = |name| (node(name), When::Always, step(StepKind::Run));
+    let fence = |name| (node(name), When::Always, Op::Fenced);
+    let restore = |name, batch| (node(name), When::Opened(at(1, batch)), step(StepKind::Finally));
+    let name = |it: &str| NodeName::parse(it).unwrap();
+    let mut plan = rollout(
+        vec![
+            stage(StageKind::Forward, vec![fence("a"), fence("b"), fence("c")]),
+            stage(StageKind::Forward, vec![install("a"), install("b")]),
+            stage(StageKind::Forward, vec![install("a"), install("b"), install("c")]),
+        ],
+        stage(StageKind::Closing, vec![restore("b", 1)]),
+    )
+    .plan()
+    .clone();
+    for (keep, goes) in [(0, true), (1, true), (2, false)] {
+        plan.stages[2].lanes[0].size = 3;
+        plan.stages[2].lanes[0].keep = keep;
+        let mut rollout = Rollout::new(plan.clone());
+        for batch in 0..3 {
+            done(&mut rollout, 0, at(0, batch));
+        }
+        assert!(rollout.is_untouched(&name("a")), "a fence leaves nothing half done");
+        done(&mut rollout, 1, at(1, 0));
+        start(&mut rollout, 1, at(1, 1));
+        assert!(!rollout.is_untouched(&name("a")), "nothing undoes that");
+        assert!(!rollout.is_untouched(&name("b")), "it is in hand");
+        let outcome = Outcome::Done { evidence: String::new() };
+        tell(&mut rollout, 1, What::Finished { op: at(1, 1), outcome });
+        assert!(rollout.is_untouched(&name("b")), "it is undone at the end");
+        start(&mut rollout, 2, at(2, 0));
+        assert_eq!(rollout.can_do_without(&name("b")), goes, "{keep} must stay");
+        tell(&mut rollout, 2, left_out("b"));
+        assert!(!rollout.can_do_without(&name("b")), "once");
+        assert_eq!(rollout.can_do_without(&name("c")), keep == 0, "{keep} must stay, b is out");
+    }
+}
+
 /// Node a was prepared and is left out; b is done, and restored.
 fn one_left_out() -> Rollout {
     let prepare = |name| (node(name), When::Always, step(StepKind::Run));

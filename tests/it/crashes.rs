@@ -122,7 +122,7 @@ fn a_lost_migration_asks_and_a_lost_step_runs_again() {
 }
 
 /// kill -9 of everything that runs on nodes.
-fn kill_steps(world: &World) {
+pub(crate) fn kill_steps(world: &World) {
     let on_nodes = |(id, words): &(i32, String)| {
         !words.contains(" run --json") && !words.starts_with("git ") && *id > 1
     };

@@ -123,7 +123,7 @@ async fn a_step_ends_with_its_status_and_what_it_said() {
     assert!(end.started_at <= end.finished_at);
     let key = step("run", "").key;
     assert_eq!(fleet.local.state(&web(), &key).await.unwrap(), StepState::Done(end.clone()));
-    assert_eq!(fleet.local.log(&web(), &key).await.unwrap(), end.tail.as_bytes());
+    assert_eq!(fleet.local.log(&web(), &key).await.unwrap().whole(), end.tail.as_bytes());
     let other = step("other", "").key;
     assert_eq!(fleet.local.state(&web(), &other).await.unwrap(), StepState::Absent);
     let end = fleet.ensure(&web(), &step("signal", "kill -9 $$")).await.unwrap();

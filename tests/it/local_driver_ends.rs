@@ -49,7 +49,7 @@ async fn a_flood_is_bounded() {
     assert_eq!(end.exit, Exit::Code(0));
     assert!(end.tail.ends_with("xx\nend\n") && end.tail.len() <= 4096);
     let log = fleet.local.log(&web(), &step("run", "").key).await.unwrap();
-    let text = String::from_utf8(log).unwrap();
+    let text = String::from_utf8(log.whole()).unwrap();
     assert!(text.starts_with("begin\nxx") && text.ends_with("xx\nend\n"));
     assert!(text.contains(" bytes dropped here]") && text.len() < 140_000);
 }

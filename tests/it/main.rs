@@ -36,6 +36,7 @@ mod post_deploy;
 mod postgres;
 mod tour;
 mod troubles;
+mod standing;
 mod watching;
 mod webhooks;
 mod whole_loop;

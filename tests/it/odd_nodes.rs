@@ -46,45 +46,62 @@ fn one_that_joins_meanwhile_gets_the_ref_afterwards_and_alone() {
 }
 
 #[test]
-fn one_that_is_gone_is_named_as_such_and_left_out_by_a_word() {
-    let (world, _controller) = held_at("web-1");
+fn one_that_is_gone_before_its_turn_is_let_go_and_nobody_is_asked() {
+    let (world, controller) = held_at("web-1");
     // No directory, and no place for one.
     std::fs::remove_dir_all(world.node("staging", "web-3")).unwrap();
     std::fs::write(world.node("staging", "web-3"), "").unwrap();
     print(&world, &["web-1", "web-2"]);
     taken(&world);
+    let said = "towpath leaves web-3 out: the config no longer names it";
+    world.until("it says so", || controller.told("rollout", said) == 1);
     go_on(&world, "web-1");
-    world.until("it comes to the last", || runs(&world, "web-2") == NEW);
-    let said = world.until_explained("staging", "halted");
-    assert!(said.contains("the config no longer names web-3"), "{said}");
-    assert!(said.contains("`towpath resume shop staging --without web-3`"), "{said}");
-    world.order(&["resume", "shop", "staging", "--without", "web-3", "--reason", "scaled in"]);
-    world.until_explained("staging", "without some nodes");
     // Who is left runs the ref: that is tested once more, and nothing else is done.
-    world.order(&["retry", "shop", "staging"]);
-    world.until("in sync", || in_sync(&world));
+    world.until("in sync", || runs(&world, "web-2") == NEW && in_sync(&world));
     world.until_runs("canary", NEW);
     assert_eq!(world.count("staging", "web-1", "installed", NEW), 1);
     assert_eq!(world.count("staging", "web-2", "installed", NEW), 1);
 }
 
 #[test]
-fn one_that_left_the_inventory_and_still_answers_is_seen_through() {
+fn one_that_is_gone_while_it_is_in_hand_is_named_as_such_and_left_out_by_one_word() {
+    let (world, _controller) = held_at("web-1");
+    world.script("install", "case $PWD in */staging/web-2) echo no disk; exit 1;; esac; echo \"$1\" >> installed; echo \"$1\" > version");
+    go_on(&world, "web-1");
+    world.until_explained("staging", "web failed on web-2");
+    print(&world, &["web-1", "web-3"]);
+    taken(&world);
+    let said = world.until_explained("staging", "the config no longer names web-2");
+    assert!(said.contains("`towpath resume shop staging --without web-2`"), "{said}");
+    world.order(&["resume", "shop", "staging", "--without", "web-2", "--reason", "scaled in"]);
+    world.until("in sync", || runs(&world, "web-3") == NEW && in_sync(&world));
+    world.until_runs("canary", NEW);
+    assert_eq!(world.count("staging", "web-1", "installed", NEW), 1);
+    assert_eq!(world.count("staging", "web-3", "installed", NEW), 1);
+}
+
+#[test]
+fn one_that_left_the_inventory_and_still_answers_is_not_touched_any_more() {
     let (world, _controller) = held_at("web-1");
     print(&world, &["web-1", "web-2"]);
     taken(&world);
     go_on(&world, "web-1");
     world.until("in sync", || in_sync(&world));
-    assert_eq!(
-        FLEET.map(|it| runs(&world, it)),
-        [NEW; 3],
-        "it was fenced, and is not left half done"
-    );
-    // From then on it is nobody's.
-    world.install("staging", "web-3", OLD);
-    world.want("staging", "1.2.0");
-    world.until("the rest moves on", || in_sync(&world) && runs(&world, "web-2") == "1.2.0");
-    assert_eq!(runs(&world, "web-3"), OLD);
+    assert_eq!(FLEET.map(|it| runs(&world, it)), [NEW, NEW, OLD], "it is nobody's");
+    // One that comes back is brought what the others run.
+    print(&world, &FLEET);
+    world.until("it is back", || runs(&world, "web-3") == NEW && in_sync(&world));
+    assert_eq!(FLEET.map(|it| world.count("staging", it, "installed", NEW)), [1; 3]);
+}
+
+#[test]
+fn one_that_leaves_the_inventory_while_it_is_in_hand_is_seen_through() {
+    let (world, _controller) = held_at("web-2");
+    print(&world, &["web-1", "web-3"]);
+    taken(&world);
+    go_on(&world, "web-2");
+    world.until("in sync", || in_sync(&world));
+    assert_eq!(FLEET.map(|it| runs(&world, it)), [NEW; 3], "it is not left half done");
 }
 
 #[test]
@@ -98,7 +115,7 @@ fn one_that_is_patched_by_hand_behind_the_rollout_is_set_right() {
     assert!(said.contains("verify failed on web-1"), "{said}");
     let without = ["--without", "web-1", "--reason", "somebody works there"];
     world.order(&[&["resume", "shop", "staging"][..], &without].concat());
-    world.until_explained("staging", "without some nodes");
+    world.until_explained("staging", "ended without web-1");
     assert_eq!(runs(&world, "web-1"), "1.0.5-mine");
     world.order(&["retry", "shop", "staging"]);
     world.until("it is set right", || runs(&world, "web-1") == NEW && in_sync(&world));

@@ -112,3 +112,41 @@ fn fences_that_no_controller_can_have_raised_halt_only_what_needs_those_nodes() 
     let log = std::fs::read_to_string(world.root.join("log")).unwrap();
     assert_eq!(log.matches("a fence is not believed").count(), 2, "once for each: {log}");
 }
+
+#[test]
+fn two_of_many_that_tell_of_another_controller_end_nobody() {
+    let world = World::new();
+    for node in 4..=24 {
+        world.install("staging", &format!("web-{node}"), OLD);
+    }
+    let file = crate::world::environment_file("staging");
+    let file = file.replace("web-[1..3]", "web-[1..24]").replace("batch: 1", "batch: 8");
+    world.write("environments/staging.yaml", &file);
+    world.commit("more nodes");
+    let mut controller = world.start();
+    world.until_in_sync();
+    for node in ["web-4", "web-9"] {
+        overtake(&world, node, later());
+    }
+    world.want("staging", NEW);
+    for node in ["web-4", "web-9"] {
+        world.until_explained("staging", &format!("failed on {node}: the node obeys a newer"));
+    }
+    let said = world.explain("staging");
+    assert!(said.contains("if nobody runs one, remove the file `fence`"), "{said}");
+    let log = || std::fs::read_to_string(world.root.join("log")).unwrap();
+    world.until("the others were asked", || log().contains("it is not believed"));
+    // Whoever else there is goes on.
+    world.want("production", NEW);
+    world.until_runs("production", NEW);
+    assert!(controller.child.try_wait().unwrap().is_none(), "two of many ended it");
+    for node in ["web-4", "web-9"] {
+        assert_eq!(world.count("staging", node, "installed", NEW), 0);
+        std::fs::remove_file(world.node("staging", node).join(".towpath/fence")).unwrap();
+    }
+    world.order(&["retry", "shop", "staging"]);
+    world.until("all run it", || {
+        (1..=24).all(|it| world.count("staging", &format!("web-{it}"), "installed", NEW) == 1)
+    });
+    world.until_in_sync();
+}

@@ -174,7 +174,12 @@ fn too_much_at_once_waits_for_a_word() {
     assert!(said.contains(&format!("towpath confirm {}", &head[..7])), "{said}");
     assert!(stays(Duration::from_secs(1), || world.runs("staging", OLD)));
     assert_eq!(world.towpath(&["confirm", &head[..8]]).status, 1, "it needs a reason");
+    let nobody = world.towpath(&["confirm", "00000000", "--reason", "a new base image"]);
+    assert_eq!(nobody.status, 64, "{nobody:?}");
     world.order(&["confirm", &head[..8], "--reason", "a new base image"]);
+    // Two people may answer the same question; the record keeps who was first.
+    let again = world.towpath(&["confirm", &head[..7], "--reason", "looks fine to me"]);
+    assert!(again.status == 1 && again.stderr.contains("was confirmed already"), "{again:?}");
     world.until_runs("staging", NEW);
     world.until_in_sync();
 }

@@ -75,7 +75,7 @@ fn a_failing_node_is_retried_alone_or_left_out() {
     });
     // What is left out is not touched by a stage any more, but what ran before is set right there too.
     world.until("finally has run", || finished(&world, "1.2.0") == [1, 1, 1]);
-    let said = world.until_explained("staging", "without some nodes");
+    let said = world.until_explained("staging", "ended without web-2");
     assert!(said.contains("lifts with `towpath retry`"), "{said}");
     assert!(stays(Duration::from_secs(1), || world.wanted("shop", "canary") == NEW));
     std::fs::remove_file(&sick).unwrap();

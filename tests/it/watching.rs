@@ -93,6 +93,81 @@ fn a_rollout_is_watched_node_by_node_and_its_logs_are_kept() {
     drop(controller);
 }
 
+/// A log that is followed into a file, beside the rollout.
+fn followed(world: &World, args: &[&str]) -> (std::process::Child, impl Fn() -> String + use<>) {
+    let file = world.root.join("followed");
+    let out = std::fs::File::create(&file).unwrap();
+    let follow = world.command(args).stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+    (follow, move || std::fs::read_to_string(&file).unwrap_or_default())
+}
+
+/// Waits for its end, which must be a good one.
+fn ended(mut follow: std::process::Child) {
+    let over = patiently(|| follow.try_wait().unwrap().is_some());
+    if !over {
+        follow.kill().unwrap();
+    }
+    let said = follow.wait_with_output().unwrap();
+    assert!(over && said.status.success(), "{said:?}");
+}
+
+#[test]
+fn a_log_longer_than_its_beginning_is_followed_while_it_grows() {
+    let world = held_world();
+    std::fs::write(world.root.join("go"), "").unwrap();
+    let _controller = world.start();
+    world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
+    std::fs::remove_file(world.root.join("go")).unwrap();
+    world.script(
+        "install",
+        "seq 100000 140000; echo waiting; while [ ! -e ../../../go ]; do sleep 0.05; done; \
+         seq 200000 203000; echo \"$1\" > version",
+    );
+    world.want("staging", NEW);
+    let web = |it: &Value| in_hand(it).is_some_and(|(_, operation)| operation == "sh");
+    world.until("an install in hand", || rollout(&world).is_some_and(|it| web(&it)));
+    let seen = rollout(&world).unwrap();
+    let (node, _) = in_hand(&seen).unwrap();
+    let id = seen["rollout"].as_str().unwrap();
+    let (follow, printed) = followed(&world, &["log", id, &node, "--follow"]);
+    world.until("its end is seen while it runs", || printed().contains("140000\nwaiting\n"));
+    assert!(printed().contains("\n100000\n100001\n"), "and its beginning");
+    std::fs::write(world.root.join("go"), "").unwrap();
+    ended(follow);
+    let printed = printed();
+    assert!(printed.contains("waiting\n200000\n200001\n"), "nothing between is missing");
+    assert!(printed.contains("\n203000\n"));
+    assert_eq!(printed.matches("bytes dropped here").count(), 1, "what nobody could see");
+    assert_eq!(printed.matches("\n140000\n").count(), 1, "each line once");
+}
+
+#[test]
+fn as_json_a_step_whose_end_is_lost_is_told_once_when_the_rollout_is_over() {
+    let world = World::new();
+    let _controller = world.start();
+    world.until("proven", || world.json(&["status"]).iter().all(|it| it["in_sync"] == true));
+    world.script("migrate", "echo \"migrates to $1\"; echo \"$1\" >> migrated; sleep 300");
+    world.want("staging", NEW);
+    world.until("it migrates", || world.count("staging", "web-1", "migrated", NEW) == 1);
+    crate::crashes::kill_steps(&world);
+    world.until_explained("staging", "halted");
+    let id = rollout(&world).unwrap()["rollout"].as_str().unwrap().to_owned();
+    let (follow, printed) = followed(&world, &["log", &id, "web-1", "--follow", "--json"]);
+    let lost = ["--migration", "done", "--reason", "looked at the schema"];
+    world.order(&[&["resume", "shop", "staging"][..], &lost].concat());
+    ended(follow);
+    let told: Vec<Value> =
+        printed().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |stage: &str| told.iter().filter(|it| it["stage"] == stage).collect::<Vec<_>>();
+    let [migration] = of("migrate")[..] else { panic!("{told:#?}") };
+    assert_eq!(migration["state"], "nobody knows how it ended");
+    assert_eq!(migration["printed"], format!("migrates to {NEW}\n"));
+    let steps: std::collections::BTreeSet<&str> =
+        told.iter().map(|it| it["step"].as_str().unwrap()).collect();
+    assert_eq!(steps.len(), told.len(), "each once: {told:#?}");
+    assert!(of("web").iter().all(|it| it["state"] == "exit status 0"), "{told:#?}");
+}
+
 #[test]
 fn a_log_is_there_between_the_end_and_the_record() {
     let world = held_world();

@@ -171,8 +171,11 @@ impl World {
         self.only_the_new_version_serves(seat, perform);
         for key in Balancers::of(seat) {
             let planned = self.shadow.rollouts.get(&perform.target).map(|it| it.plan().planned_at);
-            let ours =
-                self.by_us.contains(&(seat.environment.clone(), role.clone(), seat.node.clone()));
+            let ours = self.by_us.contains_key(&(
+                seat.environment.clone(),
+                role.clone(),
+                seat.node.clone(),
+            ));
             let Some(server) = self.balancers.servers.get_mut(&key) else {
                 return Report::Failed { why: "no such server".to_owned() };
             };
@@ -283,8 +286,9 @@ impl World {
     fn spares_servers(&self) -> bool {
         let meaning = self.repo.meaning(self.repo.head);
         let mut roles = meaning.into_iter().flat_map(|it| it.environments.values());
-        roles
-            .all(|it| it.roles.values().all(|role| role.min_healthy.ceil_of(role.nodes.len()) == 0))
+        roles.all(|it| {
+            it.roles.values().all(|role| role.min_healthy.ceil_of(role.nodes.len().max(1)) == 0)
+        })
     }
 
     /// All is well with the balancers; what people have out where nobody need stay is left so.

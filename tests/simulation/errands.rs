@@ -1,10 +1,11 @@
 //! Effects on their way into the world and their answers on the way back, some of them astray.
 
 use towpath::controller::{Around, Effect, Head, NotRecorded, Perform, Report, Wake};
-use towpath::model::{NodeName, Ref, RoleName, Seat, Target, Timestamp};
+use towpath::model::{NodeName, Question, Ref, RoleName, Seat, Target, Timestamp};
 use towpath::observe::{Fact as Seen, Survey, Verdict};
 
 use super::balancer::is_balancers;
+use super::pipelines::is_piping;
 use super::repo::{file_of, ref_in, with_listed, with_ref};
 use super::seeds::{Truth, truth};
 use super::world::{Event, NOBODY, SECOND, World};
@@ -29,7 +30,12 @@ impl World {
             // Cut off when its time is over, and not answered before that.
             deadline = self.seed.span(31, 40) * SECOND;
         }
-        let unanswered = unanswered(&effect, self.now);
+        // Between the controller and its CI, the driver knows what is lost.
+        let piping = is_piping(&effect);
+        let unanswered = unanswered(&effect, self.now).filter(|_| !piping);
+        if let Effect::AskInventory { environment, argv, sought, .. } = &effect {
+            self.inventories.ask(environment, argv, sought);
+        }
         let lost = fate < 15 && unanswered.is_some();
         if lost && let Some(wake) = unanswered {
             self.totals.count("answers lost");
@@ -44,7 +50,7 @@ impl World {
                 let late = self.seed.span(20, longest) * SECOND;
                 self.at(late, arrive(effect, NOBODY));
             }
-            15..=17 if !to_balancers => {
+            15..=17 if !to_balancers && !piping => {
                 self.totals.count("doubled requests");
                 self.at(lag, arrive(effect.clone(), from));
                 let late = self.seed.span(1, 300) * SECOND;
@@ -57,7 +63,11 @@ impl World {
     pub(crate) fn answer(&mut self, to: u32, wake: Wake) {
         if to != NOBODY {
             // A look that asks many nodes takes as long as the slowest of them.
-            let percent = if matches!(wake, Wake::Surveyed { .. }) { 15 } else { 4 };
+            let percent = match wake {
+                Wake::Surveyed { .. } => 15,
+                Wake::Inventory { .. } => 30,
+                _ => 4,
+            };
             let slow = self.chaos && self.seed.chance(percent);
             let lag = if slow { self.seed.span(5, 120) * SECOND } else { self.seed.span(1, 400) };
             // The edge answers once; what it hears from nodes may come twice.
@@ -133,8 +143,7 @@ impl World {
                 self.answer(from, Wake::ConfigRead { to, changes });
             }
             Effect::Survey { target, questions, seats, .. } => {
-                let names = questions.into_iter().map(|(name, _)| name).collect();
-                self.survey(target, names, seats, from);
+                self.survey(target, questions, seats, from);
             }
             Effect::Perform(perform) if is_balancers(&perform.op) => {
                 let report = self.balance(&perform);
@@ -181,9 +190,8 @@ impl World {
                 };
                 self.answer(from, Wake::Contains { service, patch, reference, verdict });
             }
-            // No world has one.
-            Effect::AskInventory { environment, .. } => {
-                let answer = Err("there is no inventory".to_owned());
+            Effect::AskInventory { environment, argv, sought, .. } => {
+                let answer = self.inventories.answer(&environment, &argv, &sought);
                 self.answer(from, Wake::Inventory { environment, answer });
             }
             Effect::AskGate { target, gate, reference, .. } => {
@@ -243,9 +251,9 @@ impl World {
                 let record = record.record;
                 self.answer(from, Wake::Recorded { record, result: Ok(None) });
             }
-            // Nothing here is done by pipelines, and nobody breaks the glass.
-            Effect::Cancel { .. }
-            | Effect::BreakGlass { .. }
+            Effect::Cancel { cancel, until } => self.end_pipeline(cancel, until, from),
+            // Nobody breaks the glass here.
+            Effect::BreakGlass { .. }
             | Effect::Review { .. }
             | Effect::Again { .. }
             | Effect::Answer { .. }
@@ -258,7 +266,7 @@ impl World {
     pub(crate) fn survey(
         &mut self,
         target: Target,
-        names: Vec<NodeName>,
+        questions: Vec<(NodeName, Result<Question, String>)>,
         seats: Vec<(RoleName, Seat)>,
         from: u32,
     ) {
@@ -272,7 +280,11 @@ impl World {
         if from == self.incarnation && self.now >= self.balancers.away_until {
             self.looks.insert(target.clone(), (self.now, seats));
         }
-        for name in names {
+        for (name, question) in questions {
+            if let Err(why) = question {
+                survey.nodes.insert(name, Seen::Unknown { why, at: self.now });
+                continue;
+            }
             let place = (target.environment.clone(), name.clone());
             let fact = self.version(&place, &target.service);
             survey.nodes.insert(name, fact);
@@ -327,6 +339,10 @@ pub(crate) fn is_balancing(effect: &Effect) -> bool {
 
 pub(crate) fn is_to_balancers(event: &Event) -> bool {
     matches!(event, Event::Arrive { effect, .. } if is_balancing(effect))
+}
+
+pub(crate) fn is_to_a_ci(event: &Event) -> bool {
+    matches!(event, Event::Arrive { effect, .. } if is_piping(effect))
 }
 
 /// The answer to an operation.

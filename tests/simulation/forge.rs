@@ -82,6 +82,7 @@ impl Forge {
             approvals: BTreeMap::new(),
             merging: Merging::Auto,
             armed: false,
+            rides: false,
             blocked: None,
             opened_at: now,
             updated_at: now,

@@ -8,7 +8,7 @@ use towpath::rollout::{
     Ending, Entry, Fact, Floor, Op, Owed, Past, Phase, Settled, StepKind, What,
 };
 
-use super::errands::is_to_balancers;
+use super::errands::{is_to_a_ci, is_to_balancers};
 use super::store::{Fails, Store};
 use super::world::{Event, MINUTE, SECOND, World};
 
@@ -34,6 +34,7 @@ impl World {
             ..Limits::default()
         };
         self.core = Some(Core::new(ledger, limits));
+        self.pipelines.open(Timestamp(self.now.0 - self.slow_by));
         self.deliver(Wake::Started);
     }
 
@@ -46,6 +47,8 @@ impl World {
             self.broken("journal", "what was in memory is not what was durable");
         }
         self.core = None;
+        self.inventories.forget();
+        self.own_looks.clear();
         self.store.fails = Fails::Never;
         self.linger();
         self.incarnation += 1;
@@ -59,7 +62,10 @@ impl World {
     pub(crate) fn linger(&mut self) {
         let on_the_way = self.queue.iter().filter(|(_, event)| match event {
             Event::Arrive { effect, .. } => {
-                matches!(**effect, Effect::Perform(_) | Effect::Weigh { .. })
+                matches!(
+                    **effect,
+                    Effect::Perform(_) | Effect::Weigh { .. } | Effect::Cancel { .. }
+                )
             }
             _ => false,
         });
@@ -70,6 +76,15 @@ impl World {
                 let event = self.queue.remove(&at);
                 if let Some(event) = event.filter(|_| self.seed.chance(50)) {
                     self.happen(event);
+                }
+                continue;
+            }
+            if self.queue.get(&at).is_some_and(is_to_a_ci) {
+                let event = self.queue.remove(&at);
+                if let Some(event) = event.filter(|_| self.chaos && self.seed.chance(50)) {
+                    self.pipelines.dies(true);
+                    self.happen(event);
+                    self.pipelines.dies(false);
                 }
                 continue;
             }
@@ -87,6 +102,7 @@ impl World {
     pub(crate) fn deliver(&mut self, wake: Wake) {
         let Some(mut core) = self.core.take() else { return };
         self.show(&wake);
+        let heard = self.hear(&wake, &core);
         if self.chaos && self.seed.below(1000) < 3 {
             self.store.fails = if self.seed.chance(50) { Fails::Before } else { Fails::After };
         }
@@ -103,6 +119,9 @@ impl World {
             self.shadow.forget(&id);
         }
         self.store.forgets_only = None;
+        if let (Some(heard), Ok(_)) = (&heard, &result) {
+            self.check_heard(heard, &core);
+        }
         let alarm = core.next_alarm();
         let same = core.ledger().entries == self.shadow.entries;
         self.core = Some(core);
@@ -169,6 +188,7 @@ impl World {
             }
         }
         self.schema.retreated.clear();
+        self.schema.failed.clear();
         self.settled.clear();
         self.masses.clear();
         self.vetoed.clear();

@@ -9,6 +9,8 @@ mod world;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod inventories;
+#[cfg(test)]
 mod lives;
 #[cfg(test)]
 mod errands;
@@ -25,6 +27,8 @@ mod mutants;
 mod nodes;
 #[cfg(test)]
 mod people;
+#[cfg(test)]
+mod pipelines;
 #[cfg(test)]
 mod promises;
 #[cfg(test)]
@@ -95,6 +99,26 @@ const UNKIND: &[&str] = &[
     "zones hurt",
     "drains by zone",
     "nodes left out of zones",
+    "rollouts by inventory",
+    "inventories heeded",
+    "inventories grown",
+    "inventories shrunk",
+    "inventories unreadable",
+    "inventories not believed",
+    "inventories without racks",
+    "answers to another question",
+    "pipelines",
+    "stages done elsewhere",
+    "starts lost",
+    "starts lost that arrived",
+    "pipelines started by the dying",
+    "answers of the CI missed",
+    "pipelines retried",
+    "pipelines canceled by us",
+    "pipelines timed out",
+    "pipelines with unknown words",
+    "debts that failed",
+    "left to people by plan",
 ];
 
 #[test]

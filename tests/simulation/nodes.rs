@@ -180,7 +180,7 @@ pub(crate) fn deed(perform: &Perform) -> &str {
                 first => first,
             }
         }
-        // No CI in these worlds.
+        // Pipelines are no node's.
         Op::Step { deed: Deed::Trigger { .. }, .. }
         | Op::Fenced
         | Op::Drained { .. }

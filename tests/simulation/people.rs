@@ -231,7 +231,7 @@ impl World {
             }
             0..=2 => Command::Abort { target, now: false },
             3 | 4 => Command::Abort { target, now: true },
-            5 | 6 => Command::Retry { target },
+            5 | 6 => Command::Retry { target, comment: None },
             7 => {
                 let Some(node) = self.seed.pick(&nodes) else { return };
                 let Ok(only) = node.as_str().parse() else { return };
@@ -347,7 +347,7 @@ impl World {
         let tries = self.tries.entry(format!("{id} {stopping}")).or_default();
         *tries += 1;
         match (failed && *tries <= TRIES, stopping) {
-            (true, _) => Some(Command::Retry { target }),
+            (true, _) => Some(Command::Retry { target, comment: None }),
             (false, true) => Some(Command::Resume { target }),
             (false, false) => Some(Command::Abort { target, now: false }),
         }
@@ -359,7 +359,7 @@ impl World {
             Hold::Stopped { reference, .. } if truth(self.number, reference) == Truth::Good => {
                 let tries = self.tries.entry(format!("{target} {reference}")).or_default();
                 *tries += 1;
-                (*tries <= TRIES).then_some(Command::Retry { target })
+                (*tries <= TRIES).then_some(Command::Retry { target, comment: None })
             }
             Hold::HotPatched { patch, .. } => {
                 self.totals.count("patches held");
@@ -368,7 +368,7 @@ impl World {
                 let patch = patch.clone();
                 (*tries > TRIES).then_some(Command::DropPatch { target, patch })
             }
-            Hold::Rebuilt { .. } => Some(Command::Retry { target }),
+            Hold::Rebuilt { .. } => Some(Command::Retry { target, comment: None }),
             Hold::Approvals { .. } => Some(Command::Approve { target, reference: None }),
             Hold::Manual { reference, .. } => {
                 let reference = Some(reference.clone());
@@ -398,6 +398,9 @@ impl World {
         }
         if !self.shadow.unrecorded.is_empty() {
             return Some("something is not in git".to_owned());
+        }
+        if let Some(place) = self.unheeded(snapshot) {
+            return Some(format!("{place} has other nodes than its inventory names"));
         }
         let world =
             planner::World { snapshot, ledger: core.ledger(), seen: core.seen(), now: self.now };

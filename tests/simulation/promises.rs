@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use towpath::controller::{Effect, Perform, Wake};
-use towpath::model::{Ref, Target, Timestamp};
-use towpath::observe::{Actor, State as Request};
+use towpath::model::{Ref, Target, Timestamp, Traffic};
+use towpath::observe::{Actor, Fact as Seen, State as Request};
 use towpath::rollout::{
     Cause, Ending, Entry, Event, Fact, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
     StageKind, StepKind, What,
@@ -26,10 +26,10 @@ impl World {
             Fact::Asked { command, .. } => self.take_word(command),
             Fact::Vetoed { .. } => self.totals.count("vetoes noted"),
             Fact::Refused { .. } => self.totals.count("heads refused"),
+            Fact::Canceling(cancel) => self.pipelines.cancels(cancel),
             Fact::TookOver { .. }
             | Fact::Restored { .. }
             | Fact::BrokeGlass(_)
-            | Fact::Canceling(_)
             | Fact::CancelOver { .. }
             | Fact::GlassOver { .. }
             | Fact::Proposed { .. }
@@ -58,7 +58,7 @@ impl World {
             Command::Confirm { revision } => {
                 self.masses.remove(revision);
             }
-            Command::Retry { target } => self.half_migrated.retain(|(it, _)| it != target),
+            Command::Retry { target, .. } => self.half_migrated.retain(|(it, _)| it != target),
             _ => {}
         }
     }
@@ -67,6 +67,7 @@ impl World {
     pub(crate) fn show(&mut self, wake: &Wake) {
         if let Wake::Surveyed { target, survey } = wake {
             self.schema.take_survey(target, survey);
+            self.own_looks.insert(target.clone(), survey.traffic.clone());
             if let Some((_, seats)) = self.looks.remove(target) {
                 self.show_traffic(&seats, self.now);
             }
@@ -93,7 +94,10 @@ impl World {
         if plan.purpose == Purpose::Rollback {
             self.totals.count("rollbacks");
         }
+        self.inventory_is_known(plan);
         self.hot_patches_stay(plan);
+        self.only_what_is_seen_is_moved(plan);
+        self.a_failed_debt_waits(plan);
         self.one_rollout_at_a_time(plan);
         self.only_what_is_asked_for(plan);
         self.nothing_is_repeated(plan);
@@ -116,6 +120,39 @@ impl World {
         if !within.contains(&plan.to) && !probed && !dropped {
             let what = format!("{} replaces {from} at {}", plan.to, plan.target);
             self.broken("10 a hot patch is not lost", &what);
+        }
+    }
+
+    /// What a person has out is not moved, and neither is what nobody could see: by what the target's own last look has
+    /// shown, and by what was asked for it.
+    fn only_what_is_seen_is_moved(&mut self, plan: &Plan) {
+        let mut wrong = None;
+        let look = self.own_looks.get(&plan.target);
+        for (_, _, op) in plan.ops() {
+            let (Op::Drained { role, seat, .. } | Op::Serving { role, seat, .. }) = op else {
+                continue;
+            };
+            let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+            let ours = self.by_us.get(&key) == Some(&plan.target);
+            match look.and_then(|it| it.get(&(role.clone(), seat.node.clone()))) {
+                Some(Seen::Known { .. }) if ours => {}
+                Some(seen @ Seen::Known { .. }) if !is_out(seen) => {}
+                seen => wrong = Some((key, seen.cloned())),
+            }
+        }
+        if !plan.left_alone.is_empty() {
+            self.totals.count("left to people by plan");
+        }
+        match wrong {
+            Some(((_, role, node), Some(seen @ Seen::Known { .. }))) => {
+                let what = format!("{} moves {node} of {role}, which was {seen:?}", plan.target);
+                self.broken("6 what a person took out stays out", &what);
+            }
+            Some(((_, role, node), seen)) => {
+                let what = format!("{} moves {node} of {role}, which was {seen:?}", plan.target);
+                self.broken("6 traffic that nobody sees is not moved", &what);
+            }
+            None => {}
         }
     }
 
@@ -203,8 +240,7 @@ impl World {
     }
 
     fn members(&self, plan: &Plan) -> BTreeSet<Place> {
-        let spec = self.repo.meaning(plan.revision).and_then(|it| it.spec(&plan.target));
-        let nodes = spec.map(|it| it.nodes()).unwrap_or_default();
+        let nodes = self.spec_planned(plan).map(|it| it.nodes()).unwrap_or_default();
         nodes.into_iter().map(|node| (plan.target.environment.clone(), node)).collect()
     }
 
@@ -245,17 +281,24 @@ impl World {
     fn check_event_of(&mut self, target: &Target, rollout: &Rollout, event: &Event) {
         match &event.what {
             What::Started { op, .. } => self.check_started(target, rollout, *op, event.at),
-            What::Stopping { cause: Cause::Aborted { .. }, .. } => self.totals.count("aborts"),
+            What::Stopping { cause: Cause::Aborted { now, .. }, .. } => {
+                self.totals.count("aborts");
+                if *now {
+                    self.await_migrations(rollout);
+                }
+            }
             What::Stopping { cause: Cause::Superseded { .. }, .. } => {
                 self.totals.count("supersedes");
             }
             What::Settled(ending) => {
                 self.check_settled(rollout, *ending);
+                self.none_is_left_running(rollout);
                 self.settled.insert(target.clone(), event.at);
                 self.half_migrated.retain(|(it, _)| it != target);
             }
             What::Finished { op, outcome: Outcome::Done { .. } } => {
                 self.bakes_are_guarded(rollout, *op, event.at);
+                self.pipeline_has_succeeded(rollout, *op);
                 if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op) {
                     let key = (seat.environment.clone(), role.clone(), seat.node.clone());
                     self.by_us.remove(&key);
@@ -286,7 +329,7 @@ impl World {
         let plan = rollout.plan();
         if let Some(Op::Drained { role, seat, .. }) = plan.op(op) {
             let key = (seat.environment.clone(), role.clone(), seat.node.clone());
-            self.by_us.insert(key);
+            self.by_us.insert(key, target.clone());
             self.one_zone_is_out(rollout, op);
         }
         let first = OpId { op: 0, ..op };
@@ -423,10 +466,7 @@ impl World {
         if !plan.task(op).is_some_and(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. }))) {
             return;
         }
-        let Some(spec) = self.repo.meaning(plan.revision).and_then(|it| it.spec(&plan.target))
-        else {
-            return;
-        };
+        let Some(spec) = self.spec_planned(plan) else { return };
         let on_deploy_node = spec.environment.deploy_node.as_ref() == Some(&node)
             && plan.stages[op.stage as usize].lanes[op.lane as usize].name == "deploy node";
         let mut in_hand = BTreeSet::from([node.clone()]);
@@ -517,6 +557,7 @@ impl World {
     pub(crate) fn check_begin(&mut self, place: &Place, perform: &Perform, run: u32) {
         let Op::Step { kind, .. } = &perform.op else { return };
         let what = format!("{} of {} on {}", perform.key, perform.target, place.1);
+        self.is_of_the_fleet(place, &perform.rollout);
         if run > 1 && !may_repeat(*kind) {
             self.broken("2 a migration is not repeated", &what);
         }
@@ -851,6 +892,14 @@ fn may_repeat(kind: StepKind) -> bool {
         StepKind::Migrate { idempotent }
         | StepKind::PostMigrate { idempotent }
         | StepKind::Owed { idempotent } => idempotent,
+    }
+}
+
+/// Whether a look has shown a server that takes no new sessions because somebody said so.
+fn is_out(seen: &Seen<Traffic>) -> bool {
+    match seen {
+        Seen::Known { value: Traffic::Draining { .. } | Traffic::Maintenance, .. } => true,
+        Seen::Known { .. } | Seen::Unknown { .. } => false,
     }
 }
 

@@ -9,6 +9,8 @@ use towpath::config::{Change, Content, Loaded, Snapshot};
 use towpath::model::{EnvironmentName, Ref, Revision, ServiceName, Target};
 use towpath::text::{Pointer, edit, insert_into_list};
 
+use super::inventories::{with_inventory, with_other_question};
+use super::pipelines::with_pipeline;
 use super::seeds::{Seed, commit_id};
 
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
@@ -164,16 +166,25 @@ pub(crate) fn first_config(seed: &mut Seed) -> (Files, Vec<Site>) {
         warm: aside.chance(50),
         gates: aside.pick(&ZONE_GATES),
     });
+    let mut more = Seed::new(seed.clone().next() ^ 0x3_0000_0000);
+    let (inventories, pipelines) = (more.chance(12) && zones.is_none(), more.chance(12));
     let build = Build { balanced: seed.chance(60), overlaps: seed.chance(40), zones };
     for name in places {
         let (mut text, site) = environment(name, build, seed);
+        if inventories && more.chance(70) {
+            text = with_inventory(&text).unwrap_or(text);
+        }
         if zones.is_some() {
             text += &zoned(&text, aside.pick(&LAYOUTS).unwrap_or(LAYOUTS[0]));
         }
         files.insert(format!("environments/{name}.yaml"), text.into_bytes());
         sites.push(site);
     }
-    files.insert("recipes/fleet.yaml".to_owned(), recipe(seed, build).into_bytes());
+    let mut stages = recipe(seed, build);
+    if pipelines {
+        stages = with_pipeline(&stages, &mut more);
+    }
+    files.insert("recipes/fleet.yaml".to_owned(), stages.into_bytes());
     let services = seed.span(1, 3);
     for name in SERVICES.iter().take(usize::try_from(services).unwrap_or(1)) {
         files.insert(format!("services/{name}.yaml"), service(name, places, seed).into_bytes());
@@ -285,6 +296,9 @@ fn webs_line(webs: &[String], seat: &str, seed: &mut Seed) -> String {
 /// An environment with a node more or less, or other rules for its nodes.
 pub(crate) fn with_other_webs(bytes: &[u8], seed: &mut Seed) -> Option<Vec<u8>> {
     let text = String::from_utf8(bytes.to_vec()).ok()?;
+    if let Some(other) = with_other_question(&text, seed) {
+        return Some(other.into_bytes());
+    }
     let old = text.lines().find(|it| it.starts_with("  web:"))?;
     let (_, list) = old.split_once("nodes: [")?;
     let (list, _) = list.split_once(']')?;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::controller::{Perform, Report};
-use towpath::model::{Deed, Ref, Target};
+use towpath::model::{Deed, Ref, RolloutId, StepKey, Target};
 use towpath::observe::{Fact as Seen, Survey};
 use towpath::rollout::{
-    Applied, Course, Entry, Fact, Inquiry, Op, OpId, Outcome, Purpose, StepKind, Trace, What,
-    course,
+    Applied, Course, Entry, Fact, Inquiry, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
+    StepKind, Trace, What, course,
 };
 
 use super::nodes::{Place, Says, State};
@@ -27,8 +27,12 @@ pub(crate) struct Schema {
     pub(crate) due: BTreeMap<Target, Ref>,
     /// Nodes that said that they run a ref.
     pub(crate) seen: BTreeSet<(Target, Ref, towpath::model::NodeName)>,
+    /// Debts that failed in a rollout that ended without them, since a person last said that they shall run.
+    pub(crate) failed: BTreeSet<(Target, Ref)>,
     /// The ref that was rolled back last without a person's word.
     pub(crate) retreated: BTreeMap<Target, Ref>,
+    /// Migrations that may have run when their rollout was ended at once.
+    awaited: BTreeMap<RolloutId, Vec<(Place, StepKey)>>,
 }
 
 impl Schema {
@@ -103,6 +107,60 @@ impl World {
             Course::Unknown(why) => Err(Report::Errored { why, retry: true }),
             Course::Fail(why) => Err(Report::Failed { why }),
             Course::Lost(why) => Err(Report::Lost { why }),
+        }
+    }
+
+    /// How a migration stands that is not begun any more: asked as the controller's hands do.
+    pub(crate) fn look(&mut self, place: &Place, perform: &Perform) -> Report {
+        self.totals.count("migrations only looked at");
+        let Some(node) = self.nodes.get_mut(place) else { return bad("no node") };
+        if let refused @ Report::Errored { .. } = node.fence(perform.epoch) {
+            return refused;
+        }
+        let Some(step) = node.steps.get(&perform.key).cloned() else { return bad("not begun") };
+        match (&step.state, migration(perform)) {
+            (State::Running, _) => Report::Pending {
+                again_after: std::time::Duration::from_secs(5),
+                why: "it runs".to_owned(),
+            },
+            (State::Lost, Some(migration))
+                if matches!(&perform.op, Op::Step { status: Some(_), .. }) =>
+            {
+                match self.applied(&perform.target, &migration) {
+                    Applied::All => Report::Done { evidence: "applied".to_owned(), at: self.now },
+                    Applied::Pending | Applied::Locked | Applied::Broken => {
+                        Report::Lost { why: "its end was not seen".to_owned() }
+                    }
+                }
+            }
+            (State::Lost | State::Done { .. }, _) => super::nodes::ended(&step),
+        }
+    }
+
+    /// A rollout is ended at once: its migrations that may run are to be waited for.
+    pub(crate) fn await_migrations(&mut self, rollout: &Rollout) {
+        let plan = rollout.plan();
+        let migrates =
+            |op: OpId| matches!(plan.op(op), Some(Op::Step { kind, .. }) if kind.is_migration());
+        let in_hand = rollout.in_hand().filter(|(op, _)| migrates(*op));
+        let keys = in_hand.filter_map(|(op, attempt)| {
+            let node = plan.task(op)?.node.clone()?;
+            Some(((plan.target.environment.clone(), node), rollout.key(op, attempt)))
+        });
+        self.schema.awaited.insert(plan.id.clone(), keys.collect());
+    }
+
+    /// It is over: none of them runs.
+    pub(crate) fn none_is_left_running(&mut self, rollout: &Rollout) {
+        let id = &rollout.plan().id;
+        let awaited = self.schema.awaited.remove(id).unwrap_or_default();
+        let left = awaited.into_iter().find(|(place, key)| {
+            let step = self.nodes.get(place).and_then(|it| it.steps.get(key));
+            step.is_some_and(|it| it.state == State::Running)
+        });
+        if let Some((place, key)) = left {
+            let what = format!("rollout {id} is over, and {key} runs on {}", place.1);
+            self.broken("2 an abort waits for migrations", &what);
         }
     }
 
@@ -191,11 +249,17 @@ impl World {
             Fact::Asked { command, .. } => {
                 use towpath::model::Command;
                 match command {
-                    Command::PostMigrate { target, settled: true } => {
-                        self.schema.due.remove(target);
+                    Command::PostMigrate { target, settled } => {
+                        if *settled {
+                            self.schema.due.remove(target);
+                        }
+                        self.schema.failed.retain(|(it, _)| it != target);
+                    }
+                    Command::Approve { target, reference: Some(reference) } => {
+                        self.schema.failed.remove(&(target.clone(), reference.clone()));
                     }
                     // Who says so has mended what was broken.
-                    Command::Retry { target }
+                    Command::Retry { target, .. }
                     | Command::RetryOnly { target, .. }
                     | Command::Migration { target, .. } => {
                         self.schema.broken.retain(|(it, _)| it != target);
@@ -222,6 +286,7 @@ impl World {
                     if let Some(reference) = post {
                         self.schema.last_post.insert(target.clone(), reference.clone());
                         self.schema.due.remove(target);
+                        self.schema.failed.retain(|(it, _)| it != target);
                     }
                 }
                 What::Settled(ending) => self.note_due(target, *ending),
@@ -235,6 +300,17 @@ impl World {
     fn note_due(&mut self, target: &Target, ending: towpath::rollout::Ending) {
         let Some(rollout) = self.shadow.rollouts.get(target) else { return };
         let plan = rollout.plan();
+        let failed = plan.ops().any(|(id, _, op)| {
+            matches!(op, Op::Step { kind: StepKind::Owed { .. }, .. })
+                && matches!(rollout.state(id), Some(OpState::Failed { .. }))
+        });
+        if let Some(owed) = plan.owed.as_ref().filter(|_| failed) {
+            self.totals.count("debts that failed");
+            self.schema.failed.insert((target.clone(), owed.reference.clone()));
+        }
+        if !rollout.leaves_owed().is_empty() {
+            self.schema.failed.remove(&(target.clone(), plan.to.clone()));
+        }
         // A newer debt includes the older one, however its rollout ended.
         if self.schema.due.contains_key(target) && !rollout.leaves_owed().is_empty() {
             self.schema.due.insert(target.clone(), plan.to.clone());
@@ -251,6 +327,17 @@ impl World {
                 self.totals.count("owed");
                 self.schema.due.insert(target.clone(), plan.to.clone());
             }
+        }
+    }
+
+    /// Who brings something new does not try once more what was owed and failed: that takes a person's word.
+    pub(crate) fn a_failed_debt_waits(&mut self, plan: &Plan) {
+        let Some(owed) = plan.owed.as_ref().filter(|_| plan.purpose == Purpose::Deploy) else {
+            return;
+        };
+        if self.schema.failed.contains(&(plan.target.clone(), owed.reference.clone())) {
+            let what = format!("{} at {}", owed.reference, plan.target);
+            self.broken("2 a debt that failed is not begun again", &what);
         }
     }
 

@@ -38,10 +38,17 @@ impl World {
         };
         let errored = |why: &str| Report::Errored { why: why.to_owned(), retry: true };
         let done = |at| Report::Done { evidence: "seen".to_owned(), at };
+        if super::pipelines::is_pipeline(&perform.op) {
+            return self.pipe(perform, from);
+        }
         let now = self.now;
         let place = perform.node.clone().map(|it| (perform.target.environment.clone(), it));
         if place.as_ref().is_some_and(|place| !self.reachable(place)) {
             let report = errored("it did not answer");
+            return self.answer(from, performed(perform, report));
+        }
+        if let Some(at) = place.as_ref().filter(|_| perform.look_only) {
+            let report = self.look(at, perform);
             return self.answer(from, performed(perform, report));
         }
         if let (Op::Step { status: Some(status), .. }, Some(at)) = (&perform.op, &place) {

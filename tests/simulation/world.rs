@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use towpath::controller::{Core, Effect, Wake};
 use towpath::model::{
     EnvironmentName, GateName, NodeName, Ref, RoleName, RolloutId, Seat, ServiceName, StepKey,
-    Target, Timestamp,
+    Target, Timestamp, Traffic,
 };
+use towpath::observe::Fact as Seen;
 use towpath::rollout::{Ledger, OpId, Unrecorded};
 
 use super::balancer::Balancers;
 use super::forge::Forge;
+use super::inventories::Inventories;
 use super::nodes::{Node, Place};
+use super::pipelines::Pipelines;
 use super::repo::{Files, Repo, Site, first_config};
 use super::schema::Schema;
 use super::seeds::{CALM, Seed};
@@ -98,6 +101,8 @@ pub(crate) struct World {
     pub(crate) forge: Forge,
     pub(crate) nodes: BTreeMap<Place, Node>,
     pub(crate) balancers: Balancers,
+    pub(crate) inventories: Inventories,
+    pub(crate) pipelines: Pipelines,
     pub(crate) smokes: BTreeMap<StepKey, Smoke>,
     /// When gates within rollouts were asked, and whether they passed.
     pub(crate) asked: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool)>>,
@@ -111,9 +116,11 @@ pub(crate) struct World {
     pub(crate) began: Vec<(Place, StepKey, Timestamp)>,
     /// Rollouts of journals that were lost.
     pub(crate) orphans: BTreeSet<RolloutId>,
-    /// Nodes of roles that the controller has reason to think it took out: it asked for that, and
-    /// not for traffic since.
-    pub(crate) by_us: BTreeSet<(EnvironmentName, RoleName, NodeName)>,
+    /// Nodes of roles that the controller has reason to think it took out, and for what: it asked for that, and not for
+    /// traffic since.
+    pub(crate) by_us: BTreeMap<(EnvironmentName, RoleName, NodeName), Target>,
+    /// What each target's own look has shown last of the servers of its roles.
+    pub(crate) own_looks: BTreeMap<Target, BTreeMap<(RoleName, NodeName), Seen<Traffic>>>,
     /// The last look at the balancers of each target, and whom it was at.
     pub(crate) looks: BTreeMap<Target, (Timestamp, Vec<(RoleName, Seat)>)>,
     /// When rollouts settled last at targets.
@@ -252,8 +259,13 @@ impl World {
             }
         }
         let quick = seed.chance(20);
+        // Streams of their own: worlds without these are what they were before there were any.
+        let inventories = Inventories::new(Seed::new(number ^ 0x1_0000_0000), &repo, sites);
+        let pipelines = Pipelines::new(Seed::new(number ^ 0x2_0000_0000));
         Self {
             number,
+            inventories,
+            pipelines,
             quick,
             seed,
             now: BEGINNING,
@@ -275,7 +287,8 @@ impl World {
             shown: BTreeSet::new(),
             began: Vec::new(),
             orphans: BTreeSet::new(),
-            by_us: BTreeSet::new(),
+            by_us: BTreeMap::new(),
+            own_looks: BTreeMap::new(),
             looks: BTreeMap::new(),
             settled: BTreeMap::new(),
             vetoed: BTreeSet::new(),
@@ -347,6 +360,7 @@ impl World {
             Event::Nature => {
                 if self.chaos {
                     self.nature_acts();
+                    self.fleets_change();
                     if !self.balancers.servers.is_empty() && self.seed.chance(60) {
                         self.balancers_act();
                     }
@@ -399,6 +413,8 @@ impl World {
             let dead = self.scar == Scar::DeadNode(place.clone());
             node.away_until = if dead { Timestamp(u64::MAX) } else { Timestamp(0) };
         }
+        self.inventories.calm();
+        self.pipelines.calm(self.now);
         self.mend_files();
         self.calm_balancers();
         self.at(SECOND, Event::Operator);

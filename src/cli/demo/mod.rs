@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<u8, Failure> {
     let doorbell = service.doorbell();
     let names: Vec<&str> = FLEET.iter().map(|(name, _)| *name).collect();
     let display = Display::new(service.ledger(), &names, ui);
-    api::serve(&service.runtime(), &setup.state, doorbell.clone())
+    api::serve(&service.runtime(), &setup.state, doorbell.clone(), service.view())
         .map_err(|error| stage(error.to_string()))?;
     let controller = thread::spawn(move || {
         let news = cue.clone();

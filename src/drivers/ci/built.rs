@@ -17,13 +17,13 @@ impl Cis {
             return Verdict::Error { why };
         };
         let mut desk = host.desk();
-        if let Err(why) = desk.open(&host.at) {
+        if let Err(why) = desk.open(&host.open) {
             return Verdict::Error { why };
         }
         let Some(ci) = &desk.ci else {
             return Verdict::Error { why: "its CI is not open".to_owned() };
         };
-        let project = built.project.as_deref().unwrap_or(&host.at.project).trim_matches('/');
+        let project = built.project.as_deref().unwrap_or(&host.project).trim_matches('/');
         match look(ci.as_ref(), project, &built.what) {
             Ok(verdict) => verdict,
             Err(error) => {

@@ -51,27 +51,68 @@ pub(super) fn ensure(
     errand: &Errand,
     clock: &dyn Fn() -> Timestamp,
 ) -> Progress {
-    let begun = match known.begun {
+    let shown_by = match known.begun {
         Begun::No => None,
-        Begun::Yes(at) | Begun::Perhaps(at) => Some(at),
+        Begun::Yes(at) => Some(at.after(ci.shows_within())),
+        Begun::Perhaps(at) => Some(at.after(LOST_FOR.max(ci.shows_within()))),
     };
-    if known.id.is_none() && begun.is_some_and(|at| at < errand.since) {
-        // A person asked for it again, after what was begun was not to be seen.
+    if known.id.is_none() && shown_by.is_some_and(|at| at <= errand.since) {
+        // A person asked for it again, when what was begun should have been to be seen, and was not.
         known.begun = Begun::No;
     }
-    let run = match seen(ci, known, errand) {
-        Ok(Some(run)) => run,
-        Ok(None) => return unseen(ci, opened, known, errand, clock),
-        Err(error) => return asked_in_vain(&error, clock() > errand.since.after(errand.timeout)),
+    match seen(ci, known, errand) {
+        Ok(Some(run)) => stands(&run, known, errand, clock()),
+        Ok(None) => unseen(ci, opened, known, errand, clock),
+        Err(error) => asked_in_vain(&error, clock() > errand.since.after(errand.timeout)),
+    }
+}
+
+/// The same of an errand that is not to be started any more.
+pub(super) fn look(
+    ci: &dyn Ci,
+    opened: Timestamp,
+    known: &mut Known,
+    errand: &Errand,
+    clock: &dyn Fn() -> Timestamp,
+) -> Progress {
+    match seen(ci, known, errand) {
+        Ok(Some(run)) => stands(&run, known, errand, clock()),
+        Ok(None) => match shows_until(ci, opened, known, errand) {
+            Some(until) if clock() < until => {
+                Progress::Waits("looking whether it was started".to_owned())
+            }
+            Some(_) | None => {
+                Progress::Failed("it was not started, and is not any more".to_owned())
+            }
+        },
+        Err(error) => asked_in_vain(&error, clock() > errand.since.after(errand.timeout)),
+    }
+}
+
+/// Until when one may come to be seen that is not to be seen yet; `None` if it was never started.
+fn shows_until(
+    ci: &dyn Ci,
+    opened: Timestamp,
+    known: &Known,
+    errand: &Errand,
+) -> Option<Timestamp> {
+    let begun = match known.begun {
+        Begun::Yes(at) | Begun::Perhaps(at) => at,
+        Begun::No if errand.first < opened => opened,
+        Begun::No => return None,
     };
-    let now = clock();
+    Some(begun.after(LOST_FOR.max(ci.shows_within())))
+}
+
+/// How one that was found stands.
+fn stands(run: &Run, known: &mut Known, errand: &Errand, now: Timestamp) -> Progress {
     let late = now > errand.since.after(errand.timeout);
     known.id = Some(run.id);
     let failed = matches!(run.stand, Stand::Failed(_));
     let failed_since = failed.then(|| known.failed_since.unwrap_or(now));
     known.failed_since = failed_since;
-    let said = told(&run);
-    match run.stand {
+    let said = told(run);
+    match &run.stand {
         Stand::Succeeded => Progress::Done(said),
         Stand::Canceled => Progress::Failed(said),
         Stand::Failed(_) if failed_since.is_some_and(|at| now >= at.after(FAILED_FOR)) => {
@@ -131,8 +172,10 @@ fn unseen(
                 "the answer to its start was lost; looking whether it was started".to_owned(),
             );
         }
-        // An earlier process may have started it just before it ended.
-        Begun::No if errand.first < opened && now < opened.after(ci.shows_within()) => {
+        // An earlier process may have started it just before it ended, and that may be under way still.
+        Begun::No
+            if errand.first < opened && now < opened.after(LOST_FOR.max(ci.shows_within())) =>
+        {
             return Progress::Waits("looking whether it was started before".to_owned());
         }
         Begun::Perhaps(_) | Begun::No => {}
@@ -191,13 +234,7 @@ pub(super) fn cancel(
     clock: &dyn Fn() -> Timestamp,
 ) -> Result<bool, ApiError> {
     let Some(run) = seen(ci, known, errand)? else {
-        // It may yet come to be seen.
-        let begun = match known.begun {
-            Begun::Yes(at) | Begun::Perhaps(at) => at,
-            Begun::No if errand.first < opened => opened,
-            Begun::No => return Ok(true),
-        };
-        return Ok(clock() >= begun.after(LOST_FOR.max(ci.shows_within())));
+        return Ok(shows_until(ci, opened, known, errand).is_none_or(|until| clock() >= until));
     };
     known.id = Some(run.id);
     if run.stand.is_over() {

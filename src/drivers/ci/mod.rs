@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::course::LOST_FOR;
-use self::course::{Known, ensure};
+use self::course::{Known, ensure, look};
 use self::github::GitHub;
 use self::gitlab::GitLab;
 use super::hosted::api::ApiError;
@@ -62,22 +62,27 @@ pub enum Progress {
 
 /// A pipeline that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Run {
-    id: u64,
-    url: String,
-    stand: Stand,
+pub struct Run {
+    /// What the CI calls it.
+    pub id: u64,
+    /// Where people see it.
+    pub url: String,
+    /// How it stands.
+    pub stand: Stand,
 }
 
 /// How a pipeline stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Stand {
+pub enum Stand {
     /// Not over, in the CI's word.
     Under(String),
     /// It waits for somebody there.
     Manual,
+    /// Over, and well.
     Succeeded,
-    /// Over, unless somebody retries a job.
+    /// Over, unless somebody retries a job; what is known of it follows the word "failed".
     Failed(String),
+    /// Somebody ended it.
     Canceled,
     /// A word that we do not know.
     Unknown(String),
@@ -101,7 +106,7 @@ impl Stand {
 }
 
 /// What a CI can do. Each call blocks, and has a deadline.
-trait Ci: Send {
+pub trait Ci: Send {
     /// The pipelines with these keys, if they were ever started after `after`, by key.
     fn find(&self, errand: &Errand, after: Timestamp) -> Result<BTreeMap<StepKey, Run>, ApiError>;
 
@@ -132,8 +137,13 @@ pub struct Cis {
     opened: Timestamp,
 }
 
+/// Makes ready to speak to a CI; or says, to people, why that cannot be.
+pub type Opener = Box<dyn Fn() -> Result<Box<dyn Ci>, String> + Send + Sync>;
+
 struct Host {
-    at: CiAt,
+    /// Of what names none of its own.
+    project: String,
+    open: Opener,
     desk: Mutex<Desk>,
 }
 
@@ -146,6 +156,9 @@ struct Desk {
     canceled: BTreeSet<StepKey>,
 }
 
+/// What is made of one errand, when a CI is asked.
+type Course = fn(&dyn Ci, Timestamp, &mut Known, &Errand, &dyn Fn() -> Timestamp) -> Progress;
+
 impl CiAt {
     /// Whether it can be spoken to: an address that may be used, and a token that is there.
     pub fn check(&self) -> Result<(), OpenError> {
@@ -157,13 +170,34 @@ impl Cis {
     /// Those that the settings describe, opened now. Tokens are read when they are needed, and
     /// again when they are refused.
     pub fn new(all: &[CiAt], opened: Timestamp) -> Self {
-        let host = |at: &CiAt| Host { at: at.clone(), desk: Mutex::default() };
+        let host = |at: &CiAt| {
+            let (at, project) = (at.clone(), at.project.clone());
+            let open = move || open(&at).map_err(|error| format!("the CI `{}`: {error}", at.name));
+            Host { project, open: Box::new(open), desk: Mutex::default() }
+        };
         let hosts = all.iter().map(|at| (at.name.clone(), host(at))).collect();
+        Self { hosts: Arc::new(hosts), opened }
+    }
+
+    /// Those that others can speak to.
+    pub fn opened_by(all: impl IntoIterator<Item = (CiName, Opener)>, opened: Timestamp) -> Self {
+        let host = |open| Host { project: String::new(), open, desk: Mutex::default() };
+        let hosts = all.into_iter().map(|(name, open)| (name, host(open))).collect();
         Self { hosts: Arc::new(hosts), opened }
     }
 
     /// Starts the errand's pipeline or finds it, and says how it stands. Blocks; safe to repeat.
     pub fn ensure(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp) -> Progress {
+        self.ask(errand, clock, ensure)
+    }
+
+    /// Finds the errand's pipeline, and says how it stands; one that was never started has failed, and
+    /// stays so. Blocks; safe to repeat.
+    pub fn look(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp) -> Progress {
+        self.ask(errand, clock, look)
+    }
+
+    fn ask(&self, errand: &Errand, clock: &dyn Fn() -> Timestamp, course: Course) -> Progress {
         let Some(host) = self.hosts.get(&errand.call.ci) else {
             let ci = &errand.call.ci;
             return Progress::Stuck(format!(
@@ -175,7 +209,7 @@ impl Cis {
         if desk.canceled.contains(&errand.key) {
             return Progress::Failed("canceled on request".to_owned());
         }
-        if let Err(why) = desk.open(&host.at) {
+        if let Err(why) = desk.open(&host.open) {
             return Progress::Stuck(why);
         }
         if !desk.room_for(&errand.key) {
@@ -190,7 +224,7 @@ impl Cis {
         {
             return Progress::Waits(why.clone());
         }
-        let progress = ensure(ci.as_ref(), self.opened, memory, errand, clock);
+        let progress = course(ci.as_ref(), self.opened, memory, errand, clock);
         // Whoever asks again after anything else was told to, and is not put off.
         memory.waited = None;
         match &progress {
@@ -217,7 +251,7 @@ impl Cis {
             desk.canceled.clear();
         }
         desk.canceled.insert(errand.key.clone());
-        desk.open(&host.at)?;
+        desk.open(&host.open)?;
         let Desk { ci: Some(ci), known, .. } = &mut *desk else { return Ok(false) };
         let memory = known.entry(errand.key.clone()).or_default();
         let said = course::cancel(ci.as_ref(), self.opened, memory, errand, clock);
@@ -245,10 +279,9 @@ impl Drop for Host {
 }
 
 impl Desk {
-    fn open(&mut self, at: &CiAt) -> Result<(), String> {
+    fn open(&mut self, open: &Opener) -> Result<(), String> {
         if self.ci.is_none() {
-            let opened = open(at).map_err(|error| format!("the CI `{}`: {error}", at.name))?;
-            self.ci = Some(opened);
+            self.ci = Some(open()?);
         }
         Ok(())
     }

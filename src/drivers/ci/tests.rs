@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::course::{Begun, Known, cancel, ensure};
+use super::course::{Begun, Known, cancel, ensure, look};
 use super::{Ci, Progress, Run, Stand, address, harmless};
 use crate::drivers::hosted::api::ApiError;
 use crate::model::{CiName, Errand, RolloutId, StepKey, Timestamp, Trigger};
@@ -198,9 +198,12 @@ fn a_new_process_gives_an_earlier_start_time_to_show() {
     let (ci, errand) = (Told::new(), errand());
     let mut known = Known::default();
     let opened = Timestamp(at(0).0 + 1);
-    waits(&ensured(&ci, opened, &mut known, &errand, opened), "whether it was started before");
+    // Also one whose answer that one did not hear.
+    for now in [opened, at(120)] {
+        waits(&ensured(&ci, opened, &mut known, &errand, now), "whether it was started before");
+    }
     assert_eq!(ci.starts.get(), 0);
-    waits(&ensured(&ci, opened, &mut known, &errand, at(11)), "started");
+    waits(&ensured(&ci, opened, &mut known, &errand, at(121)), "started");
     assert_eq!(ci.starts.get(), 1);
     // One that was started, and that nobody can see, is not started again by itself.
     ci.hidden.set(true);
@@ -209,7 +212,11 @@ fn a_new_process_gives_an_earlier_start_time_to_show() {
     let said = ensured(&ci, at(0), &mut known, &errand, at(30));
     assert!(matches!(&said, Progress::Stuck(why) if why.contains("towpath retry")), "{said:?}");
     assert_eq!(ci.starts.get(), 1);
-    // A person who asks for it again gets another.
+    // A person who asks for it again gets another; but for one who asks before it had time to show.
+    let soon = Errand { since: at(15), ..errand.clone() };
+    let mut hidden = Known { begun: Begun::Perhaps(at(11)), ..Known::default() };
+    waits(&ensured(&ci, at(0), &mut hidden, &soon, at(16)), "the answer to its start was lost");
+    assert_eq!(ci.starts.get(), 1);
     let again = Errand { since: at(40), ..errand };
     waits(&ensured(&ci, at(0), &mut known, &again, at(40)), "started");
     assert_eq!(ci.starts.get(), 2);
@@ -267,6 +274,22 @@ fn the_end_of_one_is_asked_for_until_it_is_there() {
     assert!(!over(&mut known, at(0), at(6)));
     assert!(over(&mut known, at(0), at(7)));
     assert_eq!(ci.cancels.get(), 2);
+}
+
+#[test]
+fn one_that_is_only_looked_for_is_never_started() {
+    let (ci, mut known, errand) = (Told::new(), Known::default(), errand());
+    let looked = |known: &mut Known, opened, now| look(&ci, opened, known, &errand, &|| now);
+    let over = |it: Progress| assert!(matches!(it, Progress::Failed(_)), "{it:?}");
+    over(looked(&mut known, at(0), at(5)));
+    // An earlier process may have started it just before it ended.
+    waits(&looked(&mut known, at(1), at(5)), "looking whether it was started");
+    over(looked(&mut known, at(1), at(200)));
+    assert_eq!(ci.starts.get(), 0);
+    ci.says(Stand::Under("running".to_owned()));
+    waits(&looked(&mut known, at(0), at(6)), "is running: https://ci/7");
+    ci.says(Stand::Succeeded);
+    assert!(matches!(looked(&mut known, at(0), at(9)), Progress::Done(_)));
 }
 
 #[test]

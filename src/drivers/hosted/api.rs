@@ -27,6 +27,9 @@ pub struct Request {
     pub state: Standing,
     /// Whether the forge itself will merge it when its pipeline is done.
     pub armed: bool,
+    /// Whether that is by a train or a queue, which tests it on top of whatever goes in before it; and nothing is known to
+    /// be in its way there.
+    pub rides: bool,
     /// What the forge says of merging it now.
     pub readiness: Readiness,
     /// Where people find it.
@@ -202,6 +205,8 @@ pub struct Comment {
     pub text: String,
     /// Whether somebody changed it after it was written.
     pub edited: bool,
+    /// When it was written, by the forge's clock, if it says so.
+    pub at: Option<Timestamp>,
 }
 
 /// A request that need not be ours.
@@ -388,6 +393,11 @@ pub trait Api: Send {
     /// Ensures that the forge does not merge it by itself.
     fn disarm(&self, number: u64) -> Result<(), ApiError>;
 
+    /// Puts right what a call of ours left half done whose answer was lost; what there is to wait for then.
+    fn mend(&self, _request: &Request) -> Result<Option<String>, ApiError> {
+        Ok(None)
+    }
+
     /// A person wanted at that time that the forge tries again what it had given up. False if there is nothing left
     /// to do.
     fn again(&self, _number: u64, _asked: Timestamp) -> Result<bool, ApiError> {
@@ -473,6 +483,10 @@ impl<T: Api + ?Sized> Api for Box<T> {
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {
         (**self).disarm(number)
+    }
+
+    fn mend(&self, request: &Request) -> Result<Option<String>, ApiError> {
+        (**self).mend(request)
     }
 
     fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {

@@ -82,6 +82,11 @@ impl Client {
         self.pacing.elapsed()
     }
 
+    /// From 0 to 1, anew each time.
+    pub fn dice(&self) -> f64 {
+        self.pacing.dice()
+    }
+
     /// The forge had too much of us, and said so in another way than by the status.
     pub fn rest(&self, doing: String, why: String) -> ApiError {
         let until = self.pacing.elapsed() + REST_UNSAID;

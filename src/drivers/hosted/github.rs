@@ -53,6 +53,8 @@ pub struct GitHub {
     nodes: RefCell<BTreeMap<u64, String>>,
     /// How they stand to the queue.
     seats: RefCell<queue::Seats>,
+    /// What the queue did not take, and when it is asked again.
+    refusals: RefCell<BTreeMap<u64, queue::Refusal>>,
     /// Until when removals from the queue are forgiven, by a person's word.
     forgiven: RefCell<BTreeMap<u64, Timestamp>>,
 }
@@ -73,6 +75,7 @@ impl GitHub {
             queue: Cell::default(),
             nodes: RefCell::default(),
             seats: RefCell::default(),
+            refusals: RefCell::default(),
             forgiven: RefCell::default(),
         }
     }
@@ -439,7 +442,7 @@ impl Api for GitHub {
     fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let number = request.number;
         if self.is_queued() {
-            return self.enqueue(number, sha);
+            return self.enqueue(request, sha);
         }
         let doing = format!("merging #{number}");
         if when == When::PipelineDone {

@@ -13,9 +13,9 @@ use serde_json::json;
 use self::answers as raw;
 use super::api::{
     Account, Any, Api, ApiError, Check, CheckState, Comment, Edit, MergeAnswer, NewRequest,
-    NewStatus, Opinion, PIPELINE, Readiness, Request, Review, Rules, Standing, When,
+    NewStatus, Opinion, PIPELINE, Request, Review, Rules, When,
 };
-use super::client::{Client, Repeat, encoded, good, read, said};
+use super::client::{Client, PAGE, Repeat, encoded, good, read, said};
 use super::transport::{Reply, Verb};
 use super::{STATUS, later_of};
 use crate::model::{Branch, Revision, Timestamp};
@@ -37,7 +37,8 @@ pub struct GitLab {
     /// As people write it.
     name: String,
     me: RefCell<Option<Account>>,
-    train: Cell<bool>,
+    /// Whether the project has merge trains, once that was asked.
+    train: Cell<Option<bool>>,
     trains: RefCell<train::Memory>,
     /// Merge requests that somebody was asked to review.
     reviewed: RefCell<BTreeSet<u64>>,
@@ -78,6 +79,10 @@ impl GitLab {
                 doing: doing.to_owned(),
                 why: self.forbidden(&reply),
             });
+        }
+        if reply.status == 409 {
+            // Somebody changes the same at this moment.
+            return Err(later_of(doing, said(&reply)));
         }
         good(doing, reply)
     }
@@ -123,15 +128,13 @@ impl GitLab {
         if found.reviewers.as_ref().is_some_and(|it| !it.is_empty()) {
             self.reviewed.borrow_mut().insert(found.iid);
         }
+        let dropped = found.dropped();
         let mut request = found.read(doing)?;
-        let waits = request.state == Standing::Open && !request.armed;
-        let dropped = |head| self.trains.borrow().is_dropped(request.number, head);
-        if waits && request.head.is_some_and(dropped) {
-            request.readiness = Readiness::Blocked(train::DROPPED.to_owned());
-        }
+        self.on_the_train(&mut request, dropped)?;
         Ok(request)
     }
 
+    /// Merge requests from branches of the project itself: a fork may have a branch called like ours.
     fn listed(
         &self,
         doing: &str,
@@ -139,7 +142,8 @@ impl GitLab {
         pages: usize,
     ) -> Result<(Vec<Request>, bool), ApiError> {
         let (found, whole) = self.client.pages(doing, &self.path(query), pages)?;
-        let read = found.into_iter().map(|it: raw::Request| self.request(doing, it));
+        let here = found.into_iter().filter(raw::Request::is_from_here);
+        let read = here.map(|it| self.request(doing, it));
         Ok((read.collect::<Result<_, _>>()?, whole))
     }
 
@@ -176,33 +180,6 @@ impl GitLab {
                 Ok(reply) => merged_how(doing, &reply),
                 Err(error) => Err(error),
             },
-        }
-    }
-
-    /// Starts another pipeline for a head whose last one was the train's and did not end well: GitLab cancels
-    /// that when its request leaves the train, and it stays the last word on the head.
-    fn renew(&self, number: u64) -> Result<(), ApiError> {
-        let doing = format!("starting another pipeline for !{number}");
-        let path = self.one(number, "/pipelines");
-        let reply = self.client.act(&doing, Verb::Post, &path, &json!({}), Repeat::Never)?;
-        self.made(&doing, reply)
-    }
-
-    /// Puts it on the merge train, where the project has one.
-    fn board(&self, number: u64, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
-        let doing = &format!("putting !{number} on the merge train");
-        let auto = when == When::PipelineDone;
-        let body =
-            json!({ "sha": sha.to_string(), "auto_merge": auto, "when_pipeline_succeeds": auto });
-        let path = self.path(&format!("/merge_trains/merge_requests/{number}"));
-        let reply = self.client.act(doing, Verb::Post, &path, &body, Repeat::Never)?;
-        match reply.status {
-            200..=202 => {
-                self.trains.borrow_mut().boards(number, sha);
-                Ok(MergeAnswer::Armed { why: "it is on the merge train".to_owned() })
-            }
-            400 => Ok(MergeAnswer::NotYet { why: said(&reply) }),
-            _ => self.not_merged(doing, reply),
         }
     }
 }
@@ -244,7 +221,7 @@ impl Api for GitLab {
             );
             return Err(ApiError::Forbidden { doing: doing.clone(), why });
         }
-        self.train.set(project.has_train());
+        self.train.set(Some(project.has_train()));
         let needs_pipeline = project.only_allow_merge_if_pipeline_succeeds.unwrap_or(false);
         Ok(Rules { needs_pipeline, arms: true, checks: BTreeSet::new() })
     }
@@ -267,6 +244,7 @@ impl Api for GitLab {
             }
             all.extend(open);
         }
+        self.off_the_train(&mut all)?;
         Ok(all)
     }
 
@@ -275,13 +253,20 @@ impl Api for GitLab {
         let query = format!(
             "/merge_requests?scope=all&state=opened&source_branch={source}&target_branch={base}"
         );
-        let (found, _) = self.listed("looking for the merge request", &query, 1)?;
-        Ok(found.into_iter().max_by_key(|it| it.number))
+        let doing = "looking for the merge request";
+        let (found, whole) = self.listed(doing, &query, PAGES_MAX)?;
+        let newest = found.into_iter().max_by_key(|it| it.number);
+        if newest.is_none() && !whole {
+            let why = format!("more than {} forks have a branch of this name", PAGES_MAX * PAGE);
+            return Err(ApiError::NotUnderstood { doing: doing.to_owned(), why });
+        }
+        Ok(newest)
     }
 
     fn get(&self, number: u64) -> Result<Option<Request>, ApiError> {
         let doing = format!("looking at !{number}");
         match self.read::<raw::Request>(&doing, &self.one(number, "")) {
+            Ok(found) if !found.is_from_here() => Ok(None),
             Ok(found) => self.request(&doing, found).map(Some),
             Err(ApiError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -385,7 +370,11 @@ impl Api for GitLab {
         let pipeline = found.head_pipeline.as_ref().filter(|it| it.is_for(request.number, sha));
         let pipeline = pipeline.filter(|it| !(it.is_external() && ours_only));
         let mut all: Vec<Check> = statuses.into_iter().map(raw::Status::check).collect();
-        all.extend(pipeline.map(|it| it.check(PIPELINE)));
+        let mut pipeline = pipeline.map(|it| it.check(PIPELINE));
+        if let (Some(pipeline), Some(dropped)) = (&mut pipeline, found.dropped()) {
+            pipeline.why = dropped;
+        }
+        all.extend(pipeline);
         Ok(all)
     }
 
@@ -467,7 +456,7 @@ impl Api for GitLab {
 
     fn merge(&self, request: &Request, sha: Revision, when: When) -> Result<MergeAnswer, ApiError> {
         let number = request.number;
-        if self.train.get() {
+        if self.has_train()? {
             if request.armed {
                 return Ok(MergeAnswer::Armed { why: "it is on the merge train".to_owned() });
             }
@@ -489,52 +478,15 @@ impl Api for GitLab {
     }
 
     fn disarm(&self, number: u64) -> Result<(), ApiError> {
-        let doing = format!("taking back the automatic merge of !{number}");
-        let path = self.one(number, "/cancel_merge_when_pipeline_succeeds");
-        let reply = self.client.act(&doing, Verb::Post, &path, &json!({}), Repeat::Harmless)?;
-        if let 401 | 405 | 406 | 409 | 422 = reply.status {
-            // Nothing to take back is as good.
-            let still = self.get(number)?.is_some_and(|it| it.armed);
-            if !still {
-                return Ok(());
-            }
-            return Err(later_of(&doing, said(&reply)));
-        }
-        self.fine(&doing, reply)?;
-        let still: raw::Request = self.read(&doing, &self.one(number, ""))?;
-        if still.merge_when_pipeline_succeeds == Some(true) {
-            return Err(later_of(&doing, "it is still armed".to_owned()));
-        }
-        self.trains.borrow_mut().forgive(number);
-        if still.is_off_the_train()
-            && let Err(error) = self.renew(number)
-        {
-            // A person can start it as well, or say `/retry`.
-            let error = error.to_string();
-            tracing::warn!(number, error, "it is off the merge train, and lacks a pipeline");
-        }
-        Ok(())
+        self.take_off(number)
+    }
+
+    fn mend(&self, request: &Request) -> Result<Option<String>, ApiError> {
+        self.mend_train(request)
     }
 
     fn again(&self, number: u64, asked: Timestamp) -> Result<bool, ApiError> {
-        if !self.trains.borrow_mut().obeys(number, asked) {
-            return Ok(false);
-        }
-        let obey = || {
-            let doing = format!("looking at !{number}");
-            let found: raw::Request = self.read(&doing, &self.one(number, ""))?;
-            // Of a train that it was on later that word says nothing.
-            let left = found.left_the_train() && found.last_ran_before(asked);
-            if left {
-                self.renew(number)?;
-            }
-            Ok(left)
-        };
-        let left = obey();
-        if let Err(ApiError::Later { .. } | ApiError::Lost { .. }) = &left {
-            self.trains.borrow_mut().unheard(number);
-        }
-        Ok(left? | self.trains.borrow_mut().forgive(number))
+        self.try_again(number, asked)
     }
 
     fn unlabelled_by(&self, number: u64, label: &str) -> Result<Option<Account>, ApiError> {

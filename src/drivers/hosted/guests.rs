@@ -84,7 +84,7 @@ impl<A: Api> Hosted<A> {
             }
         }
         let mut orders = Vec::new();
-        for Comment { id, by, text, edited } in comments {
+        for Comment { id, by, text, edited, at } in comments {
             let line = text.trim_start().lines().next().unwrap_or_default();
             let asks = line.starts_with('/') && !edited && !answered.contains(&id);
             if !asks || self.is_me(&by)? {
@@ -92,7 +92,7 @@ impl<A: Api> Hosted<A> {
             }
             let line = line.chars().filter(|it| !it.is_control()).take(LINE_MAX).collect();
             let by = PersonName::parse(&by.name).ok();
-            orders.push(Order { number, comment: id, by, line });
+            orders.push(Order { number, comment: id, by, line, at });
         }
         orders.sort_by_key(|it| it.comment);
         orders.truncate(ORDERS_MAX);

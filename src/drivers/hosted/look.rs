@@ -146,6 +146,7 @@ impl<A: Api> Hosted<A> {
             approvals: approvals(&reviews),
             merging,
             armed: request.armed,
+            rides: request.rides,
             blocked: blocked(&request.readiness),
             opened_at: request.opened_at,
             updated_at: request.updated_at,
@@ -266,6 +267,8 @@ fn blocked(readiness: &Readiness) -> Option<String> {
         Readiness::Stale(word) => (word, "its branch has to be rebuilt on the base branch"),
         Readiness::Unapproved(word) => (word, "an approval or a required check is missing"),
         Readiness::Vetoed(word) => (word, "somebody requested changes"),
+        // Not one of its words, but what we know of it.
+        Readiness::Blocked(told) if told.contains(' ') => return Some(told.clone()),
         Readiness::Blocked(word) => (word, "a person has to do something there"),
         Readiness::Unknown(word) => (word, "this Towpath does not know that word"),
     };

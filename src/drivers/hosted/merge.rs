@@ -8,7 +8,7 @@ use super::api::{
 use super::marker::Proposed;
 use super::{Hosted, STATUS, later, of_api, of_git};
 use crate::drivers::forge::{Checks, Error, Merge};
-use crate::model::{Branch, Revision, Timestamp};
+use crate::model::{Branch, Ref, Revision, Timestamp};
 use crate::observe::Verdict;
 
 /// What stands between a commit and its merge.
@@ -52,7 +52,7 @@ impl<A: Api> Hosted<A> {
                 None => not(format!("{branch} was deleted")),
             };
         };
-        if proposed.base != base {
+        if !self.stands(&request, &proposed, base)? {
             self.stop(&request)?;
             return Ok(Merge::BaseMoved { now: base });
         }
@@ -64,7 +64,10 @@ impl<A: Api> Hosted<A> {
         if request.head != Some(sha) {
             return not(format!("{} has not noticed the push yet", self.api.forge()));
         }
-        let when = match self.gate(&request, sha, base)? {
+        if let Some(why) = self.api.mend(&request).map_err(of_api)? {
+            return not(why);
+        }
+        let when = match self.gate(&request, sha, proposed.base)? {
             Gate::Shut(why) => {
                 self.stop(&request)?;
                 return not(why);
@@ -79,6 +82,28 @@ impl<A: Api> Hosted<A> {
             return Ok(answer);
         }
         self.press(&request, &branch, &proposed, sha, when)
+    }
+
+    /// Whether what was checked is what would be merged: on the base branch as it was then; or where the forge tests it on
+    /// top of whatever goes in before it, as long as the ref that it replaces is the one that is there.
+    fn stands(
+        &self,
+        request: &Request,
+        proposed: &Proposed,
+        base: Revision,
+    ) -> Result<bool, Error> {
+        if proposed.base == base || !request.rides {
+            return Ok(proposed.base == base);
+        }
+        self.says(base, proposed, &proposed.from)
+    }
+
+    /// Whether the file says that ref at a commit.
+    fn says(&self, at: Revision, proposed: &Proposed, reference: &Ref) -> Result<bool, Error> {
+        let Proposed { path, target, .. } = proposed;
+        let doing = |error| of_git(format!("reading {path}"), error);
+        let Some(bytes) = self.git.read_at(at, path).map_err(doing)? else { return Ok(false) };
+        Ok((self.options.moved)(path, &bytes, target, reference).as_ref() == Some(&bytes))
     }
 
     /// Nothing merges by itself what we would not merge now.
@@ -254,6 +279,10 @@ impl<A: Api> Hosted<A> {
             Some(_) | None => base,
         };
         if wanted.is_some() && self.git.read_at(carrier, &proposed.path).map_err(doing)? == wanted {
+            return Ok(Some(carrier));
+        }
+        // A train rebases it onto what others changed in the same file.
+        if said(request) == Some(carrier) && self.says(carrier, proposed, &proposed.to)? {
             return Ok(Some(carrier));
         }
         let why = format!(

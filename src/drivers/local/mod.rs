@@ -29,7 +29,7 @@ use tokio::io::AsyncReadExt as _;
 
 use self::files::{NodeFiles, Seen};
 use self::order::{Order, Report, Siblings};
-use super::fleet::{Answering, Fleet, NodeError, Place, Step, StepEnd, StepState};
+use super::fleet::{Answering, Fleet, NodeError, Place, Printed, Step, StepEnd, StepState};
 use crate::model::{Connect, Epoch, Question, Ref, StepKey};
 use crate::observe::{Fact, Verdict};
 
@@ -288,7 +288,7 @@ impl Fleet for Local {
         &'a self,
         place: &'a Place,
         key: &'a StepKey,
-    ) -> Answering<'a, Result<Vec<u8>, NodeError>> {
+    ) -> Answering<'a, Result<Printed, NodeError>> {
         let path = self.files(place).step(key.as_str()).log();
         Box::pin(blocking("reading the step's log", move || output::read_log(&path)))
     }

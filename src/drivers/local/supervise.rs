@@ -71,7 +71,7 @@ impl Reader {
 /// go on.
 pub(super) fn watch_over(running: Running, timeout: Duration) -> io::Result<Reader> {
     let Running { step, start, gate, child, output, bell, lock } = running;
-    let log = Arc::new(Mutex::new(Log::new(File::create(step.log()).ok())));
+    let log = Arc::new(Mutex::new(Log::create(&step.log())));
     let (reader, hear) = match listen(child, output, bell, &log) {
         Ok(listening) => listening,
         Err(error) => {

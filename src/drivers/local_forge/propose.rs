@@ -134,6 +134,7 @@ fn opened(
         approvals: before.map_or_else(BTreeMap::new, |it| it.approvals.clone()),
         merging: *merging,
         armed: false,
+        rides: false,
         blocked: None,
         opened_at: before.map_or(*at, |it| it.opened_at),
         updated_at: *at,

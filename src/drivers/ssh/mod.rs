@@ -27,7 +27,7 @@ use self::protocol::{Request, Run, Verb};
 pub use self::transport::{Complaints, Host, LoginError, Session};
 use super::answers::{self, Answer};
 use super::clock;
-use super::fleet::{Answering, Exit, Fleet, NodeError, Place, Step, StepEnd, StepState};
+use super::fleet::{Answering, Exit, Fleet, NodeError, Place, Printed, Step, StepEnd, StepState};
 use super::local::{one_line, printable};
 use crate::model::{
     Connect, Epoch, NodeName, Question, Ref, Ssh, StepKey, Timestamp, format_duration,
@@ -319,18 +319,20 @@ impl Fleet for SshFleet {
         &'a self,
         place: &'a Place,
         key: &'a StepKey,
-    ) -> Answering<'a, Result<Vec<u8>, NodeError>> {
+    ) -> Answering<'a, Result<Printed, NodeError>> {
         Box::pin(async move {
             let reply = self.request(place, Verb::Log { key: key.clone() }).await?;
             if reply.word(0) != "ok" {
                 return Err(reply.strange());
             }
-            let Reply { mut first, second, .. } = reply;
-            if second.len() >= LOG_PART {
-                first.extend(b"\n[towpath: output was dropped here]\n");
+            // Where the end begins; runners of earlier versions did not say.
+            let begins = reply.number(1).ok();
+            let Reply { first: mut head, second: tail, .. } = reply;
+            if begins.is_none() && tail.len() >= LOG_PART {
+                head.extend(b"\n[towpath: output was dropped here]\n");
             }
-            first.extend(second);
-            Ok(first)
+            let dropped = begins.map_or(0, |it| it.saturating_sub(head.len() as u64));
+            Ok(Printed { head, dropped, tail })
         })
     }
 }

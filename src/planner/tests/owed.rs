@@ -86,7 +86,7 @@ fn owing() -> Ledger {
     let (target, past, floor) = (target(), Vec::new(), None);
     tell(&mut ledger, Fact::Restored { target: target.clone(), past, floor, owed: Some(owed) });
     let by = word();
-    tell(&mut ledger, Fact::Asked { word: by, command: Command::Retry { target } });
+    tell(&mut ledger, Fact::Asked { word: by, command: Command::Retry { target, comment: None } });
     ledger
 }
 
@@ -177,7 +177,7 @@ fn a_rollout_that_ends_before_what_is_owed_failed_says_nothing_of_it() {
     tell(&mut ledger, Fact::Planned(plan_of));
     abort(&mut ledger);
     assert!(!ledger.history(&target()).unwrap().owed_failed);
-    let retry = Command::Retry { target: target() };
+    let retry = Command::Retry { target: target(), comment: None };
     tell(&mut ledger, Fact::Asked { word: word(), command: retry });
     assert_eq!(owed_steps(&plan(&ledger, "1.0.1", "0.9.0")).len(), 1);
 }

@@ -41,6 +41,25 @@ impl From<Scope> for model::Scope {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Comment {
+    id: u64,
+    at: At,
+}
+
+impl From<model::Comment> for Comment {
+    fn from(model::Comment { id, at }: model::Comment) -> Self {
+        Self { id, at: At(at) }
+    }
+}
+
+impl From<Comment> for model::Comment {
+    fn from(Comment { id, at: At(at) }: Comment) -> Self {
+        Self { id, at }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Command {
     Pause {
@@ -114,6 +133,8 @@ pub(super) enum Command {
     },
     Retry {
         target: Text<Target>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<Comment>,
     },
     RetryOnly {
         target: Text<Target>,
@@ -189,7 +210,9 @@ impl From<&model::Command> for Command {
                 Self::DropPatch { target: text(target), patch: Text(patch.clone()) }
             }
             From::Abort { target, now } => Self::Abort { target: text(target), now: *now },
-            From::Retry { target } => Self::Retry { target: text(target) },
+            From::Retry { target, comment } => {
+                Self::Retry { target: text(target), comment: comment.map(Into::into) }
+            }
             From::RetryOnly { target, only } => {
                 Self::RetryOnly { target: text(target), only: Text(only.clone()) }
             }
@@ -247,7 +270,9 @@ impl From<Command> for model::Command {
                 Self::DropPatch { target, patch }
             }
             From::Abort { target: Text(target), now } => Self::Abort { target, now },
-            From::Retry { target: Text(target) } => Self::Retry { target },
+            From::Retry { target: Text(target), comment } => {
+                Self::Retry { target, comment: comment.map(Into::into) }
+            }
             From::RetryOnly { target: Text(target), only: Text(only) } => {
                 Self::RetryOnly { target, only }
             }

@@ -62,6 +62,8 @@ struct History {
     settled_request: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retried: Option<At>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    obeyed: BTreeSet<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     migrated: Option<Text<Ref>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +155,7 @@ impl From<&rollout::History> for History {
             rebuilt,
             settled_request,
             retried,
+            obeyed,
             migrated,
             post_migrated,
             attempted,
@@ -177,6 +180,7 @@ impl From<&rollout::History> for History {
             rebuilt: *rebuilt,
             settled_request: *settled_request,
             retried: retried.map(At),
+            obeyed: obeyed.clone(),
             migrated: opt(migrated.as_ref()),
             post_migrated: opt(post_migrated.as_ref()),
             attempted: opt(attempted.as_ref()),
@@ -204,6 +208,7 @@ impl From<History> for rollout::History {
             rebuilt,
             settled_request,
             retried,
+            obeyed,
             migrated,
             post_migrated,
             attempted,
@@ -226,6 +231,7 @@ impl From<History> for rollout::History {
             rebuilt,
             settled_request,
             retried: retried.map(|it| it.0),
+            obeyed,
             migrated: unopt(migrated),
             post_migrated: unopt(post_migrated),
             attempted: unopt(attempted),

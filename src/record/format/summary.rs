@@ -265,7 +265,7 @@ fn aim(command: &Command) -> (Option<Target>, Option<Ref>, Option<Revision>) {
         | Command::Unlock { target }
         | Command::PostMigrate { target, .. }
         | Command::Abort { target, .. }
-        | Command::Retry { target }
+        | Command::Retry { target, .. }
         | Command::RetryOnly { target, .. }
         | Command::Resume { target }
         | Command::Exclude { target, .. }

@@ -4,4 +4,5 @@ mod journal;
 mod properties;
 mod record;
 mod samples;
+mod comments;
 mod tampering;

@@ -1,6 +1,7 @@
 //! A whole fleet of real parts: sshd, apt and dpkg, HAProxy under load, Alertmanager, and the built-in
 //! recipe. Deployed, rolled back, with the controller killed in the middle, and with an alert there.
 
+mod aborted;
 mod estate;
 mod matrix;
 mod packages;

@@ -620,6 +620,16 @@ fn what_people_propose_gets_a_status_and_one_comment() {
             let listed = forge.list(at(20)).unwrap();
             assert!(listed.iter().all(|it| it.number == ours.number), "{listed:?}");
             assert!(matches!(forge.show(number, at(20)), Err(Error::Unknown { .. })));
+            if fork {
+                // Nor does it stand where ours is to be opened.
+                place.hand(|it| it.delete(name));
+                let second = place.open("production", "5");
+                assert_ne!(second.number, number, "{face:?}");
+                let theirs = place.hand(|it| it.title(number));
+                assert_eq!(theirs, "A change by hand", "{face:?}");
+                let listed = place.forge().list(at(20)).unwrap();
+                assert!(listed.iter().any(|it| it.number == second.number), "{listed:?}");
+            }
         }
     }
 }

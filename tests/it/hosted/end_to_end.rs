@@ -62,7 +62,7 @@ fn armed(server: &Server, number: u64) -> bool {
     server.double().requests.iter().any(|it| it.iid == number && it.armed.is_some())
 }
 
-fn log(world: &World) -> String {
+pub(super) fn log(world: &World) -> String {
     std::fs::read_to_string(world.root.join("log")).unwrap_or_default()
 }
 

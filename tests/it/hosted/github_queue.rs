@@ -30,6 +30,7 @@ impl Double {
             READ_TOKEN => false,
             _ => return refuse(401, "Bad credentials"),
         };
+        self.graphql_calls += 1;
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let query = body["query"].as_str().unwrap_or_default();
         let variables = &body["variables"];
@@ -130,7 +131,11 @@ impl Double {
             return trouble("NOT_FOUND", "Could not resolve to a node");
         };
         self.notice();
+        self.asked_to_queue += 1;
         let no = |why: &str| trouble("UNPROCESSABLE", why);
+        if self.queue_refuses {
+            return no("The merge queue is locked");
+        }
         if !self.merge_queue {
             return no("The base branch has no merge queue");
         }
@@ -184,6 +189,13 @@ impl Double {
         self.requests[at].armed = None;
         self.happens(at, "RemovedFromMergeQueueEvent", by, reason);
         true
+    }
+
+    /// Something about it changed.
+    pub(crate) fn touched(&mut self, iid: u64) {
+        let now = self.id();
+        let found = self.requests.iter_mut().find(|it| it.iid == iid).unwrap();
+        found.updated_at = now + 3600;
     }
 
     /// Its head was pushed over: it leaves the queue, a little later than that.

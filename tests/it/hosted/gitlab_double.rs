@@ -98,6 +98,9 @@ pub(crate) struct Mr {
     /// How the pipeline of the merge train stands that was started for this head.
     pub(super) train_pipeline: Option<&'static str>,
     pub(super) train_began: u64,
+    pub(super) train_ended: Option<u64>,
+    /// What GitLab itself noted.
+    pub(super) system_notes: Vec<(u64, u64, String)>,
     /// What happened to it in the merge queue.
     pub(super) happened: Vec<super::github_queue::Happened>,
     /// When the first veto came, by calls.
@@ -139,6 +142,13 @@ pub(crate) struct Double {
     pub(crate) old_graphql: bool,
     /// How often that question was asked.
     pub(crate) asked_for_queue: u32,
+    /// Somebody else writes the same status at this moment.
+    pub(crate) statuses_are_busy: bool,
+    /// The queue takes nothing.
+    pub(crate) queue_refuses: bool,
+    /// How often it was asked to take something, and how often the other interface of GitHub was asked anything.
+    pub(crate) asked_to_queue: u32,
+    pub(crate) graphql_calls: u32,
     /// Who is in it, the first one first.
     pub(super) queue: Vec<u64>,
     /// What the queue took out, and nobody wanted back.
@@ -149,6 +159,8 @@ pub(crate) struct Double {
     pub(crate) deployments: Vec<super::deployments::Told>,
     /// The next deployment is made, and its answer is lost.
     pub(crate) deployment_is_lost: bool,
+    /// So often an automatic merge is taken back, and nobody says so.
+    pub(crate) lost_cancels: u32,
     pub(crate) approvals_required: usize,
     pub(crate) answering: Answering,
     pub(crate) fast_forward: bool,
@@ -186,11 +198,16 @@ impl Double {
             classic_queue: false,
             old_graphql: false,
             asked_for_queue: 0,
+            statuses_are_busy: false,
+            queue_refuses: false,
+            asked_to_queue: 0,
+            graphql_calls: 0,
             queue: Vec::new(),
             ejected: BTreeSet::new(),
             graphql_trouble: None,
             deployments: Vec::new(),
             deployment_is_lost: false,
+            lost_cancels: 0,
             approvals_required: 0,
             answering: Answering::default(),
             fast_forward: false,
@@ -767,6 +784,12 @@ impl Double {
         self.requests[at].iid
     }
 
+    /// What one is called.
+    pub(crate) fn title(&self, iid: u64) -> String {
+        let found = self.requests.iter().find(|it| it.iid == iid);
+        found.map(|it| it.title.clone()).unwrap_or_default()
+    }
+
     /// Somebody writes a comment.
     pub(crate) fn comment(&mut self, iid: u64, by: u64, text: &str) -> u64 {
         let id = self.id();
@@ -874,12 +897,16 @@ impl Double {
             }
             ("PUT", ["merge"]) => self.merge(at, body),
             ("POST", ["cancel_merge_when_pipeline_succeeds"]) => {
-                if self.requests[at].armed.take().is_none() {
-                    return refuse(406, "406 Not Acceptable");
-                }
-                // Its pipeline ends later, by a worker of GitLab's.
-                self.leaves_train(at, "canceling");
-                answer(201, self.show(at, true))
+                let lost = self.lost_cancels > 0;
+                self.lost_cancels = self.lost_cancels.saturating_sub(1);
+                let said = if self.requests[at].armed.is_none() {
+                    refuse(406, "406 Not Acceptable")
+                } else {
+                    self.taken_back(at, user);
+                    self.requests[at].armed = None;
+                    answer(201, json!({ "status": "success" }))
+                };
+                if lost { refuse(502, "Bad Gateway") } else { said }
             }
             ("POST", ["pipelines"]) => {
                 let head = self.requests[at].head.clone().unwrap_or_default();
@@ -920,9 +947,17 @@ impl Double {
                 paged(shown.collect(), query)
             }
             ("GET", ["notes"]) => {
-                let shown = self.requests[at].notes.iter().map(|(id, by, text)| {
+                let mr = &self.requests[at];
+                let said = mr.notes.iter().map(|it| (it, false));
+                let mut all: Vec<_> =
+                    said.chain(mr.system_notes.iter().map(|it| (it, true))).collect();
+                all.sort_by_key(|((id, _, _), _)| *id);
+                if query.get("sort").is_none_or(|it| it == "desc") {
+                    all.reverse();
+                }
+                let shown = all.into_iter().map(|((id, by, text), system)| {
                     json!({
-                        "id": id, "author": Self::user(*by), "body": text, "system": false,
+                        "id": id, "author": Self::user(*by), "body": text, "system": system,
                         "created_at": Self::date(*id), "updated_at": Self::date(*id),
                     })
                 });
@@ -985,7 +1020,7 @@ impl Double {
             self.broken("opened without what is required");
             return refuse(400, "source_branch is missing");
         };
-        let same = |it: &usize| self.requests[*it].source == source;
+        let same = |it: &usize| self.requests[*it].source == source && !self.requests[*it].fork;
         if let Some(at) = self.open_ones().into_iter().find(same) {
             let iid = self.requests[at].iid;
             let said =
@@ -1040,6 +1075,8 @@ impl Double {
             fork: false,
             train_pipeline: None,
             train_began: 0,
+            train_ended: None,
+            system_notes: Vec::new(),
             happened: Vec::new(),
             vetoed_at: None,
         });
@@ -1051,6 +1088,9 @@ impl Double {
         let there = git2::Oid::from_str(sha).is_ok_and(|it| self.repo.find_commit(it).is_ok());
         if !there {
             return refuse(404, "404 Commit Not Found");
+        }
+        if self.statuses_are_busy {
+            return refuse(409, "Another update to this commit status is in progress");
         }
         let Some(state) = text("state") else {
             self.broken("a status without a state");

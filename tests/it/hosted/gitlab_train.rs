@@ -6,6 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::gitlab_double::{Answer, BOT, Double, answer, refuse};
 
+/// How GitLab notes that somebody took it off.
+const LEFT: &str = "removed this merge request from the merge train";
+
 impl Double {
     pub(super) fn gitlab_train(
         &mut self,
@@ -80,6 +83,42 @@ impl Double {
         self.requests[at].armed = Some(head);
         self.requests[at].train_pipeline = Some("running");
         self.requests[at].train_began = self.id();
+        self.requests[at].train_ended = None;
+        let place = self.train.len();
+        self.notes_of(
+            at,
+            BOT,
+            &format!("added this merge request to the merge train at position {place}"),
+        );
+    }
+
+    /// GitLab itself notes what somebody did.
+    fn notes_of(&mut self, at: usize, by: u64, text: &str) {
+        let id = self.id();
+        self.requests[at].system_notes.push((id, by, text.to_owned()));
+    }
+
+    /// A request of a person's from a branch of their own, with one more file, is the first on the train.
+    pub(crate) fn stranger_boards(&mut self, branch: &str, file: &str) -> u64 {
+        let main = self.tip("main").unwrap();
+        let main = git2::Oid::from_str(&main).unwrap();
+        self.repo.reference(&format!("refs/heads/{branch}"), main, true, "branch").unwrap();
+        self.push(branch, file, "theirs");
+        let iid = self.visit(branch, false);
+        let at = self.requests.iter().position(|it| it.iid == iid).unwrap();
+        let head = self.requests[at].head.clone().unwrap();
+        self.requests[at].checked = true;
+        self.gets_on(at, head);
+        self.train.retain(|it| *it != iid);
+        self.train.insert(0, iid);
+        iid
+    }
+
+    /// A person takes it off the train by hand.
+    pub(crate) fn taken_off_by(&mut self, iid: u64, by: u64) {
+        let at = self.requests.iter().position(|it| it.iid == iid).unwrap();
+        self.leaves_train(at, "canceled");
+        self.notes_of(at, by, LEFT);
     }
 
     fn is_on_train(&self, at: usize) -> bool {
@@ -96,8 +135,13 @@ impl Double {
     pub(super) fn train_pipeline(&self, at: usize, status: &str) -> Value {
         let mr = &self.requests[at];
         let sha: String = mr.head.iter().flat_map(|it| it.chars().rev()).collect();
-        let name = format!("refs/merge-requests/{}/train", mr.iid);
-        json!({ "id": 6, "sha": sha, "ref": name, "status": status, "source": "merge_request_event", "created_at": Self::date(mr.train_began) })
+        let (name, id) = (format!("refs/merge-requests/{}/train", mr.iid), 1000 + mr.train_began);
+        let over = mr.train_ended.map(Self::date);
+        json!({
+            "id": id, "sha": sha, "ref": name, "status": status, "source": "merge_request_event",
+            "web_url": format!("https://gitlab.example.com/{}/-/pipelines/{id}", self.project),
+            "created_at": Self::date(mr.train_began), "finished_at": over,
+        })
     }
 
     fn car(&self, at: usize) -> Value {
@@ -132,6 +176,17 @@ impl Double {
             self.train.retain(|it| *it != iid);
             self.requests[at].armed = None;
             self.requests[at].train_pipeline = Some(pipeline);
+            let over = self.id();
+            self.requests[at].train_ended = Some(over).filter(|_| pipeline != "canceling");
+        }
+    }
+
+    /// Somebody takes back its automatic merge.
+    pub(super) fn taken_back(&mut self, at: usize, by: u64) {
+        if self.is_on_train(at) {
+            // Its pipeline ends later, by a worker of GitLab's.
+            self.leaves_train(at, "canceling");
+            self.notes_of(at, by, LEFT);
         }
     }
 
@@ -145,6 +200,7 @@ impl Double {
         let first = self.train.first().copied();
         if let Some(at) = self.requests.iter().position(|it| Some(it.iid) == first) {
             self.leaves_train(at, "success");
+            self.notes_of(at, BOT, &format!("{LEFT} because it cannot be merged"));
         }
     }
 
@@ -156,10 +212,12 @@ impl Double {
         if self.requests[at].armed != self.requests[at].head {
             self.broken(format!("!{first} is on the train with another head than was checked"));
         }
-        if passes && self.merge_now(at, BOT) {
+        let by = self.requests[at].author;
+        if passes && self.merge_now(at, by) {
             self.train.retain(|it| *it != first);
         } else {
             self.leaves_train(at, "failed");
+            self.notes_of(at, BOT, &format!("{LEFT} because pipeline did not succeed"));
         }
     }
 }

@@ -17,6 +17,7 @@ mod python_gitlab;
 mod queue;
 mod real;
 mod real_people;
+mod rights;
 mod seeds;
 mod server;
 mod train;

@@ -205,3 +205,43 @@ fn errors_with_a_good_status_are_errors() {
 fn merge_error(place: &Place, head: towpath::model::Revision) -> Error {
     place.forge().merge(1, head, &act()).unwrap_err()
 }
+
+#[test]
+fn others_who_are_merged_first_do_not_take_it_out_of_the_queue() {
+    let (mut place, mr) = place();
+    assert!(matches!(merge(&*place.forge(), 1, mr.head), Merge::Armed { .. }));
+    place.push("main", "notes.md", "theirs");
+    for forge in [place.forge(), place.forge()] {
+        assert!(forge.list(at(20)).unwrap()[0].rides);
+        assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+    }
+    place.hand(|it| it.queue_goes_on(true));
+    assert_eq!(place.text(), MERGED);
+}
+
+#[test]
+fn a_queue_that_refuses_is_asked_again_later_or_when_something_changes() {
+    let (mut place, mr) = place();
+    place.hand(|it| it.queue_refuses = true);
+    let forge = place.forge();
+    let refused = |answer: &Merge| matches!(answer, Merge::NotGreen { why } if why.contains("is locked") && why.contains("asked again"));
+    let answer = merge(&*forge, 1, mr.head);
+    assert!(refused(&answer), "{answer:?}");
+    let before = place.hand(|it| (it.asked_to_queue, it.graphql_calls));
+    for _ in 0..10 {
+        let answer = merge(&*forge, 1, mr.head);
+        assert!(refused(&answer), "{answer:?}");
+    }
+    let after = place.hand(|it| (it.asked_to_queue, it.graphql_calls));
+    assert_eq!((before.0, after.0), (1, 1));
+    assert!(after.1 - before.1 <= 2, "{before:?} {after:?}: looks that are old are taken again");
+    // Something changed there.
+    place.hand(|it| it.touched(1));
+    assert!(refused(&merge(&*forge, 1, mr.head)));
+    assert_eq!(place.hand(|it| it.asked_to_queue), 2);
+    // A person's word.
+    let asked = place.hand(|it| it.moment());
+    forge.again(1, asked).unwrap();
+    place.hand(|it| it.queue_refuses = false);
+    assert!(matches!(merge(&*forge, 1, mr.head), Merge::Armed { .. }));
+}

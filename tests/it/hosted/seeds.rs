@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use towpath::drivers::forge::{Act, Actor, Error, Forge as _, Merge, State};
+use towpath::drivers::forge::{Act, Actor, Error, Forge as _, Merge, MergeRequest, State};
 use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::Client;
 use towpath::drivers::hosted::gitea::Gitea;
@@ -476,7 +476,8 @@ fn one_step(
             None => "frozen".to_owned(),
         };
     }
-    let Some(mr) = open.filter(|it| it.to.as_str() == wanted && it.base == base) else {
+    let stands = |it: &MergeRequest| it.base == base || it.rides && it.is_green();
+    let Some(mr) = open.filter(|it| it.to.as_str() == wanted && stands(it)) else {
         // A person may be faster than our look at the file.
         if !text.contains("staging: ") {
             return "gone".to_owned();

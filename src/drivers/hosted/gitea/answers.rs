@@ -167,7 +167,8 @@ impl User {
 impl Note {
     pub(super) fn comment(self) -> Comment {
         let edited = was_edited(self.created_at.as_deref(), self.updated_at.as_deref());
-        Comment { id: self.id, by: self.user.account(), text: self.body, edited }
+        let at = self.created_at.as_deref().and_then(Timestamp::parse);
+        Comment { id: self.id, by: self.user.account(), text: self.body, edited, at }
     }
 }
 
@@ -246,6 +247,7 @@ impl Request {
             author: self.user.account(),
             state,
             armed: false,
+            rides: false,
             readiness,
             url: self.html_url.unwrap_or_default(),
             opened_at,

@@ -202,7 +202,8 @@ impl Note {
     /// Nothing if nobody wrote it any more, or nothing.
     pub(super) fn comment(self) -> Option<Comment> {
         let edited = was_edited(self.created_at.as_deref(), self.updated_at.as_deref());
-        Some(Comment { id: self.id, by: self.user?.account(), text: self.body?, edited })
+        let at = self.created_at.as_deref().and_then(Timestamp::parse);
+        Some(Comment { id: self.id, by: self.user?.account(), text: self.body?, edited, at })
     }
 }
 
@@ -274,6 +275,7 @@ impl Request {
             author: self.user.as_ref().map_or_else(ghost, User::account),
             state,
             armed: self.auto_merge.is_some(),
+            rides: false,
             readiness,
             url: self.html_url.unwrap_or_default(),
             opened_at,

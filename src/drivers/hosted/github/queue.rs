@@ -23,6 +23,10 @@ const WHY_MAX: usize = 240;
 const FRESH: Duration = Duration::from_secs(15);
 /// Whether the branch has a queue is not asked again for so long, unless something shows that it changed.
 const KNOWN_FOR: Duration = Duration::from_mins(5);
+/// First wait after the queue refused a head, and the longest one; each is twice the one before, with jitter. A change of
+/// the pull request ends it.
+const AGAIN: Duration = Duration::from_secs(15);
+const AGAIN_MAX: Duration = Duration::from_mins(10);
 /// Pull requests of one question; the most that it takes.
 const NODES_MAX: usize = 100;
 /// Words of people that are remembered; who gave one is asked for it again after every look, if it is missed.
@@ -78,6 +82,16 @@ pub(super) struct Seat {
     removed: Option<(Timestamp, String)>,
     /// Whether a review is missing.
     wants_review: bool,
+}
+
+/// That the queue did not take a pull request as it was then.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    head: Revision,
+    changed: Timestamp,
+    why: String,
+    times: u32,
+    until: Duration,
 }
 
 #[derive(Deserialize)]
@@ -315,8 +329,11 @@ impl GitHub {
         let blocked = matches!(request.readiness, Readiness::Unapproved(_));
         if seat.place.is_some() {
             request.armed = true;
-            if !matches!(request.readiness, Readiness::Stale(_)) {
-                request.readiness = Readiness::Ready;
+            // It is tested there on top of what goes in before it.
+            let behind = |word: &str| word == "behind";
+            let stale = matches!(&request.readiness, Readiness::Stale(word) if !behind(word));
+            if !stale {
+                (request.rides, request.readiness) = (true, Readiness::Ready);
             }
         } else if let Some(why) = self.ejected(request.number, &seat) {
             request.readiness = Readiness::Blocked(why);
@@ -375,7 +392,15 @@ impl GitHub {
     }
 
     /// Puts it into the queue, if its head is still this.
-    pub(super) fn enqueue(&self, number: u64, sha: Revision) -> Result<MergeAnswer, ApiError> {
+    pub(super) fn enqueue(
+        &self,
+        request: &Request,
+        sha: Revision,
+    ) -> Result<MergeAnswer, ApiError> {
+        let number = request.number;
+        if let Some(why) = self.refused_just_now(request, sha) {
+            return Ok(MergeAnswer::NotYet { why });
+        }
         let doing = format!("putting #{number} into the merge queue");
         self.look(&[number])?;
         let seat = self.seat(number)?;
@@ -391,6 +416,7 @@ impl GitHub {
             self.graphql(&doing, ENQUEUE, &variables, Repeat::Never);
         match said {
             Ok(said) => {
+                self.refusals.borrow_mut().remove(&number);
                 let entry = said.enqueue_pull_request.and_then(|it| it.merge_queue_entry);
                 let why = entry.map_or_else(|| "GitHub took it".to_owned(), |it| it.words());
                 Ok(MergeAnswer::Armed { why })
@@ -398,10 +424,34 @@ impl GitHub {
             Err(ApiError::Refused { why, .. }) => {
                 // The branch may have no queue any more.
                 self.queue.set(None);
-                Ok(MergeAnswer::NotYet { why })
+                Ok(MergeAnswer::NotYet { why: self.refuses(request, sha, &why) })
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Why the queue did not take exactly this, if it is too early to ask again.
+    fn refused_just_now(&self, request: &Request, sha: Revision) -> Option<String> {
+        let refusals = self.refusals.borrow();
+        let known = refusals.get(&request.number).filter(|_| !request.armed)?;
+        let same = known.head == sha && known.changed == request.updated_at;
+        (same && self.client.elapsed() < known.until).then(|| known.why.clone())
+    }
+
+    fn refuses(&self, request: &Request, sha: Revision, why: &str) -> String {
+        let why = format!("{why}; it is asked again in a while, or when something changes there");
+        let mut refusals = self.refusals.borrow_mut();
+        let before = refusals.get(&request.number).filter(|it| it.head == sha);
+        let times = before.map_or(0, |it| it.times.saturating_add(1));
+        let wait = AGAIN.saturating_mul(2_u32.saturating_pow(times)).min(AGAIN_MAX);
+        let until = self.client.elapsed() + wait.mul_f64(1.0 + self.client.dice() / 2.0);
+        let changed = request.updated_at;
+        let refusal = Refusal { head: sha, changed, why: why.clone(), times, until };
+        refusals.insert(request.number, refusal);
+        if refusals.len() > FORGIVEN_MAX {
+            refusals.pop_first();
+        }
+        why
     }
 
     /// Takes it out of the queue, if it is there.
@@ -432,6 +482,7 @@ impl GitHub {
 
     /// A person wanted at that time that it comes back into the queue. False if that is known.
     pub(super) fn forgive(&self, number: u64, asked: Timestamp) -> bool {
+        self.refusals.borrow_mut().remove(&number);
         let mut forgiven = self.forgiven.borrow_mut();
         if forgiven.len() >= FORGIVEN_MAX {
             forgiven.pop_first();

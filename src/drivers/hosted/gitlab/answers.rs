@@ -83,12 +83,15 @@ pub(super) struct Request {
 
 #[derive(Deserialize)]
 pub(super) struct Pipeline {
+    pub(super) id: u64,
     sha: String,
     #[serde(rename = "ref")]
     reference: String,
     status: String,
     source: Option<String>,
+    web_url: Option<String>,
     created_at: Option<String>,
+    finished_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -156,9 +159,18 @@ impl User {
 }
 
 impl Note {
+    /// What GitLab itself notes about the merge train: of whom, and whether they took the request off it. Where the train
+    /// drops one, GitLab notes the reason.
+    pub(super) fn of_train(&self) -> Option<(u64, bool)> {
+        let text = self.body.trim();
+        let about = self.system && text.contains("merge train");
+        about.then(|| (self.author.id, text == "removed this merge request from the merge train"))
+    }
+
     pub(super) fn comment(self) -> Comment {
         let edited = was_edited(self.created_at.as_deref(), self.updated_at.as_deref());
-        Comment { id: self.id, by: self.author.account(), text: self.body, edited }
+        let at = self.created_at.as_deref().and_then(Timestamp::parse);
+        Comment { id: self.id, by: self.author.account(), text: self.body, edited, at }
     }
 }
 
@@ -189,19 +201,33 @@ impl Request {
             .is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) == CheckState::Red)
     }
 
-    /// Whether the pipeline that says the last word on its head is of a train that it is not on: nothing comes of that,
+    /// The pipeline that says the last word on its head, if it is of a train that it is not on: nothing comes of that,
     /// however it stands at the moment.
-    pub(super) fn is_off_the_train(&self) -> bool {
+    pub(super) fn off_the_train(&self) -> Option<u64> {
         let open = self.state == "opened" && self.merge_when_pipeline_succeeds != Some(true);
-        let last = self.head_pipeline.as_ref();
-        open && last
-            .is_some_and(|it| it.is_of_train(self.iid) && state(&it.status) != CheckState::Green)
+        let of_train =
+            |it: &&Pipeline| it.is_of_train(self.iid) && state(&it.status) != CheckState::Green;
+        self.head_pipeline.as_ref().filter(|_| open).filter(of_train).map(|it| it.id)
     }
 
-    /// Whether its last pipeline began before that. One that does not say when did not.
+    /// That it left the train, for people; nothing if it did not.
+    pub(super) fn dropped(&self) -> Option<String> {
+        let last = self.head_pipeline.as_ref().filter(|_| self.left_the_train())?;
+        let word = one_line(last.status.as_bytes(), WHY_MAX);
+        let place = last.web_url.as_deref().filter(|it| !it.is_empty());
+        let place = place
+            .map_or_else(|| format!("pipeline {}", last.id), |it| one_line(it.as_bytes(), WHY_MAX));
+        Some(format!(
+            "the merge train dropped it ({place}, {word}); `/retry` puts it on again, or another head"
+        ))
+    }
+
+    /// Whether its last pipeline was over before that, by GitLab's clock on both sides; where it does not say when that
+    /// was, whether it had begun. One that says neither was not.
     pub(super) fn last_ran_before(&self, asked: Timestamp) -> bool {
-        let began = self.head_pipeline.as_ref().and_then(|it| it.created_at.as_deref());
-        began.and_then(Timestamp::parse).is_some_and(|it| it <= asked)
+        let last = self.head_pipeline.as_ref();
+        let at = last.and_then(|it| it.finished_at.as_deref().or(it.created_at.as_deref()));
+        at.and_then(Timestamp::parse).is_some_and(|it| it <= asked)
     }
 
     /// The commit of the base branch that carries it.
@@ -241,6 +267,7 @@ impl Request {
             author: self.author.account(),
             state,
             armed: self.merge_when_pipeline_succeeds.unwrap_or(false),
+            rides: false,
             readiness: readiness(
                 self.detailed_merge_status.as_deref(),
                 self.merge_status.as_deref(),

@@ -15,7 +15,8 @@
 # A step is some files `places/PLACE/steps/KEY@...`:
 #   start   durable before the command runs: boot, runner, command, times, tries
 #   exit    how it ended; blank before. From there on it is done
-#   log     the beginning of what it printed, `tail` the end; `logged` when all of it is there
+#   log     the beginning of what it printed, `tail` the end; `logged` when all of it is there, `tailed` with
+#           where the end begins. While it runs, `from-BYTES` are the last pieces of what is beyond the log
 #   kill    somebody asked that it be killed
 # Times are by the clock of the controller, which tells it when it says hello.
 set -uf
@@ -37,6 +38,7 @@ umask 077; LC_ALL=C
 
 LOG_MAX=524288   # bytes of the end, and as many of the beginning, or 4096 writes of it
 WRITES_MAX=4096
+PIECE=2048       # bytes of a write, so many of which make a piece of what is beyond the beginning
 ASK_MAX=4097     # one more than an answer may have
 PLAIN_MAX=2048   # bytes that are sent without base64
 GRACE=5          # seconds between TERM and KILL
@@ -70,10 +72,15 @@ plain() { # STREAM FILE BYTES
   [ "$seen_bytes" = "$3" ] && printf %s "$text" >&3
 } 2>/dev/null
 
-# What dd said at its end: records, and bytes.
+# What dd said at its end: records, and bytes. That it read what there was is no news.
 counted() { # FILE
   records= bytes=
-  { read -r full rest; read -r rest; read -r bytes rest; } <"$1" || return 1
+  {
+    while read -r full rest; do
+      case $rest in 'warning: partial read'*) ;; *) break ;; esac
+    done
+    read -r rest; read -r bytes rest
+  } <"$1" || return 1
   part=${full#*+} full=${full%+*}
   number "$full" && number "$part" && number "$bytes" || { bytes=; return 1; }
   records=$((full + part))

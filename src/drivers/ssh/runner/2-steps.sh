@@ -27,7 +27,10 @@ ask_run() { # STORE EPOCH KEY SECONDS NOT_AFTER SKEW RERUN VARIABLES
   raise "$1" "$2" || return
   if [ "$try" -gt 1 ]; then
     # What is known of the lost try stays, as evidence.
-    cp "$step@start" "$step@start.$((try - 1))" && rm -f "$step@kill" "$step@tail" "$step@logged"
+    cp "$step@start" "$step@start.$((try - 1))" && rm -f "$step@kill" "$step@tail" "$step@tailed" "$step@logged"
+    set +f
+    rm -f "$step"@from-*
+    set -f
     [ ! -e "$step@log" ] || mv -f "$step@log" "$step@log.$((try - 1))"
   fi 2>/dev/null
   # Room for the end, while a full disk can still be refused.
@@ -96,8 +99,45 @@ keep() {
   # Written as it comes: somebody may look on.
   dd bs=128 count="$WRITES_MAX" >"$step@log" 2>"$step@logged"
   counted "$step@logged" && [ "$records" -lt "$WRITES_MAX" ] && return
-  tail -c "$LOG_MAX" >"$step@tail"
-  : >"$step@tailed"
+  # What is beyond that goes into pieces, named by where they begin, of which the last two are kept.
+  begins=${bytes:-0} first=$begins older= bytes=
+  while :; do
+    piece=$step@from-$begins
+    dd bs="$PIECE" count="$WRITES_MAX" >"$piece" 2>"$step@piece"
+    counted "$step@piece" || { cat >/dev/null; break; }
+    begins=$((begins + bytes))
+    [ "$records" -eq "$WRITES_MAX" ] || break
+    [ -z "$older" ] || { rm -f "$older"; first=${piece##*@from-}; }
+    older=$piece
+  done
+  cat ${older:+"$older"} "$piece" | tail -c "$LOG_MAX" >"$step@tail"
+  [ "$((begins - first))" -le "$LOG_MAX" ] || first=$((begins - LOG_MAX))
+  echo "$first" >"$step@piece" && mv -f "$step@piece" "$step@tailed"
+  rm -f "$piece" ${older:+"$older"}
+} 2>/dev/null
+
+# The last of the pieces as one file, as far as they are written; `from` is where it begins.
+pieces() { # FILE
+  last=-1 before=-1 from=
+  set +f
+  for piece in "$step"@from-*; do
+    at=${piece##*@from-}
+    number "$at" || continue
+    if [ "$at" -gt "$last" ]; then before=$last last=$at
+    elif [ "$at" -gt "$before" ]; then before=$at; fi
+  done
+  set -f
+  [ "$last" -ge 0 ] || return
+  length=$(($(wc -c <"$step@from-$last"))) || return
+  if [ "$length" -ge "$LOG_MAX" ] || [ "$before" -lt 0 ]; then
+    skip=$((length > LOG_MAX ? length - LOG_MAX : 0))
+    from=$((last + skip))
+    tail -c "+$((skip + 1))" "$step@from-$last" | head -c "$LOG_MAX" >"$1"
+  else
+    rest=$((LOG_MAX - length < last - before ? LOG_MAX - length : last - before))
+    from=$((last - rest))
+    { tail -c "$rest" "$step@from-$before" && head -c "$length" "$step@from-$last"; } >"$1" || from=
+  fi
 } 2>/dev/null
 
 # Waits for what is in the pipe, not for what a server in the background will say.
@@ -156,8 +196,16 @@ ask_log() { # KEY
   step=$P/steps/$1
   ! ended || settle
   send 1 "$step@log" -
-  send 2 "$step@tail" -
-  say ok
+  from=
+  if [ -e "$step@tailed" ]; then
+    read -r from <"$step@tailed"
+    send 2 "$step@tail" -
+  else
+    pieces "$tmp"
+    [ -z "$from" ] || send 2 "$tmp" -
+    rm -f "$tmp"
+  fi
+  say ok $from
 }
 
 ask_kill() { # KEY

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::comments;
 use crate::model::{
     Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
@@ -389,7 +390,7 @@ pub(super) fn commands() -> Vec<Command> {
             break_glass: false,
         },
         Command::Abort { target: it(), now: false },
-        Command::Retry { target: it() },
+        Command::Retry { target: it(), comment: None },
         Command::Resume { target: it() },
         Command::Exclude { target: it(), node: node("web-01") },
         Command::Migration { target: it(), verdict: MigrationVerdict::Retry },
@@ -510,11 +511,7 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.push(Fact::Kept(Box::new(retried())));
-    all.extend([false, true].map(|lift| {
-        let command = Command::LeaveOut { target: it(), node: node("web-01"), lift };
-        Fact::Asked { word: word(), command }
-    }));
+    all.extend(comments::of_comments().into_iter().chain(comments::left_out()));
     all
 }
 
@@ -545,15 +542,8 @@ fn trigger() -> Deed {
     Deed::Trigger { call, timeout: Duration::from_hours(4) }
 }
 
-/// The same, where a person wants the merge request tried again.
-fn retried() -> Kept {
-    let mut kept = kept();
-    kept.history.retried = Some(at(6));
-    kept
-}
-
 /// Everything that can be kept of a target.
-fn kept() -> Kept {
+pub(super) fn kept() -> Kept {
     let here = |text: &str| reference(text);
     let people = BTreeSet::from([PersonName::parse("alice").unwrap()]);
     let past = Past { reference: here("1.4.1"), rollout: id(), at: at(1), revision: revision(3) };
@@ -580,6 +570,7 @@ fn kept() -> Kept {
         rebuilt: true,
         settled_request: 7,
         retried: None,
+        obeyed: BTreeSet::new(),
         migrated: Some(here("1.4.2")),
         post_migrated: Some(here("1.4.0")),
         attempted: Some(here("1.4.2")),

@@ -1,0 +1,94 @@
+//! What the answers of the world carry, and who waits for them.
+
+use std::collections::BTreeMap;
+
+use crate::config::Change;
+use crate::model::{Revision, Target, Timestamp};
+use crate::observe::{Guest, Mending, Order};
+
+/// Why a record is not in git.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotRecorded {
+    /// It may work later.
+    Later(String),
+    /// It cannot be written at all; the others can.
+    Never(String),
+}
+
+/// Names somebody who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What people do on the forge, beside what we do there.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Their merge requests.
+    pub guests: Vec<Visit>,
+    /// What they ask for on ours.
+    pub orders: Vec<Order>,
+}
+
+/// A person's merge request, and what it would change if that is new.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// Which.
+    pub guest: Guest,
+    /// What its branch changes since it left the base branch, if it was read; or why it cannot be.
+    pub changes: Option<Result<Vec<Change>, String>>,
+}
+
+/// The tip of the config branch, and what is in force on top of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The commit that says what is wanted: the branch's own, but for break-glass rollbacks.
+    pub revision: Revision,
+    /// The tip of the branch.
+    pub beneath: Revision,
+    /// Whether that descends from the one asked about.
+    pub descends: bool,
+    /// How each rollback stands that was asked about.
+    pub glasses: BTreeMap<(Target, Timestamp), Mending>,
+}
+
+impl Head {
+    /// A branch with nothing on top.
+    pub fn plain(revision: Revision, descends: bool) -> Self {
+        Self { revision, beneath: revision, descends, glasses: BTreeMap::new() }
+    }
+}
+
+/// How an operation stands after one try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The world is as asked.
+    Done {
+        /// What shows it.
+        evidence: String,
+        /// When the proof was made: a test's start, a gate's answer.
+        at: Timestamp,
+    },
+    /// Not yet; ask again.
+    Pending {
+        /// After so long.
+        again_after: std::time::Duration,
+        /// What it waits for.
+        why: String,
+    },
+    /// The world said no.
+    Failed {
+        /// In its words.
+        why: String,
+    },
+    /// We could not do or ask.
+    Errored {
+        /// Why not.
+        why: String,
+        /// Whether the same may work later.
+        retry: bool,
+    },
+    /// It was started once, and nobody knows how far it came.
+    Lost {
+        /// What is known.
+        why: String,
+    },
+}

@@ -1,0 +1,102 @@
+//! What is in force or broken is seen before anybody feels it, and a word says what it does not do.
+
+use crate::world::{NEW, OLD, World};
+
+#[test]
+fn what_is_in_force_is_seen_while_nothing_waits_for_it() {
+    let world = World::new();
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.order(&["pause", "--environment", "canary", "--reason", "the disks are slow"]);
+    world.order(&["lock", "shop", "production", "--reason", "I measure"]);
+    world.order(&["freeze", "staging", "--for", "1h", "--reason", "a fair"]);
+    let status = world.towpath(&["status"]);
+    let paused = "environment canary is paused by";
+    for part in
+        [paused, "the disks are slow", "shop/production: locked by", "staging: frozen", "a fair"]
+    {
+        assert!(status.stderr.contains(part), "{part}: {status:?}");
+    }
+    assert!(world.explain("canary").contains(paused));
+    assert!(!world.explain("production").contains(paused), "another environment");
+    let rows = world.json(&["status", "shop", "production"]);
+    assert!(rows[0]["in_force"][0].as_str().unwrap().contains("I measure"), "{rows:?}");
+    assert_eq!(rows[0]["controller"], true);
+    // Nobody carries on, and nothing looks as if somebody did.
+    controller.kill();
+    for verb in ["status", "plan", "explain"] {
+        let said = world.towpath(&[verb, "shop", "canary"]);
+        assert!(said.stderr.contains("no controller is running"), "{said:?}");
+    }
+    assert_eq!(world.json(&["status", "shop", "production"])[0]["controller"], false);
+}
+
+#[test]
+fn a_broken_file_takes_no_target_out_of_sight() {
+    let world = World::new();
+    let _controller = world.start();
+    world.until_in_sync();
+    world.write("services/shop.yaml", "service: shop\ntargets: [\n");
+    world.commit("rubbish");
+    let status = world.towpath(&["status"]);
+    assert!(status.stdout.contains("shop/production"), "{status:?}");
+    assert!(status.stdout.contains("config broken: services/shop.yaml:"), "{status:?}");
+    assert!(status.stdout.contains(&format!("{OLD} when last proven")), "{status:?}");
+    let rows = world.json(&["status", "shop", "canary"]);
+    assert_eq!((rows.len(), &rows[0]["in_sync"]), (1, &serde_json::json!(false)), "{rows:?}");
+    let plan = world.towpath(&["plan", "shop", "canary"]);
+    assert!(plan.stderr.contains("towpath validate"), "{plan:?}");
+}
+
+#[test]
+fn a_word_says_what_it_does_not_do() {
+    let world = World::new();
+    let go = world.root.join("go");
+    let waits =
+        format!("until [ -e {} ]; do sleep 0.05; done; echo \"$1\" > version", go.display());
+    world.script("install", &waits);
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    world.until("under way", || !world.json(&["rollout"]).is_empty());
+    let said = world.order(&["freeze", "staging", "--for", "1h", "--reason", "a fair"]);
+    assert!(said.contains("goes on: `towpath abort shop staging` ends it"), "{said}");
+    let said = world.order(&["freeze", "production", "--for", "1h", "--reason", "a fair"]);
+    assert!(!said.contains("goes on"), "nothing is under way there: {said}");
+    std::fs::write(&go, "").unwrap();
+    world.until_runs("staging", NEW);
+    world.until("proven", || world.json(&["status", "shop", "staging"])[0]["in_sync"] == true);
+    world.order(&["pause", "--environment", "staging", "--reason", "night"]);
+    let said = world.order(&["rollback", "shop", "staging", "--reason", "bad"]);
+    assert!(said.contains("nothing begins before that: environment staging is paused"), "{said}");
+    assert!(said.contains("towpath lock shop staging --lift"), "{said}");
+    // The next one does not go to what was just found bad.
+    let check = world.towpath(&["rollback", "shop", "staging", "--check"]);
+    assert!(
+        !format!("{}{}", check.stdout, check.stderr).contains(&format!("→ {NEW}")),
+        "{check:?}"
+    );
+}
+
+#[test]
+fn a_log_knows_whom_it_never_heard_of() {
+    let world = World::new();
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    world.until_runs("staging", NEW);
+    let rollout = || {
+        let all = world.json(&["log", "shop", "staging"]);
+        all.iter()
+            .find(|it| it["kind"] == "rollout")
+            .map(|it| it["id"].as_str().unwrap().to_owned())
+    };
+    world.until("recorded", || rollout().is_some());
+    let id = rollout().unwrap();
+    let told = world.order(&["log", &id]);
+    assert!(told.contains("shop/staging") && told.lines().count() == 2, "{told}");
+    for words in [&["log", "shoop"][..], &["log", "shop", "nowhere"], &["log", "0123456789ab"]] {
+        let said = world.towpath(words);
+        assert_eq!(said.status, 64, "{said:?}");
+    }
+}
