@@ -4,7 +4,7 @@ use crate::model::{Command, NodeName, PersonName, Target};
 use crate::notify::done_word;
 use crate::observe::Fact as Seen;
 use crate::planner;
-use crate::rollout::{Event, Undo, What, Word};
+use crate::rollout::{Event, Rollout, Undo, What, Word};
 
 use super::core::{Core, Fatal, Turn};
 use super::orders::Answer;
@@ -24,7 +24,7 @@ impl Core {
         if let Some(why) = self.cannot_leave_out(target, &node, lift) {
             return Ok(Err(Refusal::NotNow(why)));
         }
-        let rollout = self.ledger.rollouts.get(target).map(|it| it.plan());
+        let rollout = self.ledger.rollouts.get(target).map(Rollout::plan);
         let id = rollout.filter(|it| !lift && it.nodes.contains(&node)).map(|it| it.id.clone());
         let command = Command::LeaveOut { target: target.clone(), node: node.clone(), lift };
         let mut said = done_word(&command);
@@ -48,7 +48,7 @@ impl Core {
         }
         let rollout = self.ledger.rollouts.get(target);
         if let Some(rollout) = rollout.filter(|it| it.plan().nodes.contains(node)) {
-            let word = Word { by: self.ourselves()?, reason: String::new() };
+            let word = Word { by: ourselves()?, reason: String::new() };
             let what = What::Excluded { node: node.clone(), undo: Undo::Tried, word };
             let event = Event { at: rollout.plan().planned_at, what };
             let id = &rollout.plan().id;
@@ -78,7 +78,7 @@ impl Core {
         if idle || self.limits.check_only {
             return Ok(());
         }
-        let (Some(survey), Some(by)) = (self.seen.surveys.get(target), self.ourselves()) else {
+        let (Some(survey), Some(by)) = (self.seen.surveys.get(target), ourselves()) else {
             return Ok(());
         };
         let mut back = Vec::new();
@@ -121,8 +121,8 @@ impl Core {
         }
         Ok(())
     }
+}
 
-    fn ourselves(&self) -> Option<PersonName> {
-        PersonName::parse(OURSELVES).ok()
-    }
+fn ourselves() -> Option<PersonName> {
+    PersonName::parse(OURSELVES).ok()
 }

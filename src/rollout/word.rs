@@ -1,11 +1,12 @@
 //! What a person's word changes in the ledger.
 
-use crate::model::{Command, Timestamp};
+use crate::model::{Command, NodeName, Target, Timestamp};
 
 use super::event::{Ending, Word};
 use super::ledger::{Ledger, Order};
 
 impl Ledger {
+    #[expect(clippy::too_many_lines, reason = "every command has its few lines")]
     pub(super) fn obey(&mut self, at: Timestamp, word: &Word, command: &Command) {
         let order = |until| Order { word: word.clone(), at, until };
         match command {
@@ -102,20 +103,8 @@ impl Ledger {
                 let history = self.histories.entry(target.clone()).or_default();
                 history.dropped_patches.insert(patch.clone());
             }
-            Command::LeaveOut { target, node, lift: false } => {
-                self.excluded.insert((target.clone(), node.clone()), order(None));
-            }
-            Command::LeaveOut { target, node, lift: true } => {
-                self.excluded.remove(&(target.clone(), node.clone()));
-                // What ended without this node only has nothing else to wait for a person's word.
-                let history = self.histories.entry(target.clone()).or_default();
-                if let Some(stopped) = &mut history.stopped
-                    && stopped.ending == Ending::Partial
-                    && stopped.left_out.remove(node)
-                    && stopped.left_out.is_empty()
-                {
-                    history.stopped = None;
-                }
+            Command::LeaveOut { target, node, lift } => {
+                self.leave_out(target, node, (!lift).then(|| order(None)));
             }
             Command::Abort { .. }
             | Command::RetryOnly { .. }
@@ -123,6 +112,25 @@ impl Ledger {
             | Command::Exclude { .. }
             | Command::Migration { .. }
             | Command::Nudge => {}
+        }
+    }
+
+    /// A node is left out, or no longer. What ended without this one only waits for no other word
+    /// then.
+    fn leave_out(&mut self, target: &Target, node: &NodeName, order: Option<Order>) {
+        let key = (target.clone(), node.clone());
+        if let Some(order) = order {
+            self.excluded.insert(key, order);
+            return;
+        }
+        self.excluded.remove(&key);
+        let history = self.histories.entry(target.clone()).or_default();
+        if let Some(stopped) = &mut history.stopped
+            && stopped.ending == Ending::Partial
+            && stopped.left_out.remove(node)
+            && stopped.left_out.is_empty()
+        {
+            history.stopped = None;
         }
     }
 }

@@ -8,7 +8,7 @@ fn holds(text: &str) -> String {
 
 fn holds_of(config: &str, text: &str) -> String {
     match decision_of(config, text) {
-        Deploy::Hold(holds) => holds.iter().map(|it| format!("{it}\n")).collect(),
+        Deploy::Hold(holds) => holds.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         other => format!("{other:?}"),
     }
 }
@@ -61,7 +61,7 @@ fn a_word_about_a_node_that_answers_means_nothing() {
 #[test]
 fn nobody_is_left_out_where_no_node_answers() {
     let nodes = ["web-1", "web-2", "web-3", "web-4", "api-1", "job-1"];
-    let text: String = nodes.iter().map(|it| format!("unseen {it}\nwithout {it}\n")).collect();
+    let text = nodes.map(|it| format!("unseen {it}\nwithout {it}")).join("\n");
     let said = holds(&text);
     assert!(said.contains("cannot tell what runs on api-1 (no route)"), "{said}");
 }

@@ -1,9 +1,9 @@
-//! What later versions wrote: of comments, of a wish to try again, of what ended without failing.
+//! What later versions wrote: of comments, of a wish to try again, of what ended without failing, of whom to leave out.
 
 use std::collections::BTreeSet;
 
 use super::samples::{at, id, kept, op, target, word};
-use crate::model::{Command, Comment};
+use crate::model::{Command, Comment, NodeName};
 use crate::rollout::{Event, Fact, Kept, Outcome, What};
 
 /// With what is kept of them.
@@ -14,6 +14,15 @@ pub(super) fn of_comments() -> [Fact; 3] {
     let mut obeyed = retried();
     obeyed.history.obeyed = BTreeSet::from([41, 42]);
     [Fact::Kept(Box::new(retried())), asked, Fact::Kept(Box::new(obeyed))]
+}
+
+/// A node that does not answer is left out, and waited for again.
+pub(super) fn left_out() -> [Fact; 2] {
+    [false, true].map(|lift| {
+        let node = NodeName::parse("web-01").unwrap();
+        let command = Command::LeaveOut { target: target(), node, lift };
+        Fact::Asked { word: word(), command }
+    })
 }
 
 fn retried() -> Kept {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::comments::{ended, of_comments};
+use super::comments;
 use crate::model::{
     Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
@@ -510,12 +510,9 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.extend(of_comments());
-    all.push(ended());
-    all.extend([false, true].map(|lift| {
-        let command = Command::LeaveOut { target: it(), node: node("web-01"), lift };
-        Fact::Asked { word: word(), command }
-    }));
+    all.extend(comments::of_comments());
+    all.push(comments::ended());
+    all.extend(comments::left_out());
     all
 }
 
