@@ -195,7 +195,7 @@ async fn one(world: &World, haproxy: &Haproxy, at: usize) {
     }
     world.restart(at).await;
     loop {
-        match haproxy.serving(&seat, 100, Voucher::Node).await.expect("it serves") {
+        match haproxy.serving(&seat, 100, towpath::model::Voucher::Node).await.expect("it serves") {
             Settling::Done { .. } => break,
             Settling::Waiting { again_after, .. } => tokio::time::sleep(again_after).await,
             Settling::LeftToPerson { why } => panic!("{why}"),

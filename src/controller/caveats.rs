@@ -37,7 +37,6 @@ impl Core {
             | Command::Migration { .. }
             | Command::Confirm { .. }
             | Command::AcceptHead { .. }
-            | Command::LeaveOut { .. }
             | Command::Nudge => return String::new(),
         };
         let under_way: Vec<&Target> =

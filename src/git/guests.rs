@@ -11,7 +11,7 @@ use super::{Error, Program, Repository};
 use crate::model::Revision;
 
 /// Longest that one head may take to be fetched. Others wait meanwhile, our own merge requests too.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// Most bytes of what comes with one head; a config repo's history has a few millions.
 const HEAD_BYTES_MAX: u64 = 64 << 20;
 /// Most bytes of the room after which it is thrown away. What was looked at is not needed any more.
@@ -84,7 +84,7 @@ impl Repository {
         };
         let room = self.room();
         if !room.join("HEAD").exists() {
-            self.furnish(&room)?;
+            furnish(&room)?;
         }
         let here = format!("refs/guests/{number}");
         let mut args = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
@@ -108,24 +108,24 @@ impl Repository {
             Err(_) => Ok(None),
         }
     }
+}
 
-    /// A room that sees the mirror's objects, and keeps each fetch in one file, whose size is bounded.
-    fn furnish(&self, room: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Mirror { path: room.to_owned(), source };
-        let git_failed = |source| Error::Open { location: room.display().to_string(), source };
-        let aside = room.with_extension(format!("{}.new", std::process::id()));
-        if aside.exists() {
-            fs::remove_dir_all(&aside).map_err(failed)?;
-        }
-        let git = git2::Repository::init_bare(&aside).map_err(git_failed)?;
-        git.config().and_then(|mut it| it.set_i32("fetch.unpackLimit", 1)).map_err(git_failed)?;
-        fs::write(aside.join("objects/info/alternates"), "../../objects\n").map_err(failed)?;
-        match fs::rename(&aside, room) {
-            Ok(()) => Ok(()),
-            // Another process was faster.
-            Err(_) if room.join("HEAD").exists() => fs::remove_dir_all(&aside).map_err(failed),
-            Err(source) => Err(failed(source)),
-        }
+/// A room that sees the mirror's objects, and keeps each fetch in one file, whose size is bounded.
+fn furnish(room: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Mirror { path: room.to_owned(), source };
+    let git_failed = |source| Error::Open { location: room.display().to_string(), source };
+    let aside = room.with_extension(format!("{}.new", std::process::id()));
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(failed)?;
+    }
+    let git = git2::Repository::init_bare(&aside).map_err(git_failed)?;
+    git.config().and_then(|mut it| it.set_i32("fetch.unpackLimit", 1)).map_err(git_failed)?;
+    fs::write(aside.join("objects/info/alternates"), "../../objects\n").map_err(failed)?;
+    match fs::rename(&aside, room) {
+        Ok(()) => Ok(()),
+        // Another process was faster.
+        Err(_) if room.join("HEAD").exists() => fs::remove_dir_all(&aside).map_err(failed),
+        Err(source) => Err(failed(source)),
     }
 }
 

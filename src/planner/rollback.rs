@@ -186,7 +186,7 @@ fn post_migrations_began(rollout: &Rollout) -> bool {
 fn has_failed(rollout: &Rollout, op: OpId) -> bool {
     let outcome = |what: &What| {
         let What::Finished { op: it, outcome } = what else { return None };
-        (*it == op).then(|| matches!(outcome, Outcome::Failed { .. }))
+        (*it == op).then_some(matches!(outcome, Outcome::Failed { .. }))
     };
     rollout.events().iter().rev().find_map(|it| outcome(&it.what)).unwrap_or(true)
 }

@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(opined(&format!("[{no},{note}]")), [Opinion::ChangesRequested]);
         assert_eq!(opined(&format!("[{yes},{no}]")), [Opinion::Approved]);
         assert_eq!(opined(&format!("[{}]", one(1, "REQUEST_CHANGES", true))), []);
-        let (theirs, eves) = (no.replace("true", "false"), no.replace("2", "3"));
+        let (theirs, eves) = (no.replace("true", "false"), no.replace('2', "3"));
         assert_eq!(opined(&format!("[{theirs}]")), [], "a passer-by");
         let eves = eves.replace("ada", "eve").replace("true", "false");
         assert_eq!(opined(&format!("[{eves}]")), [Opinion::ChangesRequested], "who may write");

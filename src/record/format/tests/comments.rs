@@ -6,8 +6,15 @@ use super::samples::{at, id, kept, op, target, word};
 use crate::model::{Command, Comment, NodeName};
 use crate::rollout::{Event, Fact, Kept, Outcome, What};
 
-/// With what is kept of them.
-pub(super) fn of_comments() -> [Fact; 3] {
+/// All of that, in the order of the golden file.
+pub(super) fn later() -> Vec<Fact> {
+    let mut all = Vec::from(of_comments());
+    all.push(ended());
+    all.extend(left_out());
+    all
+}
+
+fn of_comments() -> [Fact; 3] {
     let comment = Some(Comment { id: 41, at: at(5) });
     let command = Command::Retry { target: target(), comment };
     let asked = Fact::Asked { word: word(), command };
@@ -17,7 +24,7 @@ pub(super) fn of_comments() -> [Fact; 3] {
 }
 
 /// A node that does not answer is left out, and waited for again.
-pub(super) fn left_out() -> [Fact; 2] {
+fn left_out() -> [Fact; 2] {
     [false, true].map(|lift| {
         let node = NodeName::parse("web-01").unwrap();
         let command = Command::LeaveOut { target: target(), node, lift };
@@ -32,7 +39,7 @@ fn retried() -> Kept {
 }
 
 /// A pipeline that somebody canceled.
-pub(super) fn ended() -> Fact {
+fn ended() -> Fact {
     let outcome = Outcome::Ended { why: "canceled".to_owned() };
     let what = What::Finished { op: op(0, 1), outcome };
     Fact::Rollout { target: target(), id: id(), event: Event { at: at(3), what } }

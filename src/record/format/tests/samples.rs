@@ -510,9 +510,7 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::CancelOver { rollout: id(), op, attempt: 2, how: "over".to_owned() });
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
-    all.extend(comments::of_comments());
-    all.push(comments::ended());
-    all.extend(comments::left_out());
+    all.extend(comments::later());
     all
 }
 
