@@ -22,8 +22,8 @@ pub struct Ticket(pub u64);
 /// What people do on the forge, beside what we do there.
 #[derive(Clone, Debug, Default)]
 pub struct Around {
-    /// Their merge requests.
-    pub guests: Vec<Visit>,
+    /// Their merge requests; nothing if they cannot be listed just now.
+    pub guests: Option<Vec<Visit>>,
     /// What they ask for on ours.
     pub orders: Vec<Order>,
 }

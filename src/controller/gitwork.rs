@@ -32,6 +32,10 @@ const TOLD_AGAIN: Duration = Duration::from_hours(1);
 /// What there may be trouble with.
 const ENTERED: &str = "entered";
 const MENDED: &str = "mended";
+const VISITED: &str = "reading what people propose";
+const COMMENTED: &str = "reading comments";
+const REVIEWED: &str = "telling people what their change would do";
+const ANSWERED: &str = "answering a comment";
 
 /// What one worker works with.
 pub(super) struct GitWorker {
@@ -100,14 +104,16 @@ impl GitWorker {
             }
             Effect::ListMergeRequests => Some(Wake::MergeRequests(self.list())),
             Effect::LookAround { base, known, ours } => {
-                Some(Wake::LookedAround(self.look_around(base, &known, &ours)))
+                Some(Wake::LookedAround(Ok(self.look_around(base, &known, &ours))))
             }
             Effect::Review { number, checks } => {
                 let (head, result) = (checks.sha, said(self.forge.review(number, &checks)));
+                self.tell_people(REVIEWED, result.as_ref().err());
                 Some(Wake::Reviewed { number, head, result })
             }
             Effect::Answer { number, comment, text } => {
                 let result = said(self.forge.answer(number, comment, &text));
+                self.tell_people(ANSWERED, result.as_ref().err());
                 Some(Wake::Answered { comment, result })
             }
             Effect::Propose { promotion, file, at } => {
@@ -217,12 +223,40 @@ impl GitWorker {
 
     /// What people propose: of each head that is new, what it changes since it left the base branch. Read as data,
     /// whoever wrote it; nothing of it is run.
-    fn look_around(
+    /// What people do on the forge. What cannot be read is told, and does not keep the rest from being read.
+    fn look_around(&self, base: Revision, known: &BTreeMap<u64, Revision>, ours: &[u64]) -> Around {
+        let guests = self.guests(base, known);
+        self.tell_people(VISITED, guests.as_ref().err());
+        let (mut orders, mut trouble) = (Vec::new(), None);
+        for number in ours {
+            match self.forge.orders(*number) {
+                Ok(some) => orders.extend(some),
+                Err(error) => trouble = Some(chain(&error)),
+            }
+        }
+        self.tell_people(COMMENTED, trouble.as_ref());
+        Around { guests: guests.ok(), orders }
+    }
+
+    /// Says in the log what of people's doings cannot be read or answered.
+    fn tell_people(&self, what: &'static str, trouble: Option<&String>) {
+        match trouble {
+            Some(why) if self.told.is_news(what, why, clock::since_boot()) => {
+                tracing::warn!(why, "{what} cannot be done on the forge; it is tried again");
+            }
+            Some(_) => {}
+            None => {
+                self.told.is_over(what);
+            }
+        }
+    }
+
+    /// The merge requests of others, and what those change that are new.
+    fn guests(
         &self,
         base: Revision,
         known: &BTreeMap<u64, Revision>,
-        ours: &[u64],
-    ) -> Result<Around, String> {
+    ) -> Result<Vec<Visit>, String> {
         let guests = self.forge.guests(known).map_err(|error| chain(&error))?;
         let room = self.repository.guests().map_err(|error| chain(&error))?;
         let repository = room.as_ref().unwrap_or(&self.repository);
@@ -236,11 +270,7 @@ impl GitWorker {
             let changes = guest.here.then(|| changes(guest.head));
             Visit { guest, changes }
         };
-        let mut orders = Vec::new();
-        for number in ours {
-            orders.extend(self.forge.orders(*number).map_err(|error| chain(&error))?);
-        }
-        Ok(Around { guests: guests.into_iter().map(read).collect(), orders })
+        Ok(guests.into_iter().map(read).collect())
     }
 
     fn propose(&self, promotion: &Promotion, file: &RepoPath, at: Timestamp) -> Result<(), String> {

@@ -162,7 +162,7 @@ fn says_retry(written: Timestamp) -> Wake {
     let by = Some(PersonName::parse("ann").unwrap());
     let line = "/retry".to_owned();
     let order = Order { number: 7, comment: 41, by, line, at: Some(written) };
-    Wake::LookedAround(Ok(Around { guests: Vec::new(), orders: vec![order] }))
+    Wake::LookedAround(Ok(Around { guests: None, orders: vec![order] }))
 }
 
 #[test]

@@ -86,6 +86,15 @@ impl Core {
         self.flights.remove(&Flight::Around);
         // What could not be read is read at the next look; our own merge requests do not wait for it.
         let Ok(Around { guests, orders }) = around else { return Ok(()) };
+        self.take_guests(guests, turn);
+        for order in orders {
+            self.take_order(order, turn)?;
+        }
+        Ok(())
+    }
+
+    fn take_guests(&mut self, guests: Option<Vec<Visit>>, turn: &mut Turn) {
+        let Some(guests) = guests else { return };
         let open = |number: &u64| guests.iter().any(|it| it.guest.number == *number);
         self.visitors.done.retain(|number, _| open(number));
         self.visitors.sent.retain(|number, _| open(number));
@@ -98,10 +107,6 @@ impl Core {
             let Some(checks) = self.review(head, changes, turn) else { continue };
             turn.ask(Effect::Review { number, checks });
         }
-        for order in orders {
-            self.take_order(order, turn)?;
-        }
-        Ok(())
     }
 
     pub(super) fn take_reviewed(

@@ -261,6 +261,8 @@ fn people_ask_in_comments_and_only_those_who_may_are_obeyed() {
     let controller = world.start();
     world.want("staging", NEW);
     let (number, head) = opened(&world, &server, "towpath/shop/canary");
+    // That nobody may see what others propose keeps nobody from being heard, and is told once.
+    server.double().hides_others = true;
     let says = |by: u64, text: &str, part: &str| {
         let before = server.double().said(number).len();
         let comment = server.double().comment(number, by, text);
@@ -279,7 +281,7 @@ fn people_ask_in_comments_and_only_those_who_may_are_obeyed() {
     });
     says(SECOND, "/explain", "`pipeline` has not reported");
     says(SECOND, "/hold", "does not name you");
-    says(ADA, "/retry", "");
+    says(ADA, "/retry", "tried again");
     says(ADA, "/hold ``` <b>slow</b> disks", "--lift");
     world.until_explained("canary", "slow");
     server.double().pipeline(&head, "success");
@@ -298,5 +300,7 @@ fn people_ask_in_comments_and_only_those_who_may_are_obeyed() {
         "fine again",
     ]);
     world.until_runs("canary", NEW);
+    let log = std::fs::read_to_string(world.root.join("log")).unwrap();
+    assert_eq!(log.matches("reading what people propose cannot be done").count(), 1, "{log}");
     assert_eq!(server.double().violations, Vec::<String>::new());
 }

@@ -174,6 +174,8 @@ pub(crate) struct Double {
     pub(crate) deployments: Vec<super::deployments::Told>,
     /// The next deployment is made, and its answer is lost.
     pub(crate) deployment_is_lost: bool,
+    /// The token may not list what others propose.
+    pub(crate) hides_others: bool,
     /// So often an automatic merge is taken back, and nobody says so.
     pub(crate) lost_cancels: u32,
     pub(crate) approvals_required: usize,
@@ -226,6 +228,7 @@ impl Double {
             graphql_trouble: None,
             deployments: Vec::new(),
             deployment_is_lost: false,
+            hides_others: false,
             lost_cancels: 0,
             approvals_required: 0,
             answering: Answering::default(),
@@ -1040,6 +1043,12 @@ impl Double {
     }
 
     fn list(&self, query: &BTreeMap<String, String>) -> Answer {
+        if self.hides_others
+            && !query.contains_key("author_id")
+            && !query.contains_key("source_branch")
+        {
+            return refuse(403, "403 Forbidden");
+        }
         let fits = |key: &str, value: &str| query.get(key).is_none_or(|it| it == value);
         let mut found: Vec<usize> = (0..self.requests.len())
             .filter(|at| {
