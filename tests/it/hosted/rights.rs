@@ -38,6 +38,8 @@ fn what_may_not_be_pushed_is_told_once_and_explained_as_long_as_it_lasts() {
         let said = world.explain("canary");
         said.contains(NO) && !said.contains("ready to be proposed")
     };
+    // The records may have been tried before the merge request was.
+    world.until("the merge request is explained too", told);
     assert!(stays(Duration::from_secs(8), told), "{}", world.explain("canary"));
     let status = world.towpath(&["status", "shop", "canary"]);
     assert!(status.stdout.contains(NO) && status.stderr.contains(NO), "{status:?}");
