@@ -22,7 +22,7 @@ use super::contract::FACES;
 use super::gitlab_double::{ADA, BOT_TOKEN, Double, Face};
 use super::{FILE, PROJECT, TEXT, at, green, options, proposal, target};
 
-const SEEDS: u64 = 2_500;
+const SEEDS: u64 = 1_000;
 const BRANCH: &str = "towpath/shop/staging";
 /// Steps with faults and people, and steps to come to rest.
 const WILD: u64 = 10;
