@@ -178,6 +178,12 @@ impl World {
             }
             self.orphans.insert(id.clone());
         }
+        // What had ended was not in git yet, perhaps.
+        for it in &self.shadow.unrecorded {
+            if let Settled::Rollout(rollout) = &it.what {
+                self.schema.lose_sight(rollout, &self.began);
+            }
+        }
         self.store = Store::of(self.restored(), self.now);
         self.shadow = self.store.replay().unwrap();
         // What was not in git yet, nobody remembers.

@@ -162,6 +162,10 @@ async fn in_haste_sessions_get_less_time_and_nothing_is_warmed_up() {
         busy.filter(|it| it.split(',').nth(4) == Some("1")).count() == 3
     });
     world.order(&["rollback", "shop", "production", "--fast", "--reason", "it burns"]);
+    // One after the other: each is waited for by itself.
+    for node in ["web-1", "web-2", "web-3"] {
+        world.until(node, || world.read("production", node, "version").trim() == "1.0.0");
+    }
     world.until_runs("production", "1.0.0");
     world.until_in_sync();
     for it in slow {
