@@ -499,6 +499,7 @@ impl Core {
         }
         let file = spec_file(self, target);
         let Some(file) = file else { return Err(Refusal::NoTarget(target.clone())) };
+        self.flights.insert(Flight::Revert(target.clone()));
         turn.ask(Effect::Revert { target: target.clone(), file, from, to, base, ticket, ask });
         Ok(Answer::Later)
     }
@@ -513,6 +514,8 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Forge(target.clone()));
+        self.flights.remove(&Flight::Revert(target.clone()));
+        self.touch(target.clone());
         let (fast, automatic) = if let Command::Rollback { fast, automatic, .. } = ask.command {
             (fast, automatic)
         } else {

@@ -51,6 +51,7 @@ impl Core {
         let reason = format!("automatic rollback of rollout {rollout}: {cause}");
         let ask = Ask { by, reason, command };
         let (target, ticket) = (target.clone(), NOBODY);
+        self.flights.insert(Flight::Revert(target.clone()));
         turn.ask(Effect::Revert { target, file, from, to, base, ticket, ask });
     }
 
