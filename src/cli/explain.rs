@@ -110,7 +110,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     }
     match &decision.promote {
         Promote::Nothing => {}
-        Promote::Hold(holds) => waits("promote", holds, ui),
+        Promote::Hold(holds) => waits("promote", &briefly(holds, &target, &seen), ui),
         Promote::Propose(it) => line("promote", format!("{} is ready to be proposed", it.to)),
         Promote::Check { number, .. } => {
             line("promote", format!("!{number} is ready to be checked"));
