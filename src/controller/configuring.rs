@@ -121,6 +121,7 @@ impl Core {
             if self.ledger.head != Some(to) {
                 self.note(turn, Fact::Applied { revision: to, mass: None, on })?;
             }
+            self.follow_recalls(turn)?;
             self.touch_all();
             for target in self.ledger.rollouts.keys().cloned().collect::<Vec<_>>() {
                 self.let_go(&target, turn)?;
@@ -148,6 +149,7 @@ impl Core {
         // A rollback by broken glass that is in it is over.
         self.look_again |= !self.ledger.glasses.is_empty();
         self.seen.base.get_or_insert(on.unwrap_or(to));
+        self.follow_recalls(turn)?;
         for target in touched.refs.keys() {
             self.follow_ref(target, turn)?;
         }

@@ -525,6 +525,7 @@ impl Core {
             now: turn.now,
         };
         let Decision { deploy, promote, retreat } = planner::decide(target, world);
+        let going_back = planner::going_back(target, world);
         let mut holds = Vec::new();
         match deploy {
             Deploy::InSync(_) => self.stay_fresh(target, turn.now),
@@ -546,6 +547,7 @@ impl Core {
         }
         self.look_into(target, &holds, turn);
         self.drive(target, about, turn)?;
+        holds.extend(going_back);
         match promote {
             Promote::Nothing => {
                 self.rests.remove(target);

@@ -8,10 +8,11 @@ use super::wake::{Around, Effect, NotRecorded, Ticket, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
     Ask, Branch, Command, EnvironmentName, NodeName, PersonName, Ref, RepoPath, Revision,
-    RolloutId, ServiceName, Target, Timestamp,
+    RolloutId, Route, ServiceName, Target, Timestamp,
 };
 use crate::observe::{
-    Authorship, Checks, Fact as Seen, MergeRequest, Merging, Order, State, Survey, Verdict,
+    Authorship, Checks, Direction, Fact as Seen, MergeRequest, Merging, Order, State, Survey,
+    Verdict,
 };
 use crate::rollout::{Entry, Fact, Haste, Ledger, Past};
 
@@ -103,6 +104,7 @@ fn request(rides: bool) -> MergeRequest {
         base: BUILT,
         from: reference("1.0.0"),
         to: reference("1.0.1"),
+        direction: Direction::Forward,
         title: String::new(),
         body: String::new(),
         state: State::Open,
@@ -168,7 +170,7 @@ fn a_rollback_that_the_branch_shows_first_is_as_hasty_as_it_was_asked_to_be() {
         to: Some(reference("1.0.0")),
         fast: true,
         automatic: false,
-        break_glass: false,
+        route: Route::Commit,
     };
     let by = PersonName::parse("ann").unwrap();
     let asked = Ask { by, reason: "it burns".to_owned(), command };

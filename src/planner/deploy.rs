@@ -296,7 +296,12 @@ fn busy(target: &Target, nodes: &BTreeSet<NodeName>, world: World<'_>) -> Option
 }
 
 /// What bringing `to` here would do, stage by stage; or why it must not.
-pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec<String>, String> {
+pub(super) fn outline(
+    target: &Target,
+    to: &Ref,
+    purpose: Purpose,
+    world: World<'_>,
+) -> Result<Vec<String>, String> {
     let spec = world.snapshot.spec(target).ok_or("the config does not speak of it")?;
     if spec.service.blocked.contains(to) {
         return Err(format!("{to} is blocked"));
@@ -304,7 +309,7 @@ pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec
     let unseen = Survey::default();
     let survey = world.seen.surveys.get(target).unwrap_or(&unseen);
     let (nodes, returning) = (spec.nodes(), BTreeSet::new());
-    let aim = Aim { purpose: Purpose::Deploy, nodes: &nodes, returning: &returning, to };
+    let aim = Aim { purpose, nodes: &nodes, returning: &returning, to };
     let plan = draft::write(target, &spec, aim, survey, world);
     let objections = check::objections(&plan, &spec);
     if !objections.is_empty() {

@@ -32,6 +32,8 @@ mod pipelines;
 #[cfg(test)]
 mod promises;
 #[cfg(test)]
+mod recalls;
+#[cfg(test)]
 mod repo;
 #[cfg(test)]
 mod schema;

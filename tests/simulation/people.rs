@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use towpath::model::{Command, MigrationVerdict, Ref, Scope, Target};
+use towpath::model::{Command, MigrationVerdict, Ref, Route, Scope, Target};
 use towpath::planner::{self, Deploy, Hold, Promote};
 use towpath::rollout::{Halt, OpState, Phase};
 
@@ -258,7 +258,9 @@ impl World {
             21 | 22 => Command::Promote { target, reference: None },
             23 => {
                 let fast = self.seed.chance(50);
-                Command::Rollback { target, to: None, fast, automatic: false, break_glass: false }
+                let routes = [Route::Commit, Route::MergeRequest];
+                let Some(route) = self.seed.pick(&routes) else { return };
+                Command::Rollback { target, to: None, fast, automatic: false, route }
             }
             24 => match self.shadow.mass.keys().next().copied() {
                 Some(revision) => Command::Confirm { revision },
@@ -379,6 +381,12 @@ impl World {
             Hold::Manual { reference, .. } => {
                 let reference = Some(reference.clone());
                 Some(Command::Promote { target, reference })
+            }
+            Hold::Unmerged { number } => {
+                // Refused where the base has moved: then it is built again.
+                let _ = self.forge.merge_by_hand(*number, &mut self.repo, self.now);
+                self.hint();
+                None
             }
             _ => None,
         }
@@ -504,6 +512,8 @@ impl World {
             | Hold::OutsideWindow { .. }
             | Hold::Approvals { .. }
             | Hold::Manual { .. }
+            | Hold::Recalled { .. }
+            | Hold::Unmerged { .. }
             | Hold::Gate { .. }
             | Hold::Checking { .. }
             | Hold::ChecksFailed { .. }

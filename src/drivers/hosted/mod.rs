@@ -43,8 +43,8 @@ const EDITED_MS: u64 = 2_000;
 /// Longest explanation that goes with a status: the least that a forge takes.
 const WHY_MAX: usize = 140;
 
-/// Moves a target in a file's bytes to a ref.
-pub type Moved = fn(&RepoPath, &[u8], &Target, &Ref) -> Option<Vec<u8>>;
+/// Moves a target in a file's bytes to a ref, and blocks another one if there is one to block.
+pub type Moved = fn(&RepoPath, &[u8], &Target, &Ref, Option<&Ref>) -> Option<Vec<u8>>;
 
 /// How we work on a forge.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub struct Options {
     pub checks: BTreeSet<String>,
     /// Who writes: the controller's store.
     pub store: String,
-    /// How a file is moved to a ref: byte for byte what a promotion changes; nothing if that is not safe.
+    /// How a file is moved to a ref: byte for byte what a promotion or a rollback changes; nothing if that is not safe.
     pub moved: Moved,
     /// Looks, and does nothing about what it sees: for `plan` and `status`.
     pub watching: bool,
@@ -350,7 +350,7 @@ impl<A: Api> Forge for Hosted<A> {
             Err(git::Error::Moved { .. }) => moved(self.refresh()?),
             Err(error @ git::Error::Child { .. }) => Err(Error::Refused {
                 doing: format!(
-                    "pushing to {}, which the forge may protect: let the bot push there, or roll back by merge request",
+                    "pushing to {}, which the forge may protect: let the bot push there",
                     self.base
                 ),
                 source: Box::new(error),
