@@ -5,6 +5,7 @@
 //! description and a comment hold copies for people and for a store that was lost. Everything is looked
 //! up before it is made, so a call whose answer was lost is found by the next one.
 
+pub mod allowance;
 pub mod api;
 pub mod client;
 pub mod gitea;

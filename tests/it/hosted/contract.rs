@@ -1,6 +1,6 @@
 //! One contract for every forge: the local one in the repository itself, and the others over HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::drivers::forge::{Act, Actor, Authorship, Checks, Direct, Error, Forge, Merge, State};
 use towpath::drivers::hosted::Hosted;
@@ -9,6 +9,7 @@ use towpath::drivers::hosted::client::Client;
 use towpath::drivers::hosted::gitea::Gitea;
 use towpath::drivers::hosted::github::{self, GitHub};
 use towpath::drivers::hosted::gitlab::GitLab;
+use towpath::drivers::hosted::open::{HostedAt, Kind, TokenAt};
 use towpath::drivers::hosted::transport::{Http, Manner, Real};
 use towpath::drivers::local_forge::LocalForge;
 use towpath::git::{Branch, Identity, Location, Program, Repository};
@@ -65,7 +66,28 @@ impl Place {
         Hosted::new(self.api(token, None), Box::new(repository), base, bot, options())
     }
 
-    fn repository(&self) -> Repository {
+    /// Those of a controller that works here.
+    pub(super) fn settings(&self, token: &str) -> HostedAt {
+        let server = self.server.as_ref().unwrap();
+        let file = self.dir.path().join("the-token");
+        std::fs::write(&file, token).unwrap();
+        HostedAt {
+            kind: match server.double().face {
+                Face::GitLab => Kind::GitLab,
+                Face::GitHub => Kind::GitHub,
+                Face::Gitea => Kind::Gitea,
+            },
+            url: server.url.clone(),
+            project: PROJECT.to_owned(),
+            token: TokenAt::File(file),
+            approver: None,
+            label: "towpath".to_owned(),
+            checks: BTreeSet::new(),
+            deployments: true,
+        }
+    }
+
+    pub(super) fn repository(&self) -> Repository {
         let location = Location::local(self.dir.path());
         Repository::open(&location, self.dir.path(), Program::default()).unwrap()
     }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -30,6 +30,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     double: Arc<Mutex<Double>>,
     trouble: Arc<Mutex<Trouble>>,
+    requests: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
     address: std::net::SocketAddr,
     thread: Option<JoinHandle<()>>,
@@ -41,19 +42,21 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let double = Arc::new(Mutex::new(double));
         let trouble = Arc::new(Mutex::new(Trouble::None));
-        let ends = Arc::new(AtomicBool::new(false));
+        let (ends, requests) = (Arc::new(AtomicBool::new(false)), Arc::<AtomicU64>::default());
+        let counted = Arc::clone(&requests);
         let (shared, bad, end) = (Arc::clone(&double), Arc::clone(&trouble), Arc::clone(&ends));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if end.load(Ordering::SeqCst) {
                     return;
                 }
-                let (shared, bad) = (Arc::clone(&shared), Arc::clone(&bad));
-                std::thread::spawn(move || drop(serve(stream, &shared, &bad)));
+                let (shared, bad, counted) =
+                    (Arc::clone(&shared), Arc::clone(&bad), Arc::clone(&counted));
+                std::thread::spawn(move || drop(serve(stream, &shared, &bad, &counted)));
             }
         });
         let url = format!("http://{address}");
-        Self { url, double, trouble, ends, address, thread: Some(thread) }
+        Self { url, double, trouble, requests, ends, address, thread: Some(thread) }
     }
 
     pub(crate) fn double(&self) -> MutexGuard<'_, Double> {
@@ -62,6 +65,11 @@ impl Server {
 
     pub(crate) fn trouble(&self, trouble: Trouble) {
         *self.trouble.lock().unwrap() = trouble;
+    }
+
+    /// How many requests have come in, answered or not.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -79,6 +87,7 @@ fn serve(
     stream: TcpStream,
     double: &Mutex<Double>,
     trouble: &Mutex<Trouble>,
+    requests: &AtomicU64,
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
     let mut writer = stream.try_clone()?;
@@ -109,6 +118,7 @@ fn serve(
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
+        requests.fetch_add(1, Ordering::SeqCst);
         // Once more: it may have changed while the connection was idle.
         let now = *trouble.lock().unwrap();
         let text = match now {
