@@ -2,7 +2,6 @@
 //! has not changed. Nothing that creates is repeated blindly.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::allowance::{Allowance, REST_MAX};
 use super::api::ApiError;
+use super::known::Known;
 use super::transport::{BadUrl, Call, Cut, Http, Manner, Pacing, Real, Reply, Transport, Verb};
 use crate::drivers::local::one_line;
 use crate::model::Secret;
@@ -25,10 +25,6 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rest where a forge says "too many" and not for how long.
 const REST_UNSAID: Duration = Duration::from_secs(30);
-/// Answers remembered for conditional requests.
-const KNOWN_MAX: usize = 256;
-/// Longest answer that is remembered.
-const KNOWN_BYTES_MAX: usize = 1 << 20;
 /// Longest quotation of a forge.
 const QUOTE_MAX: usize = 240;
 /// Entries of one page; the most that all forges give.
@@ -48,7 +44,7 @@ pub struct Client {
     transport: Box<dyn Transport>,
     pacing: Box<dyn Pacing>,
     allowance: Arc<Allowance>,
-    known: RefCell<BTreeMap<String, Reply>>,
+    known: RefCell<Known>,
     count: Cell<u64>,
 }
 
@@ -103,7 +99,7 @@ impl Client {
 
     /// Reads; what has not changed since is not sent again.
     pub fn get(&self, doing: &str, path: &str) -> Result<Reply, ApiError> {
-        let known = self.known.borrow().get(path).cloned();
+        let known = self.known.borrow_mut().get(path);
         let etag = known.as_ref().and_then(|it| it.headers.get("etag").cloned());
         let call = Call { verb: Verb::Get, path: path.to_owned(), body: None, etag };
         let reply = self.send(doing, &call, Repeat::Harmless)?;
@@ -111,17 +107,7 @@ impl Client {
             Some(known) if reply.status == 304 => return Ok(known),
             Some(_) | None => {}
         }
-        let mut all = self.known.borrow_mut();
-        if reply.status == 200
-            && reply.headers.contains_key("etag")
-            && reply.body.len() <= KNOWN_BYTES_MAX
-        {
-            if all.len() >= KNOWN_MAX {
-                // Whoever is still asked for comes back at once.
-                all.clear();
-            }
-            all.insert(path.to_owned(), reply.clone());
-        }
+        self.known.borrow_mut().keep(path, &reply);
         Ok(reply)
     }
 

@@ -12,6 +12,7 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 mod guests;
+mod known;
 mod look;
 mod marker;
 mod merge;
