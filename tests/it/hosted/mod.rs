@@ -19,6 +19,7 @@ mod queue;
 mod real;
 mod real_people;
 mod rights;
+mod rules;
 mod seeds;
 mod server;
 mod train;
