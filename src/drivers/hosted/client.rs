@@ -104,7 +104,11 @@ impl Client {
         let call = Call { verb: Verb::Get, path: path.to_owned(), body: None, etag };
         let reply = self.send(doing, &call, Repeat::Harmless)?;
         match known {
-            Some(known) if reply.status == 304 => return Ok(known),
+            Some(mut known) if reply.status == 304 => {
+                // Whether there is a next page may have changed all the same.
+                known.headers.extend(reply.headers);
+                return Ok(known);
+            }
             Some(_) | None => {}
         }
         self.known.borrow_mut().keep(path, &reply);
@@ -121,10 +125,13 @@ impl Client {
         let mut all = Vec::new();
         for page in 1..=pages_max {
             let reply = self.get(doing, &format!("{path}&per_page={PAGE}&page={page}"))?;
-            let some: Vec<T> = read(doing, &good(doing, reply)?)?;
-            let full = some.len() >= PAGE;
+            let reply = good(doing, reply)?;
+            let some: Vec<T> = read(doing, &reply)?;
+            // What the token may not see is taken out of a page, so one that is not full need not be the last one.
+            let next = reply.headers.get("x-next-page").is_some_and(|it| !it.trim().is_empty());
+            let more = next || some.len() >= PAGE;
             all.extend(some);
-            if !full {
+            if !more {
                 return Ok((all, true));
             }
         }
@@ -149,6 +156,11 @@ impl Client {
     }
 
     fn send(&self, doing: &str, call: &Call, repeat: Repeat) -> Result<Reply, ApiError> {
+        if strays(&call.path) {
+            let why =
+                "a name in its address is `.`, `..` or nothing: correct it where it is written";
+            return Err(ApiError::Refused { doing: doing.to_owned(), why: why.to_owned() });
+        }
         let begun = self.pacing.elapsed();
         let mut attempt = 0;
         loop {
@@ -322,6 +334,14 @@ pub fn said(reply: &Reply) -> String {
         }
     }
     text
+}
+
+/// Whether a path would lead elsewhere: on the way to the server such segments are taken away, with those before them.
+fn strays(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/')
+        .skip(1)
+        .any(|it| matches!(it.to_ascii_lowercase().replace("%2e", ".").as_str(), "" | "." | ".."))
 }
 
 /// A text as one segment of a path, or one value of a query.

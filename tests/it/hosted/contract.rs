@@ -854,6 +854,25 @@ fn what_people_propose_gets_a_status_and_one_comment() {
 }
 
 #[test]
+fn our_comment_is_found_behind_those_that_we_may_not_see() {
+    let mut place = Place::gitlab();
+    let head = place.push("by-hand", FILE, "staging: 1\nproduction: 5\n");
+    let number = place.hand(|it| {
+        let number = it.visit("by-hand", false);
+        let all: Vec<u64> = (0..120).map(|_| it.comment(number, ADA, "so it is")).collect();
+        it.hidden.insert(all[7]);
+        number
+    });
+    let base = place.main();
+    for lines in [vec!["one".to_owned()], vec!["two".to_owned()]] {
+        let checks = Checks { lines, ..green(head, base) };
+        place.forge().review(number, &checks).unwrap();
+    }
+    let said = place.hand(|it| it.said(number));
+    assert_eq!(said.len(), 121, "one comment of ours: {:?}", said.last());
+}
+
+#[test]
 fn comments_are_answered_once_and_never_echoed() {
     for face in FACES {
         let mut place = Place::with(face);

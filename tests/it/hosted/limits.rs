@@ -151,6 +151,27 @@ fn what_has_not_changed_is_not_sent_again() {
 }
 
 #[test]
+fn a_page_that_is_not_full_need_not_be_the_last_one() {
+    let page = |status: u16, next: &str, body: &str| {
+        let answer = reply(status, &[("x-next-page", next), ("etag", "\"a\"")]).unwrap();
+        Ok(Reply { body: body.into(), ..answer })
+    };
+    let (scripted, it) = client(vec![
+        page(200, "2", "[1]"),
+        page(200, "", "[2]"),
+        // What is on the first page is as it was, and now there is but one.
+        page(304, "", ""),
+        page(304, "2", ""),
+        page(304, "", ""),
+    ]);
+    let list = || it.pages::<u64>("listing", "/x?", 9).unwrap();
+    assert_eq!(list(), (vec![1, 2], true));
+    assert_eq!(list(), (vec![1], true));
+    assert_eq!(list(), (vec![1, 2], true));
+    assert_eq!(asked(&scripted), 5);
+}
+
+#[test]
 fn calls_are_paced() {
     let (scripted, it) = client(vec![reply(200, &[])]);
     for _ in 0..140 {
@@ -227,6 +248,27 @@ fn a_forge_that_has_enough_of_one_is_left_alone_by_all() {
             page.begun(deployments::deployment(&place, "0123456789c1"));
         }
         assert_eq!(server.requests(), before, "{face:?}");
+    }
+}
+
+#[test]
+fn an_address_that_would_lead_elsewhere_is_not_asked() {
+    let (scripted, it) = client(vec![reply(200, &[])]);
+    for path in [
+        "/projects/..",
+        "/repos/owner/../other/pulls",
+        "/repos/owner/./pulls",
+        "/repos/owner//pulls",
+        "/repos/owner/%2E%2e?x=1",
+    ] {
+        let said = it.get("looking", path);
+        assert!(matches!(said, Err(ApiError::Refused { .. })), "{path}: {said:?}");
+        let said = it.act("opening", Verb::Post, path, &(), Repeat::Never);
+        assert!(matches!(said, Err(ApiError::Refused { .. })), "{path}: {said:?}");
+    }
+    assert_eq!(asked(&scripted), 0);
+    for path in ["/projects/a%2F..%2Fb", "/x?y=/../", "/repos/o/.github/..."] {
+        assert!(it.get("looking", path).is_ok(), "{path}");
     }
 }
 
