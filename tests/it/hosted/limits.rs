@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use towpath::drivers::ci::{CiAt, Cis};
-use towpath::drivers::forge::Error;
+use towpath::drivers::forge::{Error, State};
 use towpath::drivers::hosted::allowance::Allowance;
 use towpath::drivers::hosted::api::ApiError;
 use towpath::drivers::hosted::client::{Client, Repeat, encoded};
@@ -15,7 +15,7 @@ use towpath::model::{Built, CiName, Product};
 use towpath::observe::Verdict;
 
 use super::contract::{FACES, Place};
-use super::gitlab_double::{BOT_TOKEN, Face};
+use super::gitlab_double::{ADA, BOT_TOKEN, Face};
 use super::server::Trouble;
 use super::{at, deployments};
 
@@ -248,6 +248,25 @@ fn a_forge_that_has_enough_of_one_is_left_alone_by_all() {
             page.begun(deployments::deployment(&place, "0123456789c1"));
         }
         assert_eq!(server.requests(), before, "{face:?}");
+    }
+}
+
+#[test]
+fn a_forge_is_asked_by_condition() {
+    for face in [Face::GitLab, Face::GitHub] {
+        let mut place = Place::with(face);
+        place.open("staging", "2");
+        let forge = place.forge();
+        let first = forge.list(at(1)).unwrap();
+        let server = place.server.as_ref().unwrap();
+        let (asked, unchanged) = (server.requests(), server.unchanged());
+        assert_eq!(forge.list(at(1)).unwrap(), first);
+        let (asked, unchanged) = (server.requests() - asked, server.unchanged() - unchanged);
+        assert!(asked > 0 && unchanged == asked, "{face:?}: {unchanged} of {asked}");
+        // And what did change is seen.
+        place.hand(|it| it.close(1, ADA));
+        let now = &place.server.as_ref().map(|_| forge.list(at(2)).unwrap()).unwrap()[0];
+        assert!(matches!(now.state, State::Closed { .. }), "{face:?}: {now:?}");
     }
 }
 

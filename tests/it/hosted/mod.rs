@@ -22,6 +22,7 @@ mod rights;
 mod rules;
 mod seeds;
 mod server;
+mod steps;
 mod train;
 
 use std::collections::BTreeSet;
