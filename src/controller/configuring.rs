@@ -164,8 +164,9 @@ impl Core {
                 self.want_survey(target);
             }
         }
-        // Every open merge request is built on the base branch's head.
-        for target in self.ledger.proposed.clone() {
+        // Every open merge request is built on the base branch's head, and so is every one that waits to be opened.
+        let waiting = self.ledger.proposed.iter().chain(self.ledger.recalls.keys());
+        for target in waiting.cloned().collect::<BTreeSet<_>>() {
             self.touch(target);
         }
         self.looked(turn);

@@ -341,7 +341,7 @@ impl GitWorker {
             error @ forge::Error::Refused { .. } => {
                 let Target { service, environment } = target;
                 format!(
-                    "{}; `towpath rollback {service} {environment} --merge-request` proposes it instead",
+                    "{}; that is `towpath rollback {service} {environment} --merge-request`",
                     chain(&error)
                 )
             }

@@ -398,7 +398,8 @@ impl Core {
                     .collect()
             })
             .unwrap_or_default();
-        for target in promoted {
+        let recalled: Vec<Target> = self.ledger.recalls.keys().cloned().collect();
+        for target in promoted.into_iter().chain(recalled) {
             self.touch(target);
         }
     }

@@ -77,7 +77,12 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::model::{EnvironmentName, Ref, Revision, ServiceName, Target};
+    use std::collections::BTreeSet;
+
+    use crate::model::{
+        EnvironmentName, PersonName, Ref, Revision, ServiceName, Target, Timestamp,
+    };
+    use crate::rollout::Word;
 
     #[test]
     fn it_says_where_to_read_more_and_how_to_say_no() {
@@ -91,6 +96,25 @@ mod tests {
             proofs: vec![(name("staging"), Revision::new([2; 20]))],
             merging,
             recall: None,
+        };
+        let back = |merging| {
+            let (from, to) = (Ref::parse("1.5").unwrap(), Ref::parse("1.4").unwrap());
+            let promotion = promotion(merging);
+            let recall = Recall {
+                target: promotion.target.clone(),
+                from: from.clone(),
+                to: to.clone(),
+                fast: true,
+                word: Word {
+                    by: PersonName::parse("ada").unwrap(),
+                    reason: "orders are `lost`\n/merge @all".to_owned(),
+                },
+                at: Timestamp(1_795_255_200_000),
+                approvals: BTreeSet::new(),
+            };
+            let evidence = vec!["1.4 was proven there".to_owned()];
+            let recall = Some(Box::new(recall));
+            Promotion { from, to, evidence, proofs: Vec::new(), recall, ..promotion }
         };
         let page = |page: Page<'_>| {
             Some(match page {
@@ -109,6 +133,17 @@ mod tests {
             It merges by itself when its checks pass and its gates agree. To veto it, close it.
         "]]
         .assert_eq(&body(&promotion(Merging::Auto), "close it", page));
+        assert_eq!(title(&back(Merging::Auto)), "Roll shop back to 1.4 in production");
+        expect![[r#"
+            Puts shop in production back from 1.5 to 1.4, and 1.5 onto `blocked`.
+
+            - asked for by ada at 2026-11-21T10:00:00Z, in haste: `orders are 'lost' /merge @all`
+            - 1.4 was proven there
+
+            It merges by itself when its checks pass and the approvals that are asked for are there, or when somebody merges it. To veto it, close it. shop/production is locked meanwhile, so that nothing newer comes there, and stays so whatever becomes of this: `towpath lock shop production --lift` lifts that.
+        "#]].assert_eq(&body(&back(Merging::Auto), "close it", |_| None));
+        let manual = body(&back(Merging::Manual), "close it", |_| None);
+        assert!(manual.contains("waits for somebody to merge it."), "{manual}");
         let manual = body(&promotion(Merging::Manual), "close it", |_| None);
         assert!(!manual.contains("by itself") && !manual.contains("]("), "{manual}");
         assert!(manual.contains("`towpath promote shop production`"), "{manual}");

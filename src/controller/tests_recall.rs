@@ -390,3 +390,26 @@ fn a_branch_that_a_person_pushed_to_is_left_alone() {
     let said = said.unwrap_err().to_string();
     assert!(said.contains("a person pushed to towpath/shop/canary"), "{said}");
 }
+
+#[test]
+fn a_pause_and_a_floor_hold_it_and_a_freeze_does_not() {
+    let mut world = World::new("auto: true");
+    world.goes_back(false);
+    let scope = crate::model::Scope::Target(canary());
+    let pause = Command::Pause { scope: scope.clone(), until: None };
+    world.asks("bob", pause).1.unwrap();
+    let environment = canary().environment;
+    let freeze = Command::Freeze { environment, until: at(100_000) };
+    world.asks("bob", freeze).1.unwrap();
+    assert_eq!(acts(&world.shows(Some(green(back())))), [] as [&str; 0]);
+    assert!(world.holds().iter().any(|it| matches!(it, Hold::Paused { .. })));
+    let floor = crate::rollout::Floor { reference: reference("1.1.0"), revision: NOW, at: at(1) };
+    let history = world.core.ledger.histories.get_mut(&canary()).unwrap();
+    history.floor = Some(floor);
+    let (effects, _) = world.asks("bob", Command::Unpause { scope });
+    assert_eq!(acts(&effects), [] as [&str; 0]);
+    assert!(world.holds().iter().any(|it| matches!(it, Hold::BelowFloor { .. })));
+    world.core.ledger.histories.get_mut(&canary()).unwrap().floor = None;
+    world.core.touch(canary());
+    assert_eq!(acts(&world.wakes(Wake::Tick)), ["merge 8"]);
+}

@@ -33,6 +33,10 @@ pub(super) fn decide(
         Ok(base) => base,
         Err(hold) => return Promote::Hold(vec![hold]),
     };
+    if let Some(mistake) = world.snapshot.mistake(target) {
+        // The file cannot be edited as long as nobody can read it.
+        return Promote::Hold(vec![Hold::Broken { mistake: mistake.to_owned() }]);
+    }
     let rule = spec.target.promote.as_deref();
     let auto = rule.is_none_or(|it| it.auto);
     let stands = |it: &MergeRequest| promote::stands(it, base, spec);

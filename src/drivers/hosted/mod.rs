@@ -368,7 +368,7 @@ impl<A: Api> Forge for Hosted<A> {
             Err(git::Error::Moved { .. }) => moved(self.refresh()?),
             Err(error @ git::Error::Child { .. }) => Err(Error::Refused {
                 doing: format!(
-                    "pushing to {}, which the forge may protect: let the bot push there",
+                    "pushing to {}, which the forge may protect: let the bot push there, or roll back by merge request",
                     self.base
                 ),
                 source: Box::new(error),

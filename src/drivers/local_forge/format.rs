@@ -305,6 +305,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_is_known_as_one() {
+        let at = Revision::new([3; 20]);
+        assert_eq!(read(FIRST.as_bytes(), at).unwrap().mr.direction, Direction::Forward);
+        let back = FIRST.replace("\"to\": \"1.1\"", "\"to\": \"0.9\", \"back\": true");
+        let kept = read(back.as_bytes(), at).unwrap();
+        assert_eq!(kept.mr.direction, Direction::Back);
+        assert_eq!(read(&write(&kept).unwrap(), at).unwrap(), kept);
+    }
+
+    #[test]
     fn what_we_would_not_have_written_is_refused() {
         let at = Revision::new([3; 20]);
         for (from, to) in [
