@@ -121,6 +121,9 @@ const UNKIND: &[&str] = &[
     "pipelines with unknown words",
     "debts that failed",
     "left to people by plan",
+    "recalls",
+    "recalls that went back",
+    "recalls that did not",
 ];
 
 /// Worlds that do not come to rest, which is a fault of ours that is not mended: a node that is out of one balancer and
