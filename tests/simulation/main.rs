@@ -122,6 +122,9 @@ const UNKIND: &[&str] = &[
     "debts that failed",
     "left to people by plan",
     "put back by people",
+    "recalls",
+    "recalls that went back",
+    "recalls that did not",
 ];
 
 #[test]

@@ -258,8 +258,8 @@ impl World {
             21 | 22 => Command::Promote { target, reference: None },
             23 => {
                 let fast = self.seed.chance(50);
-                let routes = [Route::Commit, Route::MergeRequest];
-                let Some(route) = self.seed.pick(&routes) else { return };
+                let odd = self.now.0 / 1000 % 2 == 1;
+                let route = if odd { Route::MergeRequest } else { Route::Commit };
                 Command::Rollback { target, to: None, fast, automatic: false, route }
             }
             24 => match self.shadow.mass.keys().next().copied() {
