@@ -22,7 +22,6 @@ use crate::telemetry::chain;
 
 use super::files::{changes_between, edited};
 use super::glass;
-use super::orders::target_of;
 use super::proposing;
 use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
 
@@ -436,7 +435,7 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                     format!("{reference} vetoed at !{number}"),
                 ),
                 Fact::Asked { word, command } => (
-                    Subject::Act(target_of(command).cloned()),
+                    Subject::Act(command.target().cloned()),
                     word.by.to_string(),
                     word.reason.clone(),
                     done_word(command),

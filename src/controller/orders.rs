@@ -58,7 +58,7 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<Result<Answer, Refusal>, Fatal> {
         let word = Word { by: ask.by.clone(), reason: ask.reason.clone() };
-        if let Some(target) = target_of(&ask.command)
+        if let Some(target) = ask.command.target()
             && !self.knows(target)
         {
             return Ok(Err(Refusal::NoTarget(target.clone())));
@@ -231,36 +231,13 @@ impl Core {
             let known = snapshot.services.contains_key(name);
             (!known).then(|| format!("the config names no service {name}"))
         };
-        match command {
-            Command::Freeze { environment: name, .. }
-            | Command::Pause { scope: Scope::Environment(name), .. } => environment(name),
-            Command::Pause { scope: Scope::Service(name), .. } => service(name),
-            Command::Pause { scope: Scope::Target(target), .. } => {
-                (!self.knows(target)).then(|| format!("there is no target {target}"))
+        match command.holds()? {
+            Scope::All => None,
+            Scope::Environment(name) => environment(&name),
+            Scope::Service(name) => service(&name),
+            Scope::Target(target) => {
+                (!self.knows(&target)).then(|| format!("there is no target {target}"))
             }
-            Command::Pause { scope: Scope::All, .. }
-            | Command::Unpause { .. }
-            | Command::Thaw { .. }
-            | Command::Weigh { .. }
-            | Command::Pin { .. }
-            | Command::Unpin { .. }
-            | Command::Lock { .. }
-            | Command::Unlock { .. }
-            | Command::Approve { .. }
-            | Command::Promote { .. }
-            | Command::Rollback { .. }
-            | Command::PostMigrate { .. }
-            | Command::DropPatch { .. }
-            | Command::Abort { .. }
-            | Command::Retry { .. }
-            | Command::RetryOnly { .. }
-            | Command::Resume { .. }
-            | Command::Exclude { .. }
-            | Command::LeaveOut { .. }
-            | Command::Migration { .. }
-            | Command::Confirm { .. }
-            | Command::AcceptHead { .. }
-            | Command::Nudge => None,
         }
     }
 
@@ -484,34 +461,4 @@ impl Core {
 
 pub(super) fn spec_file(core: &Core, target: &Target) -> Option<crate::model::RepoPath> {
     core.snapshot()?.services.get(&target.service).map(|it| it.file.clone())
-}
-
-/// The target that a command is about, if it is about one.
-pub(super) fn target_of(command: &Command) -> Option<&Target> {
-    match command {
-        Command::Pin { target, .. }
-        | Command::Unpin { target }
-        | Command::Lock { target }
-        | Command::Unlock { target }
-        | Command::Approve { target, .. }
-        | Command::Promote { target, .. }
-        | Command::Rollback { target, .. }
-        | Command::PostMigrate { target, .. }
-        | Command::DropPatch { target, .. }
-        | Command::Abort { target, .. }
-        | Command::Retry { target, .. }
-        | Command::RetryOnly { target, .. }
-        | Command::Resume { target }
-        | Command::Exclude { target, .. }
-        | Command::LeaveOut { target, .. }
-        | Command::Migration { target, .. } => Some(target),
-        Command::Pause { .. }
-        | Command::Unpause { .. }
-        | Command::Freeze { .. }
-        | Command::Thaw { .. }
-        | Command::Weigh { .. }
-        | Command::Confirm { .. }
-        | Command::AcceptHead { .. }
-        | Command::Nudge => None,
-    }
 }

@@ -244,3 +244,65 @@ pub enum Command {
     /// Look again now.
     Nudge,
 }
+
+impl Command {
+    /// The target that it is about, if it is about one.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Pin { target, .. }
+            | Self::Unpin { target }
+            | Self::Lock { target }
+            | Self::Unlock { target }
+            | Self::Approve { target, .. }
+            | Self::Promote { target, .. }
+            | Self::Rollback { target, .. }
+            | Self::PostMigrate { target, .. }
+            | Self::DropPatch { target, .. }
+            | Self::Abort { target, .. }
+            | Self::Retry { target, .. }
+            | Self::RetryOnly { target, .. }
+            | Self::Resume { target }
+            | Self::Exclude { target, .. }
+            | Self::LeaveOut { target, .. }
+            | Self::Migration { target, .. } => Some(target),
+            Self::Pause { .. }
+            | Self::Unpause { .. }
+            | Self::Freeze { .. }
+            | Self::Thaw { .. }
+            | Self::Weigh { .. }
+            | Self::Confirm { .. }
+            | Self::AcceptHead { .. }
+            | Self::Nudge => None,
+        }
+    }
+
+    /// What it keeps from beginning anything new, if it does that.
+    pub fn holds(&self) -> Option<Scope> {
+        match self {
+            Self::Pause { scope, .. } => Some(scope.clone()),
+            Self::Freeze { environment, .. } => Some(Scope::Environment(environment.clone())),
+            Self::Lock { target } => Some(Scope::Target(target.clone())),
+            Self::Unpause { .. }
+            | Self::Thaw { .. }
+            | Self::Unlock { .. }
+            | Self::Pin { .. }
+            | Self::Unpin { .. }
+            | Self::Weigh { .. }
+            | Self::Approve { .. }
+            | Self::Promote { .. }
+            | Self::Rollback { .. }
+            | Self::PostMigrate { .. }
+            | Self::DropPatch { .. }
+            | Self::Abort { .. }
+            | Self::Retry { .. }
+            | Self::RetryOnly { .. }
+            | Self::Resume { .. }
+            | Self::Exclude { .. }
+            | Self::LeaveOut { .. }
+            | Self::Migration { .. }
+            | Self::Confirm { .. }
+            | Self::AcceptHead { .. }
+            | Self::Nudge => None,
+        }
+    }
+}
