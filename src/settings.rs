@@ -361,6 +361,7 @@ mod tests {
             ("kind = \"gitlab\"", "forge.url"),
             ("kind = \"gitlab\"\nurl = \"https://x\"", "forge.project"),
             ("kind = \"gitlab\"\nurl = \"https://x\"\nproject = \"p\"", "forge.token_env"),
+            ("kind = \"gitlab\"\nurl = \"https://x\"\nproject = \"g/../p\"", "forge.project"),
             (&format!("{whole}\ntoken_file = \"t\""), "not both"),
             (&format!("{whole}\nlabel = \"a,b\""), "forge.label"),
             (&format!("{whole}\nlable = \"a\""), "unknown field"),

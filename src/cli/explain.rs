@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     waits("rollback", broken.as_slice(), ui);
     waits("rollback", recalled.as_slice(), ui);
     if recalled.is_some() {
-        promotes(&decision, "", ui);
+        promotes((&target, &seen), &decision.promote, "", ui);
     }
     for text in request(&target, &seen, ui) {
         line("open", text);
@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         Deploy::Hold(holds) => waits("deploy", &briefly(holds, &target, &seen), ui),
     }
     if recalled.is_none() {
-        promotes(&decision, "promote", ui);
+        promotes((&target, &seen), &decision.promote, "promote", ui);
     }
     for wrong in &seen.records {
         line("records", ui.paint(Tone::Bad, wrong));
@@ -122,11 +122,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
 }
 
 /// What there is to do about the merge request, or why not.
-fn promotes(decision: &Decision, label: &str, ui: &Ui) {
+fn promotes((target, seen): (&Target, &Inspection), promote: &Promote, label: &str, ui: &Ui) {
     let line = |text: String| line(label, &text, ui);
-    match &decision.promote {
+    match promote {
         Promote::Nothing => {}
-        Promote::Hold(holds) => waits(label, holds, ui),
+        Promote::Hold(holds) => waits(label, &briefly(holds, target, seen), ui),
         Promote::Propose(it) => line(format!("{} is ready to be proposed", it.to)),
         Promote::Check { number, .. } => line(format!("!{number} is ready to be checked")),
         Promote::Merge { number, .. } => line(format!("!{number} is ready to merge")),

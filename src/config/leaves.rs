@@ -20,8 +20,8 @@ use super::reader::{Leaf, Read, Reader, Refused, Shape, shortened};
 mod machine;
 
 pub(super) use machine::{
-    BackendName, InputName, PlainHost, Port, ServerName, SocketName, SshHost, TheirName, UnixName,
-    Weight, WholePath, WorkflowFile, ZoneGroups,
+    BackendName, InputName, PlainHost, Port, ProjectPath, ServerName, SocketName, SshHost,
+    TheirName, UnixName, Weight, WholePath, WorkflowFile, ZoneGroups,
 };
 
 /// Characters of a name that is quoted back; the checks themselves have their own bounds.

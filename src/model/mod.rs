@@ -10,6 +10,7 @@ mod inventory;
 mod name;
 mod only;
 mod artifact;
+mod project;
 mod probe;
 mod reference;
 mod revision;
@@ -37,6 +38,7 @@ pub use name::{
 };
 pub use only::{BadOnly, Candidate, Only};
 pub use probe::{Probe, Question};
+pub use project::{BadProject, PROJECT_HINT, project_path};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
 pub use seat::{BalancerAddress, Drain, DrainEnd, Seat, Socket, Traffic, Voucher};

@@ -96,20 +96,26 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     if changed && !lost && policy::standing_holds(target, world).is_empty() {
         return Deploy::Supersede(desired.clone());
     }
-    let (rollout_id, reference) = (plan.id.clone(), plan.to.clone());
+    match standing(rollout, world) {
+        hold @ Hold::Halted { .. } => Deploy::Hold(vec![hold]),
+        hold => Deploy::Rolling(hold),
+    }
+}
+
+/// What a rollout under way is at, for who waits for its end.
+pub(super) fn standing(rollout: &Rollout, world: World<'_>) -> Hold {
+    let (id, reference) = (rollout.plan().id.clone(), rollout.plan().to.clone());
     match rollout.phase() {
         Phase::Halted(halts) => {
             let mut why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             why.extend(gone(rollout, world));
-            Deploy::Hold(vec![Hold::Halted { rollout: rollout_id, reference, why }])
+            Hold::Halted { rollout: id, reference, why }
         }
         Phase::Running if rollout.asks_for_approval() => {
-            Deploy::Rolling(Hold::Approvals { reference, have: 0, need: 1 })
+            Hold::Approvals { reference, have: 0, need: 1 }
         }
-        Phase::Stopping(_) => Deploy::Rolling(Hold::Ending { rollout: rollout_id, reference }),
-        Phase::Running | Phase::Settled(_) => {
-            Deploy::Rolling(Hold::Rolling { rollout: rollout_id, reference })
-        }
+        Phase::Stopping(_) => Hold::Ending { rollout: id, reference },
+        Phase::Running | Phase::Settled(_) => Hold::Rolling { rollout: id, reference },
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::{Promote as Rule, Spec};
 use crate::model::{EnvironmentName, PersonName, Ref, Revision, Target, Timestamp};
 use crate::observe::{Direction, Fact, MergeRequest, Merging, Running, State, Verdict};
-use crate::rollout::{History, Past, Recall};
+use crate::rollout::{History, Past, Phase, Recall};
 
-use super::{Hold, World, patch, policy, recall};
+use super::{Hold, World, deploy, patch, policy, recall};
 
 /// What a target without a past looks like.
 const NO_HISTORY: &History = &History {
@@ -286,7 +286,13 @@ fn proven<'a>(source: &Target, world: World<'a>) -> Result<&'a Past, String> {
     let spec = world.snapshot.spec(source).ok_or("the config does not speak of it")?;
     let desired = policy::desired(source, &spec, world);
     if let Some(rollout) = world.ledger.rollouts.get(source) {
-        return Err(format!("rollout {} to {} is under way", rollout.plan().id, rollout.plan().to));
+        let (id, to) = (&rollout.plan().id, &rollout.plan().to);
+        return Err(match rollout.phase() {
+            Phase::Halted(_) => format!("rollout {id} to {to} is halted there and needs a person"),
+            Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => {
+                format!("rollout {id} to {to} is under way")
+            }
+        });
     }
     if world.snapshot.mistake(source).is_some() {
         return Err("its config is broken".to_owned());
@@ -395,7 +401,12 @@ fn merge(
     holds.extend(policy::pin(target, world));
     if let Some(rollout) = world.ledger.rollouts.get(target) {
         let plan = rollout.plan();
-        holds.push(Hold::Rolling { rollout: plan.id.clone(), reference: plan.to.clone() });
+        let standing = deploy::standing(rollout, world);
+        holds.push(if matches!(standing, Hold::Halted { .. }) {
+            standing
+        } else {
+            Hold::Rolling { rollout: plan.id.clone(), reference: plan.to.clone() }
+        });
     }
     if let Some(window) = rule.window.as_ref().filter(|it| !quick && !it.is_open(world.now)) {
         let opens = window.next_opening(world.now);

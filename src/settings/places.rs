@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::controller::{Scheme, ServerAt};
 use crate::drivers::ci::CiAt;
 use crate::drivers::hosted::open::{HostedAt, Kind, TokenAt};
-use crate::model::CiName;
+use crate::model::{BadProject, CiName, PROJECT_HINT, project_path};
 
 use super::{
     Mistakes, RawCi, RawForge, RawGitLabHook, RawHook, RawServer, RawWebhook, SettingsError,
@@ -25,9 +25,7 @@ pub(super) fn ci(name: &str, raw: RawCi, here: &Path, mistakes: &mut Mistakes) -
             }
         },
     );
-    let project = Some(project).filter(|it| !it.trim_matches('/').is_empty());
-    let project = project.ok_or("say which project, e.g. group/deployer");
-    let project = mistakes.of(&key("project"), project);
+    let project = mistakes.of(&key("project"), self::project(&project));
     let token = token(token_env, token_file, here)
         .and_then(|it| it.ok_or_else(|| "say token_env or token_file".to_owned()));
     let token = mistakes.of(&key("token_env"), token);
@@ -114,9 +112,8 @@ pub(super) fn hosted(
     let url = url.ok_or_else(|| {
         value("forge.url", "say where it is, e.g. https://gitlab.example.com".to_owned())
     })?;
-    let project = project
-        .filter(|it| !it.trim_matches('/').is_empty())
-        .ok_or_else(|| value("forge.project", "say which project, e.g. group/config".to_owned()))?;
+    let project = project.unwrap_or_default();
+    let project = self::project(&project).map_err(|why| value("forge.project", why))?;
     let token = token(token_env, token_file, here).map_err(|why| value("forge.token_env", why))?;
     let token = token.ok_or_else(|| {
         value(
@@ -136,6 +133,15 @@ pub(super) fn hosted(
         return Err(value("forge.deployments", why));
     }
     Ok(Some(HostedAt { kind, url, project, token, approver, label, checks, deployments }))
+}
+
+/// The path of a project, without slashes around it.
+fn project(text: &str) -> Result<String, String> {
+    match project_path(text) {
+        Ok(path) => Ok(path.to_owned()),
+        Err(BadProject::Empty) => Err("say which project, e.g. group/config".to_owned()),
+        Err(why) => Err(format!("{why}: {PROJECT_HINT}")),
+    }
 }
 
 fn token_of_second(

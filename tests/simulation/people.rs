@@ -6,6 +6,7 @@ use towpath::model::{Command, MigrationVerdict, Ref, Route, Scope, Target};
 use towpath::planner::{self, Deploy, Hold, Promote};
 use towpath::rollout::{Halt, OpState, Phase};
 
+use super::balancer::TOO_FEW_SERVE;
 use super::nodes::State;
 use super::repo::{
     file_of, with_listed, with_other_freezes, with_other_webs, with_other_window, with_ref,
@@ -346,6 +347,11 @@ impl World {
             return Some(Command::Migration { target, verdict });
         }
         let failed = halts.iter().any(|it| matches!(it, Halt::Failed { .. }));
+        let short =
+            |it: &Halt| matches!(it, Halt::Failed { why, .. } if why.contains(TOO_FEW_SERVE));
+        if halts.iter().any(short) {
+            self.put_back(&target);
+        }
         let tries = self.tries.entry(format!("{id} {stopping}")).or_default();
         *tries += 1;
         match (failed && *tries <= TRIES, stopping) {
@@ -474,9 +480,7 @@ impl World {
             | Hold::Vetoed { .. } => true,
             Hold::Artifacts { reference, .. } => truth(self.number, reference) == Truth::NeverBuilt,
             Hold::Stopped { reference, .. } => {
-                dead_here
-                    || truth(self.number, reference) != Truth::Good
-                    || self.is_short_of_others(target)
+                dead_here || truth(self.number, reference) != Truth::Good
             }
             Hold::Unseen { nodes } => match &self.scar {
                 Scar::DeadNode(place) => dead_here && nodes.keys().all(|node| *node == place.1),

@@ -1,7 +1,7 @@
 //! How machines are named and reached: hosts, ports, accounts, paths, places in load balancers.
 
 use crate::config::reader::{Leaf, Refused, Shape, shortened};
-use crate::model::{Arg, Share, Socket, TRIGGER_KEY};
+use crate::model::{Arg, PROJECT_HINT, Share, Socket, TRIGGER_KEY, project_path};
 use crate::text::{self, Scalar};
 
 use super::whole;
@@ -150,6 +150,28 @@ impl Leaf for WorkflowFile {
         let shown = shortened(&text::visible(text));
         let hint = "write the name of a file in .github/workflows, without directories";
         Err(Refused::value(format!("`{shown}` is not {}", Self::WHAT), hint))
+    }
+}
+
+/// A project on a forge, with places to fill in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct ProjectPath(pub(in crate::config) Arg);
+
+impl Leaf for ProjectPath {
+    const WHAT: &'static str = "the path of a project, such as `group/shop`";
+    fn shape() -> Shape {
+        Shape::Text(None)
+    }
+    fn parse(scalar: &Scalar<'_>) -> Result<Self, Refused> {
+        let text = scalar.text.as_ref();
+        match project_path(text) {
+            Ok(_) => <Arg as Leaf>::parse(scalar).map(Self),
+            Err(why) => {
+                let shown = shortened(&text::visible(text));
+                let message = format!("`{shown}` is not the path of a project: {why}");
+                Err(Refused::value(message, PROJECT_HINT))
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::leaves::Url;
+use crate::config::leaves::{ProjectPath, Url};
 use crate::config::reader::{Read, Reader, Shape, record};
 use crate::model::{self, Arg, Argv, Built, CiName, Product};
 use crate::text::Node;
@@ -17,7 +17,7 @@ record! {
         /// Which forge: a `[ci.NAME]` in the controller's settings, where its address and token are.
         "ci" ci: required CiName,
         /// The project there, e.g. `group/shop`. Default: the one of the settings.
-        "project" project: optional Arg,
+        "project" project: optional ProjectPath,
         /// The branch, tag or whole commit, with the same places as `run`. Default: `{ref}`.
         "ref" reference: optional Arg,
     }
@@ -29,7 +29,7 @@ record! {
         /// Which GitLab: a `[ci.NAME]` in the controller's settings, where its address and token are.
         "ci" ci: required CiName,
         /// The project there, e.g. `group/shop`. Default: the one of the settings.
-        "project" project: optional Arg,
+        "project" project: optional ProjectPath,
         /// The package's name, exactly; with the same places as `run`.
         "name" name: required Arg,
         /// Its version, exactly. Default: `{ref}`.
@@ -89,6 +89,7 @@ impl Read for Artifact {
                 return None;
             }
         };
+        let project = project.map(|it| it.0);
         Some(Self(model::Artifact::Built(Built { ci, project, what, timeout })))
     }
 }

@@ -152,6 +152,34 @@ stages:
 }
 
 #[test]
+fn a_project_is_a_path_and_no_address() {
+    check(
+        "--- services/shop.yaml
+service: shop
+recipe: simple
+artifacts:
+  - pipeline: { ci: ops, project: group/../other }
+  - pipeline: { ci: ops, project: group//shop, ref: 'v{ref}' }
+  - package: { ci: ops, project: 'https://gitlab.example.com/group/shop', name: shop }
+  - package: { ci: ops, project: group%2Fshop, name: shop }
+  - package: { ci: ops, project: 'group/{service}', name: shop }
+targets:
+  staging: { ref: 1.4.2 }
+",
+        expect![[r#"
+            services/shop.yaml:4:35: `group/../other` is not the path of a project: it has a part that is `.` or `..` [bad-value]
+                write it as the forge shows it, e.g. `group/shop`
+            services/shop.yaml:5:35: `group//shop` is not the path of a project: it has an empty part between two slashes [bad-value]
+                write it as the forge shows it, e.g. `group/shop`
+            services/shop.yaml:6:34: `https://gitlab.example.com/group/shop` is not the path of a project: it has an empty part between two slashes [bad-value]
+                write it as the forge shows it, e.g. `group/shop`
+            services/shop.yaml:7:34: `group%2Fshop` is not the path of a project: it has a character that no project has (`%`, `?`, `#`, `\`, or a control character) [bad-value]
+                write it as the forge shows it, e.g. `group/shop`
+        "#]],
+    );
+}
+
+#[test]
 fn recipe_and_environment_must_fit() {
     check(
         "--- recipes/simple.yaml

@@ -3,8 +3,12 @@
 
 use super::{Ci, Cis, Stand};
 use crate::drivers::hosted::api::ApiError;
-use crate::model::{Built, Product};
+use crate::drivers::local::one_line;
+use crate::model::{Built, PROJECT_HINT, Product, project_path};
 use crate::observe::Verdict;
+
+/// Longest quotation of a project.
+const SHOWN_MAX: usize = 120;
 
 impl Cis {
     /// Whether it is there. Blocks.
@@ -16,6 +20,16 @@ impl Cis {
             );
             return Verdict::Error { why };
         };
+        // What stands in its places is known only now.
+        let project = built.project.as_deref().unwrap_or(&host.project);
+        let project = match project_path(project) {
+            Ok(path) => path,
+            Err(why) => {
+                let shown = one_line(project.as_bytes(), SHOWN_MAX);
+                let why = format!("`{shown}` is not the path of a project: {why}; {PROJECT_HINT}");
+                return Verdict::Error { why };
+            }
+        };
         let mut desk = host.desk();
         if let Err(why) = desk.open(&host.open) {
             return Verdict::Error { why };
@@ -23,7 +37,6 @@ impl Cis {
         let Some(ci) = &desk.ci else {
             return Verdict::Error { why: "its CI is not open".to_owned() };
         };
-        let project = built.project.as_deref().unwrap_or(&host.project).trim_matches('/');
         match look(ci.as_ref(), project, &built.what) {
             Ok(verdict) => verdict,
             Err(error) => {

@@ -22,7 +22,7 @@ use self::gitlab::GitLab;
 use super::hosted::api::ApiError;
 use super::hosted::client::Client;
 use super::hosted::open::{Kind, OpenError, TokenAt};
-use super::hosted::transport::{Http, Real, Reply};
+use super::hosted::transport::Reply;
 use crate::model::{CiName, Errand, StepKey, Timestamp};
 
 /// Runs that are remembered at once.
@@ -303,8 +303,7 @@ impl Desk {
 
 fn open(at: &CiAt) -> Result<Box<dyn Ci>, OpenError> {
     let (base, manner) = at.kind.api(&at.url);
-    let http = Http::speaking(&base, at.token.read()?, &manner)?;
-    let client = Client::new(Box::new(http), Box::new(Real::start()));
+    let client = Client::of(&base, at.token.read()?, &manner)?;
     let project = at.project.trim_matches('/');
     Ok(match at.kind {
         Kind::GitHub => Box::new(GitHub::new(client, project)),

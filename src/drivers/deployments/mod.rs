@@ -18,7 +18,7 @@ use self::gitlab::GitLab;
 use super::hosted::api::ApiError;
 use super::hosted::client::Client;
 use super::hosted::open::{HostedAt, Kind, OpenError};
-use super::hosted::transport::{Http, Pacing as _, Real};
+use super::hosted::transport::{Pacing as _, Real};
 use crate::model::{Branch, Ref, Revision, RolloutId, Target, Timestamp};
 
 /// Rollouts that are remembered at once; older ones are given up.
@@ -119,8 +119,7 @@ impl Deployments {
     /// Opens the page that the settings describe; what was not told before the last end is in `file`.
     pub fn open(at: &HostedAt, base: &Branch, file: PathBuf) -> Result<Self, OpenError> {
         let (base_url, manner) = at.kind.api(&at.url);
-        let http = Http::speaking(&base_url, at.token.read()?, &manner)?;
-        let client = Client::new(Box::new(http), Box::new(Real::start()));
+        let client = Client::of(&base_url, at.token.read()?, &manner)?;
         let project = at.project.trim_matches('/');
         let page: Box<dyn Page> = match at.kind {
             Kind::GitHub => Box::new(GitHub::new(client, project)),

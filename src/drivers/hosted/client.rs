@@ -2,15 +2,18 @@
 //! has not changed. Nothing that creates is repeated blindly.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::allowance::{Allowance, REST_MAX};
 use super::api::ApiError;
-use super::transport::{Call, Cut, Pacing, Reply, Transport, Verb};
+use super::known::Known;
+use super::transport::{BadUrl, Call, Cut, Http, Manner, Pacing, Real, Reply, Transport, Verb};
 use crate::drivers::local::one_line;
+use crate::model::Secret;
 
 /// How often a call is tried.
 const ATTEMPTS_MAX: u32 = 4;
@@ -20,18 +23,8 @@ const BUDGET: Duration = Duration::from_secs(45);
 const BACKOFF: Duration = Duration::from_millis(250);
 /// Longest wait that is slept through; a forge that asks for more is left alone, and others go on.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest rest that a forge can ask for: its clock may be wrong.
-const REST_MAX: Duration = Duration::from_mins(15);
 /// Rest where a forge says "too many" and not for how long.
 const REST_UNSAID: Duration = Duration::from_secs(30);
-/// Calls that may be made at once after a silence.
-const BURST: f64 = 40.0;
-/// Calls a second in the long run; the public forges allow more than ten.
-const RATE: f64 = 10.0;
-/// Answers remembered for conditional requests.
-const KNOWN_MAX: usize = 256;
-/// Longest answer that is remembered.
-const KNOWN_BYTES_MAX: usize = 1 << 20;
 /// Longest quotation of a forge.
 const QUOTE_MAX: usize = 240;
 /// Entries of one page; the most that all forges give.
@@ -50,26 +43,31 @@ pub enum Repeat {
 pub struct Client {
     transport: Box<dyn Transport>,
     pacing: Box<dyn Pacing>,
-    tokens: Cell<f64>,
-    filled: Cell<Duration>,
-    rest_until: Cell<Duration>,
-    known: RefCell<BTreeMap<String, Reply>>,
+    allowance: Arc<Allowance>,
+    known: RefCell<Known>,
     count: Cell<u64>,
 }
 
 impl Client {
-    /// Over this way, by this watch.
+    /// Of the API at `base`, with the manners that everybody in this process keeps towards it.
+    pub fn of(base: &str, token: Secret, manner: &Manner) -> Result<Self, BadUrl> {
+        let http = Http::speaking(base, token, manner)?;
+        Ok(Self::sharing(Allowance::of(base), Box::new(http), Box::new(Real::start())))
+    }
+
+    /// Over this way, by this watch, and with manners of its own.
     pub fn new(transport: Box<dyn Transport>, pacing: Box<dyn Pacing>) -> Self {
-        let now = pacing.elapsed();
-        Self {
-            transport,
-            pacing,
-            tokens: Cell::new(BURST),
-            filled: Cell::new(now),
-            rest_until: Cell::default(),
-            known: RefCell::default(),
-            count: Cell::default(),
-        }
+        Self::sharing(Arc::default(), transport, pacing)
+    }
+
+    /// The same for one of several who ask the same forge, all by the same watch.
+    pub fn sharing(
+        allowance: Arc<Allowance>,
+        transport: Box<dyn Transport>,
+        pacing: Box<dyn Pacing>,
+    ) -> Self {
+        let (known, count) = (RefCell::default(), Cell::default());
+        Self { transport, pacing, allowance, known, count }
     }
 
     /// How many requests were made so far.
@@ -94,33 +92,26 @@ impl Client {
 
     /// The forge had too much of us, and said so in another way than by the status.
     pub fn rest(&self, doing: String, why: String) -> ApiError {
-        let until = self.pacing.elapsed() + REST_UNSAID;
         // It may have said more exactly how long.
-        self.rest_until.set(self.rest_until.get().max(until));
+        self.allowance.rest(self.pacing.elapsed(), REST_UNSAID);
         ApiError::Later { doing, why, after: Some(REST_UNSAID) }
     }
 
     /// Reads; what has not changed since is not sent again.
     pub fn get(&self, doing: &str, path: &str) -> Result<Reply, ApiError> {
-        let known = self.known.borrow().get(path).cloned();
+        let known = self.known.borrow_mut().get(path);
         let etag = known.as_ref().and_then(|it| it.headers.get("etag").cloned());
         let call = Call { verb: Verb::Get, path: path.to_owned(), body: None, etag };
         let reply = self.send(doing, &call, Repeat::Harmless)?;
         match known {
-            Some(known) if reply.status == 304 => return Ok(known),
+            Some(mut known) if reply.status == 304 => {
+                // Whether there is a next page may have changed all the same.
+                known.headers.extend(reply.headers);
+                return Ok(known);
+            }
             Some(_) | None => {}
         }
-        let mut all = self.known.borrow_mut();
-        if reply.status == 200
-            && reply.headers.contains_key("etag")
-            && reply.body.len() <= KNOWN_BYTES_MAX
-        {
-            if all.len() >= KNOWN_MAX {
-                // Whoever is still asked for comes back at once.
-                all.clear();
-            }
-            all.insert(path.to_owned(), reply.clone());
-        }
+        self.known.borrow_mut().keep(path, &reply);
         Ok(reply)
     }
 
@@ -134,10 +125,13 @@ impl Client {
         let mut all = Vec::new();
         for page in 1..=pages_max {
             let reply = self.get(doing, &format!("{path}&per_page={PAGE}&page={page}"))?;
-            let some: Vec<T> = read(doing, &good(doing, reply)?)?;
-            let full = some.len() >= PAGE;
+            let reply = good(doing, reply)?;
+            let some: Vec<T> = read(doing, &reply)?;
+            // What the token may not see is taken out of a page, so one that is not full need not be the last one.
+            let next = reply.headers.get("x-next-page").is_some_and(|it| !it.trim().is_empty());
+            let more = next || some.len() >= PAGE;
             all.extend(some);
-            if !full {
+            if !more {
                 return Ok((all, true));
             }
         }
@@ -162,6 +156,11 @@ impl Client {
     }
 
     fn send(&self, doing: &str, call: &Call, repeat: Repeat) -> Result<Reply, ApiError> {
+        if strays(&call.path) {
+            let why =
+                "a name in its address is `.`, `..` or nothing: correct it where it is written";
+            return Err(ApiError::Refused { doing: doing.to_owned(), why: why.to_owned() });
+        }
         let begun = self.pacing.elapsed();
         let mut attempt = 0;
         loop {
@@ -185,6 +184,7 @@ impl Client {
                 }
                 Ok(reply) => match limited(&reply) {
                     Some(rest) => {
+                        self.allowance.rest(self.pacing.elapsed(), rest);
                         let why = format!("too many requests; again in {} s", rest.as_secs());
                         (Some(rest), later(why, Some(rest)))
                     }
@@ -206,7 +206,7 @@ impl Client {
             let grown = BACKOFF * 2_u32.pow(attempt - 1);
             let wait = wait.unwrap_or(Duration::ZERO).min(REST_MAX).max(grown);
             if wait > PATIENCE {
-                self.rest_until.set(self.pacing.elapsed() + wait);
+                self.allowance.rest(self.pacing.elapsed(), wait);
                 return Err(error);
             }
             if !may_repeat {
@@ -216,24 +216,27 @@ impl Client {
         }
     }
 
-    /// Waits for a place; refuses at once while the forge wants to be left alone.
+    /// Waits for a place; refuses at once while the forge wants to be left alone for long.
     fn pace(&self, doing: &str) -> Result<(), ApiError> {
-        let now = self.pacing.elapsed();
-        if let Some(left) = self.rest_until.get().checked_sub(now).filter(|it| !it.is_zero()) {
-            let why = format!("the forge wants to be left alone for {} s more", left.as_secs());
-            return Err(ApiError::Later { doing: doing.to_owned(), why, after: Some(left) });
+        let mut has_place = false;
+        let mut left = Duration::ZERO;
+        for _ in 0..ATTEMPTS_MAX {
+            self.pacing.sleep(left.mul_f64(1.0 + self.pacing.dice() / 2.0));
+            if !has_place && let Ok(wait) = self.allowance.take(self.pacing.elapsed()) {
+                has_place = true;
+                self.pacing.sleep(wait);
+            }
+            // Another one may have been told so while this one waited.
+            left = self.allowance.resting(self.pacing.elapsed()).unwrap_or_default();
+            if has_place && left.is_zero() {
+                return Ok(());
+            }
+            if left > PATIENCE {
+                break;
+            }
         }
-        let since = now.saturating_sub(self.filled.get()).as_secs_f64();
-        let tokens = (self.tokens.get() + since * RATE).min(BURST);
-        self.filled.set(now);
-        if tokens >= 1.0 {
-            self.tokens.set(tokens - 1.0);
-            return Ok(());
-        }
-        self.pacing.sleep(Duration::from_secs_f64((1.0 - tokens) / RATE));
-        self.filled.set(self.pacing.elapsed());
-        self.tokens.set(0.0);
-        Ok(())
+        let why = format!("the forge wants to be left alone for {} s more", left.as_secs());
+        Err(ApiError::Later { doing: doing.to_owned(), why, after: Some(left) })
     }
 
     /// A last call before the limit is the last one for a while.
@@ -241,7 +244,7 @@ impl Client {
         if remaining(reply) == Some(0)
             && let Some(rest) = reset(reply)
         {
-            self.rest_until.set(self.pacing.elapsed() + rest.min(REST_MAX));
+            self.allowance.rest(self.pacing.elapsed(), rest);
         }
     }
 }
@@ -331,6 +334,14 @@ pub fn said(reply: &Reply) -> String {
         }
     }
     text
+}
+
+/// Whether a path would lead elsewhere: on the way to the server such segments are taken away, with those before them.
+fn strays(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/')
+        .skip(1)
+        .any(|it| matches!(it.to_ascii_lowercase().replace("%2e", ".").as_str(), "" | "." | ".."))
 }
 
 /// A text as one segment of a path, or one value of a query.

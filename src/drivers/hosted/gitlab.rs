@@ -6,6 +6,7 @@ mod train;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -37,8 +38,8 @@ pub struct GitLab {
     /// As people write it.
     name: String,
     me: RefCell<Option<Account>>,
-    /// Whether the project has merge trains, once that was asked.
-    train: Cell<Option<bool>>,
+    /// Whether the project has merge trains, once that was asked, and when it was.
+    train: Cell<Option<(bool, Duration)>>,
     trains: RefCell<train::Memory>,
     /// Merge requests that somebody was asked to review.
     reviewed: RefCell<BTreeSet<u64>>,
@@ -221,7 +222,7 @@ impl Api for GitLab {
             );
             return Err(ApiError::Forbidden { doing: doing.clone(), why });
         }
-        self.train.set(Some(project.has_train()));
+        self.train_is_known(project.has_train());
         let needs_pipeline = project.only_allow_merge_if_pipeline_succeeds.unwrap_or(false);
         Ok(Rules { needs_pipeline, arms: true, checks: BTreeSet::new() })
     }

@@ -67,7 +67,7 @@ impl<A: Api> Hosted<A> {
         if let Some(why) = self.api.mend(&request).map_err(of_api)? {
             return not(why);
         }
-        let when = match self.gate(&request, sha, proposed.base)? {
+        let when = match self.gate(&request, sha, proposed.base, now)? {
             Gate::Shut(why) => {
                 self.stop(&request)?;
                 return not(why);
@@ -78,10 +78,15 @@ impl<A: Api> Hosted<A> {
             Gate::Pipeline => When::PipelineDone,
             Gate::Open => When::Now,
         };
-        if let Some(answer) = self.unready(&request, sha, base, when)? {
-            return Ok(answer);
+        let unready = self.unready(&request, sha, base, when)?;
+        let answer = match unready {
+            Some(answer) => answer,
+            None => self.press(&request, &branch, &proposed, sha, when)?,
+        };
+        if let Merge::NotGreen { .. } = answer {
+            self.doubt_rules(now);
         }
-        self.press(&request, &branch, &proposed, sha, when)
+        Ok(answer)
     }
 
     /// Whether what was checked is what would be merged: on the base branch as it was then; or where the forge tests it on
@@ -112,7 +117,13 @@ impl<A: Api> Hosted<A> {
     }
 
     /// What the checks on a commit allow. What must be there and is not, is not green.
-    fn gate(&self, request: &Request, sha: Revision, base: Revision) -> Result<Gate, Error> {
+    fn gate(
+        &self,
+        request: &Request,
+        sha: Revision,
+        base: Revision,
+        now: Timestamp,
+    ) -> Result<Gate, Error> {
         let told = self.told(request, sha)?;
         match told.as_ref().filter(|it| it.sha == sha && it.base == base) {
             None => return Ok(Gate::Shut("its checks have not been done yet".to_owned())),
@@ -121,7 +132,7 @@ impl<A: Api> Hosted<A> {
             }
             Some(Checks { verdict: Verdict::Pass, .. }) => {}
         }
-        let (me, rules) = (self.me()?, self.rules()?);
+        let (me, rules) = (self.me()?, self.rules(now)?);
         let checks = self.api.checks(request, sha).map_err(of_api)?;
         let mut required: Vec<&str> =
             rules.checks.iter().chain(&self.options.checks).map(String::as_str).collect();

@@ -5,12 +5,14 @@
 //! description and a comment hold copies for people and for a store that was lost. Everything is looked
 //! up before it is made, so a call whose answer was lost is found by the next one.
 
+pub mod allowance;
 pub mod api;
 pub mod client;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
 mod guests;
+mod known;
 mod look;
 mod marker;
 mod merge;
@@ -40,6 +42,10 @@ pub const PLAN: &str = "towpath/plan";
 const RECORDS: &str = "towpath/records";
 /// Longest time between the two times of a comment that nobody changed.
 const EDITED_MS: u64 = 2_000;
+/// What the project says about merging is believed for so long; and where something was refused that would be explained by
+/// its having changed, for so long.
+const RULES_MS: u64 = 5 * 60_000;
+const RULES_DOUBTED_MS: u64 = 60_000;
 /// Longest explanation that goes with a status: the least that a forge takes.
 const WHY_MAX: usize = 140;
 
@@ -86,7 +92,8 @@ pub struct Hosted<A> {
 #[derive(Default)]
 struct Memory {
     me: Option<Account>,
-    rules: Option<Rules>,
+    /// What the project says about merging, and when it did.
+    rules: Option<(Rules, Timestamp)>,
     /// Our own answers, by merge request.
     checks: BTreeMap<u64, Checks>,
     /// Heads of people's merge requests that could not be fetched, and how often.
@@ -115,13 +122,24 @@ impl<A: Api> Hosted<A> {
         Ok(me)
     }
 
-    fn rules(&self) -> Result<Rules, Error> {
-        if let Some(rules) = &self.memory.borrow().rules {
+    /// What the project says about merging. People change that while we run.
+    fn rules(&self, now: Timestamp) -> Result<Rules, Error> {
+        if let Some((rules, at)) = &self.memory.borrow().rules
+            && now.0.abs_diff(at.0) < RULES_MS
+        {
             return Ok(rules.clone());
         }
         let rules = self.api.rules(&self.base).map_err(of_api)?;
-        self.memory.borrow_mut().rules = Some(rules.clone());
+        self.memory.borrow_mut().rules = Some((rules.clone(), now));
         Ok(rules)
+    }
+
+    /// Something was refused that rules which changed would explain: they are read again, but not at every refusal.
+    fn doubt_rules(&self, now: Timestamp) {
+        let mut memory = self.memory.borrow_mut();
+        if memory.rules.as_ref().is_some_and(|(_, at)| now.0.abs_diff(at.0) >= RULES_DOUBTED_MS) {
+            memory.rules = None;
+        }
     }
 
     fn refresh(&self) -> Result<Revision, Error> {

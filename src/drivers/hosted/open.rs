@@ -8,7 +8,7 @@ use super::client::{Client, encoded};
 use super::gitea::Gitea;
 use super::github::{self, GitHub};
 use super::gitlab::GitLab;
-use super::transport::{BadUrl, Http, Manner, Real};
+use super::transport::{BadUrl, Manner};
 use super::{Hosted, Moved, Options, Pages};
 use crate::drivers::forge::Forge;
 use crate::git::{Identity, Location, Repository, Token};
@@ -197,8 +197,7 @@ impl HostedAt {
         let (url, project) = (url.trim_end_matches('/'), project.trim_matches('/'));
         let (base_url, manner) = kind.api(url);
         let client = |token: &TokenAt| -> Result<Client, OpenError> {
-            let http = Http::speaking(&base_url, token.read()?, &manner)?;
-            Ok(Client::new(Box::new(http), Box::new(Real::start())))
+            Ok(Client::of(&base_url, token.read()?, &manner)?)
         };
         let approver = approver.as_ref().map(client).transpose()?;
         let client = client(token)?;

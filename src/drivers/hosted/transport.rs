@@ -2,6 +2,7 @@
 //! whose watch we wait. Both are ports, so that tests need neither a network nor time.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -97,14 +98,16 @@ pub trait Pacing: Send {
     fn dice(&self) -> f64;
 }
 
-/// A wall clock.
+/// A wall clock; all of a process show the same time.
 pub struct Real(Instant);
 
 impl Real {
-    /// Starts it.
-    #[expect(clippy::disallowed_methods, reason = "waits are measured here, at the edge")]
+    /// Starts it, if none runs yet.
     pub fn start() -> Self {
-        Self(Instant::now())
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "waits are measured here, at the edge")]
+        let now = Instant::now;
+        Self(*BEGAN.get_or_init(now))
     }
 }
 

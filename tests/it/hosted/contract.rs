@@ -1,6 +1,6 @@
 //! One contract for every forge: the local one in the repository itself, and the others over HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::drivers::forge::{
     Act, Actor, Authorship, Checks, Direct, Direction, Error, Forge, Merge, Proposal, State,
@@ -11,6 +11,7 @@ use towpath::drivers::hosted::client::Client;
 use towpath::drivers::hosted::gitea::Gitea;
 use towpath::drivers::hosted::github::{self, GitHub};
 use towpath::drivers::hosted::gitlab::GitLab;
+use towpath::drivers::hosted::open::{HostedAt, Kind, TokenAt};
 use towpath::drivers::hosted::transport::{Http, Manner, Real};
 use towpath::drivers::local_forge::LocalForge;
 use towpath::git::{Branch, Identity, Location, Program, Repository};
@@ -67,7 +68,28 @@ impl Place {
         Hosted::new(self.api(token, None), Box::new(repository), base, bot, options())
     }
 
-    fn repository(&self) -> Repository {
+    /// Those of a controller that works here.
+    pub(super) fn settings(&self, token: &str) -> HostedAt {
+        let server = self.server.as_ref().unwrap();
+        let file = self.dir.path().join("the-token");
+        std::fs::write(&file, token).unwrap();
+        HostedAt {
+            kind: match server.double().face {
+                Face::GitLab => Kind::GitLab,
+                Face::GitHub => Kind::GitHub,
+                Face::Gitea => Kind::Gitea,
+            },
+            url: server.url.clone(),
+            project: PROJECT.to_owned(),
+            token: TokenAt::File(file),
+            approver: None,
+            label: "towpath".to_owned(),
+            checks: BTreeSet::new(),
+            deployments: true,
+        }
+    }
+
+    pub(super) fn repository(&self) -> Repository {
         let location = Location::local(self.dir.path());
         Repository::open(&location, self.dir.path(), Program::default()).unwrap()
     }
@@ -867,6 +889,25 @@ fn what_people_propose_gets_a_status_and_one_comment() {
             }
         }
     }
+}
+
+#[test]
+fn our_comment_is_found_behind_those_that_we_may_not_see() {
+    let mut place = Place::gitlab();
+    let head = place.push("by-hand", FILE, "staging: 1\nproduction: 5\n");
+    let number = place.hand(|it| {
+        let number = it.visit("by-hand", false);
+        let all: Vec<u64> = (0..120).map(|_| it.comment(number, ADA, "so it is")).collect();
+        it.hidden.insert(all[7]);
+        number
+    });
+    let base = place.main();
+    for lines in [vec!["one".to_owned()], vec!["two".to_owned()]] {
+        let checks = Checks { lines, ..green(head, base) };
+        place.forge().review(number, &checks).unwrap();
+    }
+    let said = place.hand(|it| it.said(number));
+    assert_eq!(said.len(), 121, "one comment of ours: {:?}", said.last());
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use towpath::drivers::deployments::{Deployment, Deployments, Stand};
-use towpath::drivers::hosted::open::{HostedAt, Kind, TokenAt};
 use towpath::git::Branch;
 use towpath::model::{Ref, Revision, RolloutId};
 
@@ -17,7 +16,7 @@ use super::gitlab_double::{
     Answer, BOT, BOT_TOKEN, Double, Face, READ_TOKEN, answer, paged, refuse,
 };
 use super::server::Trouble;
-use super::{PROJECT, target};
+use super::target;
 use crate::world::{NEW, patiently, stays};
 
 /// One, and all that was said of it.
@@ -165,7 +164,7 @@ fn words(face: Face) -> [&'static str; 4] {
     }
 }
 
-fn deployment(place: &Place, rollout: &str) -> Deployment {
+pub(super) fn deployment(place: &Place, rollout: &str) -> Deployment {
     Deployment {
         rollout: RolloutId::parse(rollout).unwrap(),
         target: target("staging"),
@@ -176,22 +175,10 @@ fn deployment(place: &Place, rollout: &str) -> Deployment {
     }
 }
 
-fn open(place: &Place, token: &str) -> Deployments {
-    let server = place.server.as_ref().unwrap();
-    let file = place.dir.path().join("the-token");
-    std::fs::write(&file, token).unwrap();
-    let at = HostedAt {
-        kind: if server.double().face == Face::GitHub { Kind::GitHub } else { Kind::GitLab },
-        url: server.url.clone(),
-        project: PROJECT.to_owned(),
-        token: TokenAt::File(file),
-        approver: None,
-        label: "towpath".to_owned(),
-        checks: std::collections::BTreeSet::new(),
-        deployments: true,
-    };
+pub(super) fn open(place: &Place, token: &str) -> Deployments {
     let base = Branch::parse("main").unwrap();
-    Deployments::open(&at, &base, place.dir.path().join("deployments")).unwrap()
+    let file = place.dir.path().join("deployments");
+    Deployments::open(&place.settings(token), &base, file).unwrap()
 }
 
 fn said(place: &mut Place) -> Vec<Vec<String>> {

@@ -409,7 +409,9 @@ impl Double {
         let plain = if self.fast_forward { "fast-forward-only" } else { "merge" };
         let fits = style.as_deref() == Some(self.only.unwrap_or(plain));
         if !fits {
-            self.broken(format!("merged by {style:?}, which the project does not allow"));
+            let style = style.unwrap_or_default();
+            let why = format!("{style} is not allowed an allowed merge style for this repository");
+            return refuse(405, &why);
         }
         self.notice();
         let mr = self.requests[at].clone();

@@ -351,8 +351,9 @@ impl Double {
         if self.merge_queue {
             return refuse(405, "Changes must be made through the merge queue");
         }
-        if text("merge_method").as_deref() != Some(self.only.unwrap_or("merge")) {
-            self.broken("merged in another way than the project does");
+        let method = text("merge_method").unwrap_or_default();
+        if method != self.only.unwrap_or("merge") {
+            return refuse(405, &format!("{method} merges are not allowed on this repository."));
         }
         self.notice();
         let mr = self.requests[at].clone();

@@ -190,6 +190,8 @@ pub(crate) struct Double {
     pub(super) statuses: BTreeMap<String, Vec<Status>>,
     pub(crate) pipelines: BTreeMap<String, Pipeline>,
     pub(crate) violations: Vec<String>,
+    /// Comments that our token may not see: pages are shorter by these.
+    pub(crate) hidden: BTreeSet<u64>,
     /// How many calls there were.
     pub(crate) calls: u64,
     /// When the driver's present operation began, by calls.
@@ -240,6 +242,7 @@ impl Double {
             statuses: BTreeMap::new(),
             pipelines: BTreeMap::new(),
             violations: Vec::new(),
+            hidden: BTreeSet::new(),
             calls: 0,
             operation: None,
             ids: 0,

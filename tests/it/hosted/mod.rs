@@ -19,8 +19,10 @@ mod queue;
 mod real;
 mod real_people;
 mod rights;
+mod rules;
 mod seeds;
 mod server;
+mod steps;
 mod train;
 
 use std::collections::BTreeSet;

@@ -2,23 +2,25 @@
 //! `GITHUB`) name one: in a repository of its own, which is made for it and removed again. The same steps
 //! run against the doubles in every test run.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use towpath::drivers::forge::{Act, Actor, Checks, Direct, Error, Forge, Merge, State};
-use towpath::drivers::hosted::Hosted;
 use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::{Client, Repeat, encoded};
 use towpath::drivers::hosted::gitea::Gitea;
 use towpath::drivers::hosted::github::{self, GitHub};
 use towpath::drivers::hosted::gitlab::GitLab;
 use towpath::drivers::hosted::transport::{Http, Manner, Real, Verb};
+use towpath::drivers::hosted::{Git, Hosted};
 use towpath::git::{Branch, Identity, Location, Program, Repository, Token};
 use towpath::model::{RepoPath, Revision, Secret};
 use towpath::observe::Verdict;
 
 use super::contract::{FACES, Place};
 use super::gitlab_double::{BOT_TOKEN, Face};
+use super::steps::STEPS;
 use super::{FILE, TEXT, at, options, proposal};
 
 /// Longest wait for a forge to work something out.
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A repository on a server; removed when dropped.
 pub(super) struct Made {
-    face: Face,
+    pub(super) face: Face,
     url: String,
     token: String,
     pub(super) project: String,
@@ -99,11 +101,16 @@ impl Made {
     }
 
     pub(super) fn repository(&self) -> Repository {
+        self.copy_in(self.mirrors.path())
+    }
+
+    /// Another copy of it, as other people have one.
+    pub(super) fn copy_in(&self, dir: &Path) -> Repository {
         let user = if self.face == Face::GitHub { "x-access-token" } else { "oauth2" };
         let secret = Secret::new(&self.token).unwrap();
         let token = Token { origin: self.url.clone(), user: user.to_owned(), secret };
         let program = Program { token: Some(token), ..Program::default() };
-        Repository::open(&self.location, self.mirrors.path(), program).unwrap()
+        Repository::open(&self.location, dir, program).unwrap()
     }
 
     pub(super) fn forge(&self) -> Hosted<Box<dyn Api>> {
@@ -112,6 +119,15 @@ impl Made {
 
     /// The same, with a second account that may approve.
     pub(super) fn forge_with(&self, second: Option<&str>) -> Hosted<Box<dyn Api>> {
+        self.forge_over(second, Box::new(self.repository()))
+    }
+
+    /// The same, with branches that are seen and moved in this way.
+    pub(super) fn forge_over(
+        &self,
+        second: Option<&str>,
+        git: Box<dyn Git>,
+    ) -> Hosted<Box<dyn Api>> {
         let (client, project) = (self.client(), self.project.as_str());
         let second = second.map(|it| self.client_of(it));
         let api: Box<dyn Api> = match self.face {
@@ -120,7 +136,7 @@ impl Made {
             Face::Gitea => Box::new(Gitea::new(client, second, "Gitea", project)),
         };
         let (base, bot) = (Branch::parse("main").unwrap(), Identity::towpath());
-        Hosted::new(api, Box::new(self.repository()), base, bot, options())
+        Hosted::new(api, git, base, bot, options())
     }
 }
 
@@ -226,6 +242,11 @@ fn the_steps_for_a_real_server_work_on_the_doubles() {
         let place = Place::with(face);
         let url = place.server.as_ref().unwrap().url.clone();
         exercise(face, &url, BOT_TOKEN);
+        for (_, step) in STEPS {
+            let place = Place::with(face);
+            let url = place.server.as_ref().unwrap().url.clone();
+            step(&Made::new(face, &url, BOT_TOKEN));
+        }
     }
 }
 
@@ -239,7 +260,13 @@ fn a_real_server_keeps_the_contract() {
     for (face, name) in FACES.into_iter().zip(["GITLAB", "GITHUB", "GITEA"]) {
         let variable = |what: &str| variable(name, what);
         match (variable("URL"), variable("TOKEN")) {
-            (Some(url), Some(token)) => exercise(face, &url, &token),
+            (Some(url), Some(token)) => {
+                exercise(face, &url, &token);
+                for (what, step) in STEPS {
+                    eprintln!("{face:?}: {what}");
+                    step(&Made::new(face, &url, &token));
+                }
+            }
             (None, None) => eprintln!("skipped: TOWPATH_TEST_{name}_URL and _TOKEN are not set"),
             _ => panic!("TOWPATH_TEST_{name}_URL goes with TOWPATH_TEST_{name}_TOKEN"),
         }

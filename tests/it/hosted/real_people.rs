@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use towpath::drivers::forge::{
     Act, Actor, Authorship, Error, Forge as _, Merge, MergeRequest, State,
 };
+use towpath::drivers::hosted::api::Api as _;
 use towpath::drivers::hosted::client::{Client, Repeat, encoded};
 use towpath::drivers::hosted::transport::Verb;
+use towpath::git::Branch;
 use towpath::model::{PersonName, RepoPath, Revision};
 
 use super::contract::Place;
@@ -200,6 +202,48 @@ fn exercise(made: &Made, second: &str) {
     );
 }
 
+/// A branch of a fork that is called like ours is not ours, and does not stand where ours is to be opened.
+fn a_fork_is_elsewhere(made: &Made, second: &str) {
+    let base = made.configured();
+    let ada = Person::new(made, second);
+    let fork = ada.does(Verb::Post, "/forks", &json!({ "name": "fork-of-it" }));
+    let fork = format!("/repos/{}", fork["full_name"].as_str().unwrap());
+    let theirs = "staging: 7\nproduction: 1\n";
+    let file = format!("{fork}/contents/{FILE}");
+    until("their branch", || {
+        let read = ada.client.get("reading the fork", &format!("{file}?ref=main"));
+        let read = read.map_err(|it| it.to_string())?;
+        let read: Value = serde_json::from_slice(&read.body).map_err(|it| it.to_string())?;
+        let old = read["sha"].as_str().ok_or("not there yet")?;
+        let body = json!({
+            "branch": "main", "new_branch": "towpath/shop/staging", "sha": old,
+            "content": BASE64.encode(theirs.as_bytes()), "message": "by hand",
+        });
+        let reply = ada.client.act("pushing", Verb::Put, &file, &body, Repeat::Never);
+        let status = reply.map_err(|it| it.to_string())?.status;
+        if status == 200 { Ok(()) } else { Err(format!("status {status}")) }
+    });
+    let head = format!("{}:towpath/shop/staging", ada.name);
+    let body = json!({ "head": head, "base": "main", "title": "Theirs", "body": "" });
+    let number = ada.does(Verb::Post, "/pulls", &body)["number"].as_u64().unwrap();
+    let forge = made.forge();
+    let (ours, main) =
+        (Branch::parse("towpath/shop/staging").unwrap(), Branch::parse("main").unwrap());
+    assert_eq!(forge.api().find(&ours, &main).unwrap(), None);
+    let mr = forge.open_or_update(&proposal(super::TEXT, base, "staging", "2", at(51))).unwrap();
+    assert_ne!(mr.number, number);
+    let found = forge.api().find(&ours, &main).unwrap().unwrap();
+    assert_eq!((found.number, found.head), (mr.number, Some(mr.head)));
+    let listed: Vec<u64> = forge.list(at(60)).unwrap().iter().map(|it| it.number).collect();
+    assert_eq!(listed, [mr.number]);
+    // What they propose is told of all the same.
+    let guests = forge.guests(&BTreeMap::new()).unwrap();
+    assert_eq!(guests.iter().map(|it| it.number).collect::<Vec<_>>(), [number]);
+    forge.review(number, &green(guests[0].head, base)).unwrap();
+    let gone = ada.client.act("removing", Verb::Delete, &fork, &json!({}), Repeat::Harmless);
+    assert_eq!(gone.unwrap().status, 204);
+}
+
 #[test]
 fn what_people_do_is_seen_on_the_double() {
     let place = Place::with(Face::Gitea);
@@ -213,6 +257,8 @@ fn what_people_do_is_seen_on_a_real_server() {
     match (of("URL"), of("TOKEN"), of("SECOND_TOKEN")) {
         (Some(url), Some(token), Some(second)) => {
             exercise(&Made::new(Face::Gitea, &url, &token), &second);
+            // On the doubles `what_people_propose_gets_a_status_and_one_comment` does the same.
+            a_fork_is_elsewhere(&Made::new(Face::Gitea, &url, &token), &second);
         }
         _ => eprintln!("skipped: TOWPATH_TEST_GITEA_URL, _TOKEN and _SECOND_TOKEN are not all set"),
     }

@@ -1,8 +1,9 @@
 //! The double behind HTTP on loopback: one thread for each connection, and troubles on demand.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -25,11 +26,20 @@ pub(crate) enum Trouble {
     Html,
 }
 
+/// What came in, and what went out.
+#[derive(Debug, Default)]
+struct Counted {
+    requests: AtomicU64,
+    /// Answers that the client knew already.
+    unchanged: AtomicU64,
+}
+
 /// A server; ends when it is dropped.
 pub(crate) struct Server {
     pub(crate) url: String,
     double: Arc<Mutex<Double>>,
     trouble: Arc<Mutex<Trouble>>,
+    counted: Arc<Counted>,
     ends: Arc<AtomicBool>,
     address: std::net::SocketAddr,
     thread: Option<JoinHandle<()>>,
@@ -41,19 +51,21 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let double = Arc::new(Mutex::new(double));
         let trouble = Arc::new(Mutex::new(Trouble::None));
-        let ends = Arc::new(AtomicBool::new(false));
+        let (ends, counted) = (Arc::new(AtomicBool::new(false)), Arc::<Counted>::default());
+        let counts = Arc::clone(&counted);
         let (shared, bad, end) = (Arc::clone(&double), Arc::clone(&trouble), Arc::clone(&ends));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if end.load(Ordering::SeqCst) {
                     return;
                 }
-                let (shared, bad) = (Arc::clone(&shared), Arc::clone(&bad));
-                std::thread::spawn(move || drop(serve(stream, &shared, &bad)));
+                let (shared, bad, counted) =
+                    (Arc::clone(&shared), Arc::clone(&bad), Arc::clone(&counts));
+                std::thread::spawn(move || drop(serve(stream, &shared, &bad, &counted)));
             }
         });
         let url = format!("http://{address}");
-        Self { url, double, trouble, ends, address, thread: Some(thread) }
+        Self { url, double, trouble, counted, ends, address, thread: Some(thread) }
     }
 
     pub(crate) fn double(&self) -> MutexGuard<'_, Double> {
@@ -62,6 +74,16 @@ impl Server {
 
     pub(crate) fn trouble(&self, trouble: Trouble) {
         *self.trouble.lock().unwrap() = trouble;
+    }
+
+    /// How many requests have come in, answered or not.
+    pub(crate) fn requests(&self) -> u64 {
+        self.counted.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many were answered by "not changed".
+    pub(crate) fn unchanged(&self) -> u64 {
+        self.counted.unchanged.load(Ordering::SeqCst)
     }
 }
 
@@ -79,6 +101,7 @@ fn serve(
     stream: TcpStream,
     double: &Mutex<Double>,
     trouble: &Mutex<Trouble>,
+    counted: &Counted,
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
     let mut writer = stream.try_clone()?;
@@ -95,6 +118,7 @@ fn serve(
         let mut words = line.split_whitespace().map(str::to_owned);
         let (verb, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (mut length, mut token, mut host) = (0, String::new(), String::new());
+        let mut known = None;
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
@@ -103,12 +127,14 @@ fn serve(
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.parse().unwrap_or(0),
                 "authorization" => value.clone_into(&mut token),
+                "if-none-match" => known = Some(value.to_owned()),
                 "host" => value.clone_into(&mut host),
                 _ => {}
             }
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
+        counted.requests.fetch_add(1, Ordering::SeqCst);
         // Once more: it may have changed while the connection was idle.
         let now = *trouble.lock().unwrap();
         let text = match now {
@@ -133,6 +159,8 @@ fn serve(
                 let path = beside.or(path.strip_prefix(prefix)).unwrap_or(&path);
                 let token = token.strip_prefix(scheme).unwrap_or_default();
                 let Answer { status, body, total, next } = double.call(token, &verb, path, &body);
+                // Gitea and Forgejo say nothing of that.
+                let tagged = verb == "GET" && status == 200 && double.face != Face::Gitea;
                 drop(double);
                 let total = total.map(|it| format!("X-Total-Count: {it}\r\n")).unwrap_or_default();
                 let next = next.map(|it| {
@@ -143,9 +171,16 @@ fn serve(
                     format!("X-Next-Page: {it}\r\nLink: <{url}>; rel=\"next\"\r\n")
                 });
                 let next = next.unwrap_or_default();
-                let body = body.to_string();
+                let mut body = body.to_string();
+                let mut status = status;
+                let etag = tagged.then(|| etag(&body));
+                if etag.is_some() && etag == known {
+                    counted.unchanged.fetch_add(1, Ordering::SeqCst);
+                    (status, body) = (304, String::new());
+                }
+                let etag = etag.map(|it| format!("ETag: {it}\r\n")).unwrap_or_default();
                 let head = format!(
-                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{total}{next}Content-Length: {}\r\n\r\n",
+                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{etag}{total}{next}Content-Length: {}\r\n\r\n",
                     body.len()
                 );
                 if now == Trouble::Half {
@@ -157,4 +192,10 @@ fn serve(
         };
         writer.write_all(text.as_bytes())?;
     }
+}
+
+fn etag(body: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    format!("W/\"{:016x}\"", hasher.finish())
 }

@@ -337,12 +337,38 @@ impl Desk {
     }
 
     fn built(&self, reference: &str) -> Verdict {
+        self.built_in("ops/builds", reference)
+    }
+
+    fn built_in(&self, project: &str, reference: &str) -> Verdict {
         self.cis.built(&Built {
             ci: CiName::parse("ops").unwrap(),
-            project: Some("ops/builds".to_owned()),
+            project: Some(project.to_owned()),
             what: Product::Pipeline { reference: reference.to_owned() },
             timeout: Duration::from_mins(1),
         })
+    }
+}
+
+#[test]
+fn what_a_place_is_filled_with_leads_to_no_other_project() {
+    for kind in [Kind::GitLab, Kind::GitHub] {
+        let double = Double::start();
+        let desk = Desk::new(&double, kind);
+        double.state().builds.push(Build {
+            of: NEW.to_owned(),
+            status: "success".to_owned(),
+            by: By::Push,
+        });
+        assert_eq!(desk.built_in("/ops/builds", NEW), Verdict::Pass);
+        for project in ["ops/../builds", "..", "ops/builds/../../ops/builds", "ops//builds", ""] {
+            let said = desk.built_in(project, NEW);
+            let part = "is not the path of a project";
+            assert!(
+                matches!(&said, Verdict::Error { why } if why.contains(part)),
+                "{project}: {said:?}"
+            );
+        }
     }
 }
 

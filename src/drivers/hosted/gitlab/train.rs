@@ -22,6 +22,8 @@ use crate::model::{Revision, Timestamp};
 const BOARDINGS_MAX: u32 = 3;
 /// A pipeline that was started shows on its request sooner than this.
 const SHOWS_WITHIN: Duration = Duration::from_mins(1);
+/// Whether the project has trains is not asked again for so long.
+const KNOWN_FOR: Duration = Duration::from_mins(5);
 /// Requests that are remembered; the oldest are forgotten first.
 const REQUESTS_MAX: usize = 1000;
 
@@ -79,15 +81,27 @@ impl Memory {
 }
 
 impl GitLab {
+    pub(super) fn train_is_known(&self, has: bool) {
+        self.train.set(Some((has, self.client.elapsed())));
+    }
+
     /// Whether the project has merge trains.
     pub(super) fn has_train(&self) -> Result<bool, ApiError> {
-        if let Some(known) = self.train.get() {
-            return Ok(known);
+        let known = self.train.get();
+        let now = self.client.elapsed();
+        if let Some((has, _)) = known.filter(|it| now.saturating_sub(it.1) <= KNOWN_FOR) {
+            return Ok(has);
         }
         let doing = format!("reading the project {}", self.name);
-        let project: raw::Project = self.read(&doing, &self.path(""))?;
-        self.train.set(Some(project.has_train()));
-        Ok(project.has_train())
+        match (self.read::<raw::Project>(&doing, &self.path("")), known) {
+            (Ok(project), _) => {
+                self.train_is_known(project.has_train());
+                Ok(project.has_train())
+            }
+            // Asked again at the next look; until then it is believed.
+            (Err(_), Some((has, _))) => Ok(has),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// What a request's being on the train means, or its having left it in that way.
