@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use towpath::drivers::forge::{Act, Actor, Authorship, Checks, Direct, Error, Forge, Merge, State};
+use towpath::drivers::forge::{
+    Act, Actor, Authorship, Checks, Direct, Direction, Error, Forge, Merge, Proposal, State,
+};
 use towpath::drivers::hosted::Hosted;
 use towpath::drivers::hosted::api::Api;
 use towpath::drivers::hosted::client::Client;
@@ -202,6 +204,42 @@ pub(super) fn the_whole_way(face: Face) {
     if face == Face::GitHub {
         super::queue::a_branch_with_a_merge_queue_at();
     }
+}
+
+#[test]
+fn a_rollback_takes_the_place_of_a_promotion() {
+    everywhere(|mut place| {
+        let first = place.open("staging", "2");
+        let text = place.text();
+        let plain = proposal(&text, place.main(), "staging", "0", at(2));
+        let edit = [b"blocked: 1\n".as_slice(), &plain.edit].concat();
+        let back = Proposal { direction: Direction::Back, ..plain };
+        let newest = |place: &Place| place.forge().list(at(20)).unwrap().pop().unwrap();
+        place.forge().close(first.number, &act(), "it goes back").unwrap();
+        if place.server.is_some() {
+            // What leaves the bad ref unblocked is not what we would have pushed.
+            place.forge().open_or_update(&back).unwrap();
+            let seen = newest(&place);
+            assert_eq!((seen.direction, seen.authorship), (Direction::Back, Authorship::Person));
+            place.hand(|it| it.delete("towpath/shop/staging"));
+            place.forge().close(seen.number, &act(), "another try").unwrap();
+        }
+        let back = Proposal { edit, ..back };
+        let opened = place.forge().open_or_update(&back).unwrap();
+        assert!(opened.number > first.number && opened.branch == first.branch, "{opened:?}");
+        let seen = newest(&place);
+        assert_eq!((seen.number, seen.head), (opened.number, opened.head));
+        assert_eq!((seen.direction, seen.authorship), (Direction::Back, Authorship::Ours));
+        assert_eq!((seen.from.as_str(), seen.to.as_str()), ("1", "0"));
+        let (forge, base) = (place.forge(), place.main());
+        forge.report(seen.number, &green(seen.head, base)).unwrap();
+        let merged = merge(forge.as_ref(), seen.number, seen.head);
+        assert!(matches!(merged, Merge::Merged { .. }), "{merged:?}");
+        assert_eq!(place.text().lines().next(), Some("blocked: 1"));
+        let seen = newest(&place);
+        assert!(matches!(seen.state, State::Merged { .. }), "{seen:?}");
+        assert_eq!(seen.direction, Direction::Back);
+    });
 }
 
 fn from_proposal_to_merge_at(mut place: Place) {
