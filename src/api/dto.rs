@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::controller::Troubles;
 use crate::model::{
-    Ask, Command, EnvironmentName, MigrationVerdict, PersonName, Ref, Revision, Scope, ServiceName,
-    Target, Timestamp,
+    Ask, Command, EnvironmentName, MigrationVerdict, PersonName, Ref, Revision, Route, Scope,
+    ServiceName, Target, Timestamp,
 };
 
 /// Troubles that are told at once, and how long each may be: together they fit into a line.
@@ -165,6 +165,8 @@ enum Dto {
         fast: bool,
         #[serde(default)]
         break_glass: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        merge_request: bool,
     },
     PostMigrate {
         target: TargetDto,
@@ -284,11 +286,12 @@ fn to_dto(command: &Command) -> Dto {
             Dto::Promote { target: target_dto(target), reference: reference.as_ref().map(text) }
         }
         // Nobody can ask for what the recipe asks for.
-        Command::Rollback { target, to, fast, automatic: _, break_glass } => Dto::Rollback {
+        Command::Rollback { target, to, fast, automatic: _, route } => Dto::Rollback {
             target: target_dto(target),
             to: to.as_ref().map(text),
             fast: *fast,
-            break_glass: *break_glass,
+            break_glass: *route == Route::BreakGlass,
+            merge_request: *route == Route::MergeRequest,
         },
         Command::PostMigrate { target, settled } => {
             Dto::PostMigrate { target: target_dto(target), settled: *settled }
@@ -346,12 +349,12 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
             target: target_of(&target)?,
             reference: optional(reference.as_deref())?,
         },
-        Dto::Rollback { target, to, fast, break_glass } => Command::Rollback {
+        Dto::Rollback { target, to, fast, break_glass, merge_request } => Command::Rollback {
             target: target_of(&target)?,
             to: optional(to.as_deref())?,
             fast,
             automatic: false,
-            break_glass,
+            route: route_of(break_glass, merge_request)?,
         },
         Dto::PostMigrate { target, settled } => {
             Command::PostMigrate { target: target_of(&target)?, settled }
@@ -387,6 +390,15 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T,
 
 fn optional(text: Option<&str>) -> Result<Option<Ref>, String> {
     text.map(parsed).transpose()
+}
+
+fn route_of(break_glass: bool, merge_request: bool) -> Result<Route, String> {
+    match (break_glass, merge_request) {
+        (false, false) => Ok(Route::Commit),
+        (false, true) => Ok(Route::MergeRequest),
+        (true, false) => Ok(Route::BreakGlass),
+        (true, true) => Err("a rollback breaks the glass or waits in a merge request".to_owned()),
+    }
 }
 
 fn revision_of(text: &str) -> Result<Revision, String> {
@@ -451,7 +463,7 @@ mod tests {
                 to: Some(reference.clone()),
                 fast: true,
                 automatic: false,
-                break_glass: true,
+                route: Route::BreakGlass,
             },
             Command::PostMigrate { target: target(), settled: true },
             Command::DropPatch { target: target(), patch: reference },

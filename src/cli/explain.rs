@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
-use crate::planner::{Decision, Deploy, Hold, Promote, broken_glass, in_force};
+use crate::planner::{Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force};
 use crate::rollout::{Phase, Rollout};
 
 use super::plan::{decision_json, look, pinned, refused};
@@ -81,8 +81,12 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let (by, reason) = (&order.word.by, &order.word.reason);
         line("left out", format!("{node} by {by}, until it answers: {reason}"));
     }
-    if let Some(hold) = broken_glass(&target, seen.world()) {
-        waits("rollback", &[hold], ui);
+    let broken = broken_glass(&target, seen.world());
+    let recalled = going_back(&target, seen.world());
+    waits("rollback", broken.as_slice(), ui);
+    waits("rollback", recalled.as_slice(), ui);
+    if recalled.is_some() {
+        promotes((&target, &seen), &decision.promote, "", ui);
     }
     for text in request(&target, &seen, ui) {
         line("open", text);
@@ -108,22 +112,26 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
         Deploy::Hold(holds) => waits("deploy", &briefly(holds, &target, &seen), ui),
     }
-    match &decision.promote {
-        Promote::Nothing => {}
-        Promote::Hold(holds) => waits("promote", holds, ui),
-        Promote::Propose(it) => line("promote", format!("{} is ready to be proposed", it.to)),
-        Promote::Check { number, .. } => {
-            line("promote", format!("!{number} is ready to be checked"));
-        }
-        Promote::Merge { number, .. } => line("promote", format!("!{number} is ready to merge")),
-        Promote::Withdraw { number, why } => {
-            line("promote", format!("!{number} will be closed: {why}"));
-        }
+    if recalled.is_none() {
+        promotes((&target, &seen), &decision.promote, "promote", ui);
     }
     for wrong in &seen.records {
         line("records", ui.paint(Tone::Bad, wrong));
     }
     Ok(0)
+}
+
+/// What there is to do about the merge request, or why not.
+fn promotes((target, seen): (&Target, &Inspection), promote: &Promote, label: &str, ui: &Ui) {
+    let line = |text: String| line(label, &text, ui);
+    match promote {
+        Promote::Nothing => {}
+        Promote::Hold(holds) => waits(label, &briefly(holds, target, seen), ui),
+        Promote::Propose(it) => line(format!("{} is ready to be proposed", it.to)),
+        Promote::Check { number, .. } => line(format!("!{number} is ready to be checked")),
+        Promote::Merge { number, .. } => line(format!("!{number} is ready to merge")),
+        Promote::Withdraw { number, why } => line(format!("!{number} will be closed: {why}")),
+    }
 }
 
 /// What is in force here and holds nothing at the moment.

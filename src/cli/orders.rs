@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::api::{self, AskError, Request};
 use crate::model::{
     Candidate, Command, EnvironmentName, MigrationVerdict, NodeName, Only, PersonName, Ref,
-    Revision, RoleName, Scope, ServiceName, Target, Timestamp, parse_duration,
+    Revision, RoleName, Route, Scope, ServiceName, Target, Timestamp, parse_duration,
 };
 
 use super::{Common, Failure, Kind, Ui, run};
@@ -48,7 +48,7 @@ pub struct Promote {
     word: Word,
 }
 
-/// Put an earlier ref back by a commit to the config repo, block the bad one, and lock.
+/// Put an earlier ref back by a commit to the config repo, or a merge request; block the bad one, and lock.
 #[derive(Debug, clap::Args)]
 pub struct Rollback {
     #[command(flatten)]
@@ -59,13 +59,17 @@ pub struct Rollback {
     /// Without warm-up; the first node of every role alone, then the rest
     #[arg(long)]
     fast: bool,
+    /// By a merge request instead of a commit: it merges when its checks pass and the approvals that
+    /// promotions need here are there, or when somebody merges it. The target is locked at once
+    #[arg(long, conflicts_with = "break_glass")]
+    merge_request: bool,
     /// Do it at once, also when the config branch or its forge cannot be reached: by a commit on the
     /// controller's own copy, which is brought to the branch when that is possible again
     #[arg(long)]
     break_glass: bool,
     /// Only say whether it can be done, what it would do, and what blocks it: status 0 if it
     /// can, 2 if not
-    #[arg(long, conflicts_with_all = ["fast", "break_glass", "reason", "by"])]
+    #[arg(long, conflicts_with_all = ["fast", "merge_request", "break_glass", "reason", "by"])]
     check: bool,
     #[command(flatten)]
     word: Word,
@@ -282,12 +286,16 @@ pub(super) fn promote(args: Promote, common: &Common, ui: &Ui) -> Result<u8, Fai
 
 /// `towpath rollback`.
 pub(super) fn rollback(args: Rollback, common: &Common, ui: &Ui) -> Result<u8, Failure> {
-    let Rollback { on, to, fast, break_glass, check, word } = args;
+    let Rollback { on, to, fast, merge_request, break_glass, check, word } = args;
     if check {
         return super::rollback::check(&on.target(), to.as_ref(), common, ui);
     }
-    let command =
-        Command::Rollback { target: on.target(), to, fast, automatic: false, break_glass };
+    let route = match (merge_request, break_glass) {
+        (true, _) => Route::MergeRequest,
+        (false, true) => Route::BreakGlass,
+        (false, false) => Route::Commit,
+    };
+    let command = Command::Rollback { target: on.target(), to, fast, automatic: false, route };
     send(&command, &word, common, ui)
 }
 
@@ -320,7 +328,7 @@ pub(super) fn abort(args: Abort, common: &Common, ui: &Ui) -> Result<u8, Failure
             to: None,
             fast: false,
             automatic: false,
-            break_glass: false,
+            route: Route::Commit,
         };
         return send(&command, &word, common, ui);
     }

@@ -9,7 +9,7 @@ use crate::git::{Program, Repository};
 use crate::model::{
     DrainEnd, EnvironmentName, NodeName, Only, Revision, ServiceName, Target, format_duration,
 };
-use crate::planner::{Decision, Deploy, Hold, Promote, outline, pin};
+use crate::planner::{Decision, Deploy, Hold, Promote, going_back, outline, pin};
 use crate::rollout::{Lane, Op, Plan, Purpose};
 use crate::text::visible;
 
@@ -57,7 +57,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     for target in targets {
         shown += 1;
         let decision = seen.decide(&target);
-        let quiet = matches!(decision.deploy, Deploy::InSync(_))
+        let recalled = going_back(&target, seen.world());
+        let quiet = recalled.is_none()
+            && matches!(decision.deploy, Deploy::InSync(_))
             && match &decision.promote {
                 Promote::Nothing => true,
                 // The way things were left: no change waits for anybody.
@@ -211,8 +213,11 @@ fn print(
         )),
         Deploy::Hold(holds) => reasons(&name, "waits", holds, ui),
     }
+    let recalled = going_back(target, seen.world());
+    reasons(&name, "goes back", recalled.as_slice(), ui);
     match &decision.promote {
         Promote::Nothing => {}
+        Promote::Hold(holds) if recalled.is_some() => reasons(&name, "rollback waits", holds, ui),
         Promote::Hold(holds) => reasons(&name, "promotion waits", holds, ui),
         Promote::Propose(promotion) => {
             ui.result(format_args!("{name}  would propose {} → {}", promotion.from, promotion.to));
@@ -252,6 +257,9 @@ fn where_in(lane: &Lane, nodes: Option<&BTreeSet<NodeName>>) -> String {
 }
 
 fn reasons(name: &str, what: &str, holds: &[Hold], ui: &Ui) {
+    if holds.is_empty() {
+        return;
+    }
     ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, what)));
     for hold in holds {
         ui.result(format_args!("    {hold}"));
@@ -339,6 +347,7 @@ pub(super) fn decision_json(
         })),
         "promote": promote,
         "promote_holds": promote_holds,
+        "rollback": going_back(target, seen.world()).map(|it| it.to_string()),
         "rolls_back_to": decision.retreat.as_ref().map(|it| it.to.to_string()),
     })
 }

@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, Only, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Promote, broken_glass, left_alone, mixed_since};
+use crate::planner::{Deploy, Promote, broken_glass, going_back, left_alone, mixed_since};
 use crate::rollout::Phase;
 
 use super::at;
@@ -97,6 +97,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             Some(hold) => format!("{state}; {hold}"),
             None => state,
         };
+        let recalled = going_back(&target, seen.world());
+        let state = match &recalled {
+            Some(hold) => format!("{state}; {hold}"),
+            None => state,
+        };
         let traffic = traffic(&target, &seen);
         let state = match traffic.as_slice() {
             [] => state,
@@ -114,6 +119,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "traffic": traffic,
                 "in_sync": matches!(decision.deploy, Deploy::InSync(_)),
                 "break_glass": glass.map(|it| it.to_string()),
+                "rollback": recalled.map(|it| it.to_string()),
                 "owes": owed.map(|it| it.reference.as_str()),
                 "in_force": standing::in_force(&target, &seen),
                 "controller": !standing::is_alone(&setup),

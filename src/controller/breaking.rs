@@ -1,6 +1,6 @@
 //! `rollback --break-glass`: taken down, put in force at once, and followed until the config branch has it.
 
-use crate::model::{Ask, Command, Ref, Revision, Target, Timestamp};
+use crate::model::{Ask, Command, Ref, Revision, Route, Target, Timestamp};
 use crate::observe::Mending;
 use crate::planner::{self, World};
 use crate::rollout::{Fact, Glass, Word};
@@ -31,7 +31,7 @@ impl Core {
             to: Some(to.clone()),
             fast,
             automatic: false,
-            break_glass: true,
+            route: Route::BreakGlass,
         };
         self.note(turn, Fact::Asked { word: word.clone(), command })?;
         self.note(turn, Fact::BrokeGlass(Box::new(glass)))?;

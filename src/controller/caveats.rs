@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Command, Scope, Target, Timestamp};
+use crate::model::{Command, Target, Timestamp};
 use crate::planner::{self, Hold, World};
 
 use super::core::Core;
@@ -13,32 +13,7 @@ const NAMED_MAX: usize = 3;
 impl Core {
     /// A pause or a freeze holds what is new: what is under way goes on.
     pub(super) fn goes_on(&self, command: &Command) -> String {
-        let scope = match command {
-            Command::Pause { scope, .. } => scope.clone(),
-            Command::Freeze { environment, .. } => Scope::Environment(environment.clone()),
-            Command::Lock { target } => Scope::Target(target.clone()),
-            Command::Unpause { .. }
-            | Command::Thaw { .. }
-            | Command::Unlock { .. }
-            | Command::Pin { .. }
-            | Command::Unpin { .. }
-            | Command::Weigh { .. }
-            | Command::Approve { .. }
-            | Command::Promote { .. }
-            | Command::Rollback { .. }
-            | Command::PostMigrate { .. }
-            | Command::DropPatch { .. }
-            | Command::Abort { .. }
-            | Command::Retry { .. }
-            | Command::RetryOnly { .. }
-            | Command::Resume { .. }
-            | Command::Exclude { .. }
-            | Command::LeaveOut { .. }
-            | Command::Migration { .. }
-            | Command::Confirm { .. }
-            | Command::AcceptHead { .. }
-            | Command::Nudge => return String::new(),
-        };
+        let Some(scope) = command.holds() else { return String::new() };
         let under_way: Vec<&Target> =
             self.ledger.rollouts.keys().filter(|it| scope.covers(it)).collect();
         let mut text = String::new();

@@ -121,6 +121,7 @@ impl Core {
             if self.ledger.head != Some(to) {
                 self.note(turn, Fact::Applied { revision: to, mass: None, on })?;
             }
+            self.follow_recalls(turn)?;
             self.touch_all();
             for target in self.ledger.rollouts.keys().cloned().collect::<Vec<_>>() {
                 self.let_go(&target, turn)?;
@@ -148,6 +149,7 @@ impl Core {
         // A rollback by broken glass that is in it is over.
         self.look_again |= !self.ledger.glasses.is_empty();
         self.seen.base.get_or_insert(on.unwrap_or(to));
+        self.follow_recalls(turn)?;
         for target in touched.refs.keys() {
             self.follow_ref(target, turn)?;
         }
@@ -162,8 +164,9 @@ impl Core {
                 self.want_survey(target);
             }
         }
-        // Every open merge request is built on the base branch's head.
-        for target in self.ledger.proposed.clone() {
+        // Every open merge request is built on the base branch's head, and so is every one that waits to be opened.
+        let waiting = self.ledger.proposed.iter().chain(self.ledger.recalls.keys());
+        for target in waiting.cloned().collect::<BTreeSet<_>>() {
             self.touch(target);
         }
         self.looked(turn);

@@ -90,6 +90,8 @@ pub(super) enum Flight {
     List,
     Around,
     Forge(Target),
+    /// A rollback of the target is being committed.
+    Revert(Target),
     Record,
     Cancel(StepKey),
     Weigh(EnvironmentName, RoleName),
@@ -523,10 +525,14 @@ impl Core {
             now: turn.now,
         };
         let Decision { deploy, promote, retreat } = planner::decide(target, world);
+        let going_back = planner::going_back(target, world);
         let mut holds = Vec::new();
         match deploy {
             Deploy::InSync(_) => self.stay_fresh(target, turn.now),
             Deploy::Rolling(_) => {}
+            // The branch may show a rollback's commit before it is known here who made it, and in what
+            // haste: nothing begins until both are.
+            Deploy::Start(_) if self.flights.contains(&Flight::Revert(target.clone())) => {}
             Deploy::Start(plan) => {
                 if !self.limits.check_only {
                     self.note(turn, Fact::Planned(plan))?;
@@ -541,6 +547,7 @@ impl Core {
         }
         self.look_into(target, &holds, turn);
         self.drive(target, about, turn)?;
+        holds.extend(going_back);
         match promote {
             Promote::Nothing => {
                 self.rests.remove(target);
@@ -580,18 +587,5 @@ impl Core {
         } else {
             self.told.insert(target.clone(), Waiting { since, holds });
         }
-    }
-
-    /// Targets that wait for a node of this environment, those first that have waited longest.
-    pub(super) fn waiting_for_nodes(&self, environment: &EnvironmentName) -> Vec<Target> {
-        let mut waiting: Vec<(Timestamp, Target)> = self
-            .told
-            .iter()
-            .filter(|(target, _)| target.environment == *environment)
-            .filter(|(_, it)| it.holds.iter().any(|hold| matches!(hold, Hold::NodeBusy { .. })))
-            .map(|(target, it)| (it.since, target.clone()))
-            .collect();
-        waiting.sort();
-        waiting.into_iter().map(|(_, target)| target).collect()
     }
 }

@@ -60,6 +60,8 @@ pub(super) fn tell(page: &Deployments, entry: &Entry) {
         | Fact::Kept(_)
         | Fact::BrokeGlass(_)
         | Fact::GlassOver { .. }
+        | Fact::Recalling(_)
+        | Fact::RecallOver { .. }
         | Fact::Canceling(_)
         | Fact::CancelOver { .. } => {}
     }

@@ -6,26 +6,44 @@ use crate::model::{Ref, RepoPath, Revision, Target};
 use crate::telemetry::chain;
 use crate::text::{self, Pointer, Refusal};
 
-/// The file of a target's service with one scalar replaced, and nothing else; or why that is not
-/// safe.
+/// The file of a target's service with one scalar replaced, one ref blocked if there is one to block, and nothing
+/// else; or why that is not safe.
 pub(super) fn edited(
     repository: &Repository,
     file: &RepoPath,
     base: Revision,
     target: &Target,
     to: &Ref,
+    blocks: Option<&Ref>,
 ) -> Result<Vec<u8>, String> {
     let bytes = repository
         .read_at(base, file)
         .map_err(|error| chain(&error))?
         .ok_or_else(|| format!("{file} is not there at {}", base.short()))?;
-    text::edit(file.as_str(), &bytes, 0, &pointer(target), to.as_str())
-        .map_err(|refusal| refused(file, &refusal))
+    moving(file, &bytes, target, to, blocks).map_err(|refusal| refused(file, &refusal))
 }
 
-/// A file's bytes with a target moved to a ref; nothing if that is not safe.
-pub(super) fn moved(file: &RepoPath, bytes: &[u8], target: &Target, to: &Ref) -> Option<Vec<u8>> {
-    text::edit(file.as_str(), bytes, 0, &pointer(target), to.as_str()).ok()
+/// A file's bytes with a target moved to a ref, and another one blocked; nothing if that is not safe.
+pub(super) fn moved(
+    file: &RepoPath,
+    bytes: &[u8],
+    target: &Target,
+    to: &Ref,
+    blocks: Option<&Ref>,
+) -> Option<Vec<u8>> {
+    moving(file, bytes, target, to, blocks).ok()
+}
+
+fn moving(
+    file: &RepoPath,
+    bytes: &[u8],
+    target: &Target,
+    to: &Ref,
+    blocks: Option<&Ref>,
+) -> Result<Vec<u8>, Refusal> {
+    let bytes = text::edit(file.as_str(), bytes, 0, &pointer(target), to.as_str())?;
+    let Some(bad) = blocks else { return Ok(bytes) };
+    text::insert_into_list(&bytes, 0, &Pointer::new(["blocked"]), "targets", bad.as_str())
 }
 
 /// What differs between two commits, as the config reader takes it; everything if there is no

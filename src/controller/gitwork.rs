@@ -19,11 +19,9 @@ use crate::record::history::{self, Record, Subject, TargetState};
 use crate::record::mending::{self, Backlog, Mended};
 use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
 use crate::telemetry::chain;
-use crate::text::{self, Pointer};
 
-use super::files::{changes_between, edited, refused};
+use super::files::{changes_between, edited};
 use super::glass;
-use super::orders::target_of;
 use super::proposing;
 use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
 
@@ -274,8 +272,10 @@ impl GitWorker {
     }
 
     fn propose(&self, promotion: &Promotion, file: &RepoPath, at: Timestamp) -> Result<(), String> {
-        let Promotion { target, from, to, base, merging, evidence: _, proofs: _ } = promotion;
-        let edit = edited(&self.repository, file, *base, target, to)?;
+        let Promotion { target, from, to, base, merging, .. } = promotion;
+        let direction = promotion.direction();
+        let blocks = direction.blocks(from);
+        let edit = edited(&self.repository, file, *base, target, to, blocks)?;
         let vetoes = self.forge.vetoes();
         let body = proposing::body(promotion, &vetoes, |it| self.forge.page(&it));
         let proposal = Proposal {
@@ -283,7 +283,8 @@ impl GitWorker {
             path: file.clone(),
             from: from.clone(),
             to: to.clone(),
-            title: format!("Promote {} to {to} in {}", target.service, target.environment),
+            direction,
+            title: proposing::title(promotion),
             body,
             base: *base,
             edit,
@@ -318,10 +319,7 @@ impl GitWorker {
         base: Revision,
         ask: &Ask,
     ) -> Result<Revision, String> {
-        let bytes = edited(&self.repository, file, base, target, to)?;
-        let blocked = Pointer::new(["blocked"]);
-        let bytes = text::insert_into_list(&bytes, 0, &blocked, "targets", from.as_str())
-            .map_err(|refusal| refused(file, &refusal))?;
+        let bytes = edited(&self.repository, file, base, target, to, Some(from))?;
         let automatic = matches!(ask.command, Command::Rollback { automatic: true, .. });
         let (by, who) = if automatic {
             (Actor::Towpath, "Its recipe asks for it (`rollback_on`)".to_owned())
@@ -338,6 +336,13 @@ impl GitWorker {
         self.forge.commit_direct(&direct).map_err(|error| match error {
             forge::Error::BaseMoved { .. } => {
                 "the config branch moved meanwhile: try again".to_owned()
+            }
+            error @ forge::Error::Refused { .. } => {
+                let Target { service, environment } = target;
+                format!(
+                    "{}; that is `towpath rollback {service} {environment} --merge-request`",
+                    chain(&error)
+                )
             }
             error => chain(&error),
         })
@@ -430,7 +435,7 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                     format!("{reference} vetoed at !{number}"),
                 ),
                 Fact::Asked { word, command } => (
-                    Subject::Act(target_of(command).cloned()),
+                    Subject::Act(command.target().cloned()),
                     word.by.to_string(),
                     word.reason.clone(),
                     done_word(command),
@@ -442,6 +447,8 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                 | Fact::Canceling(_)
                 | Fact::CancelOver { .. }
                 | Fact::GlassOver { .. }
+                | Fact::Recalling(_)
+                | Fact::RecallOver { .. }
                 | Fact::Refused { .. }
                 | Fact::Planned(_)
                 | Fact::Rollout { .. }

@@ -182,7 +182,8 @@ fn try_edits(
     for target in found.snapshot().targets().filter(|it| wanted(it)) {
         if let Promote::Propose(it) = found.decide(&target).promote
             && let Some(service) = found.snapshot().services.get(&target.service)
-            && let Err(why) = edited(repository, &service.file, it.base, &target, &it.to)
+            && let blocks = it.direction().blocks(&it.from)
+            && let Err(why) = edited(repository, &service.file, it.base, &target, &it.to, blocks)
         {
             refused.insert(target, why);
         }

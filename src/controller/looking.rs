@@ -166,6 +166,8 @@ impl Core {
                 | Hold::OutsideWindow { .. }
                 | Hold::Approvals { .. }
                 | Hold::Manual { .. }
+                | Hold::Recalled { .. }
+                | Hold::Unmerged { .. }
                 | Hold::Vetoed { .. }
                 | Hold::PersonPushed { .. }
                 | Hold::Promoted { .. }

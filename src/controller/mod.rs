@@ -3,6 +3,7 @@
 
 mod wake;
 mod answer;
+mod approving;
 mod report;
 mod core;
 mod compacting;
@@ -22,6 +23,7 @@ mod overtaken;
 mod weighing;
 mod patches;
 mod reasons;
+mod recalling;
 mod retreat;
 
 mod store;
@@ -45,6 +47,8 @@ mod logs;
 mod tests;
 #[cfg(test)]
 mod tests_forge;
+#[cfg(test)]
+mod tests_recall;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};

@@ -1,12 +1,12 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
 use crate::model::{
-    Ask, Command, EnvironmentName, PersonName, Ref, Revision, RolloutId, Scope, ServiceName, Target,
+    Ask, Command, EnvironmentName, Ref, Revision, RolloutId, Route, Scope, ServiceName, Target,
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
 use crate::planner::{self, World};
-use crate::rollout::{Cause, Fact, Halt, Illegal, Op, Phase, Undo, What, Word};
+use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, Undo, What, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::reasons::needs_reason;
@@ -58,7 +58,7 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<Result<Answer, Refusal>, Fatal> {
         let word = Word { by: ask.by.clone(), reason: ask.reason.clone() };
-        if let Some(target) = target_of(&ask.command)
+        if let Some(target) = ask.command.target()
             && !self.knows(target)
         {
             return Ok(Err(Refusal::NoTarget(target.clone())));
@@ -69,8 +69,11 @@ impl Core {
                 self.survey_all();
                 return Ok(Ok(Answer::Now("looking".to_owned())));
             }
-            Command::Rollback { break_glass: true, .. } => {
+            Command::Rollback { route: Route::BreakGlass, .. } => {
                 return Ok(self.break_glass(ask, turn)?.map(Answer::Now));
+            }
+            Command::Rollback { route: Route::MergeRequest, .. } => {
+                return Ok(self.recall(ask, turn)?.map(Answer::Now));
             }
             Command::Rollback { target, to, .. } => {
                 return Ok(self.roll_back(&target, to.as_ref(), ask, ticket, turn));
@@ -98,6 +101,9 @@ impl Core {
                     );
                     return Ok(Err(Refusal::NotNow(why)));
                 };
+                if let Some(why) = self.goes_back(&target) {
+                    return Ok(Err(Refusal::NotNow(why)));
+                }
                 if let Some(branch) = self.pushed_branch(&target) {
                     let why = format!(
                         "a person pushed to {branch}: merge that branch or delete it, then ask again"
@@ -203,25 +209,8 @@ impl Core {
         })
     }
 
-    /// Whether anything at a target asks for approvals, now or when its turn comes.
-    fn asks_for_approval(&self, target: &Target) -> bool {
-        let rolling = self.ledger.rollouts.get(target).is_some_and(|rollout| {
-            rollout.plan().ops().any(|(_, _, op)| matches!(op, Op::Approved))
-        });
-        let ruled = self.snapshot().and_then(|it| it.spec(target)).is_some_and(|spec| {
-            let promotion = spec.target.promote.as_ref().is_some_and(|it| it.approvals > 0);
-            promotion
-                || spec
-                    .recipe
-                    .stages
-                    .iter()
-                    .any(|it| it.approval == crate::config::Approval::Manual)
-        });
-        rolling || ruled
-    }
-
     /// The branch of ours that a person pushed to, if one stands in the way of a promotion.
-    fn pushed_branch(&self, target: &Target) -> Option<String> {
+    pub(super) fn pushed_branch(&self, target: &Target) -> Option<String> {
         let request = match &self.seen.merge_requests {
             Some(Seen::Known { value, .. }) => value.get(target)?,
             Some(Seen::Unknown { .. }) | None => return None,
@@ -242,36 +231,13 @@ impl Core {
             let known = snapshot.services.contains_key(name);
             (!known).then(|| format!("the config names no service {name}"))
         };
-        match command {
-            Command::Freeze { environment: name, .. }
-            | Command::Pause { scope: Scope::Environment(name), .. } => environment(name),
-            Command::Pause { scope: Scope::Service(name), .. } => service(name),
-            Command::Pause { scope: Scope::Target(target), .. } => {
-                (!self.knows(target)).then(|| format!("there is no target {target}"))
+        match command.holds()? {
+            Scope::All => None,
+            Scope::Environment(name) => environment(&name),
+            Scope::Service(name) => service(&name),
+            Scope::Target(target) => {
+                (!self.knows(&target)).then(|| format!("there is no target {target}"))
             }
-            Command::Pause { scope: Scope::All, .. }
-            | Command::Unpause { .. }
-            | Command::Thaw { .. }
-            | Command::Weigh { .. }
-            | Command::Pin { .. }
-            | Command::Unpin { .. }
-            | Command::Lock { .. }
-            | Command::Unlock { .. }
-            | Command::Approve { .. }
-            | Command::Promote { .. }
-            | Command::Rollback { .. }
-            | Command::PostMigrate { .. }
-            | Command::DropPatch { .. }
-            | Command::Abort { .. }
-            | Command::Retry { .. }
-            | Command::RetryOnly { .. }
-            | Command::Resume { .. }
-            | Command::Exclude { .. }
-            | Command::LeaveOut { .. }
-            | Command::Migration { .. }
-            | Command::Confirm { .. }
-            | Command::AcceptHead { .. }
-            | Command::Nudge => None,
         }
     }
 
@@ -399,69 +365,6 @@ impl Core {
         })))
     }
 
-    fn approve(
-        &mut self,
-        target: Target,
-        reference: Option<Ref>,
-        word: Word,
-        turn: &mut Turn,
-    ) -> Result<Result<Answer, Refusal>, Fatal> {
-        if !self.asks_for_approval(&target) {
-            let why = format!("nothing at {target} asks for approvals");
-            return Ok(Err(Refusal::NotNow(why)));
-        }
-        let rolling = self.ledger.rollouts.get(&target).map(|it| it.plan().to.clone());
-        let left = || self.ledger.history(&target)?.owed.as_ref().map(|it| it.reference.clone());
-        let waiting = rolling.or_else(|| self.proposed_ref(&target)).or_else(left);
-        let Some(reference) = reference.or(waiting) else {
-            let why = format!("nothing at {target} waits for an approval; name a ref with --ref");
-            return Ok(Err(Refusal::NotNow(why)));
-        };
-        let approvers = self
-            .snapshot()
-            .and_then(|it| it.environments.get(&target.environment))
-            .map(|it| it.approvers.clone())
-            .unwrap_or_default();
-        if !approvers.is_empty() && !approvers.contains(&word.by) {
-            let why = format!("{} is not among the approvers of {}", word.by, target.environment);
-            return Ok(Err(Refusal::NotAllowed(why)));
-        }
-        if self.has_approved(&target, &reference, &word.by) {
-            let said = format!("{} approved {reference} for {target} already", word.by);
-            return Ok(Ok(Answer::Now(said)));
-        }
-        let said = format!("{} approved {reference} for {target}", word.by);
-        let reference = Some(reference);
-        self.write(Command::Approve { target: target.clone(), reference }, word, turn)?;
-        self.touch(target);
-        Ok(Ok(Answer::Now(said)))
-    }
-
-    /// Whether saying it once more would change nothing. It does for migrations that were left.
-    fn has_approved(&self, target: &Target, reference: &Ref, by: &PersonName) -> bool {
-        self.ledger.history(target).is_some_and(|it| {
-            let left = it.owed.as_ref().is_some_and(|owed| owed.reference == *reference);
-            let said = it.approvals.get(reference).is_some_and(|people| people.contains(by));
-            said && (!left || it.owed_wanted)
-        })
-    }
-
-    /// The ref of the newest merge request for a target that is not merged; else the candidate.
-    fn proposed_ref(&self, target: &Target) -> Option<Ref> {
-        let newest = match &self.seen.merge_requests {
-            Some(Seen::Known { value, .. }) => value.get(target),
-            Some(Seen::Unknown { .. }) | None => None,
-        };
-        let unmerged = newest.filter(|it| !matches!(it.state, State::Merged { .. }));
-        let candidate = || {
-            let spec = self.snapshot()?.spec(target)?;
-            let source = spec.target.promote.as_ref()?.after.first()?;
-            let proof = self.ledger.proof(&Target::new(&target.service, source))?;
-            (proof.reference != spec.target.reference).then(|| proof.reference.clone())
-        };
-        candidate().or_else(|| unmerged.map(|it| it.to.clone()))
-    }
-
     fn roll_back(
         &mut self,
         target: &Target,
@@ -499,6 +402,7 @@ impl Core {
         }
         let file = spec_file(self, target);
         let Some(file) = file else { return Err(Refusal::NoTarget(target.clone())) };
+        self.flights.insert(Flight::Revert(target.clone()));
         turn.ask(Effect::Revert { target: target.clone(), file, from, to, base, ticket, ask });
         Ok(Answer::Later)
     }
@@ -513,6 +417,8 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Forge(target.clone()));
+        self.flights.remove(&Flight::Revert(target.clone()));
+        self.touch(target.clone());
         let (fast, automatic) = if let Command::Rollback { fast, automatic, .. } = ask.command {
             (fast, automatic)
         } else {
@@ -533,7 +439,7 @@ impl Core {
                     to: way,
                     fast,
                     automatic,
-                    break_glass: false,
+                    route: Route::Commit,
                 };
                 self.write(rollback, word.clone(), turn)?;
                 if !self.ledger.locks.contains_key(&target) {
@@ -555,34 +461,4 @@ impl Core {
 
 pub(super) fn spec_file(core: &Core, target: &Target) -> Option<crate::model::RepoPath> {
     core.snapshot()?.services.get(&target.service).map(|it| it.file.clone())
-}
-
-/// The target that a command is about, if it is about one.
-pub(super) fn target_of(command: &Command) -> Option<&Target> {
-    match command {
-        Command::Pin { target, .. }
-        | Command::Unpin { target }
-        | Command::Lock { target }
-        | Command::Unlock { target }
-        | Command::Approve { target, .. }
-        | Command::Promote { target, .. }
-        | Command::Rollback { target, .. }
-        | Command::PostMigrate { target, .. }
-        | Command::DropPatch { target, .. }
-        | Command::Abort { target, .. }
-        | Command::Retry { target, .. }
-        | Command::RetryOnly { target, .. }
-        | Command::Resume { target }
-        | Command::Exclude { target, .. }
-        | Command::LeaveOut { target, .. }
-        | Command::Migration { target, .. } => Some(target),
-        Command::Pause { .. }
-        | Command::Unpause { .. }
-        | Command::Freeze { .. }
-        | Command::Thaw { .. }
-        | Command::Weigh { .. }
-        | Command::Confirm { .. }
-        | Command::AcceptHead { .. }
-        | Command::Nudge => None,
-    }
 }

@@ -1,11 +1,11 @@
-//! Moves proven refs by merge request, and brings what settled into git.
+//! Moves proven refs by merge request, and puts earlier ones back, and brings what settled into git.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Change;
 use crate::model::{Revision, Target, Timestamp};
-use crate::observe::{Actor, Checks, Fact as Seen, MergeRequest, State, Verdict};
+use crate::observe::{Actor, Checks, Direction, Fact as Seen, MergeRequest, State, Verdict};
 use crate::planner::{self, Hold, Promote, World};
 use crate::record::mending::Mended;
 use crate::rollout::{Fact, MENDED, Unrecorded};
@@ -203,11 +203,11 @@ impl Core {
             return fail(format!("validate: {finding}"));
         }
         if files != 1 {
-            return fail(format!("it changes {files} files, a promotion changes one"));
+            return fail(format!("it changes {files} files, and may change one"));
         }
         let changed: Vec<_> = preview.refs.into_iter().collect();
         let [(only, (Some(from), Some(to)))] = &changed[..] else {
-            return fail(format!("it changes {} refs, a promotion changes one", changed.len()));
+            return fail(format!("it changes {} refs, and may change one", changed.len()));
         };
         if only != target {
             return fail(format!("it changes {only}, not {target}"));
@@ -243,7 +243,14 @@ impl Core {
                 // The base branch has moved; until it was read nothing is decided from the old one.
                 self.seen.base = None;
                 let proposal = self.ledger.history(&target).and_then(|it| it.proposal.clone());
+                let recall = self.ledger.recalls.get(&target).map(|it| it.to.clone());
                 if let Some(proposal) = proposal.filter(|it| it.number == number) {
+                    if recall.as_ref() == Some(&proposal.reference) {
+                        let how = format!("!{number} is merged: {}", evidence.join("; "));
+                        self.recall_over(&target, number, true, how, turn)?;
+                        self.look(turn);
+                        return Ok(());
+                    }
                     let reference = proposal.reference;
                     self.note(turn, Fact::Merged { target, number, reference, head, evidence })?;
                 }
@@ -321,6 +328,16 @@ impl Core {
         if number <= settled {
             return Ok(());
         }
+        if request.direction == Direction::Back {
+            let ours = request.state == State::Open && request.head_is_ours();
+            let closed = matches!(&request.state, State::Closed { by: Actor::Towpath, .. });
+            if ours && !self.ledger.recalls.contains_key(target) {
+                return Ok(()); // Nobody waits for it any more: it is about to be closed.
+            }
+            if !ours && !closed {
+                return self.compare_recall(target, request, turn);
+            }
+        }
         let target = target.clone();
         match &request.state {
             State::Open if request.head_is_ours() => {
@@ -381,7 +398,8 @@ impl Core {
                     .collect()
             })
             .unwrap_or_default();
-        for target in promoted {
+        let recalled: Vec<Target> = self.ledger.recalls.keys().cloned().collect();
+        for target in promoted.into_iter().chain(recalled) {
             self.touch(target);
         }
     }

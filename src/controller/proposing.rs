@@ -1,8 +1,20 @@
-//! What a merge request of ours says to people: what moves, why it may, where to read more, and how to say no.
+//! What a merge request of ours says to people: what moves, why, where to read more, and how to say no.
 
 use crate::drivers::forge::Page;
 use crate::observe::Merging;
 use crate::planner::Promotion;
+use crate::rollout::Recall;
+
+/// Longest reason of a person that is shown, in characters.
+const REASON_MAX: usize = 500;
+
+/// The title.
+pub(super) fn title(promotion: &Promotion) -> String {
+    let Promotion { target, to, .. } = promotion;
+    let verb = if promotion.recall.is_some() { "Roll" } else { "Promote" };
+    let back = if promotion.recall.is_some() { "back " } else { "" };
+    format!("{verb} {} {back}to {to} in {}", target.service, target.environment)
+}
 
 /// The description. `page` says where the forge shows something, `vetoes` how people say no there.
 pub(super) fn body(
@@ -10,9 +22,15 @@ pub(super) fn body(
     vetoes: &str,
     page: impl Fn(Page<'_>) -> Option<String>,
 ) -> String {
-    let Promotion { target, from, to, base: _, evidence, proofs, merging } = promotion;
+    let Promotion { target, from, to, base: _, evidence, proofs, merging, recall } = promotion;
     let (service, environment) = (&target.service, &target.environment);
-    let mut body = format!("Moves {service} in {environment} from {from} to {to}.\n\n");
+    let mut body = match recall {
+        None => format!("Moves {service} in {environment} from {from} to {to}.\n\n"),
+        Some(recall) => format!(
+            "Puts {service} in {environment} back from {from} to {to}, and {from} onto `blocked`.\n\n{}",
+            asked_for(recall)
+        ),
+    };
     for line in evidence {
         body.extend(["- ", line, "\n"]);
     }
@@ -26,13 +44,32 @@ pub(super) fn body(
             body.extend(["- ", environment.as_str(), ": ", &links.join(", "), "\n"]);
         }
     }
-    let when = match merging {
-        Merging::Auto => "It merges by itself when its checks pass and its gates agree.".to_owned(),
-        Merging::Manual => format!(
+    let when = match (merging, recall) {
+        (Merging::Auto, Some(_)) => {
+            "It merges by itself when its checks pass and the approvals that are asked for are there, or when somebody merges it.".to_owned()
+        }
+        (Merging::Manual, Some(_)) => "It waits for somebody to merge it.".to_owned(),
+        (Merging::Auto, None) => "It merges by itself when its checks pass and its gates agree.".to_owned(),
+        (Merging::Manual, None) => format!(
             "It waits for somebody to merge it, or to say `towpath promote {service} {environment}`: then it merges when its checks pass and its gates agree."
         ),
     };
-    body + &format!("\n{when} To veto it, {vetoes}.\n")
+    let held = match recall {
+        None => String::new(),
+        Some(_) => format!(
+            " {target} is locked meanwhile, so that nothing newer comes there, and stays so whatever becomes of this: `towpath lock {service} {environment} --lift` lifts that."
+        ),
+    };
+    body + &format!("\n{when} To veto it, {vetoes}.{held}\n")
+}
+
+/// By whose word, and why. A person's words on a page that may obey its text, so they begin no line and are no markup.
+fn asked_for(recall: &Recall) -> String {
+    let plain = |it: char| if it.is_control() { ' ' } else { it };
+    let reason: String = recall.word.reason.chars().map(plain).take(REASON_MAX).collect();
+    let reason = reason.trim().replace('`', "'");
+    let how = if recall.fast { ", in haste" } else { "" };
+    format!("- asked for by {} at {}{how}: `{reason}`\n", recall.word.by, recall.at)
 }
 
 #[cfg(test)]
@@ -40,7 +77,12 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::model::{EnvironmentName, Ref, Revision, ServiceName, Target};
+    use std::collections::BTreeSet;
+
+    use crate::model::{
+        EnvironmentName, PersonName, Ref, Revision, ServiceName, Target, Timestamp,
+    };
+    use crate::rollout::Word;
 
     #[test]
     fn it_says_where_to_read_more_and_how_to_say_no() {
@@ -53,6 +95,26 @@ mod tests {
             evidence: vec!["staging runs 1.5".to_owned()],
             proofs: vec![(name("staging"), Revision::new([2; 20]))],
             merging,
+            recall: None,
+        };
+        let back = |merging| {
+            let (from, to) = (Ref::parse("1.5").unwrap(), Ref::parse("1.4").unwrap());
+            let promotion = promotion(merging);
+            let recall = Recall {
+                target: promotion.target.clone(),
+                from: from.clone(),
+                to: to.clone(),
+                fast: true,
+                word: Word {
+                    by: PersonName::parse("ada").unwrap(),
+                    reason: "orders are `lost`\n/merge @all".to_owned(),
+                },
+                at: Timestamp(1_795_255_200_000),
+                approvals: BTreeSet::new(),
+            };
+            let evidence = vec!["1.4 was proven there".to_owned()];
+            let recall = Some(Box::new(recall));
+            Promotion { from, to, evidence, proofs: Vec::new(), recall, ..promotion }
         };
         let page = |page: Page<'_>| {
             Some(match page {
@@ -71,6 +133,17 @@ mod tests {
             It merges by itself when its checks pass and its gates agree. To veto it, close it.
         "]]
         .assert_eq(&body(&promotion(Merging::Auto), "close it", page));
+        assert_eq!(title(&back(Merging::Auto)), "Roll shop back to 1.4 in production");
+        expect![[r#"
+            Puts shop in production back from 1.5 to 1.4, and 1.5 onto `blocked`.
+
+            - asked for by ada at 2026-11-21T10:00:00Z, in haste: `orders are 'lost' /merge @all`
+            - 1.4 was proven there
+
+            It merges by itself when its checks pass and the approvals that are asked for are there, or when somebody merges it. To veto it, close it. shop/production is locked meanwhile, so that nothing newer comes there, and stays so whatever becomes of this: `towpath lock shop production --lift` lifts that.
+        "#]].assert_eq(&body(&back(Merging::Auto), "close it", |_| None));
+        let manual = body(&back(Merging::Manual), "close it", |_| None);
+        assert!(manual.contains("waits for somebody to merge it."), "{manual}");
         let manual = body(&promotion(Merging::Manual), "close it", |_| None);
         assert!(!manual.contains("by itself") && !manual.contains("]("), "{manual}");
         assert!(manual.contains("`towpath promote shop production`"), "{manual}");

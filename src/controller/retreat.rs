@@ -1,6 +1,6 @@
 //! Rollouts that go back by themselves, and post-deploy migrations that were left for later.
 
-use crate::model::{Ask, Command, PersonName, Target};
+use crate::model::{Ask, Command, PersonName, Route, Target};
 use crate::planner::Retreat;
 
 use super::core::{Alarm, Core, Flight, Turn};
@@ -46,11 +46,12 @@ impl Core {
             to: Some(to.clone()),
             fast: false,
             automatic: true,
-            break_glass: false,
+            route: Route::Commit,
         };
         let reason = format!("automatic rollback of rollout {rollout}: {cause}");
         let ask = Ask { by, reason, command };
         let (target, ticket) = (target.clone(), NOBODY);
+        self.flights.insert(Flight::Revert(target.clone()));
         turn.ask(Effect::Revert { target, file, from, to, base, ticket, ask });
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Deed, Epoch, Errand, Ref, RolloutId, Seat, Target, Timestamp};
+use crate::model::{Deed, EnvironmentName, Epoch, Errand, Ref, RolloutId, Seat, Target, Timestamp};
+use crate::planner::Hold;
 use crate::rollout::{
     CANNOT_ASK, Cancel, Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want,
     What,
@@ -441,6 +442,19 @@ impl Core {
     ) -> Result<(), Fatal> {
         let event = Event { at: turn.now, what };
         self.note(turn, Fact::Rollout { target: target.clone(), id, event })
+    }
+
+    /// Targets that wait for a node of this environment, those first that have waited longest.
+    pub(super) fn waiting_for_nodes(&self, environment: &EnvironmentName) -> Vec<Target> {
+        let mut waiting: Vec<(Timestamp, Target)> = self
+            .waiting()
+            .iter()
+            .filter(|(target, _)| target.environment == *environment)
+            .filter(|(_, it)| it.holds.iter().any(|hold| matches!(hold, Hold::NodeBusy { .. })))
+            .map(|(target, it)| (it.since, target.clone()))
+            .collect();
+        waiting.sort();
+        waiting.into_iter().map(|(_, target)| target).collect()
     }
 
     /// A rollout is over: what its nodes run must be seen again, and others may go.

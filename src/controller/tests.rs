@@ -10,7 +10,7 @@ use crate::model::{
     Ask, Branch, CiName, Command, Connect, Deed, EnvironmentName, Epoch, PersonName, Ref, RepoPath,
     Revision, RolloutId, ServiceName, Target, Timestamp, Trigger,
 };
-use crate::observe::{Authorship, MergeRequest, Merging, State};
+use crate::observe::{Authorship, Direction, MergeRequest, Merging, State};
 use crate::record::mending::Mended;
 use crate::rollout::{
     Batch, Cause, Ending, Entry, Event, Fact, Lane, Ledger, Op, OpId, Outcome, Plan, Purpose,
@@ -302,6 +302,7 @@ fn given_up(number: u64) -> MergeRequest {
         base: Revision::new([1; 20]),
         from: reference("1.0.0"),
         to: reference("1.0.1"),
+        direction: Direction::Forward,
         title: String::new(),
         body: String::new(),
         state: State::Open,

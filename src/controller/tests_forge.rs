@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 
 use super::core::{Core, Journal, Limits};
-use super::wake::{Around, Effect, NotRecorded, Wake};
+use super::wake::{Around, Effect, NotRecorded, Ticket, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    Branch, Command, EnvironmentName, NodeName, PersonName, Ref, RepoPath, Revision, RolloutId,
-    ServiceName, Target, Timestamp,
+    Ask, Branch, Command, EnvironmentName, NodeName, PersonName, Ref, RepoPath, Revision,
+    RolloutId, Route, ServiceName, Target, Timestamp,
 };
 use crate::observe::{
-    Authorship, Checks, Fact as Seen, MergeRequest, Merging, Order, State, Survey, Verdict,
+    Authorship, Checks, Direction, Fact as Seen, MergeRequest, Merging, Order, State, Survey,
+    Verdict,
 };
-use crate::rollout::{Entry, Fact, Ledger, Past};
+use crate::rollout::{Entry, Fact, Haste, Ledger, Past};
 
 const CONFIG: &[(&str, &str)] = &[
     ("towpath.yaml", "version: 1\nenvironments: [staging, canary]\n"),
@@ -103,6 +104,7 @@ fn request(rides: bool) -> MergeRequest {
         base: BUILT,
         from: reference("1.0.0"),
         to: reference("1.0.1"),
+        direction: Direction::Forward,
         title: String::new(),
         body: String::new(),
         state: State::Open,
@@ -155,6 +157,50 @@ fn a_base_branch_that_is_being_read_takes_nothing_off_a_train() {
     core.seen.base = Some(Revision::new([8; 20]));
     assert_eq!(done_about(&mut core, request(true)), [""; 0]);
     assert_eq!(done_about(&mut core, request(false)), ["taken off"]);
+}
+
+#[test]
+fn a_rollback_that_the_branch_shows_first_is_as_hasty_as_it_was_asked_to_be() {
+    let mut core = core(Ledger::default());
+    let mut journal = Memory::default();
+    let history = core.ledger.histories.entry(target("staging")).or_default();
+    history.past.insert(0, Past { reference: reference("1.0.0"), ..history.past[0].clone() });
+    let command = Command::Rollback {
+        target: target("staging"),
+        to: Some(reference("1.0.0")),
+        fast: true,
+        automatic: false,
+        route: Route::Commit,
+    };
+    let by = PersonName::parse("ann").unwrap();
+    let asked = Ask { by, reason: "it burns".to_owned(), command };
+    let wake = Wake::Asked { ticket: Ticket(1), ask: asked.clone() };
+    let effects = core.handle(wake, at(20), &mut journal).unwrap();
+    assert!(effects.iter().any(|it| matches!(it, Effect::Revert { .. })), "{effects:?}");
+    let hastes = |journal: &Memory| {
+        let plans = journal.0.iter().filter_map(|it| match &it.fact {
+            Fact::Planned(plan) => Some(plan.haste),
+            _ => None,
+        });
+        plans.collect::<Vec<_>>()
+    };
+    let rolled_back = CONFIG.iter().map(|(path, text)| Change {
+        path: (*path).to_owned(),
+        content: Content::Bytes(text.replace("1.0.1", "1.0.0").into_bytes()),
+    });
+    core.loaded = Some(Loaded::load(HEAD, rolled_back));
+    core.touch(target("staging"));
+    core.handle(Wake::Tick, at(21), &mut journal).unwrap();
+    assert_eq!(hastes(&journal), [], "who made the commit is not known yet");
+    let wake = Wake::Reverted {
+        target: target("staging"),
+        ticket: Ticket(1),
+        ask: asked,
+        to: reference("1.0.0"),
+        result: Ok(HEAD),
+    };
+    core.handle(wake, at(22), &mut journal).unwrap();
+    assert_eq!(hastes(&journal), [Some(Haste::Asked)]);
 }
 
 /// `/retry` on the promotion, by somebody who may, written when the forge's clock said so.

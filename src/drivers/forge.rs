@@ -7,9 +7,11 @@ use crate::model::{
     Branch, EnvironmentName, PersonName, Ref, RepoPath, Revision, ServiceName, Target, Timestamp,
 };
 
-pub use crate::observe::{Actor, Authorship, Checks, Guest, MergeRequest, Merging, Order, State};
+pub use crate::observe::{
+    Actor, Authorship, Checks, Direction, Guest, MergeRequest, Merging, Order, State,
+};
 
-/// A promotion to propose.
+/// A promotion, or a rollback, to propose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     /// For what.
@@ -20,6 +22,8 @@ pub struct Proposal {
     pub from: Ref,
     /// The ref to put there.
     pub to: Ref,
+    /// Whether it is new there, or is put back.
+    pub direction: Direction,
     /// One line for people.
     pub title: String,
     /// The rest for people.

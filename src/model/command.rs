@@ -70,6 +70,18 @@ pub struct Comment {
     pub at: Timestamp,
 }
 
+/// How a rollback reaches the config branch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Route {
+    /// By a commit of ours on the branch.
+    #[default]
+    Commit,
+    /// By a merge request, that people may review.
+    MergeRequest,
+    /// In force at once, whether or not the branch can be written.
+    BreakGlass,
+}
+
 /// The closed set of what can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -142,7 +154,7 @@ pub enum Command {
         /// What, or whatever is ready to come now.
         reference: Option<Ref>,
     },
-    /// Puts an earlier ref back by a commit to the config repo, blocks the bad one, and locks.
+    /// Puts an earlier ref back in the config repo, blocks the bad one, and locks.
     Rollback {
         /// Which.
         target: Target,
@@ -152,8 +164,8 @@ pub enum Command {
         fast: bool,
         /// Not a person's wish: the recipe says so, and this is written down for the record.
         automatic: bool,
-        /// In force at once, whether or not the config branch can be written.
-        break_glass: bool,
+        /// How that comes into the config branch.
+        route: Route,
     },
     /// Runs the post-deploy migrations that a rollout left, now.
     PostMigrate {
@@ -231,4 +243,66 @@ pub enum Command {
     },
     /// Look again now.
     Nudge,
+}
+
+impl Command {
+    /// The target that it is about, if it is about one.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Pin { target, .. }
+            | Self::Unpin { target }
+            | Self::Lock { target }
+            | Self::Unlock { target }
+            | Self::Approve { target, .. }
+            | Self::Promote { target, .. }
+            | Self::Rollback { target, .. }
+            | Self::PostMigrate { target, .. }
+            | Self::DropPatch { target, .. }
+            | Self::Abort { target, .. }
+            | Self::Retry { target, .. }
+            | Self::RetryOnly { target, .. }
+            | Self::Resume { target }
+            | Self::Exclude { target, .. }
+            | Self::LeaveOut { target, .. }
+            | Self::Migration { target, .. } => Some(target),
+            Self::Pause { .. }
+            | Self::Unpause { .. }
+            | Self::Freeze { .. }
+            | Self::Thaw { .. }
+            | Self::Weigh { .. }
+            | Self::Confirm { .. }
+            | Self::AcceptHead { .. }
+            | Self::Nudge => None,
+        }
+    }
+
+    /// What it keeps from beginning anything new, if it does that.
+    pub fn holds(&self) -> Option<Scope> {
+        match self {
+            Self::Pause { scope, .. } => Some(scope.clone()),
+            Self::Freeze { environment, .. } => Some(Scope::Environment(environment.clone())),
+            Self::Lock { target } => Some(Scope::Target(target.clone())),
+            Self::Unpause { .. }
+            | Self::Thaw { .. }
+            | Self::Unlock { .. }
+            | Self::Pin { .. }
+            | Self::Unpin { .. }
+            | Self::Weigh { .. }
+            | Self::Approve { .. }
+            | Self::Promote { .. }
+            | Self::Rollback { .. }
+            | Self::PostMigrate { .. }
+            | Self::DropPatch { .. }
+            | Self::Abort { .. }
+            | Self::Retry { .. }
+            | Self::RetryOnly { .. }
+            | Self::Resume { .. }
+            | Self::Exclude { .. }
+            | Self::LeaveOut { .. }
+            | Self::Migration { .. }
+            | Self::Confirm { .. }
+            | Self::AcceptHead { .. }
+            | Self::Nudge => None,
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What people's commands have done, in words: for the answer, the story and the record.
 
-use crate::model::{Command, MigrationVerdict, Ref};
+use crate::model::{Command, MigrationVerdict, Ref, Route};
 
 /// What a command has done, in words.
 pub fn done_word(command: &Command) -> String {
@@ -30,13 +30,20 @@ pub fn done_word(command: &Command) -> String {
         Command::Promote { target, reference } => {
             format!("promotion of {} to {target} asked for", named(reference.as_ref()))
         }
-        Command::Rollback { target, to, fast, automatic, break_glass } => {
+        Command::Rollback { target, to, fast, route: Route::MergeRequest, .. } => {
+            let how = if *fast { ", fast" } else { "" };
+            format!(
+                "rollback of {target} to {}{how} asked for, by a merge request",
+                named(to.as_ref())
+            )
+        }
+        Command::Rollback { target, to, fast, automatic, route } => {
             let how = match (automatic, fast) {
                 (true, _) => " automatically",
                 (false, true) => ", fast",
                 (false, false) => "",
             };
-            let glass = if *break_glass { ", break-glass" } else { "" };
+            let glass = if *route == Route::BreakGlass { ", break-glass" } else { "" };
             format!("{target} rolled back to {}{how}{glass}", named(to.as_ref()))
         }
         Command::PostMigrate { target, settled: false } => {

@@ -6,7 +6,7 @@ use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Glass, Haste, Op, OpId, OpState, Outcome, Plan, Purpose,
-    Rollout, StepKind, What,
+    Recall, Rollout, StepKind, What,
 };
 
 use super::done_word;
@@ -24,8 +24,10 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::Merged { target, .. }
         | Fact::Vetoed { target, .. }
         | Fact::GlassOver { target, .. }
+        | Fact::RecallOver { target, .. }
         | Fact::Withdrawn { target, .. } => Some(target),
         Fact::BrokeGlass(glass) => Some(&glass.target),
+        Fact::Recalling(recall) => Some(&recall.target),
         Fact::TookOver { .. }
         | Fact::Applied { .. }
         | Fact::Refused { .. }
@@ -77,6 +79,13 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             format!("{target}: {to} in force by break-glass, where the branch asks for {from}")
         }
         Fact::GlassOver { target, how } => format!("{target}: break-glass rollback over, {how}"),
+        Fact::Recalling(recall) => {
+            let Recall { target, from, to, .. } = &**recall;
+            format!("{target}: a merge request is to put {to} back, where {from} is wanted")
+        }
+        Fact::RecallOver { target, how, .. } => {
+            format!("{target}: rollback by merge request over, {how}")
+        }
         Fact::Proposed { target, number, from, reference, .. } => {
             format!("{target}: !{number} proposes {from} → {reference}")
         }

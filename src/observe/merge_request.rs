@@ -7,12 +7,12 @@ use crate::model::{Branch, PersonName, Ref, RepoPath, Revision, Target, Timestam
 
 use super::Verdict;
 
-/// One merge request of ours: a promotion.
+/// One merge request of ours: a promotion, or a rollback. A target has one that is open at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeRequest {
     /// Its number in this forge.
     pub number: u64,
-    /// What it promotes.
+    /// What it moves.
     pub target: Target,
     /// The branch it proposes: derived from the target.
     pub branch: Branch,
@@ -26,6 +26,8 @@ pub struct MergeRequest {
     pub from: Ref,
     /// The ref it puts in place.
     pub to: Ref,
+    /// Which way that is.
+    pub direction: Direction,
     /// One line for people.
     pub title: String,
     /// What, why, on what evidence, how to veto.
@@ -149,6 +151,25 @@ pub enum Authorship {
     Ours,
     /// A person pushed to the branch: a veto, and never overwritten.
     Person,
+}
+
+/// Which way a merge request moves a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// A promotion: something newer comes.
+    Forward,
+    /// A rollback: an earlier ref is put back, and what was wanted is blocked.
+    Back,
+}
+
+impl Direction {
+    /// What it blocks, if `from` is what was wanted.
+    pub fn blocks(self, from: &Ref) -> Option<&Ref> {
+        match self {
+            Self::Forward => None,
+            Self::Back => Some(from),
+        }
+    }
 }
 
 /// Who presses the button when all is green.

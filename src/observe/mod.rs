@@ -9,7 +9,9 @@ use crate::model::{
     Traffic,
 };
 
-pub use merge_request::{Actor, Authorship, Checks, Guest, MergeRequest, Merging, Order, State};
+pub use merge_request::{
+    Actor, Authorship, Checks, Direction, Guest, MergeRequest, Merging, Order, State,
+};
 
 /// An answer from the world. Callers must match on `Unknown`; there is no default.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -96,20 +96,26 @@ fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     if changed && !lost && policy::standing_holds(target, world).is_empty() {
         return Deploy::Supersede(desired.clone());
     }
-    let (rollout_id, reference) = (plan.id.clone(), plan.to.clone());
+    match standing(rollout, world) {
+        hold @ Hold::Halted { .. } => Deploy::Hold(vec![hold]),
+        hold => Deploy::Rolling(hold),
+    }
+}
+
+/// What a rollout under way is at, for who waits for its end.
+pub(super) fn standing(rollout: &Rollout, world: World<'_>) -> Hold {
+    let (id, reference) = (rollout.plan().id.clone(), rollout.plan().to.clone());
     match rollout.phase() {
         Phase::Halted(halts) => {
             let mut why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             why.extend(gone(rollout, world));
-            Deploy::Hold(vec![Hold::Halted { rollout: rollout_id, reference, why }])
+            Hold::Halted { rollout: id, reference, why }
         }
         Phase::Running if rollout.asks_for_approval() => {
-            Deploy::Rolling(Hold::Approvals { reference, have: 0, need: 1 })
+            Hold::Approvals { reference, have: 0, need: 1 }
         }
-        Phase::Stopping(_) => Deploy::Rolling(Hold::Ending { rollout: rollout_id, reference }),
-        Phase::Running | Phase::Settled(_) => {
-            Deploy::Rolling(Hold::Rolling { rollout: rollout_id, reference })
-        }
+        Phase::Stopping(_) => Hold::Ending { rollout: id, reference },
+        Phase::Running | Phase::Settled(_) => Hold::Rolling { rollout: id, reference },
     }
 }
 
@@ -290,7 +296,12 @@ fn busy(target: &Target, nodes: &BTreeSet<NodeName>, world: World<'_>) -> Option
 }
 
 /// What bringing `to` here would do, stage by stage; or why it must not.
-pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec<String>, String> {
+pub(super) fn outline(
+    target: &Target,
+    to: &Ref,
+    purpose: Purpose,
+    world: World<'_>,
+) -> Result<Vec<String>, String> {
     let spec = world.snapshot.spec(target).ok_or("the config does not speak of it")?;
     if spec.service.blocked.contains(to) {
         return Err(format!("{to} is blocked"));
@@ -298,7 +309,7 @@ pub(super) fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec
     let unseen = Survey::default();
     let survey = world.seen.surveys.get(target).unwrap_or(&unseen);
     let (nodes, returning) = (spec.nodes(), BTreeSet::new());
-    let aim = Aim { purpose: Purpose::Deploy, nodes: &nodes, returning: &returning, to };
+    let aim = Aim { purpose, nodes: &nodes, returning: &returning, to };
     let plan = draft::write(target, &spec, aim, survey, world);
     let objections = check::objections(&plan, &spec);
     if !objections.is_empty() {

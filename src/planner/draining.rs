@@ -14,10 +14,13 @@ impl Draft<'_> {
     /// Work on a node between drain and undrain. It serves again only when it says that it runs the
     /// ref; where a person has it out, it is left so.
     pub(super) fn drained(&self, node: &NodeName, work: Vec<Op>, way: &Way) -> Vec<Op> {
-        let seats: Vec<(&RoleName, &Role, Seat)> = seated(self.spec, node)
+        let mut seats: Vec<(&RoleName, &Role, Seat)> = seated(self.spec, node)
             .filter(|(role, _)| !matches!(self.stand(role, node), Stand::Theirs(_)))
             .filter_map(|(name, role)| Some((name, role, self.seat(role, node)?)))
             .collect();
+        // Where it can be spared least is asked first: a node that may not be taken out there is
+        // not missed elsewhere meanwhile.
+        seats.sort_by_key(|(name, role, _)| self.others(name, role, node));
         let mut ops: Vec<Op> = Vec::new();
         for (name, role, seat) in &seats {
             let keep = role.min_healthy.ceil_of(role.nodes.len());
@@ -40,6 +43,13 @@ impl Draft<'_> {
             seat.drain.timeout = role.seats.as_ref()?.fast;
         }
         Some(seat)
+    }
+
+    /// How many others of the role serve, beyond those that must.
+    fn others(&self, name: &RoleName, role: &Role, node: &NodeName) -> isize {
+        let others = role.nodes.iter().filter(|it| *it != node);
+        let serve = others.filter(|it| matches!(self.stand(name, it), Stand::In(_))).count();
+        serve.cast_signed() - role.min_healthy.ceil_of(role.nodes.len()).cast_signed()
     }
 
     pub(super) fn stand(&self, role: &RoleName, node: &NodeName) -> Stand {

@@ -297,6 +297,27 @@ pub enum Hold {
         /// The merge request.
         number: u64,
     },
+    /// A rollback waits in a merge request.
+    #[error(
+        "rollback to {to}, asked for by {by} ({reason}), waits {}",
+        waits_in(*number)
+    )]
+    Recalled {
+        /// To what.
+        to: Ref,
+        /// By whom.
+        by: PersonName,
+        /// Why.
+        reason: String,
+        /// In which, if it is open.
+        number: Option<u64>,
+    },
+    /// Merging a rollback is a person's matter here.
+    #[error("!{number} is ready and `auto` is off; lifts by merging !{number}")]
+    Unmerged {
+        /// The merge request.
+        number: u64,
+    },
     /// A person said no.
     #[error("{reference} was vetoed: {how}; lifts with `towpath promote` or a newer ref")]
     Vetoed {
@@ -428,6 +449,8 @@ impl Hold {
             | Self::Approvals { .. }
             | Self::Gate { .. }
             | Self::Manual { .. }
+            | Self::Recalled { .. }
+            | Self::Unmerged { .. }
             | Self::Vetoed { .. }
             | Self::PersonPushed { .. }
             | Self::HotPatched { .. }
@@ -464,6 +487,16 @@ fn ended(ending: Ending, left_out: &BTreeSet<NodeName>) -> String {
         names.push(&more);
     }
     format!("without {}", names.join(", "))
+}
+
+/// Where a rollback waits, and what would lift that.
+fn waits_in(number: Option<u64>) -> String {
+    match number {
+        Some(number) => {
+            format!("in merge request !{number}; lifts when that is merged, or closed by somebody")
+        }
+        None => "for its merge request to be opened; lifts when the forge takes it".to_owned(),
+    }
 }
 
 /// How a pause is lifted by hand: with the scope that it was set with.

@@ -12,6 +12,7 @@ mod parts;
 mod places;
 mod policy;
 mod promote;
+mod recall;
 mod rollback;
 mod traffic;
 mod weights;
@@ -22,7 +23,7 @@ mod tests;
 use crate::config::Snapshot;
 use crate::model::{NodeName, Ref, Target, Timestamp};
 use crate::observe::Observation;
-use crate::rollout::{History, Ledger, Plan};
+use crate::rollout::{History, Ledger, Plan, Purpose};
 
 pub use check::objections;
 pub(crate) use excluded::silent as excluded;
@@ -33,6 +34,7 @@ pub(crate) use policy::pin;
 pub use policy::{broken_glass, in_force};
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
+pub use recall::going_back;
 pub use rollback::{Retreat, WayBack, destination, forbidden, way_back};
 pub use traffic::left_alone;
 pub(crate) use weights::usual as usual_weight;
@@ -88,7 +90,10 @@ pub fn decide(target: &Target, world: World<'_>) -> Decision {
 
 /// What bringing `to` to a target would do, stage by stage, for a merge request; or why it must not.
 pub fn outline(target: &Target, to: &Ref, world: World<'_>) -> Result<Vec<String>, String> {
-    deploy::outline(target, to, world)
+    // A rollback that waits for one goes the way of rollbacks.
+    let back = world.ledger.recalls.get(target).is_some_and(|it| it.to == *to);
+    let purpose = if back { Purpose::Rollback } else { Purpose::Deploy };
+    deploy::outline(target, to, purpose, world)
 }
 
 /// A node that the rollout under way leaves out, for the config no longer names it; there may be more.

@@ -1,13 +1,13 @@
 //! Decides what moves from one environment to the next, and when its merge request may merge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Promote as Rule, Spec};
-use crate::model::{EnvironmentName, Ref, Revision, Target, Timestamp};
-use crate::observe::{Fact, MergeRequest, Merging, Running, State, Verdict};
-use crate::rollout::{History, Past};
+use crate::model::{EnvironmentName, PersonName, Ref, Revision, Target, Timestamp};
+use crate::observe::{Direction, Fact, MergeRequest, Merging, Running, State, Verdict};
+use crate::rollout::{History, Past, Phase, Recall};
 
-use super::{Hold, World, patch, policy};
+use super::{Hold, World, deploy, patch, policy, recall};
 
 /// What a target without a past looks like.
 const NO_HISTORY: &History = &History {
@@ -15,14 +15,14 @@ const NO_HISTORY: &History = &History {
     floor: None,
     stopped: None,
     vetoes: BTreeMap::new(),
-    promoted: std::collections::BTreeSet::new(),
+    promoted: BTreeSet::new(),
     approvals: BTreeMap::new(),
     wanted: None,
     proposal: None,
     rebuilt: false,
     settled_request: 0,
     retried: None,
-    obeyed: std::collections::BTreeSet::new(),
+    obeyed: BTreeSet::new(),
     migrated: None,
     post_migrated: None,
     attempted: None,
@@ -31,7 +31,7 @@ const NO_HISTORY: &History = &History {
     owed_failed: false,
     hurry: None,
     retreated: None,
-    dropped_patches: std::collections::BTreeSet::new(),
+    dropped_patches: BTreeSet::new(),
 };
 
 /// What to do about a target's promotion.
@@ -70,7 +70,7 @@ pub enum Promote {
     },
 }
 
-/// A ref that may move.
+/// A ref that may move; a rollback in a merge request goes the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promotion {
     /// To where.
@@ -87,30 +87,73 @@ pub struct Promotion {
     pub proofs: Vec<(EnvironmentName, Revision)>,
     /// Whether it merges unasked.
     pub merging: Merging,
+    /// By whose word it puts an earlier ref back, if it is no promotion.
+    pub recall: Option<Box<Recall>>,
+}
+
+impl Promotion {
+    /// Which way it moves its target.
+    pub fn direction(&self) -> Direction {
+        match self.recall {
+            None => Direction::Forward,
+            Some(_) => Direction::Back,
+        }
+    }
 }
 
 /// Decides about the promotion to one target.
 pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
     let Some(spec) = world.snapshot.spec(target) else { return Promote::Nothing };
-    let Some(rule) = spec.target.promote.as_deref() else { return Promote::Nothing };
+    let rule = spec.target.promote.as_deref();
+    let recall = world.ledger.recalls.get(target);
+    let open = open(target, world);
+    let back = open.as_ref().ok().and_then(|it| it.filter(|it| it.direction == Direction::Back));
+    if rule.is_none() && recall.is_none() && back.is_none() {
+        return Promote::Nothing;
+    }
     let glasses = policy::glasses(world);
     if !glasses.is_empty() {
         return Promote::Hold(glasses);
     }
-    let requests = match &world.seen.merge_requests {
-        Some(Fact::Known { value, .. }) => value,
-        Some(Fact::Unknown { why, .. }) => {
-            return Promote::Hold(vec![Hold::Forge { why: why.clone() }]);
-        }
-        None => return Promote::Hold(vec![Hold::Forge { why: "not asked yet".to_owned() }]),
+    let open = match open {
+        Ok(open) => open,
+        Err(hold) => return Promote::Hold(vec![hold]),
     };
-    let open = requests.get(target).filter(|it| it.state == State::Open);
+    match (recall, back, rule) {
+        (Some(recall), _, _) => recall::decide(recall, &spec, open, world),
+        (None, Some(back), _) => recall::left_over(back),
+        (None, None, None) => Promote::Nothing,
+        (None, None, Some(rule)) => promotion(target, &spec, rule, open, world),
+    }
+}
+
+/// The open merge request of a target.
+pub(super) fn open<'a>(
+    target: &Target,
+    world: World<'a>,
+) -> Result<Option<&'a MergeRequest>, Hold> {
+    match &world.seen.merge_requests {
+        Some(Fact::Known { value, .. }) => {
+            Ok(value.get(target).filter(|it| it.state == State::Open))
+        }
+        Some(Fact::Unknown { why, .. }) => Err(Hold::Forge { why: why.clone() }),
+        None => Err(Hold::Forge { why: "not asked yet".to_owned() }),
+    }
+}
+
+fn promotion(
+    target: &Target,
+    spec: &Spec<'_>,
+    rule: &Rule,
+    open: Option<&MergeRequest>,
+    world: World<'_>,
+) -> Promote {
     let history = world.ledger.history(target).unwrap_or(NO_HISTORY);
     let current = &spec.target.reference;
 
     let proofs = match candidate(target, rule, world) {
         Ok(proofs) => proofs,
-        Err(holds) => return without_candidate(open, &spec, holds),
+        Err(holds) => return without_candidate(open, spec, holds),
     };
     let Some(to) = proofs.values().next().map(|proof| proof.reference.clone()) else {
         return Promote::Nothing;
@@ -120,24 +163,20 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
             withdraw(it, format!("{} is already wanted in {}", to, target.environment))
         });
     }
-    let Some(base) = world.seen.base.filter(|base| *base == world.snapshot.revision) else {
-        return Promote::Hold(vec![Hold::Forge {
-            why: "the base branch is being read".to_owned(),
-        }]);
+    let base = match base(world) {
+        Ok(base) => base,
+        Err(hold) => return Promote::Hold(vec![hold]),
     };
     let wanted = history.wanted.as_ref() == Some(&to);
     let mut holds = policy::standing_holds(target, world);
-    holds.extend(not_again(&to, &spec, history, wanted));
-    holds.extend(patch::holds(target, &spec, &to, patch::Where::Wanted, world));
+    holds.extend(not_again(&to, spec, history, wanted));
+    holds.extend(patch::holds(target, spec, &to, patch::Where::Wanted, world));
     let quick = spec.service.is_quick(&to);
     if !quick {
         holds.extend(baking(rule, &proofs, world.now));
     }
-    if let Some(request) = open
-        && !request.head_is_ours()
-    {
-        // The veto is on its way into the ledger; until then nothing touches the branch.
-        return Promote::Hold(vec![Hold::PersonPushed { branch: request.branch.to_string() }]);
+    if let Some(hold) = open.and_then(pushed) {
+        return Promote::Hold(vec![hold]);
     }
     if !holds.is_empty() {
         return match open {
@@ -148,18 +187,63 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Promote {
             Some(_) | None => Promote::Hold(holds),
         };
     }
-    // What the forge tests on top of whatever goes in before it need not begin anew each time something does.
-    let rides = |it: &MergeRequest| it.rides && it.is_green() && it.path == spec.service.file;
-    let stands = |it: &MergeRequest| it.base == base || rides(it);
+    let stands = |it: &MergeRequest| stands(it, base, spec);
     let Some(request) = open.filter(|it| it.to == to && it.from == *current && stands(it)) else {
         let evidence = evidence(rule, &proofs);
         let from = current.clone();
         let proofs = proofs.iter().map(|(name, proof)| (name.clone(), proof.revision)).collect();
         let merging = if rule.auto { Merging::Auto } else { Merging::Manual };
         let target = target.clone();
-        return Promote::Propose(Promotion { target, from, to, base, evidence, proofs, merging });
+        let recall = None;
+        return Promote::Propose(Promotion {
+            target,
+            from,
+            to,
+            base,
+            evidence,
+            proofs,
+            merging,
+            recall,
+        });
     };
-    merge(target, &spec, rule, request, world, wanted, quick, &proofs)
+    merge(target, spec, rule, request, world, wanted, quick, &proofs)
+}
+
+/// The head of the base branch, if that is what is in force.
+pub(super) fn base(world: World<'_>) -> Result<Revision, Hold> {
+    let base = world.seen.base.filter(|base| *base == world.snapshot.revision);
+    base.ok_or_else(|| Hold::Forge { why: "the base branch is being read".to_owned() })
+}
+
+/// A person's commits on our branch. The veto is on its way into the ledger; until then nothing touches the branch.
+pub(super) fn pushed(request: &MergeRequest) -> Option<Hold> {
+    let branch = request.branch.to_string();
+    (!request.head_is_ours()).then_some(Hold::PersonPushed { branch })
+}
+
+/// Whether a merge request need not be built again on that base. What the forge tests on top of whatever goes in before
+/// it need not begin anew each time something does.
+pub(super) fn stands(request: &MergeRequest, base: Revision, spec: &Spec<'_>) -> bool {
+    let rides = request.rides && request.is_green() && request.path == spec.service.file;
+    request.base == base || rides
+}
+
+/// What the checks say of the head that is there; or that they are to be made.
+pub(super) fn checked(request: &MergeRequest) -> Result<Option<Hold>, Promote> {
+    let number = request.number;
+    let on_this_head = request
+        .checks
+        .as_ref()
+        .filter(|checks| checks.sha == request.head && checks.base == request.base);
+    let Some(checks) = on_this_head else {
+        return Err(Promote::Check { number, head: request.head, base: request.base });
+    };
+    Ok(match &checks.verdict {
+        Verdict::Pass => None,
+        Verdict::Fail { why } | Verdict::Error { why } => {
+            Some(Hold::ChecksFailed { number, why: why.clone() })
+        }
+    })
 }
 
 /// How a push to our branch is a veto, and what to do: a person's commits are never overwritten.
@@ -202,7 +286,13 @@ fn proven<'a>(source: &Target, world: World<'a>) -> Result<&'a Past, String> {
     let spec = world.snapshot.spec(source).ok_or("the config does not speak of it")?;
     let desired = policy::desired(source, &spec, world);
     if let Some(rollout) = world.ledger.rollouts.get(source) {
-        return Err(format!("rollout {} to {} is under way", rollout.plan().id, rollout.plan().to));
+        let (id, to) = (&rollout.plan().id, &rollout.plan().to);
+        return Err(match rollout.phase() {
+            Phase::Halted(_) => format!("rollout {id} to {to} is halted there and needs a person"),
+            Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => {
+                format!("rollout {id} to {to} is under way")
+            }
+        });
     }
     if world.snapshot.mistake(source).is_some() {
         return Err("its config is broken".to_owned());
@@ -274,7 +364,7 @@ fn without_candidate(open: Option<&MergeRequest>, spec: &Spec<'_>, holds: Vec<Ho
     }
 }
 
-fn withdraw(request: &MergeRequest, why: String) -> Promote {
+pub(super) fn withdraw(request: &MergeRequest, why: String) -> Promote {
     Promote::Withdraw { number: request.number, why }
 }
 
@@ -302,32 +392,28 @@ fn merge(
     proofs: &BTreeMap<EnvironmentName, Past>,
 ) -> Promote {
     let number = request.number;
-    let on_this_head = request
-        .checks
-        .as_ref()
-        .filter(|checks| checks.sha == request.head && checks.base == request.base);
-    let Some(checks) = on_this_head else {
-        return Promote::Check { number, head: request.head, base: request.base };
+    let mut holds: Vec<Hold> = match checked(request) {
+        Ok(failed) => failed.into_iter().collect(),
+        Err(check) => return check,
     };
-    let mut holds = Vec::new();
-    match &checks.verdict {
-        Verdict::Pass => {}
-        Verdict::Fail { why } | Verdict::Error { why } => {
-            holds.push(Hold::ChecksFailed { number, why: why.clone() });
-        }
-    }
     holds.extend(policy::freezes(target, world));
     holds.extend(policy::lock(target, world));
     holds.extend(policy::pin(target, world));
     if let Some(rollout) = world.ledger.rollouts.get(target) {
         let plan = rollout.plan();
-        holds.push(Hold::Rolling { rollout: plan.id.clone(), reference: plan.to.clone() });
+        let standing = deploy::standing(rollout, world);
+        holds.push(if matches!(standing, Hold::Halted { .. }) {
+            standing
+        } else {
+            Hold::Rolling { rollout: plan.id.clone(), reference: plan.to.clone() }
+        });
     }
     if let Some(window) = rule.window.as_ref().filter(|it| !quick && !it.is_open(world.now)) {
         let opens = window.next_opening(world.now);
         holds.push(Hold::OutsideWindow { window: window.to_string(), opens });
     }
-    holds.extend(approvals(target, spec, rule, request, world));
+    let said = world.ledger.history(target).and_then(|it| it.approvals.get(&request.to));
+    holds.extend(approvals(spec, rule.approvals, request, said));
     holds.extend(gates(target, spec, rule, &request.to, world));
     if !rule.auto && !wanted {
         holds.push(Hold::Manual { reference: request.to.clone(), number });
@@ -340,28 +426,26 @@ fn merge(
     Promote::Merge { number, head: request.head, evidence }
 }
 
-fn approvals(
-    target: &Target,
+/// People who must still agree: who did so on the forge did to this very head, and others said so to us.
+pub(super) fn approvals(
     spec: &Spec<'_>,
-    rule: &Rule,
+    need: u32,
     request: &MergeRequest,
-    world: World<'_>,
+    said: Option<&BTreeSet<PersonName>>,
 ) -> Option<Hold> {
-    let need = rule.approvals as usize;
-    let counts = |by: &&crate::model::PersonName| {
+    let need = need as usize;
+    let counts = |by: &&PersonName| {
         let approvers = &spec.environment.approvers;
         approvers.is_empty() || approvers.contains(*by)
     };
-    let mut people: std::collections::BTreeSet<_> = request
+    let mut people: BTreeSet<_> = request
         .approvals
         .iter()
         .filter(|(_, head)| **head == request.head)
         .map(|(by, _)| by)
         .filter(counts)
         .collect();
-    if let Some(said) = world.ledger.history(target).and_then(|it| it.approvals.get(&request.to)) {
-        people.extend(said.iter().filter(counts));
-    }
+    people.extend(said.into_iter().flatten().filter(counts));
     let have = people.len();
     (have < need).then(|| Hold::Approvals { reference: request.to.clone(), have, need })
 }

@@ -57,15 +57,24 @@ pub fn destination(target: &Target, to: Option<&Ref>, world: World<'_>) -> Resul
 
 /// Why a target must not go back to a ref, whatever the moment.
 pub fn forbidden(target: &Target, to: &Ref, world: World<'_>) -> Option<String> {
+    let floor = floor_above(target, to, world)?;
+    Some(format!(
+        "{to} is older than the floor {}, set by commit {}: its post-deploy migrations have begun",
+        floor.reference,
+        floor.revision.short()
+    ))
+}
+
+/// The same as a reason to wait.
+pub(super) fn below_floor(target: &Target, to: &Ref, world: World<'_>) -> Option<Hold> {
+    let Floor { reference, revision, at: _ } = floor_above(target, to, world)?.clone();
+    Some(Hold::BelowFloor { reference: to.clone(), floor: reference, revision })
+}
+
+fn floor_above<'a>(target: &Target, to: &Ref, world: World<'a>) -> Option<&'a Floor> {
     let history = world.ledger.history(target);
     let floor = history.and_then(|it| it.floor.as_ref())?;
-    super::is_below(to, &floor.reference, history).then(|| {
-        format!(
-            "{to} is older than the floor {}, set by commit {}: its post-deploy migrations have begun",
-            floor.reference,
-            floor.revision.short()
-        )
-    })
+    super::is_below(to, &floor.reference, history).then_some(floor)
 }
 
 /// What going back would do and what stands in its way; or why nobody can tell.

@@ -348,6 +348,20 @@ fn a_service_says_how_its_nodes_are_asked_before_they_take_traffic() {
 }
 
 #[test]
+fn a_node_is_asked_for_first_where_it_can_be_spared_least() {
+    let drains = |world: &str| {
+        let said = told(&decision(world));
+        let line = said.lines().find(|it| it.contains("web-4: drain")).unwrap();
+        let words: Vec<&str> = line.split(' ').filter(|it| it.contains('@')).collect();
+        words.into_iter().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(drains(""), ["web-4@api", "srv-web-4@web"]);
+    let out = "web/web-1 drained\nweb/web-2 drained\nweb/web-3 drained\n\
+               ours web/web-1\nours web/web-2\nours web/web-3";
+    assert_eq!(drains(out), ["srv-web-4@web", "web-4@api"]);
+}
+
+#[test]
 fn since_when_a_target_is_mixed_the_journal_knows_better_than_the_eye() {
     use crate::rollout::{Event, Rollout, Stopped, What};
     let Deploy::Start(plan) = decision("") else { panic!("it does not start") };

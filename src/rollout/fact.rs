@@ -11,6 +11,7 @@ use super::kept::Kept;
 use super::ledger::{Floor, Past};
 use super::migration::Owed;
 use super::plan::{OpId, Plan};
+use super::recall::Recall;
 
 /// Stands for a record where the records as a whole were put right.
 pub const MENDED: &str = "mended";
@@ -58,6 +59,19 @@ pub enum Fact {
     GlassOver {
         /// Where.
         target: Target,
+        /// How, in words.
+        how: String,
+    },
+    /// A person wants an earlier ref back by a merge request; the word itself is an entry of its own.
+    Recalling(Box<Recall>),
+    /// That is over.
+    RecallOver {
+        /// Where.
+        target: Target,
+        /// The merge request that ended with it, if one did.
+        number: Option<u64>,
+        /// Whether the config branch asks for the earlier ref.
+        back: bool,
         /// How, in words.
         how: String,
     },

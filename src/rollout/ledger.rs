@@ -16,6 +16,7 @@ use super::glass::Glass;
 use super::machine::{Illegal, Rollout};
 use super::migration::{Migration, Owed, migration, migration_kind};
 use super::plan::{OpId, Plan, Purpose};
+use super::recall::Recall;
 use super::settled::{Settled, Unrecorded};
 use super::traffic::traffic_moved;
 
@@ -153,6 +154,8 @@ pub struct Ledger {
     pub on: Option<Revision>,
     /// Rollbacks that the branch does not have.
     pub glasses: BTreeMap<Target, Glass>,
+    /// Rollbacks that wait in merge requests.
+    pub recalls: BTreeMap<Target, Recall>,
     /// A head that was refused and waits for a person's word.
     pub refused: Option<Revision>,
     /// Heads that a person accepted although they do not descend.
@@ -228,6 +231,12 @@ impl Ledger {
             Fact::GlassOver { target, .. } => {
                 self.glasses.remove(target);
             }
+            Fact::Recalling(recall) => {
+                self.recalls.insert(recall.target.clone(), (**recall).clone());
+            }
+            Fact::RecallOver { target, number, back, .. } => {
+                self.recall_over(target, *number, *back);
+            }
             Fact::Applied { revision, mass, on } => {
                 self.head = Some(*revision);
                 self.on = *on;
@@ -243,6 +252,7 @@ impl Ledger {
                 self.epoch = self.epoch.max(Some(plan.epoch));
                 let history = self.histories.entry(plan.target.clone()).or_default();
                 history.stopped = None;
+                history.begins_to(plan);
                 history.attempted = Some(plan.to.clone());
                 history.owed_wanted &= plan.owed.is_none();
                 self.rollouts.insert(plan.target.clone(), Rollout::new((**plan).clone()));
@@ -410,7 +420,7 @@ impl Ledger {
         match ending {
             Ending::Succeeded => {
                 history.rebuilt = false;
-                history.hurry = None;
+                history.hurry.take_if(|it| *it == plan.to);
                 if plan.purpose == Purpose::Deploy {
                     history.retreated = None;
                     history.dropped_patches.clear();

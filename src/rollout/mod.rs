@@ -15,6 +15,7 @@ mod report;
 mod detail;
 mod pace;
 mod plan;
+mod recall;
 mod settled;
 mod state;
 mod traffic;
@@ -36,6 +37,7 @@ pub use plan::{
     Batch, Guard, Haste, Lane, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task,
     When,
 };
+pub use recall::Recall;
 pub use report::{Halt, Phase, Progress};
 pub use settled::{Settled, Unrecorded};
 pub use state::OpState;

@@ -18,7 +18,8 @@ pub struct Pace {
     stages: BTreeMap<String, Took>,
 }
 
-/// From the first start in a stage to the last end, and how many tasks that were.
+/// From the first start in a stage to the last end, without the time in which nobody drove it, and how many tasks
+/// that were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Took {
     span: Duration,
@@ -37,9 +38,13 @@ impl Pace {
             span.0 = span.0.min(event.at);
             span.1 = span.1.max(event.at);
         }
+        let idle = idle(events);
         let took = |(name, tasks): &(String, usize), at: u32| {
             let (from, until) = spans.get(&at)?;
-            Some((name.clone(), Took { span: until.since(*from), tasks: *tasks }))
+            let lost =
+                idle.iter().map(|(begun, ended)| (*ended).min(*until).since((*begun).max(*from)));
+            let span = until.since(*from).saturating_sub(lost.sum());
+            Some((name.clone(), Took { span, tasks: *tasks }))
         };
         Self { stages: stages.iter().zip(0..).filter_map(|(it, at)| took(it, at)).collect() }
     }
@@ -50,6 +55,26 @@ impl Pace {
         let scaled = took.span.as_millis() * tasks as u128 / took.tasks as u128;
         Some(Duration::from_millis(u64::try_from(scaled).unwrap_or(u64::MAX)))
     }
+}
+
+/// When nothing moved: no controller was there, or what had failed waited for a person's word.
+fn idle(events: &[Event]) -> Vec<(Timestamp, Timestamp)> {
+    let before = events.iter().zip(events.iter().skip(1));
+    let woken = before.filter(|(_, next)| match next.what {
+        What::TakenOver { .. }
+        | What::Retried(_)
+        | What::RetriedOnly { .. }
+        | What::Resumed(_)
+        | What::MigrationSettled { .. } => true,
+        What::Started { .. }
+        | What::Finished { .. }
+        | What::Waiting { .. }
+        | What::Reopened { .. }
+        | What::Excluded { .. }
+        | What::Stopping { .. }
+        | What::Settled(_) => false,
+    });
+    woken.map(|(last, next)| (last.at, next.at)).collect()
 }
 
 impl Rollout {
@@ -164,5 +189,24 @@ mod tests {
         assert_eq!(pace.stage("fleet", 5), Some(Duration::from_secs(10)));
         assert_eq!(pace.stage("warm-up", 4), Some(Duration::ZERO));
         assert_eq!(pace.stage("gitaly", 1), None);
+    }
+
+    #[test]
+    fn time_in_which_nobody_drove_it_tells_nothing_of_the_next_one() {
+        let op = OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 };
+        let by = crate::model::PersonName::parse("ann").unwrap();
+        let word = crate::rollout::Word { by, reason: "mended".to_owned() };
+        let events = [
+            (1000, What::Started { op, attempt: 1, epoch: Epoch(1) }),
+            // An hour without a controller, then a halt overnight; after it nothing of this stage.
+            (3_600_000, What::TakenOver { epoch: Epoch(2) }),
+            (3_601_000, What::Waiting { op, why: "it starts".to_owned() }),
+            (40_000_000, What::Retried(word.clone())),
+            (40_002_000, What::Started { op, attempt: 2, epoch: Epoch(2) }),
+            (90_000_000, What::Retried(word)),
+        ];
+        let events = events.map(|(at, what)| Event { at: Timestamp(at), what });
+        let pace = Pace::of(&[("fleet".to_owned(), 1)], &events);
+        assert_eq!(pace.stage("fleet", 1), Some(Duration::from_secs(3)));
     }
 }

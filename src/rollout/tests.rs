@@ -491,3 +491,29 @@ fn an_estimate_grows_with_what_takes_longer_than_it_did() {
     tell(&mut rollout, 80, What::Finished { op: at(0, 0), outcome });
     assert_eq!(left(&rollout, 80), Some(2), "the next may be as quick as ever");
 }
+
+#[test]
+fn the_haste_of_a_rollback_outlives_what_was_under_way_and_no_newer_rollout() {
+    let under_way = rollout(Vec::new(), stage(StageKind::Closing, Vec::new()));
+    let (target, id) = (under_way.plan().target.clone(), under_way.plan().id.clone());
+    let newer = Plan { to: Ref::parse("1.0.2").unwrap(), ..under_way.plan().clone() };
+    let (from, to) = (under_way.plan().to.clone(), Ref::parse("1.0.0").unwrap());
+    let word = Word { by: PersonName::parse("ann").unwrap(), reason: "it burns".to_owned() };
+    let (at, approvals) = (Timestamp(1), std::collections::BTreeSet::new());
+    let recall =
+        Recall { target: target.clone(), from, to: to.clone(), fast: true, word, at, approvals };
+    let mut ledger = Ledger::default();
+    let mut hurry = |fact| {
+        ledger.apply(&Entry { at, fact }).unwrap();
+        ledger.history(&target).and_then(|it| it.hurry.clone())
+    };
+    assert_eq!(hurry(Fact::Planned(Box::new(under_way.plan().clone()))), None);
+    assert_eq!(hurry(Fact::Recalling(Box::new(recall))), None, "it is not there yet");
+    let (how, number) = (String::new(), Some(8));
+    let over = Fact::RecallOver { target: target.clone(), number, back: true, how };
+    assert_eq!(hurry(over), Some(to.clone()));
+    let event = Event { at, what: What::Settled(Ending::Succeeded) };
+    let ended = Fact::Rollout { target: target.clone(), id, event };
+    assert_eq!(hurry(ended), Some(to), "the one that was under way is another one");
+    assert_eq!(hurry(Fact::Planned(Box::new(newer))), None);
+}

@@ -1,6 +1,6 @@
 //! What a person's word changes in the ledger.
 
-use crate::model::{Command, NodeName, Target, Timestamp};
+use crate::model::{Command, NodeName, Route, Target, Timestamp};
 
 use super::event::{Ending, Word};
 use super::ledger::{Ledger, Order};
@@ -39,6 +39,11 @@ impl Ledger {
                     let history = self.histories.entry(target.clone()).or_default();
                     let people = history.approvals.entry(reference.clone()).or_default();
                     people.insert(word.by.clone());
+                    if let Some(recall) =
+                        self.recalls.get_mut(target).filter(|it| it.to == *reference)
+                    {
+                        recall.approvals.insert(word.by.clone());
+                    }
                     // Who agrees to a ref when only its post-deploy migrations are left means them.
                     let left = history.owed.as_ref().is_some_and(|it| it.reference == *reference);
                     history.owed_wanted |= left && !self.rollouts.contains_key(target);
@@ -84,7 +89,8 @@ impl Ledger {
                     }
                 }
             }
-            Command::Rollback { target, to, fast, automatic, break_glass: _ } => {
+            Command::Rollback { route: Route::MergeRequest, .. } => {}
+            Command::Rollback { target, to, fast, automatic, route: _ } => {
                 let history = self.histories.entry(target.clone()).or_default();
                 history.hurry = to.clone().filter(|_| *fast);
                 if *automatic {

@@ -1,7 +1,7 @@
 //! `towpath mr` on a real repository, with merge requests as the controller leaves them.
 
 use expect_test::expect;
-use towpath::drivers::forge::{Checks, Forge as _, MergeRequest, Merging, Proposal};
+use towpath::drivers::forge::{Checks, Direction, Forge as _, MergeRequest, Merging, Proposal};
 use towpath::drivers::local_forge::LocalForge;
 use towpath::git::{Branch, Identity};
 use towpath::model::{Ref, RepoPath, Revision, Target, Timestamp};
@@ -43,6 +43,7 @@ fn propose(world: &World, environment: &str, to: &str) -> MergeRequest {
         path: RepoPath::parse("services/shop.yaml").unwrap(),
         from: Ref::parse("1").unwrap(),
         to: Ref::parse(to).unwrap(),
+        direction: Direction::Forward,
         title: format!("Promote shop to {to} in {environment}"),
         body: "Proven in staging.\n\u{1b}[31mnot red".to_owned(),
         base: base(world),

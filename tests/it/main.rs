@@ -19,6 +19,7 @@ mod world;
 mod zones;
 mod alerts;
 mod break_glass;
+mod recalls;
 mod crashes;
 mod fleet;
 mod gates;

@@ -19,7 +19,9 @@ fn a_failing_smoke_test_halts_and_is_rolled_back() {
     let said = world.until_explained("staging", "halted");
     assert!(said.contains("smoke") || said.contains("exit status 1"), "{said}");
     assert!(said.contains("retry") && said.contains("abort"), "{said}");
-    assert!(world.explain("canary").contains("staging has not proven it"));
+    let said = world.explain("canary");
+    assert!(said.contains("staging has not proven it: rollout "), "{said}");
+    assert!(said.contains("is halted there and needs a person"), "{said}");
     assert!(stays(Duration::from_secs(1), || world.wanted("shop", "canary") == OLD));
     let no_reason = world.towpath(&["abort", "shop", "staging"]);
     assert_eq!(no_reason.status, 1, "{no_reason:?}");

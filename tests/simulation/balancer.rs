@@ -1,6 +1,6 @@
 //! Load balancers as a driver shows them: servers in backends that drain, forget, and obey people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use towpath::controller::{Perform, Report};
@@ -8,8 +8,10 @@ use towpath::model::{NodeName, RoleName, Seat, Target, Timestamp, Traffic};
 use towpath::observe::Fact as Seen;
 use towpath::rollout::Op;
 
-use super::seeds::{Truth, truth};
 use super::world::World;
+
+/// Why nothing is taken out of a backend.
+pub(crate) const TOO_FEW_SERVE: &str = "too few others serve";
 
 /// What keeps new sessions from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +149,7 @@ impl World {
             if server.gate == Gate::Open {
                 if !spared {
                     self.totals.count("drains refused");
-                    return pending("too few others serve");
+                    return pending(TOO_FEW_SERVE);
                 }
                 server.gate = Gate::Drained { by_person: false };
                 server.by = Some(perform.target.clone());
@@ -304,6 +306,22 @@ impl World {
         }
     }
 
+    /// What rollouts left out of a target's backends, a person lets serve again: too few others do, and
+    /// by the order of its stages it would be their turn only later.
+    pub(crate) fn put_back(&mut self, target: &Target) {
+        let Some(spec) = self.core.as_ref().and_then(|it| it.snapshot()?.spec(target)) else {
+            return;
+        };
+        let backends: BTreeSet<String> =
+            spec.seats().into_iter().flat_map(|(_, seat)| seat.backends).collect();
+        for ((backend, _), server) in &mut self.balancers.servers {
+            if backends.contains(backend) && server.gate == (Gate::Drained { by_person: false }) {
+                (server.gate, server.shown) = (Gate::Open, None);
+                self.totals.count("put back by people");
+            }
+        }
+    }
+
     /// A role of a target that a person gave a share of traffic, and that serves with another.
     pub(crate) fn unweighed(&self, target: &Target) -> Option<RoleName> {
         let spec = self.core.as_ref()?.snapshot()?.spec(target)?;
@@ -320,23 +338,6 @@ impl World {
             given.is_some_and(|(percent, _)| differs(seat, *percent))
         });
         wrong.next().map(|(role, _)| role)
-    }
-
-    /// Whether a rollout of another service left nodes out that this target shares, with a ref
-    /// that cannot come: then too few serve to bring anything to the rest.
-    pub(crate) fn is_short_of_others(&self, target: &Target) -> bool {
-        let Some(spec) = self.core.as_ref().and_then(|it| it.snapshot()?.spec(target)) else {
-            return false;
-        };
-        let left = |server: &Server| {
-            let by = server.by.as_ref().filter(|by| *by != target);
-            let bad = by.and_then(|by| self.wants(by));
-            server.gate == (Gate::Drained { by_person: false })
-                && bad.is_some_and(|it| truth(self.number, &it) != Truth::Good)
-        };
-        let seats = spec.seats();
-        let servers = seats.iter().flat_map(|(_, seat)| Balancers::of(seat));
-        servers.filter_map(|it| self.balancers.servers.get(&it)).any(left)
     }
 
     /// A node of a target in sync that is out, and not by a person's hand.

@@ -213,6 +213,9 @@ impl World {
                     format!("proposed {} at {}: {result:?}", promotion.to, promotion.target)
                 });
                 self.totals.count("proposals");
+                if result.is_ok() {
+                    self.check_proposed(&promotion);
+                }
                 self.answer(from, Wake::ForgeDone { target: promotion.target, result });
             }
             Effect::ReadProposal { target, number, head, base } => {

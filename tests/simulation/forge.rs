@@ -7,7 +7,7 @@ use towpath::model::{Branch, PersonName, RepoPath, Revision, Target, Timestamp};
 use towpath::observe::{Actor, Authorship, Checks, MergeRequest, Merging, State, Verdict};
 use towpath::planner::Promotion;
 
-use super::repo::{Repo, with_ref};
+use super::repo::{Repo, with_listed, with_ref};
 
 #[derive(Debug, Default)]
 pub(crate) struct Forge {
@@ -29,6 +29,10 @@ impl Forge {
         self.requests.iter().filter(|it| it.state == State::Open).map(|it| it.number).collect()
     }
 
+    pub(crate) fn target_of(&self, number: u64) -> Option<&Target> {
+        self.requests.iter().find(|it| it.number == number).map(|it| &it.target)
+    }
+
     pub(crate) fn get(&mut self, number: u64) -> Result<&mut MergeRequest, String> {
         let at = usize::try_from(number).ok().and_then(|it| it.checked_sub(1));
         at.and_then(|at| self.requests.get_mut(at)).ok_or_else(|| "no such request".to_owned())
@@ -42,12 +46,16 @@ impl Forge {
         now: Timestamp,
     ) -> Result<(), String> {
         let Promotion { target, from, to, base, .. } = promotion;
+        let direction = promotion.direction();
         if repo.head != *base {
             return Err("the base branch has moved".to_owned());
         }
         let mut files = (*repo.files(*base)).clone();
         let old = files.get(path.as_str()).ok_or("no such file")?;
-        let new = with_ref(old, &target.environment, to).ok_or("it cannot be edited")?;
+        let mut new = with_ref(old, &target.environment, to).ok_or("it cannot be edited")?;
+        if let Some(bad) = direction.blocks(from) {
+            new = with_listed(&new, "blocked", bad).ok_or("it cannot be blocked")?;
+        }
         if *old == new {
             return Err("it says so already".to_owned());
         }
@@ -62,6 +70,7 @@ impl Forge {
             open.base = *base;
             open.from = from.clone();
             open.to = to.clone();
+            open.direction = direction;
             open.updated_at = now;
             return Ok(());
         }
@@ -74,6 +83,7 @@ impl Forge {
             base: *base,
             from: from.clone(),
             to: to.clone(),
+            direction,
             title: format!("{target}: {from} to {to}"),
             body: String::new(),
             state: State::Open,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use towpath::model::{Command, MigrationVerdict, Ref, Scope, Target};
+use towpath::model::{Command, MigrationVerdict, Ref, Route, Scope, Target};
 use towpath::planner::{self, Deploy, Hold, Promote};
 use towpath::rollout::{Halt, OpState, Phase};
 
+use super::balancer::TOO_FEW_SERVE;
 use super::nodes::State;
 use super::repo::{
     file_of, with_listed, with_other_freezes, with_other_webs, with_other_window, with_ref,
@@ -257,7 +258,9 @@ impl World {
             21 | 22 => Command::Promote { target, reference: None },
             23 => {
                 let fast = self.seed.chance(50);
-                Command::Rollback { target, to: None, fast, automatic: false, break_glass: false }
+                let odd = self.now.0 / 1000 % 2 == 1;
+                let route = if odd { Route::MergeRequest } else { Route::Commit };
+                Command::Rollback { target, to: None, fast, automatic: false, route }
             }
             24 => match self.shadow.mass.keys().next().copied() {
                 Some(revision) => Command::Confirm { revision },
@@ -344,6 +347,11 @@ impl World {
             return Some(Command::Migration { target, verdict });
         }
         let failed = halts.iter().any(|it| matches!(it, Halt::Failed { .. }));
+        let short =
+            |it: &Halt| matches!(it, Halt::Failed { why, .. } if why.contains(TOO_FEW_SERVE));
+        if halts.iter().any(short) {
+            self.put_back(&target);
+        }
         let tries = self.tries.entry(format!("{id} {stopping}")).or_default();
         *tries += 1;
         match (failed && *tries <= TRIES, stopping) {
@@ -373,6 +381,12 @@ impl World {
             Hold::Manual { reference, .. } => {
                 let reference = Some(reference.clone());
                 Some(Command::Promote { target, reference })
+            }
+            Hold::Unmerged { number } => {
+                // Refused where the base has moved: then it is built again.
+                let _ = self.forge.merge_by_hand(*number, &mut self.repo, self.now);
+                self.hint();
+                None
             }
             _ => None,
         }
@@ -466,9 +480,7 @@ impl World {
             | Hold::Vetoed { .. } => true,
             Hold::Artifacts { reference, .. } => truth(self.number, reference) == Truth::NeverBuilt,
             Hold::Stopped { reference, .. } => {
-                dead_here
-                    || truth(self.number, reference) != Truth::Good
-                    || self.is_short_of_others(target)
+                dead_here || truth(self.number, reference) != Truth::Good
             }
             Hold::Unseen { nodes } => match &self.scar {
                 Scar::DeadNode(place) => dead_here && nodes.keys().all(|node| *node == place.1),
@@ -500,6 +512,8 @@ impl World {
             | Hold::OutsideWindow { .. }
             | Hold::Approvals { .. }
             | Hold::Manual { .. }
+            | Hold::Recalled { .. }
+            | Hold::Unmerged { .. }
             | Hold::Gate { .. }
             | Hold::Checking { .. }
             | Hold::ChecksFailed { .. }

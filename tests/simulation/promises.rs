@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use towpath::controller::{Effect, Perform, Wake};
 use towpath::model::{Ref, Target, Timestamp, Traffic};
-use towpath::observe::{Actor, Fact as Seen, State as Request};
+use towpath::observe::{Actor, Direction, Fact as Seen, MergeRequest, State as Request};
 use towpath::rollout::{
     Cause, Ending, Entry, Event, Fact, Op, OpId, OpState, Outcome, Plan, Purpose, Rollout,
     StageKind, StepKind, What,
@@ -26,6 +26,7 @@ impl World {
             Fact::Asked { command, .. } => self.take_word(command),
             Fact::Vetoed { .. } => self.totals.count("vetoes noted"),
             Fact::Refused { .. } => self.totals.count("heads refused"),
+            Fact::Recalling(_) | Fact::RecallOver { .. } => self.take_recall(&entry.fact),
             Fact::Canceling(cancel) => self.pipelines.cancels(cancel),
             Fact::TookOver { .. }
             | Fact::Restored { .. }
@@ -78,6 +79,7 @@ impl World {
                 Request::Open if !request.head_is_ours() => {
                     self.taken.insert(request.number);
                 }
+                Request::Closed { .. } if request.direction == Direction::Back => {}
                 Request::Closed { by: Actor::Person(_), .. } => {
                     let settled = self.shadow.history(target).map_or(0, |it| it.settled_request);
                     if settled < request.number {
@@ -750,6 +752,12 @@ impl World {
         if self.taken.contains(&number) {
             self.broken("5 what a person pushed is not merged", &what);
         }
+        if request.direction == Direction::Back {
+            if request.head == head {
+                self.recall_is_wanted(target, &request);
+            }
+            return;
+        }
         if request.head == head {
             self.veto_is_heeded(target, &request.to);
         }
@@ -830,6 +838,10 @@ impl World {
         let (Some(old), Some(new)) = (old.get(&change.path), new.get(&change.path)) else {
             return self.broken(promise, &what);
         };
+        let back = |it: &&MergeRequest| it.head == head && it.direction == Direction::Back;
+        if let Some(request) = self.forge.requests.iter().find(back).cloned() {
+            return self.check_recall(old, new, &request);
+        }
         let (from, to) = (ref_in(&self.repo, base, &target), ref_in(&self.repo, head, &target));
         let (Some(from), Some(to)) = (from, to) else { return self.broken(promise, &what) };
         let same_front = old.iter().zip(new.iter()).take_while(|(a, b)| a == b).count();

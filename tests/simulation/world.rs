@@ -16,6 +16,7 @@ use super::forge::Forge;
 use super::inventories::Inventories;
 use super::nodes::{Node, Place};
 use super::pipelines::Pipelines;
+use super::recalls::Recalls;
 use super::repo::{Files, Repo, Site, first_config};
 use super::schema::Schema;
 use super::seeds::{CALM, Seed};
@@ -135,6 +136,7 @@ pub(crate) struct World {
     pub(crate) half_migrated: BTreeSet<(Target, Ref)>,
     /// What migrations did, and which are owed.
     pub(crate) schema: Schema,
+    pub(crate) recalls: Recalls,
     pub(crate) records: Vec<Unrecorded>,
     pub(crate) chaos: bool,
     pub(crate) scar: Scar,
@@ -296,6 +298,7 @@ impl World {
             masses: BTreeMap::new(),
             half_migrated: BTreeSet::new(),
             schema: Schema::default(),
+            recalls: Recalls::default(),
             records: Vec::new(),
             chaos: true,
             scar: Scar::None,

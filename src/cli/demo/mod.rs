@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::api;
 use crate::controller::{Doorbell, News};
 use crate::drivers::clock;
-use crate::model::{Ask, Command, EnvironmentName, PersonName, Ref, Target, Timestamp};
+use crate::model::{Ask, Command, EnvironmentName, PersonName, Ref, Route, Target, Timestamp};
 use crate::planner::Hold;
 use crate::rollout::{Ending, Fact, What};
 
@@ -241,7 +241,7 @@ impl Director<'_> {
                 to: None,
                 fast: false,
                 automatic: false,
-                break_glass: false,
+                route: Route::Commit,
             },
         ];
         for command in commands {

@@ -14,6 +14,9 @@ use crate::model::{DrainEnd, Seat, format_duration};
 /// Reloads in the middle that are put up with in one call.
 const RETURNS_MAX: usize = 5;
 
+/// Servers that are named where too few serve.
+const MISSING_NAMED: usize = 5;
+
 /// See [`Balancer::drained`](crate::drivers::balancer::Balancer::drained).
 pub(super) async fn drained(
     posts: Vec<Arc<Post>>,
@@ -105,12 +108,22 @@ async fn out(posts: &[Arc<Post>], seat: &Arc<Seat>, keep: usize) -> Result<Out, 
 /// Why a server may not be taken out of one HAProxy. One that is out already is missed by nobody.
 fn too_few(post: &Post, look: &Look, keep: usize) -> Option<String> {
     let short = look.servers.iter().find(|it| it.server.serves() && it.others < keep)?;
+    let (others, backend, post) = (short.others, &short.backend, post.name());
+    let missing = said(&short.missing);
     Some(format!(
-        "only {} other servers of backend `{}` serve on {}, and {keep} must",
-        short.others,
-        short.backend,
-        post.name()
+        "only {others} other servers of backend `{backend}` serve on {post}, and {keep} must{missing}"
     ))
+}
+
+/// The first servers that are missed, and how many more.
+fn said(missing: &[(String, &'static str)]) -> String {
+    let named = missing.iter().take(MISSING_NAMED);
+    let named: Vec<String> = named.map(|(name, why)| format!("{name} ({why})")).collect();
+    match missing.len().checked_sub(MISSING_NAMED) {
+        _ if named.is_empty() => String::new(),
+        None | Some(0) => format!("; out are {}", named.join(", ")),
+        Some(more) => format!("; out are {} and {more} more", named.join(", ")),
+    }
 }
 
 /// Whether somebody, we or a person, has taken it out. A person's maintenance is not made a drain.

@@ -47,6 +47,8 @@ pub(super) struct Seen {
     pub(super) load: Load,
     /// How many others there serve.
     pub(super) others: usize,
+    /// Those that could stand in for it and do not, and why.
+    pub(super) missing: Vec<(String, &'static str)>,
 }
 
 /// A worker that only ends its connections.
@@ -243,10 +245,16 @@ fn seen(backend: &str, name: &str, answers: &[String]) -> Result<Seen, String> {
     };
     let server = servers.swap_remove(at);
     // Backup servers get nothing as long as another serves: they stand in for no active one.
-    let others = servers.iter().filter(|other| {
-        let alike = load_of(&other.name).is_some_and(|it| load.is_backup || !it.is_backup);
-        other.serves() && alike
-    });
-    let others = others.count();
-    Ok(Seen { backend: backend.to_owned(), server, load, others })
+    let alike =
+        |other: &Server| load_of(&other.name).is_some_and(|it| load.is_backup || !it.is_backup);
+    let mut others = 0;
+    let mut missing = Vec::new();
+    for other in servers.iter().filter(|it| alike(it)) {
+        match other.why_not() {
+            None => others += 1,
+            Some(why) => missing.push((other.name.clone(), why)),
+        }
+    }
+    missing.sort_unstable();
+    Ok(Seen { backend: backend.to_owned(), server, load, others, missing })
 }

@@ -94,11 +94,18 @@ pub(super) struct Server {
 impl Server {
     /// Whether new sessions reach it.
     pub(super) fn serves(&self) -> bool {
-        let up = match self.operation {
-            Operation::Starting | Operation::Running => true,
-            Operation::Stopped | Operation::Stopping => false,
-        };
-        up && self.admin.is_ready() && self.weight > 0
+        self.why_not().is_none()
+    }
+
+    /// Why no new sessions reach it.
+    pub(super) fn why_not(&self) -> Option<&'static str> {
+        match self.operation {
+            _ if self.admin.is_maint() => Some("in maintenance"),
+            _ if self.admin.is_drain() => Some("drained"),
+            Operation::Stopped | Operation::Stopping => Some("down"),
+            Operation::Starting | Operation::Running if self.weight == 0 => Some("weight 0"),
+            Operation::Starting | Operation::Running => None,
+        }
     }
 }
 

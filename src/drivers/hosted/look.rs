@@ -20,7 +20,7 @@ impl<A: Api> Hosted<A> {
     }
 
     /// What a commit proposes for a branch, if it is ours: made by our identity, on the commit it names, for the
-    /// target that the branch is for; and nothing differs from that commit but the one scalar. Anybody can write
+    /// target that the branch is for; and nothing differs from that commit but the one scalar, and what a rollback blocks. Anybody can write
     /// what we write into a message: what counts is what the commit does.
     pub(super) fn ours(&self, at: Revision, branch: &Branch) -> Result<Option<Proposed>, Error> {
         let key = (at, branch.clone());
@@ -63,9 +63,10 @@ impl<A: Api> Hosted<A> {
         let changed = self.git.only_change(proposed.base, at).map_err(doing)?;
         let before = self.git.read_at(proposed.base, &proposed.path).map_err(doing)?;
         let (Some((path, bytes)), Some(before)) = (changed, before) else { return Ok(None) };
-        let Proposed { target, to, .. } = &proposed;
+        let Proposed { target, from, to, direction, .. } = &proposed;
+        let blocks = direction.blocks(from);
         let exact = path == proposed.path
-            && (self.options.moved)(&path, &before, target, to).as_ref() == Some(&bytes);
+            && (self.options.moved)(&path, &before, target, to, blocks).as_ref() == Some(&bytes);
         Ok(exact.then_some(proposed))
     }
 
@@ -124,7 +125,7 @@ impl<A: Api> Hosted<A> {
             State::Open => self.told(&request, head)?,
             State::Merged { .. } | State::Closed { .. } => None,
         };
-        let Proposed { target, path, from, to, base } = proposed;
+        let Proposed { target, path, from, to, direction, base } = proposed;
         let (merging, body) = match marker {
             Some((marker, text)) => (marker.merging, text),
             None => (Merging::Auto, request.body),
@@ -138,6 +139,7 @@ impl<A: Api> Hosted<A> {
             base,
             from,
             to,
+            direction,
             title: request.title,
             body,
             state,

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drivers::forge::{Actor, Checks, Merging, Proposal};
+use crate::drivers::forge::{Actor, Checks, Direction, Merging, Proposal};
 use crate::model::{
     EnvironmentName, PersonName, Ref, RepoPath, Revision, ServiceName, Target, Timestamp,
 };
@@ -34,6 +34,7 @@ pub(super) struct Proposed {
     pub(super) path: RepoPath,
     pub(super) from: Ref,
     pub(super) to: Ref,
+    pub(super) direction: Direction,
     pub(super) base: Revision,
 }
 
@@ -60,6 +61,8 @@ struct RawProposed {
     path: String,
     from: String,
     to: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    back: bool,
     base: String,
 }
 
@@ -104,12 +107,13 @@ enum RawVerdict {
 
 impl Proposed {
     pub(super) fn of(proposal: &Proposal) -> Self {
-        let Proposal { target, path, from, to, base, .. } = proposal;
+        let Proposal { target, path, from, to, direction, base, .. } = proposal;
         Self {
             target: target.clone(),
             path: path.clone(),
             from: from.clone(),
             to: to.clone(),
+            direction: *direction,
             base: *base,
         }
     }
@@ -126,7 +130,8 @@ impl Proposed {
     }
 
     fn raw(&self) -> RawProposed {
-        let Self { target: Target { service, environment }, path, from, to, base } = self;
+        let Self { target: Target { service, environment }, path, from, to, direction, base } =
+            self;
         RawProposed {
             version: VERSION,
             service: service.to_string(),
@@ -134,12 +139,13 @@ impl Proposed {
             path: path.to_string(),
             from: from.to_string(),
             to: to.to_string(),
+            back: *direction == Direction::Back,
             base: base.to_string(),
         }
     }
 
     fn checked(raw: RawProposed) -> Option<Self> {
-        let RawProposed { version, service, environment, path, from, to, base } = raw;
+        let RawProposed { version, service, environment, path, from, to, back, base } = raw;
         if version != VERSION {
             return None;
         }
@@ -150,6 +156,7 @@ impl Proposed {
             path: RepoPath::parse(&path).ok()?,
             from: Ref::parse(&from).ok()?,
             to: Ref::parse(&to).ok()?,
+            direction: if back { Direction::Back } else { Direction::Forward },
             base: Revision::parse(&base).ok()?,
         })
     }
@@ -306,6 +313,7 @@ mod tests {
             path: RepoPath::parse("services/shop.yaml").unwrap(),
             from: Ref::parse("1.4--0").unwrap(),
             to: Ref::parse("1.4.2").unwrap(),
+            direction: if reason.is_empty() { Direction::Forward } else { Direction::Back },
             base: Revision::new([7; 20]),
         };
         Marker {

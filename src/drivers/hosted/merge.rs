@@ -108,7 +108,7 @@ impl<A: Api> Hosted<A> {
         let Proposed { path, target, .. } = proposed;
         let doing = |error| of_git(format!("reading {path}"), error);
         let Some(bytes) = self.git.read_at(at, path).map_err(doing)? else { return Ok(false) };
-        Ok((self.options.moved)(path, &bytes, target, reference).as_ref() == Some(&bytes))
+        Ok((self.options.moved)(path, &bytes, target, reference, None).as_ref() == Some(&bytes))
     }
 
     /// Nothing merges by itself what we would not merge now.

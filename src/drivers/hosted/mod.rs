@@ -49,8 +49,8 @@ const RULES_DOUBTED_MS: u64 = 60_000;
 /// Longest explanation that goes with a status: the least that a forge takes.
 const WHY_MAX: usize = 140;
 
-/// Moves a target in a file's bytes to a ref.
-pub type Moved = fn(&RepoPath, &[u8], &Target, &Ref) -> Option<Vec<u8>>;
+/// Moves a target in a file's bytes to a ref, and blocks another one if there is one to block.
+pub type Moved = fn(&RepoPath, &[u8], &Target, &Ref, Option<&Ref>) -> Option<Vec<u8>>;
 
 /// How we work on a forge.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub struct Options {
     pub checks: BTreeSet<String>,
     /// Who writes: the controller's store.
     pub store: String,
-    /// How a file is moved to a ref: byte for byte what a promotion changes; nothing if that is not safe.
+    /// How a file is moved to a ref: byte for byte what a promotion or a rollback changes; nothing if that is not safe.
     pub moved: Moved,
     /// Looks, and does nothing about what it sees: for `plan` and `status`.
     pub watching: bool,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::store::Kept;
-use crate::drivers::forge::{Actor, Authorship, Checks, MergeRequest, Merging, State};
+use crate::drivers::forge::{Actor, Authorship, Checks, Direction, MergeRequest, Merging, State};
 use crate::git::Branch;
 use crate::model::{
     EnvironmentName, PersonName, Ref, RepoPath, Revision, ServiceName, Target, Timestamp,
@@ -46,6 +46,8 @@ struct Stored {
     base: String,
     from: String,
     to: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    back: bool,
     title: String,
     body: String,
     state: StoredState,
@@ -102,6 +104,7 @@ pub(super) fn write(kept: &Kept) -> Result<Vec<u8>, Error> {
         base,
         from,
         to,
+        direction,
         title,
         body,
         state,
@@ -125,6 +128,7 @@ pub(super) fn write(kept: &Kept) -> Result<Vec<u8>, Error> {
         base: base.to_string(),
         from: from.to_string(),
         to: to.to_string(),
+        back: *direction == Direction::Back,
         title: title.clone(),
         body: body.clone(),
         state: match state {
@@ -166,6 +170,7 @@ pub(super) fn read(bytes: &[u8], at: Revision) -> Result<Kept, Error> {
         base,
         from,
         to,
+        back,
         title,
         body,
         state,
@@ -192,6 +197,7 @@ pub(super) fn read(bytes: &[u8], at: Revision) -> Result<Kept, Error> {
         base: Revision::parse(&base).map_err(value)?,
         from: Ref::parse(&from).map_err(value)?,
         to: Ref::parse(&to).map_err(value)?,
+        direction: if back { Direction::Back } else { Direction::Forward },
         title,
         body,
         state: load_state(state)?,
@@ -296,6 +302,16 @@ mod tests {
         assert_eq!(again, kept);
         let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
         assert_eq!(value(&write(&kept).unwrap()), value(FIRST.as_bytes()));
+    }
+
+    #[test]
+    fn a_rollback_is_known_as_one() {
+        let at = Revision::new([3; 20]);
+        assert_eq!(read(FIRST.as_bytes(), at).unwrap().mr.direction, Direction::Forward);
+        let back = FIRST.replace("\"to\": \"1.1\"", "\"to\": \"0.9\", \"back\": true");
+        let kept = read(back.as_bytes(), at).unwrap();
+        assert_eq!(kept.mr.direction, Direction::Back);
+        assert_eq!(read(&write(&kept).unwrap(), at).unwrap(), kept);
     }
 
     #[test]

@@ -99,10 +99,30 @@ impl LocalForge {
 
     /// Whether an open merge request says already what a proposal asks for.
     fn proposes(&self, mr: &MergeRequest, proposal: &Proposal) -> Result<bool, Error> {
-        let Proposal { target: _, path, from, to, title, body, base, edit, merging, at: _ } =
-            proposal;
-        let same = (path, from, to, title, body, base, merging)
-            == (&mr.path, &mr.from, &mr.to, &mr.title, &mr.body, &mr.base, &mr.merging);
+        let Proposal {
+            target: _,
+            path,
+            from,
+            to,
+            direction,
+            title,
+            body,
+            base,
+            edit,
+            merging,
+            at: _,
+        } = proposal;
+        let same = (path, from, to, title, body, base, merging, direction)
+            == (
+                &mr.path,
+                &mr.from,
+                &mr.to,
+                &mr.title,
+                &mr.body,
+                &mr.base,
+                &mr.merging,
+                &mr.direction,
+            );
         let doing = |error| wrap(format!("reading merge request {}", mr.number), error);
         Ok(same && self.repository.read_at(mr.head, path).map_err(doing)?.as_ref() == Some(edit))
     }
@@ -115,7 +135,8 @@ fn opened(
     before: Option<&MergeRequest>,
     number: u64,
 ) -> MergeRequest {
-    let Proposal { target, path, from, to, title, body, base, edit: _, merging, at } = proposal;
+    let Proposal { target, path, from, to, direction, title, body, base, edit: _, merging, at } =
+        proposal;
     MergeRequest {
         number,
         target: target.clone(),
@@ -125,6 +146,7 @@ fn opened(
         base: *base,
         from: from.clone(),
         to: to.clone(),
+        direction: *direction,
         title: title.clone(),
         body: body.clone(),
         state: State::Open,

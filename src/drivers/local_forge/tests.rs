@@ -1,6 +1,6 @@
 //! The local forge on real bare repositories, with people who use plain git, and with races.
 
-use super::super::forge::{Merging, Remedy};
+use super::super::forge::{Direction, Merging, Remedy};
 use super::*;
 use crate::git::Location;
 use crate::git::testing::{Bare, branch, program};
@@ -52,6 +52,7 @@ impl World {
             path: RepoPath::parse(FILE).unwrap(),
             from: Ref::parse("1").unwrap(),
             to: Ref::parse(to).unwrap(),
+            direction: Direction::Forward,
             title: format!("shop {to} to {environment}"),
             body: "Proven.".to_owned(),
             base: self.main(),

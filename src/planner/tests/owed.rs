@@ -8,7 +8,8 @@ use crate::observe::{Fact as Seen, Observation, Survey};
 use crate::planner::deploy::outline;
 use crate::planner::{Deploy, World, decide};
 use crate::rollout::{
-    Cause, Entry, Event, Fact, Ledger, Op, OpId, Outcome, Owed, Plan, Rollout, StepKind, What, Word,
+    Cause, Entry, Event, Fact, Ledger, Op, OpId, Outcome, Owed, Plan, Purpose, Rollout, StepKind,
+    What, Word,
 };
 
 const CONFIG: &str = "
@@ -145,7 +146,8 @@ fn the_next_rollout_begins_with_what_is_owed() {
 fn a_ref_that_comes_back_does_not_begin_with_what_it_owes_itself() {
     // A promotion of 1.0.0 is checked while a rollback from it is under way.
     let back = Ref::parse("1.0.0").unwrap();
-    let outline = seen(&owing(), "0.9.1", "0.9.0", |world| outline(&target(), &back, world));
+    let outlined = |world: World<'_>| outline(&target(), &back, Purpose::Deploy, world);
+    let outline = seen(&owing(), "0.9.1", "0.9.0", outlined);
     assert!(outline.is_ok(), "{outline:?}");
 }
 

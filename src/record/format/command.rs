@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    self, EnvironmentName, NodeName, Only, Ref, Revision, RoleName, ServiceName, Target,
+    self, EnvironmentName, NodeName, Only, Ref, Revision, RoleName, Route, ServiceName, Target,
 };
 
 use super::event::Verdict;
@@ -117,6 +117,8 @@ pub(super) enum Command {
         automatic: bool,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         break_glass: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        merge_request: bool,
     },
     PostMigrate {
         target: Text<Target>,
@@ -196,12 +198,13 @@ impl From<&model::Command> for Command {
             From::Promote { target, reference } => {
                 Self::Promote { target: text(target), reference: opt(reference.as_ref()) }
             }
-            From::Rollback { target, to, fast, automatic, break_glass } => Self::Rollback {
+            From::Rollback { target, to, fast, automatic, route } => Self::Rollback {
                 target: text(target),
                 to: opt(to.as_ref()),
                 fast: *fast,
                 automatic: *automatic,
-                break_glass: *break_glass,
+                break_glass: *route == Route::BreakGlass,
+                merge_request: *route == Route::MergeRequest,
             },
             From::PostMigrate { target, settled } => {
                 Self::PostMigrate { target: text(target), settled: *settled }
@@ -260,8 +263,20 @@ impl From<Command> for model::Command {
             From::Promote { target: Text(target), reference } => {
                 Self::Promote { target, reference: unopt(reference) }
             }
-            From::Rollback { target: Text(target), to, fast, automatic, break_glass } => {
-                Self::Rollback { target, to: unopt(to), fast, automatic, break_glass }
+            From::Rollback {
+                target: Text(target),
+                to,
+                fast,
+                automatic,
+                break_glass,
+                merge_request,
+            } => {
+                let route = match (break_glass, merge_request) {
+                    (true, _) => Route::BreakGlass,
+                    (false, true) => Route::MergeRequest,
+                    (false, false) => Route::Commit,
+                };
+                Self::Rollback { target, to: unopt(to), fast, automatic, route }
             }
             From::PostMigrate { target: Text(target), settled } => {
                 Self::PostMigrate { target, settled }

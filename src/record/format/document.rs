@@ -125,6 +125,8 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::Applied { revision: _, mass: _, on: _ }
         | Fact::BrokeGlass(_)
         | Fact::GlassOver { target: _, how: _ }
+        | Fact::Recalling(_)
+        | Fact::RecallOver { target: _, number: _, back: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Refused { revision: _ }

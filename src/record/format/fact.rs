@@ -30,6 +30,8 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::Applied { revision: _, mass: _, on: _ }
         | Fact::BrokeGlass(_)
         | Fact::GlassOver { target: _, how: _ }
+        | Fact::Recalling(_)
+        | Fact::RecallOver { target: _, number: _, back: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Refused { revision: _ }
@@ -64,6 +66,8 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
         "applied" => read::<Applied>(&what(kind), body)?.into(),
         "broke_glass" => read::<BrokeGlass>(&what(kind), body)?.into(),
         "glass_over" => read::<GlassOver>(&what(kind), body)?.into(),
+        "recalling" => read::<Recalling>(&what(kind), body)?.into(),
+        "recall_over" => read::<RecallOver>(&what(kind), body)?.into(),
         "canceling" => canceling(read(&what(kind), body)?)?,
         "cancel_over" => read::<CancelOver>(&what(kind), body)?.into(),
         "refused" => read::<Refused>(&what(kind), body)?.into(),
@@ -135,6 +139,17 @@ fn body(fact: &Fact) -> (&'static str, String) {
         Fact::GlassOver { target, how } => {
             let (target, how) = (Text(target.clone()), how.clone());
             ("glass_over", compact(&GlassOver { v: V1, target, how }))
+        }
+        Fact::Recalling(recall) => {
+            let rollout::Recall { target, from, to, fast, word, at, approvals: _ } = &**recall;
+            let (target, from, to) = (Text(target.clone()), Text(from.clone()), Text(to.clone()));
+            let (word, at) = (word.into(), At(*at));
+            ("recalling", compact(&Recalling { v: V1, target, from, to, fast: *fast, word, at }))
+        }
+        Fact::RecallOver { target, number, back, how } => {
+            let (target, how) = (Text(target.clone()), how.clone());
+            let (number, back) = (*number, *back);
+            ("recall_over", compact(&RecallOver { v: V1, target, number, back, how }))
         }
         Fact::Refused { revision } => {
             ("refused", compact(&Refused { v: V1, revision: Text(*revision) }))
@@ -245,6 +260,28 @@ bodies! {
     GlassOver { target: Text<Target>, how: String } => {
         Self::GlassOver { target: target.0, how }
     };
+    Recalling {
+        target: Text<Target>,
+        from: Text<Ref>,
+        to: Text<Ref>,
+        fast: bool,
+        word: Word,
+        at: At
+    } => Self::Recalling(Box::new(rollout::Recall {
+        target: target.0,
+        from: from.0,
+        to: to.0,
+        fast,
+        word: word.into(),
+        at: at.0,
+        approvals: BTreeSet::new(),
+    }));
+    RecallOver {
+        target: Text<Target>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] number: Option<u64>,
+        back: bool,
+        how: String
+    } => Self::RecallOver { target: target.0, number, back, how };
     Refused { revision: Text<Revision> } => Self::Refused { revision: revision.0 };
     Planned { plan: Plan } => Self::Planned(Box::new(plan.into()));
     Rollout { target: Text<Target>, id: Text<RolloutId>, event: Event } => {

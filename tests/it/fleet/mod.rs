@@ -117,6 +117,7 @@ async fn an_alert_in_the_middle_of_the_fleet_stops_the_next_batch_until_it_is_ov
     assert_eq!(admins.collect::<Vec<_>>(), [0; 4], "nobody is kept out meanwhile");
     post(&estate.alerts, BOOM, -1);
     estate.until_all_run("1.1");
+    estate.until("it waits for a person", || world.explain("staging").contains("approv"));
     let (good, bad) = load.end().await;
     assert_eq!(bad, [""; 0], "of {good} requests");
     assert_eq!(estate.touched("1.1"), ONCE);

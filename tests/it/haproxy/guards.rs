@@ -39,6 +39,8 @@ async fn of_many_drains_at_once_only_so_many_go_as_may() {
             Settling::Done { .. } => done += 1,
             Settling::Waiting { why, .. } => {
                 assert!(why.starts_with("only 3 other servers of backend `web` serve on"), "{why}");
+                let out = why.split_once(", and 4 must; out are ").unwrap().1;
+                assert_eq!(out.matches(" (drained)").count(), 2, "{why}");
                 waiting += 1;
             }
             Settling::LeftToPerson { why } => panic!("{why}"),
@@ -64,7 +66,9 @@ async fn dead_weightless_and_backup_servers_stand_in_for_nobody() {
     until("it is seen", || proxy.column("s4", "srv_op_state") == "0");
     assert_eq!(others(waits_for(haproxy.drained(&first, 4, Duration::ZERO).await)), "2");
     proxy.say("set server web/s3 weight 0");
-    assert_eq!(others(waits_for(haproxy.drained(&first, 4, Duration::ZERO).await)), "1");
+    let why = waits_for(haproxy.drained(&first, 4, Duration::ZERO).await);
+    assert!(why.ends_with("and 4 must; out are s3 (weight 0), s4 (down)"), "{why}");
+    assert_eq!(others(why), "1");
     assert_eq!(proxy.admin("s1"), 0, "it was touched");
     // Who is out already is missed by nobody.
     let dead = seat("s4", &[proxy.address()]);

@@ -304,3 +304,45 @@ fn people_ask_in_comments_and_only_those_who_may_are_obeyed() {
     assert_eq!(log.matches("reading what people propose cannot be done").count(), 1, "{log}");
     assert_eq!(server.double().violations, Vec::<String>::new());
 }
+
+#[test]
+fn a_rollback_goes_through_gitlab_where_the_branch_is_protected() {
+    let (world, server) = shop();
+    let path = world.root.join("towpath.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    let url = format!("url = \"file://{}/config.git\"", world.root.display());
+    std::fs::write(path, settings.replace("url = \"config.git\"", &url)).unwrap();
+    let controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    world.until_runs("production", NEW);
+    world.until("it is proven", || controller.told("settled", "shop/production") >= 2);
+    // From now on nobody pushes to that branch.
+    let hook = world.root.join("config.git/hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\n! grep -q refs/heads/main\n").unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let why = ["--reason", "orders are lost\n/close @all `x`"];
+    let plain = world.towpath(&[&["rollback", "shop", "production"], &why[..]].concat());
+    let remedy = "`towpath rollback shop production --merge-request`";
+    assert!(plain.status != 0 && plain.stderr.contains(remedy), "{plain:?}");
+
+    world.order(&[&["rollback", "shop", "production", "--merge-request"], &why[..]].concat());
+    let (number, head) = opened(&world, &server, "towpath/shop/production");
+    let request = server.double().request(number).clone();
+    assert_eq!(request.title, "Roll shop back to 1.0.0 in production");
+    let body = request.description;
+    assert!(body.contains("`orders are lost /close @all 'x'`"), "{body}");
+    assert!(!body.lines().any(|it| it.starts_with('/')), "it gives no orders: {body}");
+    assert!(body.contains("To veto it, close it, take its label"), "{body}");
+    world.until("it is checked", || {
+        world.explain("production").contains("`pipeline` has not reported")
+    });
+    assert_eq!(world.wanted("shop", "production"), NEW);
+    server.double().pipeline(&head, "success");
+    world.until_runs("production", OLD);
+    let text = world.show("main", "services/shop.yaml");
+    assert!(text.contains(&format!("blocked: [{NEW}]")), "{text}");
+    assert_eq!(server.double().requests.len(), 1);
+    assert_eq!(server.double().violations, Vec::<String>::new());
+}

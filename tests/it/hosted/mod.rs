@@ -30,7 +30,7 @@ mod train;
 
 use std::collections::BTreeSet;
 
-use towpath::drivers::forge::{Checks, Merging, Proposal};
+use towpath::drivers::forge::{Checks, Direction, Merging, Proposal};
 use towpath::drivers::hosted::{Options, Pages};
 use towpath::model::{Ref, RepoPath, Revision, Target, Timestamp};
 use towpath::observe::Verdict;
@@ -65,11 +65,18 @@ pub(crate) fn options() -> Options {
 }
 
 /// What a promotion changes in [`FILE`].
-fn moved(file: &RepoPath, bytes: &[u8], target: &Target, to: &Ref) -> Option<Vec<u8>> {
+fn moved(
+    file: &RepoPath,
+    bytes: &[u8],
+    target: &Target,
+    to: &Ref,
+    blocks: Option<&Ref>,
+) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(bytes).ok().filter(|_| file.as_str() == FILE)?;
     let key = format!("{}: ", target.environment);
     let line = text.lines().find(|it| it.starts_with(&key))?;
-    Some(text.replace(line, &format!("{key}{to}")).into_bytes())
+    let blocked = blocks.map(|it| format!("blocked: {it}\n")).unwrap_or_default();
+    Some((blocked + &text.replace(line, &format!("{key}{to}"))).into_bytes())
 }
 
 /// Moves one environment of `text` to a ref.
@@ -87,6 +94,7 @@ pub(crate) fn proposal(
         path: RepoPath::parse(FILE).unwrap(),
         from: Ref::parse(from).unwrap(),
         to: Ref::parse(to).unwrap(),
+        direction: Direction::Forward,
         title: format!("Promote shop to {to} in {environment}"),
         body: "Proven.\n\n- staging runs it\n".to_owned(),
         base,

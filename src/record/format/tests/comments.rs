@@ -1,17 +1,52 @@
-//! What later versions wrote: of comments, of a wish to try again, of what ended without failing, of whom to leave out.
+//! What later versions wrote: of comments, of a wish to try again, of what ended without failing, of whom to leave out, of
+//! rollbacks in merge requests.
 
 use std::collections::BTreeSet;
 
-use super::samples::{at, id, kept, op, target, word};
-use crate::model::{Command, Comment, NodeName};
-use crate::rollout::{Event, Fact, Kept, Outcome, What};
+use super::samples::{at, id, kept, op, reference, target, word};
+use crate::model::{Command, Comment, NodeName, Route};
+use crate::rollout::{Event, Fact, Kept, Outcome, Recall, What};
 
 /// All of that, in the order of the golden file.
 pub(super) fn later() -> Vec<Fact> {
     let mut all = Vec::from(of_comments());
     all.push(ended());
     all.extend(left_out());
+    all.extend(recalled());
     all
+}
+
+/// A rollback in a merge request: asked for, merged, and another one closed before it was open.
+fn recalled() -> [Fact; 4] {
+    let (from, to) = (reference("v2"), reference("v1"));
+    let command = Command::Rollback {
+        target: target(),
+        to: Some(to.clone()),
+        fast: true,
+        automatic: false,
+        route: Route::MergeRequest,
+    };
+    let recall = Recall {
+        target: target(),
+        from,
+        to,
+        fast: true,
+        word: word(),
+        at: at(4),
+        approvals: BTreeSet::new(),
+    };
+    let over = |number, back, how: &str| Fact::RecallOver {
+        target: target(),
+        number,
+        back,
+        how: how.to_owned(),
+    };
+    [
+        Fact::Asked { word: word(), command },
+        Fact::Recalling(Box::new(recall)),
+        over(Some(9), true, "bob merged !9"),
+        over(None, false, "commit 0102030405 asks for v3 instead"),
+    ]
 }
 
 fn of_comments() -> [Fact; 3] {

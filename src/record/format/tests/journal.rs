@@ -38,6 +38,8 @@ fn a_rollout_has_its_own_stream() {
             | Fact::Withdrawn { .. }
             | Fact::BrokeGlass(_)
             | Fact::GlassOver { .. }
+            | Fact::Recalling(_)
+            | Fact::RecallOver { .. }
             | Fact::Canceling(_)
             | Fact::CancelOver { .. }
             | Fact::Recorded { .. } => assert_eq!(stream, "controller"),

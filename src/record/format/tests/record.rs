@@ -103,8 +103,8 @@ fn words_promotions_and_vetoes_leave_records_and_nothing_else_does() {
         let place = summary.target.as_ref().map_or("-".to_owned(), ToString::to_string);
         told.push(format!("{} {} {place}", summary.kind(), summary.result()));
     }
-    // A promotion, a veto, and the five commands that stand behind them.
-    assert_eq!(told.len(), commands().len() + 7);
+    // A promotion, a veto, and the six commands that stand behind them.
+    assert_eq!(told.len(), commands().len() + 8);
     expect![[r"
         promotion merged shop/staging
         veto vetoed shop/staging

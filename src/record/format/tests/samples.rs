@@ -8,8 +8,8 @@ use crate::model::{
     Address, AlertQuery, AlertSource, Alerts, Arg, BalancerAddress, CiName, Command, Condition,
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, HostKeys, Login, Matcher,
     MigrationVerdict, NodeName, PersonName, Question, Ref, RepoPath, Revision, RoleName, RolloutId,
-    SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp, Transport,
-    Trigger, Voucher,
+    Route, SampleRange, Scope, Seat, ServiceName, Silenced, Socket, Ssh, Target, Timestamp,
+    Transport, Trigger, Voucher,
 };
 use crate::rollout::{
     Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
@@ -380,14 +380,14 @@ pub(super) fn commands() -> Vec<Command> {
             to: Some(reference("v1")),
             fast: false,
             automatic: false,
-            break_glass: false,
+            route: Route::Commit,
         },
         Command::Rollback {
             target: it(),
             to: None,
             fast: false,
             automatic: false,
-            break_glass: false,
+            route: Route::Commit,
         },
         Command::Abort { target: it(), now: false },
         Command::Retry { target: it(), comment: None },
@@ -402,7 +402,7 @@ pub(super) fn commands() -> Vec<Command> {
             to: None,
             fast: true,
             automatic: true,
-            break_glass: false,
+            route: Route::Commit,
         },
         Command::PostMigrate { target: it(), settled: false },
         Command::PostMigrate { target: it(), settled: true },
@@ -474,7 +474,7 @@ pub(super) fn facts() -> Vec<Fact> {
         to: Some(self::reference("v1")),
         fast: false,
         automatic: false,
-        break_glass: true,
+        route: Route::BreakGlass,
     };
     all.push(Fact::Asked { word: word(), command });
     all.push(Fact::BrokeGlass(Box::new(Glass {

@@ -1,0 +1,181 @@
+//! `rollback --merge-request`: taken down at once, with the lock; its merge request goes the way of promotions. It is over
+//! when the config in force asks for the ref, or when a person said no.
+
+use std::collections::BTreeSet;
+
+use crate::config::Snapshot;
+use crate::model::{Ask, Command, Ref, Route, Target};
+use crate::observe::{MergeRequest, State};
+use crate::planner::{self, World};
+use crate::rollout::{Fact, Recall, Word};
+
+use super::core::{Core, Fatal, Turn};
+use super::wake::Refusal;
+
+impl Core {
+    /// Takes a rollback down that goes by a merge request; or says why not. The lock holds from now on: while people
+    /// review the way back, nothing newer comes.
+    pub(super) fn recall(
+        &mut self,
+        ask: Ask,
+        turn: &mut Turn,
+    ) -> Result<Result<String, Refusal>, Fatal> {
+        let Ask { by, reason, command } = ask;
+        let Command::Rollback { target, to, fast, .. } = command else {
+            return Ok(Err(Refusal::NotNow("only a rollback can be asked for so".to_owned())));
+        };
+        let word = Word { by, reason };
+        let recall = match self.new_recall(&target, to.as_ref(), fast, word.clone(), turn) {
+            Ok(recall) => recall,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let to = recall.to.clone();
+        let command = Command::Rollback {
+            target: target.clone(),
+            to: Some(to.clone()),
+            fast,
+            automatic: false,
+            route: Route::MergeRequest,
+        };
+        self.note(turn, Fact::Asked { word: word.clone(), command })?;
+        self.note(turn, Fact::Recalling(Box::new(recall)))?;
+        if !self.ledger.locks.contains_key(&target) {
+            let command = Command::Lock { target: target.clone() };
+            self.note(turn, Fact::Asked { word, command })?;
+        }
+        self.look(turn);
+        self.touch(target.clone());
+        let (Target { service, environment }, holds) =
+            (&target, self.begins_later(&target, turn.now));
+        Ok(Ok(format!(
+            "a merge request will put {target} back to {to} (`towpath explain {service} {environment}` says which, and what it waits for); {target} is locked until `towpath lock {service} {environment} --lift`{holds}"
+        )))
+    }
+
+    fn new_recall(
+        &self,
+        target: &Target,
+        to: Option<&Ref>,
+        fast: bool,
+        word: Word,
+        turn: &Turn,
+    ) -> Result<Recall, Refusal> {
+        let not_now = |why: String| Err(Refusal::NotNow(why));
+        let spec = self.snapshot().and_then(|it| Some((it, it.spec(target)?)));
+        let Some((snapshot, spec)) = spec else { return Err(Refusal::NoTarget(target.clone())) };
+        if self.limits.check_only {
+            return not_now("this controller only checks (`run --check`)".to_owned());
+        }
+        if let Some(glass) = self.ledger.glasses.values().next() {
+            return not_now(format!(
+                "the config branch does not have the break-glass rollback of {} yet: `--break-glass` goes on top of it",
+                glass.target
+            ));
+        }
+        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now: turn.now };
+        let to = planner::destination(target, to, world).map_err(Refusal::NotNow)?;
+        if let Some(why) = planner::forbidden(target, &to, world) {
+            return not_now(why);
+        }
+        if spec.service.blocked.contains(&to) {
+            return not_now(format!("{to} is blocked: name another ref with --to"));
+        }
+        if let Some(old) = self.ledger.recalls.get(target)
+            && (&old.to, old.fast) == (&to, fast)
+        {
+            return not_now(format!("{} asked for that already", old.word.by));
+        }
+        if let Some(branch) = self.pushed_branch(target) {
+            return not_now(format!(
+                "a person pushed to {branch}: merge that branch or delete it, then ask again; a rollback without `--merge-request` does without it"
+            ));
+        }
+        let from = spec.target.reference.clone();
+        let approvals = BTreeSet::new();
+        Ok(Recall { target: target.clone(), from, to, fast, word, at: turn.now, approvals })
+    }
+
+    /// Why nothing is promoted to a target now: it is on its way back.
+    pub(super) fn goes_back(&self, target: &Target) -> Option<String> {
+        let Recall { to, word, .. } = self.ledger.recalls.get(target)?;
+        Some(format!(
+            "{target} is to go back to {to} by a merge request that {} asked for: close that first",
+            word.by
+        ))
+    }
+
+    /// The config in force is another one: rollbacks are over where it asks for their ref, or for another one than they
+    /// are to leave. Before anything is decided by it, so that a rollout begins in the haste that was asked for.
+    pub(super) fn follow_recalls(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        let Some(snapshot) = self.snapshot() else { return Ok(()) };
+        let ended = self.ledger.recalls.values().filter_map(|it| ended(it, snapshot));
+        let ended: Vec<(Target, bool, String)> = ended.collect();
+        for (target, back, how) in ended {
+            let how = how + &self.stays_locked(&target);
+            self.touch(target.clone());
+            let known = self.ledger.history(&target).and_then(|it| it.proposal.as_ref());
+            let to = self.ledger.recalls.get(&target).map(|it| &it.to);
+            let known = known.filter(|it| Some(&it.reference) == to).map(|it| it.number);
+            // One that is still open is closed by us, and that is told.
+            let number = known.filter(|_| back);
+            self.note(turn, Fact::RecallOver { target, number, back, how })?;
+        }
+        Ok(())
+    }
+
+    /// What became of the merge request of a rollback, if it is not open any more or is a person's now.
+    pub(super) fn compare_recall(
+        &mut self,
+        target: &Target,
+        request: &MergeRequest,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let it = format!("!{}", request.number);
+        let (back, how) = match &request.state {
+            State::Open => (false, planner::pushed_over(request.branch.as_str())),
+            State::Merged { by, .. } => (true, format!("{by} merged {it}")),
+            State::Closed { by, reason, .. } if reason.is_empty() => {
+                (false, format!("{by} closed {it}"))
+            }
+            State::Closed { by, reason, .. } => (false, format!("{by} closed {it}: {reason}")),
+        };
+        self.recall_over(target, request.number, back, how, turn)
+    }
+
+    /// It came to its end with that merge request.
+    pub(super) fn recall_over(
+        &mut self,
+        target: &Target,
+        number: u64,
+        back: bool,
+        how: String,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let how = how + &self.stays_locked(target);
+        let (target, number) = (target.clone(), Some(number));
+        self.note(turn, Fact::RecallOver { target, number, back, how })
+    }
+
+    fn stays_locked(&self, target: &Target) -> String {
+        let Target { service, environment } = target;
+        let locked = self.ledger.locks.contains_key(target);
+        let stays =
+            format!("; {target} stays locked until `towpath lock {service} {environment} --lift`");
+        if locked { stays } else { String::new() }
+    }
+}
+
+/// Whether a rollback is over by what a config says: whether the target is back, and how that came.
+fn ended(recall: &Recall, snapshot: &Snapshot) -> Option<(Target, bool, String)> {
+    let Recall { target, from, to, .. } = recall;
+    let now = snapshot.spec(target).map(|it| &it.target.reference);
+    let commit = snapshot.revision.short();
+    let (back, how) = match now {
+        Some(now) if now == from => return None,
+        Some(now) if now == to => (true, format!("commit {commit} asks for {to}")),
+        Some(now) => (false, format!("commit {commit} asks for {now} instead")),
+        None if snapshot.mistake(target).is_some() => return None,
+        None => (false, format!("commit {commit} names no such target any more")),
+    };
+    Some((target.clone(), back, how))
+}
