@@ -2,13 +2,16 @@
 //! schedules of faults and races by seed.
 
 mod approving;
+mod by_hand;
 mod contract;
+mod contract_hosted;
 mod deployments;
 mod end_to_end;
 mod gitea_double;
 mod github_async;
 mod github_double;
 mod github_queue;
+mod gitlab_api;
 pub(crate) mod gitlab_double;
 mod gitlab_train;
 mod graphql;

@@ -21,8 +21,11 @@ use super::gitlab_double::Face;
 use super::real::{Made, until};
 use super::{FILE, TEXT, at, proposal};
 
-/// All of them, by name.
-pub(super) const STEPS: [(&str, fn(&Made)); 8] = [
+/// What it shows, and how.
+type Step = (&'static str, fn(&Made));
+
+/// All of them.
+pub(super) const STEPS: [Step; 8] = [
     ("opened once, with our label", opened_once),
     ("updated in place", updated_in_place),
     ("another writer is faster", another_writer_is_faster),
