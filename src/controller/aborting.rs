@@ -195,6 +195,7 @@ mod tests {
             rerun_lost: false,
             look_only: true,
             errand: None,
+            drained: None,
         };
         let report = hands.perform(super::super::wake::Effect::Perform(Box::new(perform))).await;
         let text = format!("{report:?}");

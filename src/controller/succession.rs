@@ -149,6 +149,7 @@ mod tests {
             rerun_lost: false,
             look_only: false,
             errand: None,
+            drained: None,
         }
     }
 

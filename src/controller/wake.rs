@@ -496,6 +496,9 @@ pub struct Perform {
     pub look_only: bool,
     /// If it is a pipeline elsewhere.
     pub errand: Option<Box<Errand>>,
+    /// The drain that it relies on, if it does: its node is out of the load balancers for as long as it
+    /// takes.
+    pub drained: Option<Box<Op>>,
 }
 
 /// Why something that was asked for is not done.

@@ -7,6 +7,7 @@ mod matrix;
 mod odd;
 mod packages;
 mod stopped;
+mod storm;
 
 use std::time::Duration;
 
