@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::drivers::clock;
 use crate::drivers::fleet::{Place, StepState};
-use crate::model::{Deed, Seat};
+use crate::model::Deed;
 use crate::observe::Fact;
 use crate::rollout::{Op, OpId, Rollout};
 
@@ -26,10 +26,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest that a look may take.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// The drain that an operation on a node relies on: one before it in its task, with no traffic given back
-/// between.
-pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Option<Box<Op>> {
-    let relies = match rollout.plan().op(id)? {
+/// The drains that an operation on a node relies on: those before it in its task, of which no traffic was given
+/// back between. A node of two roles has one for each.
+pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Vec<Op> {
+    let relies = rollout.plan().op(id).is_some_and(|op| match op {
         Op::Step { deed: Deed::Run { .. }, .. } | Op::Healthy { .. } | Op::Runs { .. } => true,
         Op::Step { deed: Deed::Trigger { .. }, .. }
         | Op::Fenced
@@ -40,23 +40,27 @@ pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Option<Box<Op>> {
         | Op::Gate { .. }
         | Op::Baked { .. }
         | Op::Approved => false,
-    };
-    let ops = &rollout.plan().task(id).filter(|_| relies)?.ops;
-    let before = ops.iter().take(id.op as usize);
-    let drained = before.rev().find_map(|op| match op {
-        Op::Drained { .. } => Some(Some(op)),
-        Op::Serving { .. } => Some(None),
-        Op::Fenced
-        | Op::Step { .. }
-        | Op::Weighted { .. }
-        | Op::Healthy { .. }
-        | Op::Runs { .. }
-        | Op::Verified { .. }
-        | Op::Gate { .. }
-        | Op::Baked { .. }
-        | Op::Approved => None,
     });
-    drained.flatten().cloned().map(Box::new)
+    let mut drains = Vec::new();
+    let task = rollout.plan().task(id).filter(|_| relies);
+    for op in task.into_iter().flat_map(|it| it.ops.iter().take(id.op as usize)) {
+        match op {
+            Op::Drained { .. } => drains.push(op.clone()),
+            Op::Serving { role, .. } => {
+                drains.retain(|it| !matches!(it, Op::Drained { role: of, .. } if of == role));
+            }
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => {}
+        }
+    }
+    drains
 }
 
 impl Hands {
@@ -65,10 +69,9 @@ impl Hands {
         &self,
         place: &Place,
         perform: &Perform,
-        (seat, keep): (&Seat, usize),
         doing: impl Future<Output = Report>,
     ) -> Report {
-        if let Some(refusal) = self.put_out(perform, seat, keep).await
+        if let Some(refusal) = self.put_out(perform).await
             && !self.is_begun(place, perform).await
         {
             return refusal;
@@ -80,7 +83,7 @@ impl Hands {
                 () = sleep(LOOK_EVERY) => {}
             }
             // To its end, whatever else ends: a drain that comes late would follow the traffic that came back.
-            let looking = self.put_out(perform, seat, keep);
+            let looking = self.put_out(perform);
             tokio::pin!(looking);
             tokio::select! {
                 report = &mut doing => {
@@ -88,18 +91,18 @@ impl Hands {
                     return report;
                 }
                 refusal = &mut looking => if let Some(refusal) = refusal {
-                    tracing::warn!(node = %seat.node, ?refusal, "a node in hand is not out of its balancers");
+                    tracing::warn!(key = %perform.key, ?refusal, "a node in hand is not out of its balancers");
                 }
             }
         }
     }
 
-    /// Whether it runs on the node already, or has run: then its end counts more than any request.
+    /// Whether it runs on the node already, or has ended: then its end counts more than any request.
     async fn is_begun(&self, place: &Place, perform: &Perform) -> bool {
         match &perform.op {
             Op::Step { .. } => {
                 let state = self.fleet.state(place, &perform.key).await;
-                state.is_ok_and(|it| !matches!(it, StepState::Absent))
+                matches!(state, Ok(StepState::Running | StepState::Done(_)))
             }
             Op::Fenced
             | Op::Drained { .. }
@@ -115,31 +118,31 @@ impl Hands {
     }
 
     /// Sees to it that a node is out; or why it is not.
-    async fn put_out(&self, perform: &Perform, seat: &Seat, keep: usize) -> Option<Report> {
-        let look = timeout(LOOK_MAX, self.balancer.traffic(seat)).await;
-        if let Ok(Fact::Known { value, .. }) = &look
-            && value.is_out()
-        {
-            return None;
-        }
-        let drain = Perform {
-            op: perform.drained.as_deref()?.clone(),
-            not_after: clock::now().after(BALANCER_GRACE),
-            ..perform.clone()
-        };
-        if let Some(refusal) = self.succeeded(&drain).await {
-            return Some(refusal);
-        }
-        match self.drained(seat, keep, &drain).await {
-            Report::Done { evidence, .. } => {
-                tracing::info!(node = %seat.node, evidence, "drained again: its balancers had forgotten it");
-                None
+    async fn put_out(&self, perform: &Perform) -> Option<Report> {
+        for op in &perform.drained {
+            let Op::Drained { seat, keep, .. } = op else { continue };
+            let look = timeout(LOOK_MAX, self.balancer.traffic(seat)).await;
+            if let Ok(Fact::Known { value, .. }) = &look
+                && value.is_out()
+            {
+                continue;
             }
-            report @ (Report::Pending { .. }
-            | Report::Failed { .. }
-            | Report::Ended { .. }
-            | Report::Errored { .. }
-            | Report::Lost { .. }) => Some(report),
+            let not_after = clock::now().after(BALANCER_GRACE);
+            let drain = Perform { op: op.clone(), not_after, ..perform.clone() };
+            if let Some(refusal) = self.succeeded(&drain).await {
+                return Some(refusal);
+            }
+            match self.drained(seat, *keep, &drain).await {
+                Report::Done { evidence, .. } => {
+                    tracing::info!(node = %seat.node, evidence, "drained again: its balancers had forgotten it");
+                }
+                report @ (Report::Pending { .. }
+                | Report::Failed { .. }
+                | Report::Ended { .. }
+                | Report::Errored { .. }
+                | Report::Lost { .. }) => return Some(report),
+            }
         }
+        None
     }
 }

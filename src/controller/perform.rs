@@ -94,17 +94,7 @@ impl Hands {
                 );
                 Some(Wake::Surveyed { target, survey: Survey { traffic, ..survey } })
             }
-            Effect::Weigh { environment, role, seats, weight, ticket, not_after } => {
-                let result = match self.weighted(&seats, weight, not_after).await {
-                    Report::Done { evidence, .. } => Ok(evidence),
-                    Report::Pending { why, .. }
-                    | Report::Failed { why }
-                    | Report::Ended { why }
-                    | Report::Errored { why, .. }
-                    | Report::Lost { why } => Err(why),
-                };
-                Some(Wake::Weighed { environment, role, ticket, result })
-            }
+            share @ Effect::Weigh { .. } => self.weigh(share).await,
             Effect::Perform(perform) => {
                 let report = self.ensure(&perform).await;
                 let Perform { target, rollout, id, attempt, question, .. } = *perform;
@@ -276,12 +266,10 @@ impl Hands {
         }
         let place = place(&perform.target.environment, &perform.connect, perform.node.clone());
         let doing = self.act(&place, perform);
-        match perform.drained.as_deref() {
-            Some(Op::Drained { seat, keep, .. }) => {
-                self.kept_out(&place, perform, (seat, *keep), doing).await
-            }
-            Some(_) | None => doing.await,
+        if perform.drained.is_empty() {
+            return doing.await;
         }
+        self.kept_out(&place, perform, doing).await
     }
 
     async fn act(&self, place: &Place, perform: &Perform) -> Report {

@@ -13,6 +13,10 @@ mod inventories;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
+mod stopped;
+#[cfg(test)]
+mod words;
+#[cfg(test)]
 mod errands;
 #[cfg(test)]
 mod work;
@@ -119,6 +123,15 @@ const UNKIND: &[&str] = &[
     "pipelines with unknown words",
     "debts that failed",
     "left to people by plan",
+    "drained again",
+    "controllers stopped",
+    "stopped controllers that went on",
+    "requests of the overtaken",
+    "maintenances by people",
+    "nodes left out by word",
+    "words lifted by people",
+    "nodes welcomed back",
+    "rollouts without a silent node",
 ];
 
 /// Worlds that do not come to rest, which is a fault of ours that is not mended: a node that is out of one balancer and
