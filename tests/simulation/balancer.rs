@@ -168,7 +168,7 @@ impl World {
 
     /// What is begun on a node behind drains is begun on one that is out.
     pub(crate) fn is_begun_outside(&mut self, perform: &Perform) {
-        let plan = self.shadow.rollouts.get(&perform.target).map(|it| it.plan());
+        let plan = self.shadow.rollouts.get(&perform.target).map(towpath::rollout::Rollout::plan);
         let task = plan.filter(|it| it.id == perform.rollout).and_then(|it| it.task(perform.id));
         let before = task.into_iter().flat_map(|it| it.ops.iter().take(perform.id.op as usize));
         let drained = before.filter_map(|op| match op {
