@@ -1,5 +1,5 @@
-//! Migrations that `abort --now` waits for: they are not killed, and none is begun any more. How each
-//! stands is asked, by its key, until somebody knows.
+//! Migrations that the end of a rollout waits for, whatever ends it: they are not killed, and none is begun any
+//! more. How each stands is asked, by its key, until somebody knows; silence, however often, is no answer.
 //!
 //! Invariant: a rollout is not over while a migration of it may run; nobody's silence is an end.
 
@@ -9,7 +9,7 @@ use crate::drivers::clock;
 use crate::drivers::fleet::{Place, StepState};
 use crate::model::{Deed, Target, Timestamp};
 use crate::rollout::{
-    Cause, Course, Inquiry, Op, OpId, OpState, Rollout, Status, StepKind, Trace, What, course,
+    Course, Inquiry, Op, OpId, OpState, Rollout, Status, StepKind, Trace, What, course,
 };
 
 use super::core::{Core, Fatal, Turn};
@@ -22,7 +22,7 @@ const UNSEEN_AGAIN: Duration = Duration::from_secs(5);
 /// Whether an operation is not begun any more, and only its end is waited for.
 pub(super) fn is_only_awaited(rollout: &Rollout, op: &Op) -> bool {
     let migrates = matches!(op, Op::Step { kind, .. } if kind.is_migration());
-    migrates && matches!(rollout.stopping(), Some(Cause::Aborted { now: true, .. }))
+    migrates && rollout.stopping().is_some()
 }
 
 /// Whether nobody has said how it stands for longer than it can run, wherever it is: a person must look.
@@ -195,6 +195,7 @@ mod tests {
             rerun_lost: false,
             look_only: true,
             errand: None,
+            drained: Vec::new(),
         };
         let report = hands.perform(super::super::wake::Effect::Perform(Box::new(perform))).await;
         let text = format!("{report:?}");

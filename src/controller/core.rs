@@ -174,6 +174,8 @@ pub struct Core {
     pub(super) trouble: Option<String>,
     /// What nodes obey, as an earlier run of ours learnt.
     fence: Option<Epoch>,
+    /// With what it began: no rollout has less.
+    pub(super) authority: Epoch,
     /// The head of the branch beneath the commit that is being read.
     pub(super) beneath: Option<Revision>,
     /// Whether the refs moved while a look at them was under way.
@@ -233,6 +235,7 @@ impl Core {
             unwritable: BTreeSet::new(),
             trouble: None,
             fence: None,
+            authority: Epoch(0),
             beneath: None,
             look_again: false,
             list_again: false,
@@ -374,10 +377,10 @@ impl Core {
 
     /// Takes over what an earlier controller left, under an authority above its own.
     fn start(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
-        // A generation of its own: above all that one who was stopped, or whose store was copied, can
-        // still give itself.
+        // A generation of its own: above all that one who was stopped, or whose store was copied, can still give itself.
         let mut epoch = self.new_epoch(turn.now).max(Epoch::first(turn.now));
         epoch = self.fence.map_or(epoch, |fence| epoch.max(fence.next()));
+        self.authority = epoch;
         self.note(turn, Fact::TookOver { epoch })?;
         let rollouts: Vec<(Target, RolloutId)> = self
             .ledger

@@ -33,6 +33,7 @@ mod glass;
 mod gitwork;
 mod perform;
 mod moving;
+mod keeping;
 mod succession;
 mod service;
 mod deploying;

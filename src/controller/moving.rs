@@ -13,7 +13,7 @@ use crate::model::{NodeName, RoleName, Seat, Timestamp, Traffic, Voucher, format
 use crate::observe::Fact;
 
 use super::perform::Hands;
-use super::wake::{Perform, Report};
+use super::wake::{Effect, Perform, Report, Wake};
 
 /// Shortest pause between two looks at a balancer, whatever its driver says.
 const AGAIN_MIN: Duration = Duration::from_millis(200);
@@ -34,6 +34,37 @@ impl Hands {
         perform: &Perform,
     ) -> Report {
         settle(perform.not_after, self.balancer.serving(seat, weight, voucher)).await
+    }
+
+    /// Gives a role a share of traffic beside any rollout, unless its nodes obey somebody else.
+    pub(super) async fn weigh(&self, effect: Effect) -> Option<Wake> {
+        let Effect::Weigh {
+            environment,
+            role,
+            seats,
+            weight,
+            ticket,
+            not_after,
+            connect,
+            epoch,
+            given,
+        } = effect
+        else {
+            return None;
+        };
+        let report = match self.role_succeeded(&seats, &connect, (epoch, given)).await {
+            Some(refusal) => refusal,
+            None => self.weighted(&seats, weight, not_after).await,
+        };
+        let result = match report {
+            Report::Done { evidence, .. } => Ok(evidence),
+            Report::Pending { why, .. }
+            | Report::Failed { why }
+            | Report::Ended { why }
+            | Report::Errored { why, .. }
+            | Report::Lost { why } => Err(why),
+        };
+        Some(Wake::Weighed { environment, role, ticket, result })
     }
 
     /// All of them, in order; the first that fails ends it, and the next try begins anew.

@@ -94,17 +94,7 @@ impl Hands {
                 );
                 Some(Wake::Surveyed { target, survey: Survey { traffic, ..survey } })
             }
-            Effect::Weigh { environment, role, seats, weight, ticket, not_after } => {
-                let result = match self.weighted(&seats, weight, not_after).await {
-                    Report::Done { evidence, .. } => Ok(evidence),
-                    Report::Pending { why, .. }
-                    | Report::Failed { why }
-                    | Report::Ended { why }
-                    | Report::Errored { why, .. }
-                    | Report::Lost { why } => Err(why),
-                };
-                Some(Wake::Weighed { environment, role, ticket, result })
-            }
+            share @ Effect::Weigh { .. } => self.weigh(share).await,
             Effect::Perform(perform) => {
                 let report = self.ensure(&perform).await;
                 let Perform { target, rollout, id, attempt, question, .. } = *perform;
@@ -275,18 +265,26 @@ impl Hands {
             return refusal;
         }
         let place = place(&perform.target.environment, &perform.connect, perform.node.clone());
+        let doing = self.act(&place, perform);
+        if perform.drained.is_empty() {
+            return doing.await;
+        }
+        self.kept_out(&place, perform, doing).await
+    }
+
+    async fn act(&self, place: &Place, perform: &Perform) -> Report {
         match &perform.op {
             Op::Step { kind, deed, status } if perform.look_only => {
-                self.look(&place, perform, (*kind, deed), status.as_ref()).await
+                self.look(place, perform, (*kind, deed), status.as_ref()).await
             }
-            Op::Fenced => match self.fleet.fence(&place, perform.epoch).await {
+            Op::Fenced => match self.fleet.fence(place, perform.epoch).await {
                 Ok(()) => done(format!("epoch {}", perform.epoch)),
                 Err(error) => trouble(&error),
             },
             Op::Step { kind, deed, status: Some(status) } => {
-                self.migrate(&place, perform, (*kind, deed), status).await
+                self.migrate(place, perform, (*kind, deed), status).await
             }
-            Op::Step { deed, status: None, .. } => self.step(&place, perform, deed).await,
+            Op::Step { deed, status: None, .. } => self.step(place, perform, deed).await,
             Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
             Op::Serving { seat, weight, voucher, .. } => {
                 self.serving(seat, (*weight, *voucher), perform).await
@@ -296,14 +294,14 @@ impl Hands {
             }
             Op::Healthy { question, .. } => {
                 let quick = at_most(question, LOOK_MAX);
-                match self.ask(&place, &quick).await {
+                match self.ask(place, &quick).await {
                     Verdict::Pass => done("it answers".to_owned()),
                     Verdict::Fail { why } | Verdict::Error { why } => {
                         Report::Pending { again_after: LOOK_AGAIN, why }
                     }
                 }
             }
-            Op::Runs { question } => match self.fleet.version(&place, question).await {
+            Op::Runs { question } => match self.fleet.version(place, question).await {
                 Fact::Known { value: Some(runs), .. } if runs == perform.to => {
                     done(format!("runs {runs}"))
                 }
@@ -315,9 +313,9 @@ impl Hands {
                 }
                 Fact::Unknown { why, .. } => Report::Errored { why, retry: true },
             },
-            Op::Verified { question } => self.verify(&place, perform, question).await,
-            Op::Gate { question, .. } => self.gate(&place, question).await,
-            Op::Baked { guards, .. } => self.guards(&place, guards).await,
+            Op::Verified { question } => self.verify(place, perform, question).await,
+            Op::Gate { question, .. } => self.gate(place, question).await,
+            Op::Baked { guards, .. } => self.guards(place, guards).await,
             // The core settles this by itself.
             Op::Approved => Report::Errored { why: "nothing to do".to_owned(), retry: false },
         }

@@ -12,6 +12,7 @@ use crate::rollout::{
 
 use super::aborting::{is_only_awaited, unseen_for_too_long};
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::keeping::drained_for;
 use super::wake::{Effect, Perform, Report};
 
 /// A step may begin this much after it was decided, even if it is allowed to run for less: the
@@ -204,6 +205,7 @@ impl Core {
             rerun_lost: may_rerun(rollout, want.id, op),
             look_only,
             errand: errand(rollout, want.id),
+            drained: drained_for(rollout, want.id),
         }))
     }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::drivers::fleet::{NodeError, Place};
-use crate::model::{Connect, EnvironmentName, Epoch, NodeName};
+use crate::model::{Connect, EnvironmentName, Epoch, NodeName, Seat};
 use crate::rollout::Op;
 
 use super::perform::{Hands, place};
@@ -35,7 +35,8 @@ impl Hands {
             Op::Drained { .. } => (perform.node.iter().map(at).collect(), true),
             Op::Serving { .. } => (perform.node.iter().map(at).collect(), false),
             Op::Weighted { seats, .. } => {
-                (seats.iter().take(ASKED_OF_ROLE).map(|seat| at(&seat.node)).collect(), false)
+                let ours = (perform.epoch, perform.epoch);
+                return self.role_succeeded(seats, &perform.connect, ours).await;
             }
             Op::Fenced
             | Op::Step { .. }
@@ -46,9 +47,32 @@ impl Hands {
             | Op::Baked { .. }
             | Op::Approved => return None,
         };
-        for place in &places {
-            let asking = self.fleet.fence(place, perform.epoch);
+        self.obeyed(&places, (perform.epoch, perform.epoch), drains).await
+    }
+
+    /// The same before the share of traffic of a role is changed, within a rollout or beside any: then a
+    /// node may obey anything up to the highest that we gave.
+    pub(super) async fn role_succeeded(
+        &self,
+        seats: &[Seat],
+        connect: &Connect,
+        ours: (Epoch, Epoch),
+    ) -> Option<Report> {
+        let at = |seat: &Seat| place(&seat.environment, connect, Some(seat.node.clone()));
+        let places: Vec<Place> = seats.iter().take(ASKED_OF_ROLE).map(at).collect();
+        self.obeyed(&places, ours, false).await
+    }
+
+    async fn obeyed(
+        &self,
+        places: &[Place],
+        (epoch, given): (Epoch, Epoch),
+        drains: bool,
+    ) -> Option<Report> {
+        for place in places {
+            let asking = self.fleet.fence(place, epoch);
             match tokio::time::timeout(ASKED_MAX, asking).await {
+                Ok(Err(NodeError::Stale { fence })) if fence <= given => {}
                 Ok(Err(error @ NodeError::Stale { .. })) => {
                     let why = format!("another controller has taken over: {error}");
                     return Some(Report::Errored { why, retry: false });
@@ -149,6 +173,7 @@ mod tests {
             rerun_lost: false,
             look_only: false,
             errand: None,
+            drained: Vec::new(),
         }
     }
 

@@ -158,12 +158,16 @@ fn resting_migration() -> Ledger {
     rolling(Op::Step { kind, deed, status: None }, vec![(1, finished)])
 }
 
-/// A controller that was told to end it at once, before it would have been asked about again; and what it asks.
-fn aborted() -> (Core, Memory, Box<Perform>) {
+/// A controller that was told to end it, before it would have been asked about again; and what it asks: at once if it is
+/// to end now, else when it would have asked anyway.
+fn aborted(now: bool) -> (Core, Memory, Box<Perform>) {
     let mut core = Core::new(resting_migration(), Limits::default());
     let mut journal = Memory::default();
-    let abort = asks(Command::Abort { target: target(), now: true });
-    let effects = core.handle(abort, Timestamp(at(1).0 + 500), &mut journal).unwrap();
+    let abort = asks(Command::Abort { target: target(), now });
+    let mut effects = core.handle(abort, Timestamp(at(1).0 + 500), &mut journal).unwrap();
+    if !now {
+        effects = core.handle(Wake::Tick, at(3), &mut journal).unwrap();
+    }
     let asked = asked(effects).expect("it is asked about");
     (core, journal, asked)
 }
@@ -189,7 +193,13 @@ fn ending(journal: &Memory) -> Option<Ending> {
 
 #[test]
 fn a_migration_that_may_run_though_no_answer_told_is_waited_for_and_never_begun() {
-    let (mut core, mut journal, mut question) = aborted();
+    for now in [true, false] {
+        waited_for(now);
+    }
+}
+
+fn waited_for(now: bool) {
+    let (mut core, mut journal, mut question) = aborted(now);
     let pause = Duration::from_secs(5);
     let unheard = |retry| Report::Errored { why: "no answer".to_owned(), retry };
     let runs = || Report::Pending { again_after: pause, why: "it runs".to_owned() };
@@ -210,7 +220,13 @@ fn a_migration_that_may_run_though_no_answer_told_is_waited_for_and_never_begun(
 
 #[test]
 fn a_migration_of_which_nobody_can_say_how_it_stands_is_a_persons_to_settle() {
-    let (mut core, mut journal, question) = aborted();
+    for now in [true, false] {
+        left_to_a_person(now);
+    }
+}
+
+fn left_to_a_person(now: bool) {
+    let (mut core, mut journal, question) = aborted(now);
     let unheard = Report::Errored { why: "no route to db-1".to_owned(), retry: true };
     core.handle(answers(&question, unheard), at(10), &mut journal).unwrap();
     // Twice its ten minutes: it may have begun at the end of the first.

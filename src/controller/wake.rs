@@ -255,6 +255,12 @@ pub enum Effect {
         ticket: Option<Ticket>,
         /// Not later than this: a word that comes after the next one is void.
         not_after: Timestamp,
+        /// How nodes are reached.
+        connect: Connect,
+        /// What this controller began with. Nodes say so that obey a newer one, and nothing is moved.
+        epoch: Epoch,
+        /// The highest that it ever gave: who obeys that obeys it.
+        given: Epoch,
     },
     /// Ensure an operation's state.
     Perform(Box<Perform>),
@@ -496,6 +502,8 @@ pub struct Perform {
     pub look_only: bool,
     /// If it is a pipeline elsewhere.
     pub errand: Option<Box<Errand>>,
+    /// The drains that it relies on: its node is out of the load balancers for as long as it takes.
+    pub drained: Vec<Op>,
 }
 
 /// Why something that was asked for is not done.

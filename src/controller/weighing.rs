@@ -1,6 +1,6 @@
 //! Keeps to the shares of traffic that people gave to roles, beside any rollout.
 
-use crate::model::{Command, EnvironmentName, RoleName, Seat, Target, Traffic};
+use crate::model::{Command, Connect, EnvironmentName, RoleName, Seat, Target, Traffic};
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, Survey};
 use crate::rollout::{Fact, Op, OpState, Word};
@@ -20,8 +20,8 @@ impl Core {
         ticket: Ticket,
         turn: &mut Turn,
     ) -> Result<Result<Option<String>, Refusal>, Fatal> {
-        let seats = match self.seats_of(environment, role) {
-            Ok(seats) => seats,
+        let (seats, connect) = match self.seats_of(environment, role) {
+            Ok(found) => found,
             Err(why) => return Ok(Err(Refusal::NotNow(why))),
         };
         let key = (environment.clone(), role.clone());
@@ -53,6 +53,9 @@ impl Core {
             weight,
             ticket: Some(ticket),
             not_after: turn.now.after(BALANCER_GRACE),
+            connect,
+            epoch: self.authority,
+            given: self.ledger.epoch.unwrap_or(self.authority),
         });
         Ok(Ok(None))
     }
@@ -61,7 +64,7 @@ impl Core {
         &self,
         environment: &EnvironmentName,
         role: &RoleName,
-    ) -> Result<Vec<Seat>, String> {
+    ) -> Result<(Vec<Seat>, Connect), String> {
         let snapshot = self.snapshot().ok_or("the config was not read yet")?;
         let here = snapshot.environments.get(environment);
         let here = here.ok_or_else(|| format!("the config names no environment {environment}"))?;
@@ -73,7 +76,7 @@ impl Core {
                 "{role} of {environment} is in no load balancer: it has no backend"
             ));
         }
-        Ok(seats)
+        Ok((seats, here.connect.clone()))
     }
 
     /// The share that a role has by what rollouts do: the last that one under way gave it, else
@@ -147,12 +150,21 @@ impl Core {
                 Seen::Known { .. } | Seen::Unknown { .. } => false,
             });
             let environment = target.environment.clone();
-            let Ok(seats) = self.seats_of(&environment, &role) else { continue };
+            let Ok((seats, connect)) = self.seats_of(&environment, &role) else { continue };
             let flight = Flight::Weigh(environment.clone(), role.clone());
             if differs && self.flights.insert(flight) {
                 let not_after = turn.now.after(BALANCER_GRACE);
-                let ticket = None;
-                turn.ask(Effect::Weigh { environment, role, seats, weight, ticket, not_after });
+                turn.ask(Effect::Weigh {
+                    environment,
+                    role,
+                    seats,
+                    weight,
+                    ticket: None,
+                    not_after,
+                    connect,
+                    epoch: self.authority,
+                    given: self.ledger.epoch.unwrap_or(self.authority),
+                });
             }
         }
     }

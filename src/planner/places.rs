@@ -92,8 +92,13 @@ impl Draft<'_> {
                     .collect();
                 let members = self.spec.nodes();
                 let alone = deploy_node.filter(|node| !members.contains(node));
-                let deploys = self.purpose == Purpose::Deploy;
-                if let Some(node) = alone.filter(|_| deploys) {
+                // What prepares, prepares it too: a way back acts there as the way forth did. A repair is for
+                // nodes that were seen to differ, and nobody looks at this one.
+                let acts = match self.purpose {
+                    Purpose::Deploy | Purpose::Rollback => true,
+                    Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => false,
+                };
+                if let Some(node) = alone.filter(|_| acts) {
                     places.push(("deploy node".to_owned(), None, vec![node]));
                 }
                 places

@@ -13,6 +13,9 @@ use super::world::World;
 /// Why nothing is taken out of a backend.
 pub(crate) const TOO_FEW_SERVE: &str = "too few others serve";
 
+/// Nodes of a role that are asked whom they obey before its share is changed.
+pub(crate) const ASKED_OF_ROLE: usize = 3;
+
 /// What keeps new sessions from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -119,6 +122,20 @@ impl World {
         if self.now < self.balancers.away_until {
             return errored("the balancer does not answer");
         }
+        let (seats, drains): (Vec<&Seat>, bool) = match &perform.op {
+            Op::Drained { seat, .. } => (vec![seat], true),
+            Op::Serving { seat, .. } => (vec![seat], false),
+            Op::Weighted { seats, .. } => (seats.iter().take(ASKED_OF_ROLE).collect(), false),
+            _ => (Vec::new(), false),
+        };
+        if self.says_who_follows(&seats, (perform.epoch, perform.epoch)) {
+            let why = "another controller has taken over".to_owned();
+            return Report::Errored { why, retry: false };
+        }
+        let silent = |seat: &&Seat| !self.reachable(&(seat.environment.clone(), seat.node.clone()));
+        if drains && seats.iter().any(silent) {
+            return errored("the node does not say whom it obeys");
+        }
         match &perform.op {
             Op::Drained { seat, keep, .. } => self.drain(seat, *keep, perform),
             Op::Serving { role, seat, weight, .. } => self.serve(role, seat, *weight, perform),
@@ -127,6 +144,45 @@ impl World {
                 Report::Done { evidence: "read back".to_owned(), at: self.now }
             }
             _ => errored("that is no balancer's to do"),
+        }
+    }
+
+    /// What a step relies on: its node is out, and put out again if the balancers have forgotten.
+    pub(crate) fn keep_out(&mut self, perform: &Perform) -> Option<Report> {
+        for drained in &perform.drained {
+            let Op::Drained { seat, .. } = drained else { continue };
+            let away = self.now < self.balancers.away_until;
+            let out = |it: &(String, String)| {
+                self.balancers.servers.get(it).is_some_and(|it| it.gate != Gate::Open)
+            };
+            if !away && Balancers::of(seat).iter().all(out) {
+                continue;
+            }
+            let not_after = self.now.after(Duration::from_secs(30));
+            let drain = Perform { op: drained.clone(), not_after, ..perform.clone() };
+            match self.balance(&drain) {
+                Report::Done { .. } => self.totals.count("drained again"),
+                report => return Some(report),
+            }
+        }
+        None
+    }
+
+    /// What is begun on a node behind drains is begun on one that is out.
+    pub(crate) fn is_begun_outside(&mut self, perform: &Perform) {
+        let plan = self.shadow.rollouts.get(&perform.target).map(towpath::rollout::Rollout::plan);
+        let task = plan.filter(|it| it.id == perform.rollout).and_then(|it| it.task(perform.id));
+        let before = task.into_iter().flat_map(|it| it.ops.iter().take(perform.id.op as usize));
+        let drained = before.filter_map(|op| match op {
+            Op::Drained { seat, .. } => Some(Balancers::of(seat)),
+            _ => None,
+        });
+        let serves = |key: &(String, String)| {
+            self.balancers.servers.get(key).is_some_and(|it| it.gate == Gate::Open)
+        };
+        if let Some(key) = drained.flatten().find(serves) {
+            let what = format!("{} begins while {key:?} serves", perform.key);
+            self.broken("6 nothing is done on a node in service that is to be out", &what);
         }
     }
 
@@ -277,6 +333,9 @@ impl World {
                 };
                 if gate != server.gate {
                     (server.gate, server.shown) = (gate, None);
+                    if gate == Gate::Maintenance {
+                        self.totals.count("maintenances by people");
+                    }
                     self.totals.count("people at the balancer");
                     self.tell(|| format!("a person makes {key:?} {gate:?}"));
                 }

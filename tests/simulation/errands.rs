@@ -296,10 +296,16 @@ impl World {
     }
 
     pub(crate) fn weigh(&mut self, effect: Effect, from: u32) {
-        let Effect::Weigh { environment, role, seats, weight, ticket, not_after } = effect else {
+        let Effect::Weigh {
+            environment, role, seats, weight, ticket, not_after, epoch, given, ..
+        } = effect
+        else {
             return;
         };
-        let away = self.now < self.balancers.away_until || self.now > not_after;
+        let asked: Vec<&Seat> = seats.iter().take(super::balancer::ASKED_OF_ROLE).collect();
+        let away = self.now < self.balancers.away_until
+            || self.now > not_after
+            || self.says_who_follows(&asked, (epoch, given));
         let result = if away {
             Err("no answer".to_owned())
         } else {

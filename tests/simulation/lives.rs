@@ -47,6 +47,11 @@ impl World {
             self.broken("journal", "what was in memory is not what was durable");
         }
         self.core = None;
+        self.leave();
+    }
+
+    /// What a controller leaves that is not there any more, and the next one's start.
+    pub(crate) fn leave(&mut self) {
         self.inventories.forget();
         self.own_looks.clear();
         self.store.fails = Fails::Never;

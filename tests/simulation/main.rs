@@ -13,6 +13,10 @@ mod inventories;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
+mod stopped;
+#[cfg(test)]
+mod words;
+#[cfg(test)]
 mod errands;
 #[cfg(test)]
 mod work;
@@ -125,6 +129,15 @@ const UNKIND: &[&str] = &[
     "recalls",
     "recalls that went back",
     "recalls that did not",
+    "drained again",
+    "controllers stopped",
+    "stopped controllers that went on",
+    "requests of the overtaken",
+    "maintenances by people",
+    "nodes left out by word",
+    "words lifted by people",
+    "nodes welcomed back",
+    "rollouts without a silent node",
 ];
 
 #[test]

@@ -206,6 +206,11 @@ fn meant(script: &str) -> &'static str {
     deeds.iter().find(|(mark, _)| script.contains(mark)).map_or("", |(_, deed)| deed)
 }
 
+/// Whether a node has said that it obeys somebody newer.
+pub(crate) fn is_stale(report: &Report) -> bool {
+    *report == stale()
+}
+
 fn stale() -> Report {
     Report::Errored { why: "the node obeys a newer controller".to_owned(), retry: false }
 }

@@ -369,6 +369,7 @@ impl World {
                 *tries += 1;
                 (*tries <= TRIES).then_some(Command::Retry { target, comment: None })
             }
+            Hold::Unseen { nodes } => self.leave_out_the_dead(target, nodes.keys()),
             Hold::HotPatched { patch, .. } => {
                 self.totals.count("patches held");
                 let tries = self.tries.entry(format!("{target} lacks {patch}")).or_default();
@@ -409,6 +410,9 @@ impl World {
         }
         if let Some((target, rollout)) = self.shadow.rollouts.iter().next() {
             return Some(format!("{target} is rolling: {:?}", rollout.phase()));
+        }
+        if let Some(why) = self.still_left_out() {
+            return Some(why);
         }
         if !self.shadow.unrecorded.is_empty() {
             return Some("something is not in git".to_owned());

@@ -23,13 +23,16 @@ impl World {
             Fact::Planned(plan) => self.check_planned(plan),
             Fact::Rollout { target, event, .. } => self.check_event(target, event),
             Fact::Applied { revision, .. } => self.check_applied(*revision),
-            Fact::Asked { command, .. } => self.take_word(command),
+            Fact::Asked { command, word } => {
+                self.take_word(command);
+                self.count_word(command, word);
+            }
             Fact::Vetoed { .. } => self.totals.count("vetoes noted"),
             Fact::Refused { .. } => self.totals.count("heads refused"),
             Fact::Recalling(_) | Fact::RecallOver { .. } => self.take_recall(&entry.fact),
             Fact::Canceling(cancel) => self.pipelines.cancels(cancel),
-            Fact::TookOver { .. }
-            | Fact::Restored { .. }
+            Fact::TookOver { epoch } => self.stops.took_over(*epoch),
+            Fact::Restored { .. }
             | Fact::BrokeGlass(_)
             | Fact::CancelOver { .. }
             | Fact::GlassOver { .. }
@@ -314,8 +317,11 @@ impl World {
                 self.count_hurt_zone(rollout, *op);
             }
             What::MigrationSettled { .. } => self.totals.count("migrations settled"),
-            What::Excluded { .. } => {
+            What::Excluded { node, .. } => {
                 self.totals.count("nodes left out");
+                if self.shadow.excluded.contains_key(&(target.clone(), node.clone())) {
+                    self.totals.count("rollouts without a silent node");
+                }
                 if self.goes_by_zone(rollout) {
                     self.totals.count("nodes left out of zones");
                 }
@@ -334,6 +340,7 @@ impl World {
             self.by_us.insert(key, target.clone());
             self.one_zone_is_out(rollout, op);
         }
+        self.the_left_out_are_left_alone(target, rollout, op);
         let first = OpId { op: 0, ..op };
         let untouched = |id: OpId| rollout.state(id).is_some_and(|it| !it.was_tried());
         let forward =

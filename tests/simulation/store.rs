@@ -5,7 +5,7 @@ use towpath::model::{RolloutId, Target, Timestamp};
 use towpath::rollout::{Entry, Fact, Ledger};
 
 /// The journal on its disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     /// With their numbers.
     pub(crate) entries: Vec<(u64, Entry)>,

@@ -51,12 +51,24 @@ impl World {
             let report = self.look(at, perform);
             return self.answer(from, performed(perform, report));
         }
+        // A request that is late is the node's matter alone: whoever sent it looked before.
+        let by_hand = from == self.incarnation() || self.stops.is_overtaken(from);
+        let known = |at: &Place| {
+            let step = self.nodes[at].steps.get(&perform.key);
+            step.is_some_and(|it| it.state != super::nodes::State::Lost)
+        };
+        if by_hand
+            && !place.as_ref().is_some_and(known)
+            && let Some(refusal) = self.keep_out(perform)
+        {
+            return self.answer(from, performed(perform, refusal));
+        }
         if let (Op::Step { status: Some(status), .. }, Some(at)) = (&perform.op, &place) {
             let report = match self.migrate(at, perform, status, from) {
                 Err(report) | Ok(Says::At(report)) => report,
                 Ok(Says::Runs) if self.seed.chance(50) => pending(8, "it runs"),
                 Ok(Says::Runs) => return,
-                Ok(Says::Begins(run)) => return self.begin(place, perform, run),
+                Ok(Says::Begins(run)) => return self.begin(place, perform, run, by_hand),
             };
             return self.answer(from, performed(perform, report));
         }
@@ -67,7 +79,7 @@ impl World {
                 Says::At(report) => report,
                 Says::Runs if self.seed.chance(50) => pending(8, "it runs"),
                 Says::Runs => return,
-                Says::Begins(run) => return self.begin(place, perform, run),
+                Says::Begins(run) => return self.begin(place, perform, run, by_hand),
             },
             (Op::Healthy { .. }, Some(_)) if self.chaos && self.seed.chance(10) => {
                 pending(4, "not ready")
@@ -111,13 +123,22 @@ impl World {
         self.answer(from, performed(perform, report));
     }
 
-    pub(crate) fn begin(&mut self, place: Option<Place>, perform: &Perform, run: u32) {
+    pub(crate) fn begin(
+        &mut self,
+        place: Option<Place>,
+        perform: &Perform,
+        run: u32,
+        by_hand: bool,
+    ) {
         let Some(place) = place else { return };
         self.tell(|| {
             format!("{} begins {} ({}) for {}", place.1, deed(perform), perform.key, perform.target)
         });
         self.totals.count("steps");
         self.check_begin(&place, perform, run);
+        if by_hand {
+            self.is_begun_outside(perform);
+        }
         self.began.push((place.clone(), perform.key.clone(), self.now));
         let slow = self.chaos && self.seed.chance(6);
         let takes = match (slow, self.quick) {

@@ -20,6 +20,7 @@ use super::recalls::Recalls;
 use super::repo::{Files, Repo, Site, first_config};
 use super::schema::Schema;
 use super::seeds::{CALM, Seed};
+use super::stopped::Stops;
 use super::store::Store;
 
 pub(crate) const SECOND: u64 = 1000;
@@ -41,6 +42,9 @@ pub(crate) enum Event {
     Arrive { effect: Box<Effect>, from: u32 },
     StepEnds { place: Place, key: StepKey, run: u32 },
     Start,
+    Stop,
+    GoOn,
+    StoppedEnds,
     Person,
     Operator,
     Nature,
@@ -104,6 +108,9 @@ pub(crate) struct World {
     pub(crate) balancers: Balancers,
     pub(crate) inventories: Inventories,
     pub(crate) pipelines: Pipelines,
+    pub(crate) stops: Stops,
+    /// What people say of silent nodes.
+    pub(crate) words: Seed,
     pub(crate) smokes: BTreeMap<StepKey, Smoke>,
     /// When gates within rollouts were asked, and whether they passed.
     pub(crate) asked: BTreeMap<(RolloutId, OpId), Vec<(Timestamp, bool)>>,
@@ -171,6 +178,10 @@ impl World {
         world.at(0, Event::Start);
         world.at(20 * SECOND, Event::Person);
         world.at(30 * SECOND, Event::Nature);
+        if world.stops.seed.chance(40) {
+            let when = world.stops.seed.span(30, 1000) * SECOND;
+            world.at(when, Event::Stop);
+        }
         world
     }
 
@@ -268,6 +279,8 @@ impl World {
             number,
             inventories,
             pipelines,
+            stops: Stops::new(Seed::new(number ^ 0x3_0000_0000)),
+            words: Seed::new(number ^ 0x4_0000_0000),
             quick,
             seed,
             now: BEGINNING,
@@ -349,13 +362,18 @@ impl World {
                 }
                 self.deliver(*wake);
             }
+            Event::Wake { to, wake } if self.stops.has(to) => self.stopped_hears(*wake),
             Event::Wake { .. } => {}
-            Event::Arrive { effect, from } => self.execute(*effect, from),
+            Event::Arrive { effect, from } => self.arrive(*effect, from),
+            Event::Stop => self.stop_the_controller(),
+            Event::GoOn => self.go_on(),
+            Event::StoppedEnds => self.stops.end(),
             Event::StepEnds { place, key, run } => self.step_ends(&place, &key, run),
             Event::Start => self.start(),
             Event::Person => {
                 if self.chaos {
                     self.person_acts();
+                    self.people_leave_out();
                     let pause = self.seed.span(5, 90) * SECOND;
                     self.at(pause, Event::Person);
                 }
@@ -412,6 +430,7 @@ impl World {
     pub(crate) fn calm_down(&mut self) {
         self.tell(|| format!("--- all is calm from here; scar: {:?}", self.scar));
         self.chaos = false;
+        self.stops.end();
         for (place, node) in &mut self.nodes {
             let dead = self.scar == Scar::DeadNode(place.clone());
             node.away_until = if dead { Timestamp(u64::MAX) } else { Timestamp(0) };

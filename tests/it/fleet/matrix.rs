@@ -19,7 +19,7 @@ pub(super) struct Fleet {
     pub(super) world: World,
     pub(super) proxy: Proxy,
     pub(super) nodes: Vec<Sshd>,
-    alerts: Server,
+    pub(super) alerts: Server,
     _apps: Vec<App>,
     net: Net,
 }
@@ -86,6 +86,17 @@ impl Fleet {
         world.commit("A shop behind HAProxy");
     }
 
+    /// Starts the sshd of every node again.
+    pub(super) fn restart_nodes(&mut self) {
+        for node in &mut self.nodes {
+            let port = node.port;
+            node.start();
+            if node.port != port {
+                self.net.tell(node);
+            }
+        }
+    }
+
     pub(super) fn runs(&self, reference: &str) -> bool {
         self.nodes.iter().all(|node| node.read("version").trim() == reference)
     }
@@ -103,6 +114,12 @@ impl Fleet {
             assert_eq!(self.count(file, reference), [1; 3], "{file} of {reference}, {how}");
         }
         assert_eq!(self.count("migrated", reference), [1, 0, 0], "{reference}, {how}");
+        self.check_traffic(how);
+    }
+
+    /// Nobody was installed on in service, and all serve.
+    #[track_caller]
+    pub(super) fn check_traffic(&self, how: &str) {
         let states = self
             .nodes
             .iter()
@@ -202,6 +219,8 @@ async fn what_dies_beside_the_controller_is_found_again() {
                 for it in NODES {
                     fleet.proxy.until_up(it);
                 }
+                // It has forgotten the drain, and is reminded of it while the step runs.
+                fleet.world.until("it is drained again", || fleet.proxy.admin("web-2") == 8);
                 std::fs::remove_file(&wait).unwrap();
             }
             _ => {
@@ -255,4 +274,34 @@ fn kill_step(node: &Sshd) {
     kill(words[3].parse().unwrap());
     let group = rustix::process::Pid::from_raw(words[5].parse().unwrap()).unwrap();
     rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+}
+
+/// kill -9 of all that runs on a node but for its sshd, watchers before what they watch. The keys of steps that it was
+/// in the middle of.
+pub(super) fn kill_all_on(node: &Sshd) -> Vec<String> {
+    let here = format!("{}/", node.dir.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(id) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
+        let words = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        let variables = String::from_utf8_lossy(&read("environ")).into_owned();
+        if !words.contains("sshd") && (words.contains(&here) || variables.contains(&here)) {
+            found.push((!words.contains("runner"), id));
+        }
+    }
+    found.sort_unstable();
+    for (_, id) in found {
+        kill(id);
+    }
+    let steps = node.state().join("places/production/steps");
+    let names = std::fs::read_dir(&steps).into_iter().flatten().flatten();
+    let names = names.map(|it| it.file_name().to_string_lossy().into_owned());
+    let begun: Vec<String> =
+        names.filter_map(|it| it.strip_suffix("@start").map(str::to_owned)).collect();
+    let ended = |key: &String| {
+        let exit = std::fs::read_to_string(steps.join(format!("{key}@exit")));
+        exit.is_ok_and(|it| it.trim().ends_with("end"))
+    };
+    begun.into_iter().filter(|key| !ended(key)).collect()
 }

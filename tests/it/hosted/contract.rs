@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use towpath::drivers::forge::{
-    Act, Actor, Authorship, Direct, Direction, Error, Forge, Merge, State,
+    Act, Actor, Authorship, Direct, Direction, Error, Forge, Merge, Proposal, State,
 };
 use towpath::drivers::hosted::Hosted;
 use towpath::drivers::hosted::api::Api;

@@ -1,0 +1,148 @@
+//! Keeps a node out of its load balancers for as long as something is done on it: one that was reloaded or
+//! restarted has forgotten that it is drained, and sends it requests.
+//!
+//! Invariant: nothing is begun on a node that is to be out and is not, or of which nobody can say; what is
+//! begun is seen through.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::drivers::clock;
+use crate::drivers::fleet::{Place, StepState};
+use crate::model::Deed;
+use crate::observe::Fact;
+use crate::rollout::{Op, OpId, Rollout};
+
+use super::perform::Hands;
+use super::rolling::BALANCER_GRACE;
+use super::wake::{Perform, Report};
+
+/// Pause between two looks at the balancers while a step runs: a request costs them less than a
+/// millisecond, and a server that comes back gets its share of requests at once.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest that a look may take.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// The drains that an operation on a node relies on: those before it in its task, of which no traffic was given
+/// back between. A node of two roles has one for each.
+pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Vec<Op> {
+    let relies = rollout.plan().op(id).is_some_and(|op| match op {
+        Op::Step { deed: Deed::Run { .. }, .. } | Op::Healthy { .. } | Op::Runs { .. } => true,
+        Op::Step { deed: Deed::Trigger { .. }, .. }
+        | Op::Fenced
+        | Op::Drained { .. }
+        | Op::Serving { .. }
+        | Op::Weighted { .. }
+        | Op::Verified { .. }
+        | Op::Gate { .. }
+        | Op::Baked { .. }
+        | Op::Approved => false,
+    });
+    let mut drains = Vec::new();
+    let task = rollout.plan().task(id).filter(|_| relies);
+    for op in task.into_iter().flat_map(|it| it.ops.iter().take(id.op as usize)) {
+        match op {
+            Op::Drained { .. } => drains.push(op.clone()),
+            Op::Serving { role, .. } => {
+                drains.retain(|it| !matches!(it, Op::Drained { role: of, .. } if of == role));
+            }
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => {}
+        }
+    }
+    drains
+}
+
+impl Hands {
+    /// Does something on a node that is to be out meanwhile.
+    pub(super) async fn kept_out(
+        &self,
+        place: &Place,
+        perform: &Perform,
+        doing: impl Future<Output = Report>,
+    ) -> Report {
+        if let Some(refusal) = self.put_out(perform).await
+            && !self.is_begun(place, perform).await
+        {
+            return refusal;
+        }
+        tokio::pin!(doing);
+        loop {
+            tokio::select! {
+                report = &mut doing => return report,
+                () = sleep(LOOK_EVERY) => {}
+            }
+            // To its end, whatever else ends: a drain that comes late would follow the traffic that came back.
+            let looking = self.put_out(perform);
+            tokio::pin!(looking);
+            tokio::select! {
+                report = &mut doing => {
+                    looking.await;
+                    return report;
+                }
+                refusal = &mut looking => if let Some(refusal) = refusal {
+                    tracing::warn!(key = %perform.key, ?refusal, "a node in hand is not out of its balancers");
+                }
+            }
+        }
+    }
+
+    /// Whether it runs on the node already, or has ended: then its end counts more than any request.
+    async fn is_begun(&self, place: &Place, perform: &Perform) -> bool {
+        match &perform.op {
+            Op::Step { .. } => {
+                let state = self.fleet.state(place, &perform.key).await;
+                matches!(state, Ok(StepState::Running | StepState::Done(_)))
+            }
+            Op::Fenced
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => false,
+        }
+    }
+
+    /// Sees to it that a node is out; or why it is not.
+    async fn put_out(&self, perform: &Perform) -> Option<Report> {
+        for op in &perform.drained {
+            let Op::Drained { seat, keep, .. } = op else { continue };
+            let look = timeout(LOOK_MAX, self.balancer.traffic(seat)).await;
+            if let Ok(Fact::Known { value, .. }) = &look
+                && value.is_out()
+            {
+                continue;
+            }
+            let not_after = clock::now().after(BALANCER_GRACE);
+            let drain = Perform { op: op.clone(), not_after, ..perform.clone() };
+            if let Some(refusal) = self.succeeded(&drain).await {
+                return Some(refusal);
+            }
+            match self.drained(seat, *keep, &drain).await {
+                Report::Done { evidence, .. } => {
+                    tracing::info!(node = %seat.node, evidence, "drained again: its balancers had forgotten it");
+                }
+                report @ (Report::Pending { .. }
+                | Report::Failed { .. }
+                | Report::Ended { .. }
+                | Report::Errored { .. }
+                | Report::Lost { .. }) => return Some(report),
+            }
+        }
+        None
+    }
+}
