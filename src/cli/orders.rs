@@ -50,6 +50,7 @@ pub struct Promote {
 
 /// Put an earlier ref back by a commit to the config repo, or a merge request; block the bad one, and lock.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Rollback {
     #[command(flatten)]
     on: On,

@@ -134,14 +134,14 @@ mod tests {
         "]]
         .assert_eq(&body(&promotion(Merging::Auto), "close it", page));
         assert_eq!(title(&back(Merging::Auto)), "Roll shop back to 1.4 in production");
-        expect![[r#"
+        expect![[r"
             Puts shop in production back from 1.5 to 1.4, and 1.5 onto `blocked`.
 
             - asked for by ada at 2026-11-21T10:00:00Z, in haste: `orders are 'lost' /merge @all`
             - 1.4 was proven there
 
             It merges by itself when its checks pass and the approvals that are asked for are there, or when somebody merges it. To veto it, close it. shop/production is locked meanwhile, so that nothing newer comes there, and stays so whatever becomes of this: `towpath lock shop production --lift` lifts that.
-        "#]].assert_eq(&body(&back(Merging::Auto), "close it", |_| None));
+        "]].assert_eq(&body(&back(Merging::Auto), "close it", |_| None));
         let manual = body(&back(Merging::Manual), "close it", |_| None);
         assert!(manual.contains("waits for somebody to merge it."), "{manual}");
         let manual = body(&promotion(Merging::Manual), "close it", |_| None);

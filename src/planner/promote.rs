@@ -229,14 +229,15 @@ pub(super) fn stands(request: &MergeRequest, base: Revision, spec: &Spec<'_>) ->
 }
 
 /// What the checks say of the head that is there; or that they are to be made.
-pub(super) fn checked(request: &MergeRequest) -> Result<Option<Hold>, Promote> {
+pub(super) fn checked(request: &MergeRequest) -> Result<Option<Hold>, Box<Promote>> {
     let number = request.number;
     let on_this_head = request
         .checks
         .as_ref()
         .filter(|checks| checks.sha == request.head && checks.base == request.base);
     let Some(checks) = on_this_head else {
-        return Err(Promote::Check { number, head: request.head, base: request.base });
+        let (head, base) = (request.head, request.base);
+        return Err(Box::new(Promote::Check { number, head, base }));
     };
     Ok(match &checks.verdict {
         Verdict::Pass => None,
@@ -394,7 +395,7 @@ fn merge(
     let number = request.number;
     let mut holds: Vec<Hold> = match checked(request) {
         Ok(failed) => failed.into_iter().collect(),
-        Err(check) => return check,
+        Err(check) => return *check,
     };
     holds.extend(policy::freezes(target, world));
     holds.extend(policy::lock(target, world));

@@ -54,7 +54,7 @@ pub(super) fn decide(
     };
     let mut holds: Vec<Hold> = match promote::checked(request) {
         Ok(failed) => failed.into_iter().collect(),
-        Err(check) => return check,
+        Err(check) => return *check,
     };
     // Freezes, windows and locks guard against what is new, and gates are asked about it. What would hold its rollout
     // holds this, too: else the branch would ask for what must not come.

@@ -89,8 +89,13 @@ impl Ledger {
                     }
                 }
             }
-            Command::Rollback { route: Route::MergeRequest, .. } => {}
-            Command::Rollback { target, to, fast, automatic, route: _ } => {
+            Command::Rollback {
+                target,
+                to,
+                fast,
+                automatic,
+                route: Route::Commit | Route::BreakGlass,
+            } => {
                 let history = self.histories.entry(target.clone()).or_default();
                 history.hurry = to.clone().filter(|_| *fast);
                 if *automatic {
@@ -113,6 +118,7 @@ impl Ledger {
                 self.leave_out(target, node, (!lift).then(|| order(None)));
             }
             Command::Abort { .. }
+            | Command::Rollback { route: Route::MergeRequest, .. }
             | Command::RetryOnly { .. }
             | Command::Resume { .. }
             | Command::Exclude { .. }
