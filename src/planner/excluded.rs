@@ -25,7 +25,7 @@ pub(crate) fn silent<'a>(
         let order = ledger.excluded.get(&(target.clone(), node.clone()));
         // What was seen before the word is no answer to it.
         if let Some(order) = order
-            && !matches!(fact, Fact::Known { at, .. } if *at > order.at)
+            && !matches!(fact, Fact::Known { at, .. } if *at >= order.at)
         {
             found.insert(node.clone(), order);
         }
