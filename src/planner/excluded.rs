@@ -23,7 +23,10 @@ pub(crate) fn silent<'a>(
     }
     for (node, fact) in &survey.nodes {
         let order = ledger.excluded.get(&(target.clone(), node.clone()));
-        if let (Fact::Unknown { .. }, Some(order)) = (fact, order) {
+        // What was seen before the word is no answer to it.
+        if let Some(order) = order
+            && !matches!(fact, Fact::Known { at, .. } if *at >= order.at)
+        {
             found.insert(node.clone(), order);
         }
     }
@@ -61,12 +64,13 @@ pub(super) fn needed(
         .filter(|(_, _, op)| migrates(op))
         .filter_map(|(_, task, _)| task.node.clone())
         .filter(|node| without.contains_key(node))
-        .filter_map(|node| match survey.nodes.get(&node)? {
-            Fact::Unknown { why, .. } => {
-                let why = format!("it is to migrate, so nothing goes without it; {why}");
-                Some((node, why))
-            }
-            Fact::Known { .. } => None,
+        .filter_map(|node| {
+            let why = match survey.nodes.get(&node)? {
+                Fact::Unknown { why, .. } => why,
+                Fact::Known { .. } => "it was not asked since it was left out",
+            };
+            let why = format!("it is to migrate, so nothing goes without it; {why}");
+            Some((node, why))
         })
         .collect();
     (!nodes.is_empty()).then_some(Hold::Unseen { nodes })

@@ -164,9 +164,11 @@ impl World {
         if !places.iter().all(told) {
             return self.leave_unanswered(&effect, from);
         }
-        if !places.is_empty() {
-            self.totals.count("requests of the overtaken");
+        if places.is_empty() {
+            // It looks at something.
+            return self.execute(effect, from);
         }
+        self.totals.count("requests of the overtaken");
         let before = self.standing();
         let what = format!("{effect:?}");
         self.execute(effect, from);
