@@ -104,6 +104,7 @@ impl Core {
                 if let Some(why) = self.goes_back(&target) {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
+                self.gives_up_recall(&target, &word, turn)?;
                 if let Some(branch) = self.pushed_branch(&target) {
                     let why = format!(
                         "a person pushed to {branch}: merge that branch or delete it, then ask again"
@@ -377,6 +378,9 @@ impl Core {
         let Some(spec) = self.snapshot().and_then(|it| it.spec(target)) else {
             return Err(Refusal::NoTarget(target.clone()));
         };
+        if self.limits.check_only {
+            return not_now("this controller only checks (`run --check`)".to_owned());
+        }
         if let Some(glass) = self.ledger.glasses.values().next() {
             return not_now(format!(
                 "the config branch does not have the break-glass rollback of {} yet: `--break-glass` goes on top of it",

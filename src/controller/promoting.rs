@@ -54,7 +54,11 @@ impl Core {
             return;
         }
         // Why it did not work the last time is known until it does.
-        if let Some(until) = self.rests.get(target).map(|it| it.until)
+        // But what would merge by itself is taken back as soon as it may be, as `disarm` does.
+        let stays = matches!(act, Promote::Check { .. } | Promote::Merge { .. });
+        let soon = !stays && self.armed(target).is_some();
+        let until = |rest: &Rest| if soon { rest.ends() } else { rest.until };
+        if let Some(until) = self.rests.get(target).map(until)
             && turn.now < until
         {
             self.alarm(until, Alarm::Decide(target.clone()));
@@ -88,10 +92,8 @@ impl Core {
         if self.limits.check_only || self.flights.contains(&flight) {
             return;
         }
-        let Some(Seen::Known { value, .. }) = &self.seen.merge_requests else { return };
         let blind = holds.iter().all(|it| matches!(it, Hold::Forge { .. }));
-        let armed = value.get(target).filter(|it| it.state == State::Open && it.armed);
-        let armed = armed.filter(|it| !(it.rides && blind));
+        let armed = self.armed(target).filter(|it| !(it.rides && blind));
         let Some(number) = armed.map(|it| it.number) else { return };
         if let Some(ends) = self.rests.get(target).map(Rest::ends)
             && turn.now < ends
@@ -101,6 +103,16 @@ impl Core {
         }
         self.flights.insert(flight);
         turn.ask(Effect::Disarm { target: target.clone(), number });
+    }
+
+    /// The open merge request of a target, if the forge merges it by itself.
+    fn armed(&self, target: &Target) -> Option<&MergeRequest> {
+        match &self.seen.merge_requests {
+            Some(Seen::Known { value, .. }) => {
+                value.get(target).filter(|it| it.state == State::Open && it.armed)
+            }
+            Some(Seen::Unknown { .. }) | None => None,
+        }
     }
 
     /// Leaves a target's merge request alone for a moment, and remembers why.

@@ -65,7 +65,13 @@ pub(super) fn body(
 
 /// By whose word, and why. A person's words on a page that may obey its text, so they begin no line and are no markup.
 fn asked_for(recall: &Recall) -> String {
-    let plain = |it: char| if it.is_control() { ' ' } else { it };
+    // It stands in a commit as well, where brackets can keep the checks from running.
+    let plain = |it: char| match it {
+        '[' => '(',
+        ']' => ')',
+        it if it.is_control() => ' ',
+        it => it,
+    };
     let reason: String = recall.word.reason.chars().map(plain).take(REASON_MAX).collect();
     let reason = reason.trim().replace('`', "'");
     let how = if recall.fast { ", in haste" } else { "" };

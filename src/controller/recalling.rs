@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::config::Snapshot;
 use crate::model::{Ask, Command, Ref, Route, Target};
-use crate::observe::{MergeRequest, State};
+use crate::observe::{Direction, Fact as Seen, MergeRequest, State};
 use crate::planner::{self, World};
 use crate::rollout::{Fact, Recall, Word};
 
@@ -44,6 +44,8 @@ impl Core {
             self.note(turn, Fact::Asked { word, command })?;
         }
         self.look(turn);
+        // What was refused before was asked for something else.
+        self.rests.remove(&target);
         self.touch(target.clone());
         let (Target { service, environment }, holds) =
             (&target, self.begins_later(&target, turn.now));
@@ -98,10 +100,38 @@ impl Core {
     /// Why nothing is promoted to a target now: it is on its way back.
     pub(super) fn goes_back(&self, target: &Target) -> Option<String> {
         let Recall { to, word, .. } = self.ledger.recalls.get(target)?;
+        let number = self.recall_request(target)?;
         Some(format!(
-            "{target} is to go back to {to} by a merge request that {} asked for: close that first",
+            "{target} is to go back to {to} by !{number}, that {} asked for: close that first",
             word.by
         ))
+    }
+
+    /// One of which there is no merge request yet, or can be none, is over when somebody wants something newer.
+    pub(super) fn gives_up_recall(
+        &mut self,
+        target: &Target,
+        word: &Word,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        if !self.ledger.recalls.contains_key(target) || self.recall_request(target).is_some() {
+            return Ok(());
+        }
+        let how =
+            format!("{} wants something newer promoted", word.by) + &self.stays_locked(target);
+        let target = target.clone();
+        self.note(turn, Fact::RecallOver { target, number: None, back: false, how })
+    }
+
+    /// The open merge request of a rollback.
+    fn recall_request(&self, target: &Target) -> Option<u64> {
+        match &self.seen.merge_requests {
+            Some(Seen::Known { value, .. }) => value
+                .get(target)
+                .filter(|it| it.state == State::Open && it.direction == Direction::Back)
+                .map(|it| it.number),
+            Some(Seen::Unknown { .. }) | None => None,
+        }
     }
 
     /// The config in force is another one: rollbacks are over where it asks for their ref, or for another one than they
@@ -130,6 +160,15 @@ impl Core {
         request: &MergeRequest,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
+        let other = self.ledger.recalls.get(target).filter(|it| it.to != request.to);
+        if let Some(recall) = other
+            && request.state != State::Open
+        {
+            // It was another rollback's, and what became of it ends that one only. Was it merged, the config says so.
+            let (target, number) = (target.clone(), request.number);
+            let why = format!("{} asked for {} since", recall.word.by, recall.to);
+            return self.note(turn, Fact::Withdrawn { target, number, why });
+        }
         let it = format!("!{}", request.number);
         let (back, how) = match &request.state {
             State::Open => (false, planner::pushed_over(request.branch.as_str())),

@@ -413,3 +413,57 @@ fn a_pause_and_a_floor_hold_it_and_a_freeze_does_not() {
     world.core.touch(canary());
     assert_eq!(acts(&world.wakes(Wake::Tick)), ["merge 8"]);
 }
+
+#[test]
+fn what_became_of_an_older_rollbacks_request_does_not_end_a_newer_one() {
+    let mut world = World::new("auto: true");
+    world.goes_back(false);
+    world.shows(Some(back()));
+    let (target, to) = (canary(), Some(reference("0.9.0")));
+    let route = Route::MergeRequest;
+    let other = Command::Rollback { target, to, fast: true, automatic: false, route };
+    world.asks("bob", other).1.unwrap();
+    let by = Actor::Person(person("carl"));
+    let state = State::Closed { by, at: at(3), reason: String::new() };
+    let effects = world.shows(Some(MergeRequest { state, ..back() }));
+    assert_eq!(world.over(), None);
+    assert_eq!(acts(&effects), ["propose 0.9.0, back"]);
+}
+
+#[test]
+fn who_wants_something_newer_ends_a_rollback_that_has_no_merge_request() {
+    let mut world = World::new("auto: true");
+    world.goes_back(false);
+    let promote = Command::Promote { target: canary(), reference: Some(reference("1.2.0")) };
+    let (_, said) = world.asks("bob", promote);
+    assert!(said.is_ok(), "{said:?}");
+    let (number, went, how) = world.over().unwrap();
+    assert_eq!((number, went), (None, false));
+    assert!(how.contains("bob wants something newer promoted; shop/canary stays locked"), "{how}");
+}
+
+#[test]
+fn a_rollback_without_haste_takes_none_away() {
+    let mut world = World::new("auto: true");
+    world.goes_back(false);
+    // As a hasty one to the same ref would leave it, that came by another way.
+    let history = world.core.ledger.histories.entry(canary()).or_default();
+    history.hurry = Some(reference("1.0.0"));
+    world.reads("1.0.0", "auto: true");
+    assert_eq!(world.over().map(|it| it.1), Some(true));
+    assert_eq!(world.hastes().pop(), Some(Some(Haste::Asked)));
+}
+
+#[test]
+fn what_would_merge_by_itself_is_taken_back_though_the_forge_said_no_a_moment_ago() {
+    let mut world = World::new("auto: true");
+    let armed = MergeRequest { armed: true, ..green(request(7, Direction::Forward, "1.2.0")) };
+    assert_eq!(acts(&world.shows(Some(armed.clone()))), ["merge 7"]);
+    for _ in 0..6 {
+        let result = Err("its pipeline is under way".to_owned());
+        let (target, number, head) = (canary(), 7, HEAD);
+        let evidence = Vec::new();
+        world.wakes(Wake::Merged { target, number, head, evidence, result });
+    }
+    assert_eq!(acts(&world.goes_back(false)), ["withdraw 7"]);
+}

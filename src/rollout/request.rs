@@ -24,8 +24,9 @@ impl Ledger {
             history.proposal = None;
             self.proposed.remove(target);
         }
-        if let Some(recall) = recall.filter(|_| back) {
-            history.hurry = Some(recall.to).filter(|_| recall.fast);
+        // One without haste takes none away: somebody may have asked for it in another way since.
+        if let Some(recall) = recall.filter(|it| back && it.fast) {
+            history.hurry = Some(recall.to);
         }
     }
 }

@@ -46,7 +46,9 @@ impl Ledger {
                     }
                     // Who agrees to a ref when only its post-deploy migrations are left means them.
                     let left = history.owed.as_ref().is_some_and(|it| it.reference == *reference);
-                    history.owed_wanted |= left && !self.rollouts.contains_key(target);
+                    let comes_back = self.recalls.get(target).is_some_and(|it| it.to == *reference);
+                    history.owed_wanted |=
+                        left && !comes_back && !self.rollouts.contains_key(target);
                 }
             }
             Command::Promote { target, reference } => {
