@@ -25,6 +25,15 @@ pub(super) fn is_only_awaited(rollout: &Rollout, op: &Op) -> bool {
     migrates && rollout.stopping().is_some()
 }
 
+/// Whether an attempt is one that nobody asked for before its rollout was being ended, as when a person says that it may
+/// run again: it is not begun any more.
+pub(super) fn is_never_begun(rollout: &Rollout, id: OpId, attempt: u32) -> bool {
+    let before = rollout.events().iter().take_while(|it| !matches!(it.what, What::Stopping { .. }));
+    !before.map(|it| &it.what).any(
+        |it| matches!(it, What::Started { op, attempt: of, .. } if (*op, *of) == (id, attempt)),
+    )
+}
+
 /// Whether nobody has said how it stands for longer than it can run, wherever it is: a person must look.
 pub(super) fn unseen_for_too_long(op: &Op, not_begun_after: Timestamp, now: Timestamp) -> bool {
     let runs = match op {
@@ -58,11 +67,13 @@ impl Core {
         }
     }
 
-    /// Takes up the migrations that wait a moment until they are asked about again: each may run, though no answer
-    /// told. As under way they outlive the stop that follows.
+    /// Takes up the migrations that may run though no answer told: those of which nobody has told for so long that they
+    /// count as failed, and at once also those that wait a moment until they are asked about again. As under way they
+    /// outlive the stop that follows.
     pub(super) fn take_up_migrations(
         &mut self,
         target: &Target,
+        at_once: bool,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         let Some(rollout) = self.ledger.rollouts.get(target) else { return Ok(()) };
@@ -72,9 +83,15 @@ impl Core {
                 rollout.plan().op(*op),
                 Some(Op::Step { kind, .. }) if kind.is_migration()
             );
-            migrates && matches!(rollout.state(*op), Some(OpState::Idle { .. }))
+            at_once && migrates && matches!(rollout.state(*op), Some(OpState::Idle { .. }))
         });
-        let rests: Vec<_> = rests.collect();
+        // A pipeline that took too long is canceled, see `stop`.
+        let silent = rollout.plan().ops().filter_map(|(op, _, what)| {
+            let on_node = matches!(what, Op::Step { deed: Deed::Run { .. }, .. });
+            let Some(OpState::Failed { attempt, .. }) = rollout.state(op) else { return None };
+            (on_node && rollout.is_silent_migration(op, *attempt)).then_some((op, *attempt))
+        });
+        let rests: Vec<_> = rests.chain(silent).collect();
         for (op, attempt) in rests {
             self.happen(turn, target, id.clone(), What::Started { op, attempt, epoch })?;
         }

@@ -4,24 +4,29 @@
 //! Invariant: nothing is begun on a node that is to be out and is not, or of which nobody can say; what is
 //! begun is seen through.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 use crate::drivers::clock;
 use crate::drivers::fleet::{Place, StepState};
-use crate::model::Deed;
+use crate::model::{Deed, RoleName, Timestamp};
 use crate::observe::Fact;
 use crate::rollout::{Op, OpId, Rollout};
 
 use super::perform::Hands;
-use super::rolling::BALANCER_GRACE;
+use super::rolling::{BALANCER_GRACE, GUARD_PATIENCE};
 use super::wake::{Perform, Report};
 
 /// Pause between two looks at the balancers while a step runs: a request costs them less than a
 /// millisecond, and a server that comes back gets its share of requests at once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// For how long it is remembered that a server came back, if its step ended meanwhile.
+const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// Longest that a look may take.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -120,21 +125,38 @@ impl Hands {
     /// Sees to it that a node is out; or why it is not.
     async fn put_out(&self, perform: &Perform) -> Option<Report> {
         for op in &perform.drained {
-            let Op::Drained { seat, keep, .. } = op else { continue };
+            let Op::Drained { role, seat, keep } = op else { continue };
+            let post = (perform.key.to_string(), role.clone());
+            let known = self.came_back().get(&post).copied();
             let look = timeout(LOOK_MAX, self.balancer.traffic(seat)).await;
             if let Ok(Fact::Known { value, .. }) = &look
                 && value.is_out()
+                && known.is_none()
             {
                 continue;
             }
-            let not_after = clock::now().after(BALANCER_GRACE);
-            let drain = Perform { op: op.clone(), not_after, ..perform.clone() };
+            // One that came back has got requests: its sessions have their time anew, from then on.
+            let now = clock::now();
+            let since = known.unwrap_or(now);
+            self.came_back().retain(|_, it| now < it.after(REMEMBERED));
+            self.came_back().insert(post.clone(), since);
+            let not_after = now.after(BALANCER_GRACE);
+            let drain = Perform { op: op.clone(), not_after, since, ..perform.clone() };
             if let Some(refusal) = self.succeeded(&drain).await {
                 return Some(refusal);
             }
             match self.drained(seat, *keep, &drain).await {
                 Report::Done { evidence, .. } => {
+                    self.came_back().remove(&post);
                     tracing::info!(node = %seat.node, evidence, "drained again: its balancers had forgotten it");
+                }
+                Report::Pending { why, .. }
+                    if now > since.after(seat.drain.timeout + GUARD_PATIENCE) =>
+                {
+                    self.came_back().remove(&post);
+                    let why =
+                        format!("its balancers let it serve again, and it is not drained: {why}");
+                    return Some(Report::Failed { why });
                 }
                 report @ (Report::Pending { .. }
                 | Report::Failed { .. }
@@ -144,5 +166,9 @@ impl Hands {
             }
         }
         None
+    }
+
+    fn came_back(&self) -> MutexGuard<'_, BTreeMap<(String, RoleName), Timestamp>> {
+        self.came_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

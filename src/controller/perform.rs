@@ -1,8 +1,9 @@
 //! Does on nodes what the core asks for, and says what came of it. With [`super::succession`] the
 //! only place that calls a fleet's driver.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -13,7 +14,7 @@ use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepSt
 use crate::drivers::{alerts, clock, inventory};
 use crate::model::{
     ArtifactQuestion, Built, Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question,
-    ServiceName, Sought, Timestamp, format_duration,
+    RoleName, ServiceName, Sought, Timestamp, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::{
@@ -50,6 +51,8 @@ pub struct Hands {
     /// Where commands run that are no node's.
     beside: Option<PathBuf>,
     cis: Cis,
+    /// Steps whose node came back into service of a role behind its drain, and since when that is known.
+    pub(super) came_back: Arc<Mutex<BTreeMap<(String, RoleName), Timestamp>>>,
 }
 
 impl Hands {
@@ -57,7 +60,15 @@ impl Hands {
     pub fn new(fleet: Arc<dyn Fleet>, balancer: Arc<dyn Balancer>) -> Self {
         let room = |size| Arc::new(Semaphore::new(size));
         let (room, elsewhere) = (room(AT_ONCE), room(ELSEWHERE_AT_ONCE));
-        Self { fleet, balancer, room, elsewhere, beside: None, cis: Cis::default() }
+        Self {
+            fleet,
+            balancer,
+            room,
+            elsewhere,
+            beside: None,
+            cis: Cis::default(),
+            came_back: Arc::default(),
+        }
     }
 
     /// The same hands, which also run the commands of inventories, below this directory.

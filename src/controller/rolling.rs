@@ -10,7 +10,7 @@ use crate::rollout::{
     What,
 };
 
-use super::aborting::{is_only_awaited, unseen_for_too_long};
+use super::aborting::{is_never_begun, is_only_awaited, unseen_for_too_long};
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::keeping::drained_for;
 use super::wake::{Effect, Perform, Report};
@@ -24,7 +24,7 @@ const BEGIN_GRACE: Duration = Duration::from_mins(1);
 pub(super) const BALANCER_GRACE: Duration = Duration::from_secs(30);
 
 /// How long a drain may wait for others to come back in service, beside the time for its sessions.
-const GUARD_PATIENCE: Duration = Duration::from_mins(30);
+pub(super) const GUARD_PATIENCE: Duration = Duration::from_mins(30);
 
 /// How long a balancer's own health checks may take to see that a node is well, or a change to show.
 const SERVING_PATIENCE: Duration = Duration::from_mins(10);
@@ -173,7 +173,14 @@ impl Core {
         };
         let not_begun_after = since.after(grace.max(BEGIN_GRACE));
         let look_only = is_only_awaited(rollout, op);
-        if look_only && unseen_for_too_long(op, not_begun_after, turn.now) {
+        if look_only && is_never_begun(rollout, want.id, want.attempt) {
+            let why = "the rollout is being ended: it is not begun any more".to_owned();
+            return Step::End(want.id, Outcome::Failed { why });
+        }
+        // A controller that was away for long asks at least as long as any other before it gives up.
+        let asked_since =
+            not_begun_after.max(rollout.taken_over_at().after(grace.max(BEGIN_GRACE)));
+        if look_only && unseen_for_too_long(op, asked_since, turn.now) {
             return Step::End(want.id, Outcome::Lost { why: waiting(rollout, want.id) });
         }
         Step::Perform(Box::new(Perform {
@@ -381,9 +388,7 @@ impl Core {
             matches!(rollout.state(*op), Some(OpState::Failed { keeps_key: true, .. }))
         });
         cancels.extend(overdue.filter_map(|(op, ..)| cancel(rollout, op, turn.now)));
-        if kill {
-            self.take_up_migrations(target, turn)?;
-        }
+        self.take_up_migrations(target, kill, turn)?;
         // Two above: what is in hand is seen through under the lower one, and what closes the
         // rollout fences that off in turn.
         let epoch = self.new_epoch(turn.now).next();

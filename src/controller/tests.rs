@@ -158,6 +158,39 @@ fn resting_migration() -> Ledger {
     rolling(Op::Step { kind, deed, status: None }, vec![(1, finished)])
 }
 
+#[test]
+fn a_migration_that_fell_silent_long_before_is_asked_after_too() {
+    let deed = Deed::Run {
+        argv: vec!["migrate".to_owned()],
+        variables: Vec::new(),
+        timeout: Duration::from_mins(10),
+    };
+    let op = Op::Step { kind: StepKind::Migrate { idempotent: false }, deed, status: None };
+    let silent = Outcome::Errored { why: "no answer".to_owned(), retry: false };
+    for now in [true, false] {
+        let finished = What::Finished { op: PIPELINE, outcome: silent.clone() };
+        let mut core = Core::new(rolling(op.clone(), vec![(1, finished)]), Limits::default());
+        let mut journal = Memory::default();
+        let halts = core.ledger().rollouts[&target()].halts();
+        assert!(matches!(&halts[..], [crate::rollout::Halt::Failed { .. }]), "{halts:?}");
+        let abort = asks(Command::Abort { target: target(), now });
+        let question = asked(core.handle(abort, at(3600), &mut journal).unwrap()).unwrap();
+        assert!(question.look_only, "it is not begun: {question:?}");
+        assert_eq!((question.attempt, ending(&journal)), (1, None), "it may run");
+        let done = Report::Done { evidence: "it passed".to_owned(), at: at(1800) };
+        core.handle(answers(&question, done), at(3601), &mut journal).unwrap();
+        assert_eq!(ending(&journal), Some(Ending::Aborted));
+        // What really failed is over.
+        let failed = Outcome::Failed { why: "exit status 1".to_owned() };
+        let finished = What::Finished { op: PIPELINE, outcome: failed };
+        let mut core = Core::new(rolling(op.clone(), vec![(1, finished)]), Limits::default());
+        let mut journal = Memory::default();
+        let abort = asks(Command::Abort { target: target(), now });
+        core.handle(abort, at(3600), &mut journal).unwrap();
+        assert_eq!(ending(&journal), Some(Ending::Aborted));
+    }
+}
+
 /// A controller that was told to end it, before it would have been asked about again; and what it asks: at once if it is
 /// to end now, else when it would have asked anyway.
 fn aborted(now: bool) -> (Core, Memory, Box<Perform>) {
@@ -220,12 +253,13 @@ fn waited_for(now: bool) {
 
 #[test]
 fn a_migration_of_which_nobody_can_say_how_it_stands_is_a_persons_to_settle() {
-    for now in [true, false] {
-        left_to_a_person(now);
+    use crate::model::MigrationVerdict::{Done, Retry};
+    for (now, verdict) in [(true, Done), (true, Retry), (false, Done), (false, Retry)] {
+        left_to_a_person(now, verdict);
     }
 }
 
-fn left_to_a_person(now: bool) {
+fn left_to_a_person(now: bool, verdict: crate::model::MigrationVerdict) {
     let (mut core, mut journal, question) = aborted(now);
     let unheard = Report::Errored { why: "no route to db-1".to_owned(), retry: true };
     core.handle(answers(&question, unheard), at(10), &mut journal).unwrap();
@@ -237,9 +271,9 @@ fn left_to_a_person(now: bool) {
         "{halts:?}"
     );
     assert_eq!(ending(&journal), None);
-    let verdict = crate::model::MigrationVerdict::Done;
     let settle = asks(Command::Migration { target: target(), verdict });
-    core.handle(settle, at(23 * 60), &mut journal).unwrap();
+    let effects = core.handle(settle, at(23 * 60), &mut journal).unwrap();
+    assert_eq!(asked(effects), None, "it is not begun any more, whatever may be");
     assert_eq!(ending(&journal), Some(Ending::Aborted));
 }
 

@@ -78,6 +78,11 @@ impl Rollout {
         self.epoch
     }
 
+    /// Since when the controller is there that drives it now, if another one did before.
+    pub fn taken_over_at(&self) -> Timestamp {
+        self.gates_valid_from
+    }
+
     /// Everything that has happened to it, in order.
     pub fn events(&self) -> &[Event] {
         &self.events
@@ -207,7 +212,7 @@ impl Rollout {
 
     fn start(&mut self, id: OpId, attempt: u32, _epoch: Epoch, at: Timestamp) {
         let Some(state) = self.states.op_mut(id) else { return };
-        let was_done = matches!(state, OpState::Done { .. });
+        let was_over = matches!(state, OpState::Done { .. } | OpState::Failed { .. });
         *state = match state {
             // A second start without an end is what a crash looks like: the clock runs on.
             OpState::Running { errors, since, waiting, .. } => OpState::Running {
@@ -224,7 +229,7 @@ impl Rollout {
             }
         };
         self.states.take_up(&self.plan, task_of(id), self.stopping.is_some());
-        if was_done {
+        if was_over {
             self.states.recount(&self.plan, self.stopping.is_some());
         }
     }

@@ -55,11 +55,26 @@ impl Rollout {
 
     /// Whether the start of an operation is wanted: the answer of [`Self::wants`] for one of them,
     /// at the cost of one. The journal of a large batch asks this for each of its nodes.
+    /// Whether a migration counts as failed only because nobody told of it: that attempt of it may run still. It is
+    /// taken up again, whatever halts and gates say, by who ends the rollout and asks how it stands.
+    pub(crate) fn is_silent_migration(&self, id: OpId, attempt: u32) -> bool {
+        let migrates =
+            matches!(self.plan.op(id), Some(Op::Step { kind, .. }) if kind.is_migration());
+        let silent = matches!(
+            self.states.op(id),
+            Some(OpState::Failed { keeps_key: true, attempt: last, .. }) if *last == attempt
+        );
+        migrates && silent && self.stopping.is_none()
+    }
+
     pub(super) fn may_start(&self, id: OpId, attempt: u32, now: Timestamp) -> bool {
         let task_id = task_of(id);
         let fits = |want: Want| want.id == id && want.attempt == attempt;
         if self.ending.is_some() {
             return false;
+        }
+        if self.is_silent_migration(id, attempt) {
+            return true;
         }
         if self.states.open.contains(&task_id) {
             return self.want(task_id).is_some_and(fits);

@@ -286,14 +286,13 @@ impl World {
     fn check_event_of(&mut self, target: &Target, rollout: &Rollout, event: &Event) {
         match &event.what {
             What::Started { op, .. } => self.check_started(target, rollout, *op, event.at),
-            What::Stopping { cause: Cause::Aborted { now, .. }, .. } => {
+            What::Stopping { cause: Cause::Aborted { .. }, .. } => {
                 self.totals.count("aborts");
-                if *now {
-                    self.await_migrations(rollout);
-                }
+                self.await_migrations(rollout);
             }
             What::Stopping { cause: Cause::Superseded { .. }, .. } => {
                 self.totals.count("supersedes");
+                self.await_migrations(rollout);
             }
             What::Settled(ending) => {
                 self.check_settled(rollout, *ending);
