@@ -161,7 +161,8 @@ fn the_promotion_of_the_same_target_makes_room() {
     let State::Closed { by: Actor::Towpath, reason, .. } = &old.state else { panic!("{old:?}") };
     assert!(reason.contains("go back to 1.0.0"), "{reason}");
     let refused = world.towpath(&["promote", "shop", "production", "--reason", "now"]);
-    assert!(refused.stderr.contains("is to go back to 1.0.0 by a merge request"), "{refused:?}");
+    let by = format!("is to go back to 1.0.0 by !{}", new.number);
+    assert!(refused.stderr.contains(&by), "{refused:?}");
     world.until_explained("production", "lifts by merging");
     world.order(&["mr", "merge", &new.number.to_string()]);
     is_back(&world);

@@ -66,6 +66,8 @@ fn a_word_says_what_it_does_not_do() {
     std::fs::write(&go, "").unwrap();
     world.until_runs("staging", NEW);
     world.until("proven", || world.json(&["status", "shop", "staging"])[0]["in_sync"] == true);
+    // Its promotion moves the branch; a rollback in that moment would have to be said again.
+    world.until_runs("canary", NEW);
     world.order(&["pause", "--environment", "staging", "--reason", "night"]);
     let said = world.order(&["rollback", "shop", "staging", "--reason", "bad"]);
     assert!(said.contains("nothing begins before that: environment staging is paused"), "{said}");
