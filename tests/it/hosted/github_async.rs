@@ -51,9 +51,18 @@ impl Double {
             return answer(400, failed("Pull request is closed."));
         }
         let open = |it: &&Merging| it.at == at && it.ended.is_none();
-        if let Some(there) = self.merging.as_ref().filter(open) {
-            let message = "A merge request already exists for this pull request.";
-            return answer(409, there.pending(message));
+        // It comes to its end whether or not anybody asks how it stands.
+        if let Some(mut there) = self.merging.clone().filter(|it| open(&it)) {
+            if there.looks > 0 {
+                there.looks -= 1;
+                let message = "A merge request already exists for this pull request.";
+                let told = there.pending(message);
+                self.merging = Some(there);
+                return answer(409, told);
+            }
+            there.ended = Some(self.carry_out(&there));
+            self.merging = Some(there);
+            return self.github_merge_async(user, at, body);
         }
         let Some(sha) = text("sha") else {
             self.broken("asked to merge whatever is there");
