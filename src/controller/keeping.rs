@@ -34,35 +34,17 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 /// The drains that an operation on a node relies on: those before it in its task, of which no traffic was given
 /// back between. A node of two roles has one for each.
 pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Vec<Op> {
-    let relies = rollout.plan().op(id).is_some_and(|op| match op {
-        Op::Step { deed: Deed::Run { .. }, .. } | Op::Healthy { .. } | Op::Runs { .. } => true,
-        Op::Step { deed: Deed::Trigger { .. }, .. }
-        | Op::Fenced
-        | Op::Drained { .. }
-        | Op::Serving { .. }
-        | Op::Weighted { .. }
-        | Op::Verified { .. }
-        | Op::Gate { .. }
-        | Op::Baked { .. }
-        | Op::Approved => false,
+    let relies = rollout.plan().op(id).is_some_and(|op| {
+        let runs = matches!(op, Op::Step { deed: Deed::Run { .. }, .. });
+        runs || matches!(op, Op::Healthy { .. } | Op::Runs { .. })
     });
     let mut drains = Vec::new();
     let task = rollout.plan().task(id).filter(|_| relies);
     for op in task.into_iter().flat_map(|it| it.ops.iter().take(id.op as usize)) {
-        match op {
-            Op::Drained { .. } => drains.push(op.clone()),
-            Op::Serving { role, .. } => {
-                drains.retain(|it| !matches!(it, Op::Drained { role: of, .. } if of == role));
-            }
-            Op::Fenced
-            | Op::Step { .. }
-            | Op::Weighted { .. }
-            | Op::Healthy { .. }
-            | Op::Runs { .. }
-            | Op::Verified { .. }
-            | Op::Gate { .. }
-            | Op::Baked { .. }
-            | Op::Approved => {}
+        if let Op::Serving { role, .. } = op {
+            drains.retain(|it| !matches!(it, Op::Drained { role: of, .. } if of == role));
+        } else if matches!(op, Op::Drained { .. }) {
+            drains.push(op.clone());
         }
     }
     drains
@@ -104,22 +86,11 @@ impl Hands {
 
     /// Whether it runs on the node already, or has ended: then its end counts more than any request.
     async fn is_begun(&self, place: &Place, perform: &Perform) -> bool {
-        match &perform.op {
-            Op::Step { .. } => {
-                let state = self.fleet.state(place, &perform.key).await;
-                matches!(state, Ok(StepState::Running | StepState::Done(_)))
-            }
-            Op::Fenced
-            | Op::Drained { .. }
-            | Op::Serving { .. }
-            | Op::Weighted { .. }
-            | Op::Healthy { .. }
-            | Op::Runs { .. }
-            | Op::Verified { .. }
-            | Op::Gate { .. }
-            | Op::Baked { .. }
-            | Op::Approved => false,
+        if !matches!(perform.op, Op::Step { .. }) {
+            return false;
         }
+        let state = self.fleet.state(place, &perform.key).await;
+        matches!(state, Ok(StepState::Running | StepState::Done(_)))
     }
 
     /// Sees to it that a node is out; or why it is not.

@@ -104,7 +104,6 @@ impl Core {
                 if let Some(why) = self.goes_back(&target) {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
-                self.gives_up_recall(&target, &word, turn)?;
                 if let Some(branch) = self.pushed_branch(&target) {
                     let why = format!(
                         "a person pushed to {branch}: merge that branch or delete it, then ask again"
@@ -114,6 +113,7 @@ impl Core {
                 if let Some(why) = self.not_on_its_way(&target, &reference) {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
+                self.gives_up_recall(&target, &word, turn)?;
                 let said = format!("{reference} will be promoted to {target} when its gates agree");
                 let reference = Some(reference);
                 self.write(Command::Promote { target: target.clone(), reference }, word, turn)?;

@@ -100,38 +100,33 @@ impl Core {
     /// Why nothing is promoted to a target now: it is on its way back.
     pub(super) fn goes_back(&self, target: &Target) -> Option<String> {
         let Recall { to, word, .. } = self.ledger.recalls.get(target)?;
-        let number = self.recall_request(target)?;
-        Some(format!(
-            "{target} is to go back to {to} by !{number}, that {} asked for: close that first",
-            word.by
-        ))
+        let goes = format!("{target} is to go back to {to}, as {} asked for", word.by);
+        match &self.seen.merge_requests {
+            Some(Seen::Known { value, .. }) => match value.get(target).filter(|it| is_open(it)) {
+                Some(request) => Some(format!("{goes}: close !{} first", request.number)),
+                None if self.forge_trouble(target).is_some() => None,
+                None => Some(format!("{goes}: its merge request is about to be opened")),
+            },
+            Some(Seen::Unknown { .. }) | None => {
+                Some(format!("{goes}, and its merge request cannot be seen now: try again"))
+            }
+        }
     }
 
-    /// One of which there is no merge request yet, or can be none, is over when somebody wants something newer.
+    /// One whose merge request cannot be opened is over when somebody wants something newer.
     pub(super) fn gives_up_recall(
         &mut self,
         target: &Target,
         word: &Word,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        if !self.ledger.recalls.contains_key(target) || self.recall_request(target).is_some() {
+        if !self.ledger.recalls.contains_key(target) {
             return Ok(());
         }
         let how =
             format!("{} wants something newer promoted", word.by) + &self.stays_locked(target);
         let target = target.clone();
         self.note(turn, Fact::RecallOver { target, number: None, back: false, how })
-    }
-
-    /// The open merge request of a rollback.
-    fn recall_request(&self, target: &Target) -> Option<u64> {
-        match &self.seen.merge_requests {
-            Some(Seen::Known { value, .. }) => value
-                .get(target)
-                .filter(|it| it.state == State::Open && it.direction == Direction::Back)
-                .map(|it| it.number),
-            Some(Seen::Unknown { .. }) | None => None,
-        }
     }
 
     /// The config in force is another one: rollbacks are over where it asks for their ref, or for another one than they
@@ -202,6 +197,11 @@ impl Core {
             format!("; {target} stays locked until `towpath lock {service} {environment} --lift`");
         if locked { stays } else { String::new() }
     }
+}
+
+/// Whether it is a rollback's, and waits.
+fn is_open(request: &MergeRequest) -> bool {
+    request.state == State::Open && request.direction == Direction::Back
 }
 
 /// Whether a rollback is over by what a config says: whether the target is back, and how that came.

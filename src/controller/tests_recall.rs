@@ -431,12 +431,21 @@ fn what_became_of_an_older_rollbacks_request_does_not_end_a_newer_one() {
 }
 
 #[test]
-fn who_wants_something_newer_ends_a_rollback_that_has_no_merge_request() {
+fn who_wants_something_newer_ends_a_rollback_whose_merge_request_cannot_be_opened() {
     let mut world = World::new("auto: true");
     world.goes_back(false);
-    let promote = Command::Promote { target: canary(), reference: Some(reference("1.2.0")) };
-    let (_, said) = world.asks("bob", promote);
-    assert!(said.is_ok(), "{said:?}");
+    let promote = |it| Command::Promote { target: canary(), reference: Some(reference(it)) };
+    let refused =
+        |world: &mut World| world.asks("bob", promote("1.2.0")).1.unwrap_err().to_string();
+    assert!(refused(&mut world).contains("cannot be seen now"), "nobody has looked");
+    world.shows(None);
+    assert!(refused(&mut world).contains("is about to be opened"));
+    let result = Err("the token may not push".to_owned());
+    world.wakes(Wake::ForgeDone { target: canary(), result });
+    // A word that is refused ends nothing.
+    assert!(world.asks("bob", promote("7.0.0")).1.is_err());
+    assert_eq!(world.over(), None);
+    world.asks("bob", promote("1.2.0")).1.unwrap();
     let (number, went, how) = world.over().unwrap();
     assert_eq!((number, went), (None, false));
     assert!(how.contains("bob wants something newer promoted; shop/canary stays locked"), "{how}");

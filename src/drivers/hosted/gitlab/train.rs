@@ -93,15 +93,9 @@ impl GitLab {
             return Ok(has);
         }
         let doing = format!("reading the project {}", self.name);
-        match (self.read::<raw::Project>(&doing, &self.path("")), known) {
-            (Ok(project), _) => {
-                self.train_is_known(project.has_train());
-                Ok(project.has_train())
-            }
-            // Asked again at the next look; until then it is believed.
-            (Err(_), Some((has, _))) => Ok(has),
-            (Err(error), None) => Err(error),
-        }
+        let project: raw::Project = self.read(&doing, &self.path(""))?;
+        self.train_is_known(project.has_train());
+        Ok(project.has_train())
     }
 
     /// What a request's being on the train means, or its having left it in that way.
