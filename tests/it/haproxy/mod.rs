@@ -7,6 +7,7 @@ pub(crate) mod proxy;
 mod drains;
 mod guards;
 mod hostile;
+mod keeping;
 mod reloads;
 mod rollouts;
 mod weights;
