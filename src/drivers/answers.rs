@@ -27,7 +27,8 @@ pub(super) struct Answer {
 }
 
 /// What is wrong with a version that is none.
-const NOTHING_SAID: &str = "it printed nothing: let it exit with the status of `absent` where nothing is installed";
+const NOTHING_SAID: &str =
+    "it printed nothing: let it exit with the status of `absent` where nothing is installed";
 
 impl Answer {
     /// Which version it names; `None` if nothing is installed.
