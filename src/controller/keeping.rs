@@ -17,8 +17,9 @@ use crate::model::{Deed, RoleName, Timestamp};
 use crate::observe::Fact;
 use crate::rollout::{Op, OpId, Rollout};
 
+use super::moving::{drained_until, out_since};
 use super::perform::Hands;
-use super::rolling::{BALANCER_GRACE, GUARD_PATIENCE};
+use super::rolling::BALANCER_GRACE;
 use super::wake::{Perform, Report};
 
 /// Pause between two looks at the balancers while a step runs: a request costs them less than a
@@ -30,6 +31,15 @@ const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// Longest that a look may take.
 const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// A node that came back into service behind its drain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CameBack {
+    /// Since when that is known.
+    since: Timestamp,
+    /// Since when it is out again, while its sessions have not ended.
+    out: Option<Timestamp>,
+}
 
 /// The drains that an operation on a node relies on: those before it in its task, of which no traffic was given
 /// back between. A node of two roles has one for each.
@@ -108,38 +118,48 @@ impl Hands {
             }
             // One that came back has got requests: its sessions have their time anew, from then on.
             let now = clock::now();
-            let since = known.unwrap_or(now);
-            self.came_back().retain(|_, it| now < it.after(REMEMBERED));
-            self.came_back().insert(post.clone(), since);
+            let CameBack { since, out } = known.unwrap_or(CameBack { since: now, out: None });
+            self.came_back().retain(|_, it| now < it.since.after(REMEMBERED));
+            self.came_back().insert(post.clone(), CameBack { since, out });
             let not_after = now.after(BALANCER_GRACE);
-            let drain = Perform { op: op.clone(), not_after, since, ..perform.clone() };
+            let drain = Perform { op: op.clone(), not_after, since, out, ..perform.clone() };
             if let Some(refusal) = self.succeeded(&drain).await {
                 return Some(refusal);
             }
-            match self.drained(seat, *keep, &drain).await {
+            let report = self.drained(seat, *keep, &drain).await;
+            let out = out_since(&report, out, clock::now());
+            match report {
                 Report::Done { evidence, .. } => {
                     self.came_back().remove(&post);
                     tracing::info!(node = %seat.node, evidence, "drained again: its balancers had forgotten it");
                 }
-                Report::Pending { why, .. }
-                    if now > since.after(seat.drain.timeout + GUARD_PATIENCE) =>
+                Report::Pending { why, .. } | Report::Draining { why, .. }
+                    if now > drained_until(seat, since, out) =>
                 {
                     self.came_back().remove(&post);
                     let why =
                         format!("its balancers let it serve again, and it is not drained: {why}");
                     return Some(Report::Failed { why });
                 }
+                // For the operation that relies on it, it is nothing but a reason to wait.
+                Report::Draining { again_after, why, .. } => {
+                    self.came_back().insert(post, CameBack { since, out });
+                    return Some(Report::Pending { again_after, why });
+                }
                 report @ (Report::Pending { .. }
                 | Report::Failed { .. }
                 | Report::Ended { .. }
                 | Report::Errored { .. }
-                | Report::Lost { .. }) => return Some(report),
+                | Report::Lost { .. }) => {
+                    self.came_back().insert(post, CameBack { since, out });
+                    return Some(report);
+                }
             }
         }
         None
     }
 
-    fn came_back(&self) -> MutexGuard<'_, BTreeMap<(String, RoleName), Timestamp>> {
+    fn came_back(&self) -> MutexGuard<'_, BTreeMap<(String, RoleName), CameBack>> {
         self.came_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

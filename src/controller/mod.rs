@@ -50,6 +50,8 @@ mod tests;
 mod tests_forge;
 #[cfg(test)]
 mod tests_recall;
+#[cfg(test)]
+mod tests_traffic;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};

@@ -169,6 +169,7 @@ mod tests {
             connect: Connect::Local { directory: None },
             node: node.map(|it| NodeName::parse(it).unwrap()),
             since: Timestamp(0),
+            out: None,
             not_after: Timestamp(u64::MAX),
             rerun_lost: false,
             look_only: false,

@@ -494,6 +494,9 @@ pub struct Perform {
     pub node: Option<NodeName>,
     /// When it was first started: what is older is no proof.
     pub since: Timestamp,
+    /// If it is a drain: since when its node is out, as far as that was seen. The time of its sessions
+    /// counts from there.
+    pub out: Option<Timestamp>,
     /// A node refuses to begin it later than this.
     pub not_after: Timestamp,
     /// Run it anew if the node has lost it.

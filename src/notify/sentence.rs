@@ -178,10 +178,10 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
                 place(*op)
             ),
         },
-        What::Waiting { op, why } if matches!(plan.op(*op), Some(Op::Baked { .. })) => {
+        What::Waiting { op, why, .. } if matches!(plan.op(*op), Some(Op::Baked { .. })) => {
             format!("{target}: {} stops baking: {why}", place(*op))
         }
-        What::Waiting { op, why } => format!("{target}: {} waits: {why}", place(*op)),
+        What::Waiting { op, why, .. } => format!("{target}: {} waits: {why}", place(*op)),
         What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
         What::Retried(word) => format!("{target}: {} has it tried again", word.by),
         What::RetriedOnly { nodes, word } => {

@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) weight: u32,
     /// When its last session ends, once it gets no new ones.
     sessions_until: Timestamp,
+    /// When that began.
+    out_since: Timestamp,
     /// For what it was drained last.
     by: Option<Target>,
     /// Since when a controller has been shown that a person drained it.
@@ -64,6 +66,7 @@ impl Balancers {
                 gate: Gate::Open,
                 weight: 100,
                 sessions_until: Timestamp(0),
+                out_since: Timestamp(0),
                 by: None,
                 shown: None,
             });
@@ -162,6 +165,9 @@ impl World {
             let drain = Perform { op: drained.clone(), not_after, ..perform.clone() };
             match self.balance(&drain) {
                 Report::Done { .. } => self.totals.count("drained again"),
+                Report::Draining { again_after, why, .. } => {
+                    return Some(Report::Pending { again_after, why });
+                }
                 report => return Some(report),
             }
         }
@@ -187,11 +193,8 @@ impl World {
     }
 
     fn drain(&mut self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
-        let pending = |why: &str| Report::Pending {
-            again_after: Duration::from_secs(2),
-            why: why.to_owned(),
-        };
-        let now = self.now;
+        let (again_after, now) = (Duration::from_secs(2), self.now);
+        let mut anew = false;
         for key in Balancers::of(seat) {
             let others = self.balancers.servers.iter().filter(|((backend, name), it)| {
                 *backend == key.0 && *name != key.1 && it.gate == Gate::Open
@@ -205,20 +208,28 @@ impl World {
             if server.gate == Gate::Open {
                 if !spared {
                     self.totals.count("drains refused");
-                    return pending(TOO_FEW_SERVE);
+                    return Report::Pending { again_after, why: TOO_FEW_SERVE.to_owned() };
                 }
                 server.gate = Gate::Drained { by_person: false };
                 server.by = Some(perform.target.clone());
                 server.sessions_until = now.after(Duration::from_secs(lasts));
+                (server.out_since, anew) = (now, true);
                 self.totals.count("drains");
                 self.tell(|| format!("{key:?} is drained for {}", perform.key));
             }
-            let server = self.balancers.servers.get(&key);
-            if server.is_some_and(|it| it.gate != Gate::Maintenance && now < it.sessions_until) {
-                if now.since(perform.since) > seat.drain.timeout {
+            let Some(server) = self.balancers.servers.get(&key) else { continue };
+            if server.gate != Gate::Maintenance && now < server.sessions_until {
+                let out = perform.out.filter(|_| !anew);
+                if out.is_some_and(|out| now.since(out) > seat.drain.timeout) {
+                    if now.since(server.out_since) <= seat.drain.timeout {
+                        let what = format!("{key:?} for {}", perform.key);
+                        self.broken("6 sessions have their time", &what);
+                    }
+                    self.totals.count("drains given up");
                     return Report::Failed { why: "its sessions do not end".to_owned() };
                 }
-                return pending("sessions are left");
+                let why = "sessions are left".to_owned();
+                return Report::Draining { again_after, why, anew };
             }
         }
         Report::Done { evidence: "no sessions".to_owned(), at: now }

@@ -1,6 +1,8 @@
 //! The whole program in front of a real HAProxy: nodes are out when they are touched, serve again when
 //! they run the ref, and stay out where it failed or a person wants it so.
 
+use std::time::{Duration, Instant};
+
 use super::apps::App;
 use super::load::once;
 use super::proxy::{PLAIN, Proxy, until};
@@ -132,6 +134,49 @@ async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
         let status = world.towpath(&["status"]).stdout;
         status.contains("web-3 is in maintenance in web by a person")
     });
+}
+
+/// A node that may not be taken out for longer than its sessions may take has all their time from when
+/// it is out.
+async fn waits_for_the_guard(then: &str) {
+    let (world, proxy, apps) = fleet("").await;
+    let drain = format!("min_healthy: 2, max_failures: 1, drain: {{ timeout: 25s, then: {then} }}");
+    let before = "min_healthy: 1, max_failures: 1, drain: { timeout: 30s }";
+    world.edit("environments/production.yaml", before, &drain);
+    let _controller = world.start();
+    world.until_in_sync();
+    apps[2].die().await;
+    until("it is seen", || proxy.column("web-3", "srv_op_state") == "0");
+    world.want("production", NEW);
+    world.until_explained("production", "out are web-3 (down)");
+    let refused = Instant::now();
+    // Each of the others has one request that goes on.
+    let ask = || tokio::spawn(once(proxy.port, "held", None));
+    let held = [ask(), ask()];
+    until("both are busy", || apps[..2].iter().all(|it| it.served() == 1));
+    world.until("it waits for longer than sessions may take", || {
+        refused.elapsed() > Duration::from_secs(26)
+    });
+    assert_eq!(proxy.admin("web-1"), 0, "too few others served");
+    apps[2].rise("old").await;
+    world.until_explained("production", "1 sessions left on");
+    apps.iter().for_each(App::release);
+    for it in held {
+        let answer = it.await.unwrap();
+        assert!(answer.is_ok_and(|it| it.status == 200), "it had no time");
+    }
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_waited_long_for_others_halts_no_rollout() {
+    waits_for_the_guard("halt").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_waited_long_for_others_is_not_cut() {
+    waits_for_the_guard("cut").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -315,7 +315,8 @@ pub(super) fn whats() -> Vec<What> {
         [Cause::Aborted { word: word(), now: true }, Cause::Superseded { by: reference("1.4.3") }];
     let mut all = vec![
         What::Started { op: op(1, 0), attempt: 2, epoch: Epoch(u64::MAX) },
-        What::Waiting { op: op(0, 5), why: "not ready".to_owned() },
+        What::Waiting { op: op(0, 5), why: "not ready".to_owned(), out: None },
+        What::Waiting { op: op(0, 1), why: "1 session".to_owned(), out: Some(Timestamp(7)) },
         What::TakenOver { epoch: Epoch(9) },
         What::Retried(word()),
         What::Resumed(word()),
