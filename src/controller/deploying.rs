@@ -63,7 +63,8 @@ pub(super) fn tell(page: &Deployments, entry: &Entry) {
         | Fact::Recalling(_)
         | Fact::RecallOver { .. }
         | Fact::Canceling(_)
-        | Fact::CancelOver { .. } => {}
+        | Fact::CancelOver { .. }
+        | Fact::WeightBack { .. } => {}
     }
 }
 

@@ -446,6 +446,7 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                 | Fact::BrokeGlass(_)
                 | Fact::Canceling(_)
                 | Fact::CancelOver { .. }
+                | Fact::WeightBack { .. }
                 | Fact::GlassOver { .. }
                 | Fact::Recalling(_)
                 | Fact::RecallOver { .. }

@@ -62,4 +62,6 @@ pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
 pub use view::{Counts, Troubles, View};
-pub use wake::{Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Visit, Wake};
+pub use wake::{
+    Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Unmoved, Visit, Wake,
+};

@@ -15,7 +15,8 @@ use crate::rollout::Op;
 
 use super::perform::Hands;
 use super::rolling::SERVING_PATIENCE;
-use super::wake::{Effect, Perform, Report, Wake};
+use super::succession::Refused;
+use super::wake::{Effect, Perform, Report, Unmoved, Wake};
 
 /// Shortest pause between two looks at a balancer, whatever its driver says.
 const AGAIN_MIN: Duration = Duration::from_millis(200);
@@ -57,20 +58,29 @@ impl Hands {
         else {
             return None;
         };
-        let report = match self.role_succeeded(&seats, &connect, (epoch, given)).await {
-            Some(refusal) => refusal,
-            None => self.weighted(&seats, weight, not_after).await,
+        let result = match self.role_succeeded(&seats, &connect, (epoch, given)).await {
+            Some(Refused::Obeys(fence)) => Err(Unmoved::Obeys { fence }),
+            Some(Refused::Silent { why, .. }) => Err(Unmoved::Other(why)),
+            None => self.shared(&seats, weight, not_after).await,
         };
-        let result = match report {
+        Some(Wake::Weighed { environment, role, ticket, result })
+    }
+
+    async fn shared(
+        &self,
+        seats: &[Seat],
+        weight: u32,
+        not_after: Timestamp,
+    ) -> Result<String, Unmoved> {
+        match self.weighted(seats, weight, not_after).await {
             Report::Done { evidence, .. } => Ok(evidence),
             Report::Pending { why, .. }
             | Report::Draining { why, .. }
             | Report::Failed { why }
             | Report::Ended { why }
             | Report::Errored { why, .. }
-            | Report::Lost { why } => Err(why),
-        };
-        Some(Wake::Weighed { environment, role, ticket, result })
+            | Report::Lost { why } => Err(Unmoved::Other(why)),
+        }
     }
 
     /// All of them, in order; the first that fails ends it, and the next try begins anew.

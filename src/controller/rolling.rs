@@ -189,6 +189,7 @@ impl Core {
             question: self.asked_so_far + 1,
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
+            ours: self.epochs(),
             op: self.as_people_want(op),
             to: plan.to.clone(),
             connect: plan.connect.clone(),

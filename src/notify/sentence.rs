@@ -34,6 +34,7 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::Asked { .. }
         | Fact::Canceling(_)
         | Fact::CancelOver { .. }
+        | Fact::WeightBack { .. }
         | Fact::Recorded { .. }
         | Fact::Kept(_) => None,
     }
@@ -108,6 +109,9 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             Some(last) => format!("{target}: git knows that {} was proven there", last.reference),
         },
         Fact::CancelOver { how, .. } => how.clone(),
+        Fact::WeightBack { environment, role } => {
+            format!("the load balancers give {role} of {environment} what rollouts ask for")
+        }
         Fact::TookOver { .. } | Fact::Canceling(_) | Fact::Recorded { .. } | Fact::Kept(_) => {
             return None;
         }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Command, Epoch, Ref, Revision, RolloutId, Target, Timestamp};
+use crate::model::{
+    Command, EnvironmentName, Epoch, Ref, Revision, RoleName, RolloutId, Target, Timestamp,
+};
 
 use super::cancel::Cancel;
 use super::event::{Event, Word};
@@ -156,6 +158,13 @@ pub enum Fact {
         attempt: u32,
         /// How that ended, in words.
         how: String,
+    },
+    /// The load balancers give a role the share that rollouts ask for, as a person wanted.
+    WeightBack {
+        /// Where.
+        environment: EnvironmentName,
+        /// Which role.
+        role: RoleName,
     },
     /// A record reached git.
     Recorded {

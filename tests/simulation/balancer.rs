@@ -131,9 +131,11 @@ impl World {
             Op::Weighted { seats, .. } => (seats.iter().take(ASKED_OF_ROLE).collect(), false),
             _ => (Vec::new(), false),
         };
-        if self.says_who_follows(&seats, (perform.epoch, perform.epoch)) {
+        let shared = matches!(perform.op, Op::Weighted { .. });
+        let ours = if shared { perform.ours } else { (perform.epoch, perform.epoch) };
+        if self.says_who_follows(&seats, ours).is_some() {
             let why = "another controller has taken over".to_owned();
-            return Report::Errored { why, retry: false };
+            return Report::Errored { why, retry: shared };
         }
         let silent = |seat: &&Seat| !self.reachable(&(seat.environment.clone(), seat.node.clone()));
         if drains && seats.iter().any(silent) {

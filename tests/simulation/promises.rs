@@ -35,6 +35,7 @@ impl World {
             Fact::Restored { .. }
             | Fact::BrokeGlass(_)
             | Fact::CancelOver { .. }
+            | Fact::WeightBack { .. }
             | Fact::GlassOver { .. }
             | Fact::Proposed { .. }
             | Fact::Merged { .. }

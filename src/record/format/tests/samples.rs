@@ -316,7 +316,6 @@ pub(super) fn whats() -> Vec<What> {
     let mut all = vec![
         What::Started { op: op(1, 0), attempt: 2, epoch: Epoch(u64::MAX) },
         What::Waiting { op: op(0, 5), why: "not ready".to_owned(), out: None },
-        What::Waiting { op: op(0, 1), why: "1 session".to_owned(), out: Some(Timestamp(7)) },
         What::TakenOver { epoch: Epoch(9) },
         What::Retried(word()),
         What::Resumed(word()),
@@ -512,6 +511,9 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all.extend(comments::later());
+    all.push(told(What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)) }));
+    let environment = EnvironmentName::parse("production").unwrap();
+    all.push(Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() });
     all
 }
 
