@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::apps::App;
 use super::load::once;
 use super::proxy::{PLAIN, Proxy, until};
-use crate::world::{NEW, World};
+use crate::world::{NEW, World, stays};
 
 /// Three nodes in one environment behind a HAProxy; what it says of a node while that is touched
 /// is kept on the node.
@@ -134,6 +134,70 @@ async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
         let status = world.towpath(&["status"]).stdout;
         status.contains("web-3 is in maintenance in web by a person")
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_that_is_given_back_unheard_is_put_back_later() {
+    let (world, mut proxy, _apps) = fleet("").await;
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.order(&["weight", "production", "web", "20", "--reason", "it is hot"]);
+    proxy.kill();
+    let mut said = String::new();
+    until("nobody moves it", || {
+        let answer = world.towpath(&["weight", "production", "web", "auto"]);
+        assert!(answer.status == 0 || answer.stderr.contains("is being moved"), "{answer:?}");
+        said = answer.stdout;
+        answer.status == 0
+    });
+    assert!(said.contains("not yet in the load balancer, it is tried again"), "{said}");
+    controller.kill();
+    proxy.restart();
+    proxy.say("set server web/web-1 weight 20%");
+    assert_eq!(proxy.column("web-1", "srv_uweight"), "20");
+    let _controller = world.start();
+    world.until("it is put back", || proxy.column("web-1", "srv_uweight") == "100");
+    // From then on it is what people make of it.
+    world.until_in_sync();
+    proxy.say("set server web/web-1 weight 30%");
+    assert!(stays(Duration::from_secs(3), || proxy.column("web-1", "srv_uweight") == "30"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_left_out_is_a_persons_once_its_step_has_ended() {
+    let (world, proxy, _apps) = fleet("").await;
+    let wait = |node: &str| world.root.join(format!("wait-{node}"));
+    for node in ["web-1", "web-2"] {
+        std::fs::write(wait(node), "").unwrap();
+    }
+    let install = format!(
+        "while [ -e {}-\"$TOWPATH_NODE\" ]; do sleep 0.1; done\necho \"$1\" > version",
+        world.root.join("wait").display()
+    );
+    world.script("install", &install);
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    until("the first is out", || proxy.admin("web-1") == 8);
+    let steps = || world.processes().iter().any(|(_, it)| it.contains("install.sh"));
+    world.until("its step runs", steps);
+    let said = world.order(&["exclude", "shop", "production", "web-1", "--reason", "it is slow"]);
+    assert!(said.contains("goes on without web-1"), "{said}");
+    assert!(said.contains("web-1 stays out of its load balancers"), "{said}");
+    until("the next one is out", || proxy.admin("web-2") == 8);
+    // Nothing is let onto what is half installed.
+    proxy.say("set server web/web-1 state ready");
+    until("it is out again", || proxy.admin("web-1") == 8);
+    std::fs::remove_file(wait("web-1")).unwrap();
+    world.until("its step ends", || world.read("production", "web-1", "version").trim() == NEW);
+    world.until("it is left to the person", || {
+        proxy.say("set server web/web-1 state ready");
+        stays(Duration::from_secs(3), || proxy.admin("web-1") == 0)
+    });
+    assert_eq!(proxy.admin("web-2"), 8, "the rollout is over");
+    std::fs::remove_file(wait("web-2")).unwrap();
+    world.until_runs("production", NEW);
+    world.until_in_sync();
 }
 
 /// A node that may not be taken out for longer than its sessions may take has all their time from when
