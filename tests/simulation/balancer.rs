@@ -394,7 +394,8 @@ impl World {
         }
     }
 
-    /// A role of a target that a person gave a share of traffic, and that serves with another.
+    /// A role of a target that a person gave a share of traffic, and that serves with another; or whose share
+    /// no balancer was told that it is given back.
     pub(crate) fn unweighed(&self, target: &Target) -> Option<RoleName> {
         let spec = self.core.as_ref()?.snapshot()?.spec(target)?;
         let differs = |seat: &Seat, percent: u32| {
@@ -406,8 +407,10 @@ impl World {
         };
         let seats = spec.seats().into_iter();
         let mut wrong = seats.filter(|(role, seat)| {
-            let given = self.shadow.weights.get(&(target.environment.clone(), role.clone()));
+            let key = (target.environment.clone(), role.clone());
+            let given = self.shadow.weights.get(&key);
             given.is_some_and(|(percent, _)| differs(seat, *percent))
+                || self.shadow.weights_back.contains(&key)
         });
         wrong.next().map(|(role, _)| role)
     }
