@@ -295,6 +295,7 @@ pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> se
             | Fact::Restored { .. }
             | Fact::Canceling(_)
             | Fact::CancelOver { .. }
+            | Fact::WeightBack { .. }
             | Fact::Recorded { .. }
             | Fact::Kept(_) => "controller",
         },

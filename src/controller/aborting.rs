@@ -207,6 +207,8 @@ mod tests {
             to: Ref::parse("1.1.0").unwrap(),
             connect: Connect::Local { directory: None },
             node: node.clone(),
+            out: None,
+            ours: (Epoch(7), Epoch(7)),
             since: Timestamp(0),
             not_after: Timestamp(u64::MAX),
             rerun_lost: false,

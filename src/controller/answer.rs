@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Change;
-use crate::model::{Revision, Target, Timestamp};
+use crate::model::{Epoch, Revision, Target, Timestamp};
 use crate::observe::{Guest, Mending, Order};
 
 /// Why a record is not in git.
@@ -13,6 +13,20 @@ pub enum NotRecorded {
     Later(String),
     /// It cannot be written at all; the others can.
     Never(String),
+}
+
+/// Why a share of traffic was not moved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unmoved {
+    /// A node obeys an authority above all that was known as ours when it was asked.
+    #[error("another controller has taken over: a node obeys {fence}")]
+    Obeys {
+        /// Which.
+        fence: Epoch,
+    },
+    /// In words.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Names somebody who waits for an answer.

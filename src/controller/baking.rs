@@ -88,7 +88,10 @@ impl Core {
                 let outcome = Outcome::Done { evidence };
                 return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
             }
-            Report::Pending { why, .. } | Report::Failed { why } | Report::Ended { why } => why,
+            Report::Pending { why, .. }
+            | Report::Draining { why, .. }
+            | Report::Failed { why }
+            | Report::Ended { why } => why,
             Report::Errored { why, .. } | Report::Lost { why } => format!("{CANNOT_ASK}{why}"),
         };
         if waiting.is_none() && closings(rollout, op) >= CLOSINGS_MAX {
@@ -99,7 +102,7 @@ impl Core {
         if waiting.as_ref() == Some(&why) {
             return Ok(());
         }
-        self.happen(turn, target, id.clone(), What::Waiting { op, why })
+        self.happen(turn, target, id.clone(), What::Waiting { op, why, out: None })
     }
 }
 

@@ -336,7 +336,7 @@ impl Core {
             Wake::ConfigRead { to, changes } => self.take_config(to, changes, turn)?,
             Wake::Surveyed { target, survey } => self.take_survey(target, survey, turn),
             Wake::Weighed { environment, role, ticket, result } => {
-                self.take_weighed(environment, role, ticket, result, turn);
+                self.take_weighed((environment, role), ticket, result, turn)?;
             }
             Wake::Watched { environment, asked, seen } => {
                 self.take_watched(environment, asked, seen, turn)?;

@@ -64,7 +64,8 @@ pub(super) fn tell(page: &Deployments, entry: &Entry) {
         | Fact::RecallOver { .. }
         | Fact::Canceling(_)
         | Fact::Watched { .. }
-        | Fact::CancelOver { .. } => {}
+        | Fact::CancelOver { .. }
+        | Fact::WeightBack { .. } => {}
     }
 }
 

@@ -1,12 +1,13 @@
 //! Nodes that do not answer, and that a person lets nothing wait for until they do.
 
-use crate::model::{Command, NodeName, PersonName, Target};
+use crate::model::{Command, Deed, NodeName, PersonName, Target};
 use crate::notify::done_word;
 use crate::observe::Fact as Seen;
 use crate::planner;
-use crate::rollout::{Event, Rollout, Undo, What, Word};
+use crate::rollout::{Event, Op, Rollout, Undo, What, Word};
 
 use super::core::{Core, Fatal, Turn};
+use super::keeping::drained_for;
 use super::orders::Answer;
 use super::retreat::OURSELVES;
 use super::wake::Refusal;
@@ -24,14 +25,16 @@ impl Core {
         if let Some(why) = self.cannot_leave_out(target, &node, lift) {
             return Ok(Err(Refusal::NotNow(why)));
         }
-        let rollout = self.ledger.rollouts.get(target).map(Rollout::plan);
-        let id = rollout.filter(|it| !lift && it.nodes.contains(&node)).map(|it| it.id.clone());
+        let rollout = self.ledger.rollouts.get(target);
+        let rollout = rollout.filter(|it| !lift && it.plan().nodes.contains(&node));
+        let id = rollout.map(|it| it.plan().id.clone());
+        let still = rollout.map(|it| still_runs(it, &node)).unwrap_or_default();
         let command = Command::LeaveOut { target: target.clone(), node: node.clone(), lift };
         let mut said = done_word(&command);
         self.write(command, word.clone(), turn)?;
         if let Some(id) = id {
             said = format!(
-                "{target}: rollout {id} goes on without {node}, as do others until it answers"
+                "{target}: rollout {id} goes on without {node}, as do others until it answers{still}"
             );
             self.happen(turn, target, id, What::Excluded { node, undo: Undo::Tried, word })?;
         }
@@ -120,6 +123,26 @@ impl Core {
             self.happen(turn, target, id.clone(), what)?;
         }
         Ok(())
+    }
+}
+
+/// What a person must know who leaves a node out while a step runs there: nothing ends that, and requests must not meet
+/// what is half installed.
+pub(super) fn still_runs(rollout: &Rollout, node: &NodeName) -> String {
+    let plan = rollout.plan();
+    let step = rollout.running().find(|(id, _)| {
+        let there = plan.task(*id).is_some_and(|it| it.node.as_ref() == Some(node));
+        there && matches!(plan.op(*id), Some(Op::Step { deed: Deed::Run { .. }, .. }))
+    });
+    match step {
+        None => String::new(),
+        Some((id, _)) if drained_for(rollout, id).is_empty() => {
+            format!("; what runs on {node} now is not ended by that")
+        }
+        Some(_) => format!(
+            "; what runs on {node} now is not ended by that: until it has ended, {node} stays out of \
+             its load balancers whatever is set there, and from then on it is as people set it"
+        ),
     }
 }
 

@@ -449,6 +449,7 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                 | Fact::Canceling(_)
                 | Fact::Watched { .. }
                 | Fact::CancelOver { .. }
+                | Fact::WeightBack { .. }
                 | Fact::GlassOver { .. }
                 | Fact::Recalling(_)
                 | Fact::RecallOver { .. }

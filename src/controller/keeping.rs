@@ -17,8 +17,9 @@ use crate::model::{Deed, RoleName, Timestamp};
 use crate::observe::Fact;
 use crate::rollout::{Op, OpId, Rollout};
 
+use super::moving::{drained_until, out_since};
 use super::perform::Hands;
-use super::rolling::{BALANCER_GRACE, GUARD_PATIENCE};
+use super::rolling::BALANCER_GRACE;
 use super::wake::{Perform, Report};
 
 /// Pause between two looks at the balancers while a step runs: a request costs them less than a
@@ -30,6 +31,15 @@ const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// Longest that a look may take.
 const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// A node that came back into service behind its drain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CameBack {
+    /// Since when that is known.
+    since: Timestamp,
+    /// Since when it is out again, while its sessions have not ended.
+    out: Option<Timestamp>,
+}
 
 /// The drains that an operation on a node relies on: those before it in its task, of which no traffic was given
 /// back between. A node of two roles has one for each.
@@ -108,38 +118,173 @@ impl Hands {
             }
             // One that came back has got requests: its sessions have their time anew, from then on.
             let now = clock::now();
-            let since = known.unwrap_or(now);
-            self.came_back().retain(|_, it| now < it.after(REMEMBERED));
-            self.came_back().insert(post.clone(), since);
+            let CameBack { since, out } = known.unwrap_or(CameBack { since: now, out: None });
+            self.came_back().retain(|_, it| now < it.since.after(REMEMBERED));
+            self.came_back().insert(post.clone(), CameBack { since, out });
             let not_after = now.after(BALANCER_GRACE);
-            let drain = Perform { op: op.clone(), not_after, since, ..perform.clone() };
+            let drain = Perform { op: op.clone(), not_after, since, out, ..perform.clone() };
             if let Some(refusal) = self.succeeded(&drain).await {
                 return Some(refusal);
             }
-            match self.drained(seat, *keep, &drain).await {
+            let report = self.drained(seat, *keep, &drain).await;
+            let out = out_since(&report, out, clock::now());
+            match report {
                 Report::Done { evidence, .. } => {
                     self.came_back().remove(&post);
                     tracing::info!(node = %seat.node, evidence, "drained again: its balancers had forgotten it");
                 }
-                Report::Pending { why, .. }
-                    if now > since.after(seat.drain.timeout + GUARD_PATIENCE) =>
+                Report::Pending { why, .. } | Report::Draining { why, .. }
+                    if now > drained_until(seat, since, out) =>
                 {
                     self.came_back().remove(&post);
                     let why =
                         format!("its balancers let it serve again, and it is not drained: {why}");
                     return Some(Report::Failed { why });
                 }
+                // For the operation that relies on it, it is nothing but a reason to wait.
+                Report::Draining { again_after, why, .. } => {
+                    self.came_back().insert(post, CameBack { since, out });
+                    return Some(Report::Pending { again_after, why });
+                }
                 report @ (Report::Pending { .. }
                 | Report::Failed { .. }
                 | Report::Ended { .. }
                 | Report::Errored { .. }
-                | Report::Lost { .. }) => return Some(report),
+                | Report::Lost { .. }) => {
+                    self.came_back().insert(post, CameBack { since, out });
+                    return Some(report);
+                }
             }
         }
         None
     }
 
-    fn came_back(&self) -> MutexGuard<'_, BTreeMap<(String, RoleName), Timestamp>> {
+    fn came_back(&self) -> MutexGuard<'_, BTreeMap<(String, RoleName), CameBack>> {
         self.came_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::controller::succession::tests::{perform, seat};
+    use crate::drivers::balancer::{Balancer, BalancerError, Settling};
+    use crate::drivers::fleet::Answering;
+    use crate::drivers::local::Local;
+    use crate::model::{Question, Seat, Standing, Traffic, Voucher};
+
+    /// A balancer that lets a node serve again and again, and says this of its drain.
+    struct Forgetful {
+        says: Mutex<Option<Settling>>,
+        /// For how long the node was out, as it was told.
+        heard: Mutex<Duration>,
+    }
+
+    impl Balancer for Forgetful {
+        fn drained<'a>(
+            &'a self,
+            _: &'a Seat,
+            _: usize,
+            out: Duration,
+        ) -> Answering<'a, Result<Settling, BalancerError>> {
+            *self.heard.lock().unwrap() = out;
+            let says = self.says.lock().unwrap().clone().unwrap();
+            Box::pin(async { Ok(says) })
+        }
+
+        fn serving<'a>(
+            &'a self,
+            _: &'a Seat,
+            _: u32,
+            _: Voucher,
+        ) -> Answering<'a, Result<Settling, BalancerError>> {
+            unreachable!("nobody lets it serve")
+        }
+
+        fn weighted<'a>(
+            &'a self,
+            _: &'a Seat,
+            _: u32,
+        ) -> Answering<'a, Result<Settling, BalancerError>> {
+            unreachable!("nobody weighs it")
+        }
+
+        fn standing<'a>(&'a self, _: &'a Seat) -> Answering<'a, Fact<Standing>> {
+            let traffic = Traffic::Serving { weight: 100 };
+            let value = Standing { traffic, begun: Timestamp(0) };
+            Box::pin(async { Fact::Known { value, at: clock::now() } })
+        }
+    }
+
+    fn too_few() -> Settling {
+        let why = "only 1 other servers serve".to_owned();
+        Settling::Waiting { again_after: Duration::ZERO, why }
+    }
+
+    fn busy(anew: bool) -> Settling {
+        let why = "3 sessions left".to_owned();
+        Settling::Draining { again_after: Duration::ZERO, why, anew }
+    }
+
+    #[tokio::test]
+    async fn who_came_back_behind_its_drain_has_time_to_go_again_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("staging/web-1")).unwrap();
+        let local = Local::new(dir.path(), "ours", std::path::Path::new("/none")).unwrap();
+        let balancer = Arc::new(Forgetful { says: Mutex::default(), heard: Mutex::default() });
+        let hands = Hands::new(Arc::new(local), balancer.clone());
+        let role = RoleName::parse("web").unwrap();
+        let question = Question::Http { url: String::new(), timeout: Duration::ZERO };
+        let drained = Op::Drained { role: role.clone(), seat: seat("web-1"), keep: 1 };
+        let it = perform(Op::Runs { question }, Some("web-1"));
+        let it = Perform { drained: vec![drained], ..it };
+        let post = (it.key.to_string(), role);
+        let ago = |minutes: u64| Timestamp(clock::now().0 - minutes * 60_000);
+        let minutes = Duration::from_mins;
+
+        // What it says, having come back and been out so many minutes ago; what that means, and for how long it was
+        // told that the node is out.
+        let asked = async |says: Settling, known: Option<(u64, Option<u64>)>| {
+            *balancer.says.lock().unwrap() = Some(says);
+            hands.came_back().clear();
+            if let Some((since, out)) = known {
+                let known = CameBack { since: ago(since), out: out.map(ago) };
+                hands.came_back().insert(post.clone(), known);
+            }
+            let report = hands.put_out(&it).await.unwrap();
+            let out = hands.came_back().get(&post).map(|it| it.out);
+            (report, out, *balancer.heard.lock().unwrap())
+        };
+        let waits = |report: &Report| matches!(report, Report::Pending { .. });
+
+        let (report, out, heard) = asked(too_few(), None).await;
+        assert!(waits(&report), "{report:?}");
+        assert_eq!((out, heard), (Some(None), Duration::ZERO), "it serves");
+        // The time of its sessions begins when it is out again.
+        let (report, out, heard) = asked(busy(true), Some((20, None))).await;
+        assert!(waits(&report), "{report:?}");
+        assert_eq!((out.flatten().is_some(), heard), (true, Duration::ZERO));
+        let (report, out, heard) = asked(busy(false), Some((20, Some(5)))).await;
+        assert!(waits(&report) && heard >= minutes(5), "{report:?} {heard:?}");
+        assert!(out.flatten().is_some_and(|it| it <= ago(5)), "{out:?}");
+        let (report, out, heard) = asked(too_few(), Some((20, Some(5)))).await;
+        assert!(waits(&report) && heard >= minutes(5), "{report:?} {heard:?}");
+        assert_eq!(out, Some(None), "it serves again");
+        // Who is out has the time of its sessions behind the guard's.
+        let (report, ..) = asked(busy(false), Some((40, Some(1)))).await;
+        assert!(waits(&report), "{report:?}");
+        for (says, known) in [(too_few(), (31, None)), (busy(false), (42, Some(1)))] {
+            let why = match &says {
+                Settling::Waiting { why, .. } | Settling::Draining { why, .. } => why.clone(),
+                Settling::Done { .. } | Settling::LeftToPerson { .. } => unreachable!(),
+            };
+            let (report, out, _) = asked(says, Some(known)).await;
+            let Report::Failed { why: said } = report else { panic!("for ever: {report:?}") };
+            let expected = "its balancers let it serve again, and it is not drained: ";
+            assert_eq!(said, format!("{expected}{why}"));
+            assert_eq!(out, None, "another try has its time anew");
+        }
     }
 }

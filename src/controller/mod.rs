@@ -51,6 +51,8 @@ mod tests;
 mod tests_forge;
 #[cfg(test)]
 mod tests_recall;
+#[cfg(test)]
+mod tests_traffic;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};
@@ -61,4 +63,6 @@ pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
 pub use view::{Counts, Troubles, View};
-pub use wake::{Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Visit, Wake};
+pub use wake::{
+    Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Unmoved, Visit, Wake,
+};

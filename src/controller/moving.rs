@@ -13,20 +13,26 @@ use crate::model::{
     DrainEnd, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher, format_duration,
 };
 use crate::observe::Fact;
+use crate::rollout::Op;
 
 use super::perform::Hands;
-use super::wake::{Effect, Perform, Report, Wake};
+use super::rolling::SERVING_PATIENCE;
+use super::succession::Refused;
+use super::wake::{Effect, Perform, Report, Unmoved, Wake};
 
 /// Shortest pause between two looks at a balancer, whatever its driver says.
 const AGAIN_MIN: Duration = Duration::from_millis(200);
+
+/// How long a drain may wait for others to come back in service, before the time for its sessions.
+const GUARD_PATIENCE: Duration = Duration::from_mins(30);
 
 /// Longest that a balancer may take to say what traffic one node gets.
 const LOOK_MAX: Duration = Duration::from_secs(15);
 
 impl Hands {
     pub(super) async fn drained(&self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
-        let waited = clock::now().since(perform.since);
-        settle(perform.not_after, self.balancer.drained(seat, keep, waited)).await
+        let out = perform.out.map(|it| clock::now().since(it)).unwrap_or_default();
+        settle(perform.not_after, self.balancer.drained(seat, keep, out)).await
     }
 
     pub(super) async fn serving(
@@ -49,11 +55,11 @@ impl Hands {
         seat.drain.then = DrainEnd::Halt;
         let asked: Vec<Seat> = std::iter::once(seat.clone()).chain(others).collect();
         let report = match self.role_succeeded(&asked, &connect, (epoch, given)).await {
-            Some(refusal) => refusal,
+            Some(refusal) => refusal.report(true),
             None => settle(not_after, self.balancer.drained(&seat, keep, Duration::ZERO)).await,
         };
         let result = match report {
-            Report::Done { evidence, .. } => Ok(evidence),
+            Report::Done { evidence, .. } | Report::Draining { why: evidence, .. } => Ok(evidence),
             Report::Pending { why, .. }
             | Report::Failed { why }
             | Report::Ended { why }
@@ -86,19 +92,29 @@ impl Hands {
         else {
             return None;
         };
-        let report = match self.role_succeeded(&seats, &connect, (epoch, given)).await {
-            Some(refusal) => refusal,
-            None => self.weighted(&seats, weight, not_after).await,
+        let result = match self.role_succeeded(&seats, &connect, (epoch, given)).await {
+            Some(Refused::Obeys(fence)) => Err(Unmoved::Obeys { fence }),
+            Some(Refused::Silent { why, .. }) => Err(Unmoved::Other(why)),
+            None => self.shared(&seats, weight, not_after).await,
         };
-        let result = match report {
+        Some(Wake::Weighed { environment, role, ticket, result })
+    }
+
+    async fn shared(
+        &self,
+        seats: &[Seat],
+        weight: u32,
+        not_after: Timestamp,
+    ) -> Result<String, Unmoved> {
+        match self.weighted(seats, weight, not_after).await {
             Report::Done { evidence, .. } => Ok(evidence),
             Report::Pending { why, .. }
+            | Report::Draining { why, .. }
             | Report::Failed { why }
             | Report::Ended { why }
             | Report::Errored { why, .. }
-            | Report::Lost { why } => Err(why),
-        };
-        Some(Wake::Weighed { environment, role, ticket, result })
+            | Report::Lost { why } => Err(Unmoved::Other(why)),
+        }
     }
 
     /// All of them, in order; the first that fails ends it, and the next try begins anew.
@@ -114,7 +130,9 @@ impl Hands {
             match settle(not_after, self.balancer.weighted(seat, weight)).await {
                 Report::Done { evidence, .. } if evidence.starts_with(LEFT) => left.push(evidence),
                 Report::Done { .. } => {}
-                pending @ Report::Pending { .. } => waits = Some(pending),
+                pending @ (Report::Pending { .. } | Report::Draining { .. }) => {
+                    waits = Some(pending);
+                }
                 no @ (Report::Failed { .. }
                 | Report::Ended { .. }
                 | Report::Errored { .. }
@@ -170,6 +188,45 @@ impl Hands {
     }
 }
 
+/// Since when a node is out after a look at its drain; `None` where that has not begun. `known` is since
+/// when it was out before.
+pub(super) fn out_since(
+    report: &Report,
+    known: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    match report {
+        Report::Draining { anew: true, .. } => Some(now),
+        Report::Draining { anew: false, .. } => Some(known.unwrap_or(now)),
+        Report::Pending { .. } => None,
+        Report::Done { .. }
+        | Report::Failed { .. }
+        | Report::Ended { .. }
+        | Report::Errored { .. }
+        | Report::Lost { .. } => known,
+    }
+}
+
+/// Until when a drain that began then is waited for: first for others to serve, and, once the node is
+/// out, for its sessions. What their time is, the balancer's driver knows: this ends what never settles.
+pub(super) fn drained_until(seat: &Seat, since: Timestamp, out: Option<Timestamp>) -> Timestamp {
+    match out {
+        None => since.after(GUARD_PATIENCE),
+        Some(_) => since.after(GUARD_PATIENCE + seat.drain.timeout + SERVING_PATIENCE),
+    }
+}
+
+/// Whether a reason to wait says something new: sessions that end one by one are no news; of a drain it is
+/// news that another server is missing.
+pub(super) fn is_news(op: Option<&Op>, before: &str, now: &str) -> bool {
+    let is_digit = |it: char| it.is_ascii_digit();
+    if matches!(op, Some(Op::Drained { .. })) {
+        let named = |it: &&str| !it.starts_with(is_digit);
+        return before.split(' ').filter(named).ne(now.split(' ').filter(named));
+    }
+    before.replace(is_digit, "") != now.replace(is_digit, "")
+}
+
 /// How evidence begins of what a person wants otherwise.
 const LEFT: &str = "left to a person";
 
@@ -194,6 +251,9 @@ async fn settle(
         }
         Ok(Ok(Settling::Waiting { again_after, why })) => {
             Report::Pending { again_after: again_after.max(AGAIN_MIN), why }
+        }
+        Ok(Ok(Settling::Draining { again_after, why, anew })) => {
+            Report::Draining { again_after: again_after.max(AGAIN_MIN), why, anew }
         }
         Ok(Err(error @ BalancerError::NotDrained { .. })) => {
             Report::Failed { why: error.to_string() }

@@ -9,6 +9,7 @@ use crate::planner::{self, World};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, Undo, What, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
+use super::excluding::still_runs;
 use super::reasons::needs_reason;
 use super::wake::{Effect, Refusal, Ticket};
 
@@ -332,10 +333,14 @@ impl Core {
             let why = format!("that cannot be done to rollout {id} now: {state}");
             return Ok(Err(Refusal::NotNow(why)));
         }
+        let mut said = format!("{target}: rollout {id} goes on");
+        if let What::Excluded { node, .. } = &what {
+            said += &still_runs(rollout, node);
+        }
         self.write(command, word, turn)?;
-        self.happen(turn, target, id.clone(), what)?;
+        self.happen(turn, target, id, what)?;
         self.touch(target.clone());
-        Ok(Ok(Answer::Now(format!("{target}: rollout {id} goes on"))))
+        Ok(Ok(Answer::Now(said)))
     }
 
     fn abort(

@@ -21,6 +21,7 @@ use crate::rollout::{
     Applied, CANNOT_ASK, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course,
 };
 
+use super::keeping::CameBack;
 use super::wake::{Effect, Perform, Report, Wake};
 
 /// Pause between two looks at a node that is not well yet, or a gate that is closed.
@@ -51,8 +52,8 @@ pub struct Hands {
     /// Where commands run that are no node's.
     beside: Option<PathBuf>,
     cis: Cis,
-    /// Steps whose node came back into service of a role behind its drain, and since when that is known.
-    pub(super) came_back: Arc<Mutex<BTreeMap<(String, RoleName), Timestamp>>>,
+    /// Steps whose node came back into service of a role behind its drain.
+    pub(super) came_back: Arc<Mutex<BTreeMap<(String, RoleName), CameBack>>>,
 }
 
 impl Hands {
@@ -367,6 +368,7 @@ impl Hands {
                     open.push(format!("{name}: {evidence}"));
                 }
                 Report::Pending { why, .. }
+                | Report::Draining { why, .. }
                 | Report::Failed { why }
                 | Report::Ended { why }
                 | Report::Errored { why, .. }

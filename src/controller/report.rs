@@ -21,6 +21,15 @@ pub enum Report {
         /// What it waits for.
         why: String,
     },
+    /// A node is out of its load balancers, and still has sessions; ask again.
+    Draining {
+        /// After so long.
+        again_after: Duration,
+        /// What it waits for.
+        why: String,
+        /// Whether it was in service until now: its sessions have their time from here on.
+        anew: bool,
+    },
     /// The world said no.
     Failed {
         /// In its words.

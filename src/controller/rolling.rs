@@ -13,6 +13,7 @@ use crate::rollout::{
 use super::aborting::{is_never_begun, is_only_awaited, unseen_for_too_long};
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::keeping::drained_for;
+use super::moving::{drained_until, is_news, out_since};
 use super::wake::{Effect, Perform, Report};
 
 /// A step may begin this much after it was decided, even if it is allowed to run for less: the
@@ -23,11 +24,8 @@ const BEGIN_GRACE: Duration = Duration::from_mins(1);
 /// Longer than any of its answers takes, shorter than anybody would wait for one.
 pub(super) const BALANCER_GRACE: Duration = Duration::from_secs(30);
 
-/// How long a drain may wait for others to come back in service, beside the time for its sessions.
-pub(super) const GUARD_PATIENCE: Duration = Duration::from_mins(30);
-
 /// How long a balancer's own health checks may take to see that a node is well, or a change to show.
-const SERVING_PATIENCE: Duration = Duration::from_mins(10);
+pub(super) const SERVING_PATIENCE: Duration = Duration::from_mins(10);
 
 /// What to do about an operation that is wanted.
 pub(super) enum Step {
@@ -157,16 +155,16 @@ impl Core {
                 *patience
             }
             Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. } => {
-                let patience = if let Op::Drained { seat, .. } = op {
-                    seat.drain.timeout + GUARD_PATIENCE
+                let until = if let Op::Drained { seat, .. } = op {
+                    drained_until(seat, since, rollout.state(want.id).and_then(OpState::out))
                 } else {
-                    SERVING_PATIENCE
+                    since.after(SERVING_PATIENCE)
                 };
-                if turn.now > since.after(patience) {
+                if turn.now > until {
                     let why = waiting(rollout, want.id);
                     return Step::End(want.id, Outcome::Failed { why });
                 }
-                patience
+                until.since(since)
             }
             // Who waits for a lock may begin late.
             Op::Step { deed, status: Some(status), .. } => deed.timeout() + status.patience,
@@ -194,11 +192,13 @@ impl Core {
             question: self.asked_so_far + 1,
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
+            ours: self.epochs(),
             op: self.as_people_want(op),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
             node: task.node.clone(),
             since,
+            out: rollout.state(want.id).and_then(OpState::out),
             not_after: match op {
                 Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. } => {
                     turn.now.after(BALANCER_GRACE)
@@ -267,14 +267,15 @@ impl Core {
     ) -> Result<(), Fatal> {
         let report = self.as_awaited(target, op, report);
         // What is not there yet is not asked for at once.
-        if !matches!(report, Report::Pending { .. }) {
+        if !matches!(report, Report::Pending { .. } | Report::Draining { .. }) {
             self.touch_for(target.clone(), op);
         }
         let Some(rollout) = self.ledger.rollouts.get(target).filter(|it| it.plan().id == *id)
         else {
             return Ok(()); // Of a rollout that is over.
         };
-        let Some(OpState::Running { attempt: now, since, waiting, errors }) = rollout.state(op)
+        let Some(OpState::Running { attempt: now, since, waiting, out, errors }) =
+            rollout.state(op)
         else {
             return Ok(()); // Cut off meanwhile.
         };
@@ -288,15 +289,16 @@ impl Core {
             return self.take_guards(target, (id, op), (*span, guards), report, turn);
         }
         let mut happened = turn.now;
+        let since_out = out_since(&report, *out, turn.now);
         let outcome = match report {
-            Report::Pending { again_after, why } => {
-                // Sessions that end one by one are no news.
-                let worded = |why: &str| why.replace(|it: char| it.is_ascii_digit(), "");
-                let news = waiting.as_deref().is_none_or(|it| worded(it) != worded(&why));
+            Report::Pending { again_after, why } | Report::Draining { again_after, why, .. } => {
+                let news = waiting.as_deref().is_none_or(|it| is_news(plan_op.as_ref(), it, &why));
+                let news = news || *out != since_out;
                 self.alarm(turn.now.after(again_after), Alarm::Decide(target.clone()));
                 // It rests until the alarm; anything else that touches the target may ask earlier.
                 return if news {
-                    self.happen(turn, target, id.clone(), What::Waiting { op, why })
+                    let what = What::Waiting { op, why, out: since_out };
+                    self.happen(turn, target, id.clone(), what)
                 } else {
                     Ok(())
                 };

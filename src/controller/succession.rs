@@ -24,6 +24,38 @@ const SWEPT_AT_ONCE: usize = 16;
 /// How long a node is waited for that is to learn of the new one.
 const SWEPT_MAX: Duration = Duration::from_mins(1);
 
+/// Why traffic is not to be moved.
+pub(super) enum Refused {
+    /// A node obeys this, which is above what was known as ours.
+    Obeys(Epoch),
+    /// It does not say whom it obeys.
+    Silent {
+        /// In its words.
+        why: String,
+        /// Whether it may say so later.
+        retry: bool,
+    },
+}
+
+impl Refused {
+    /// As an operation's answer. `shared` says that other rollouts of ours have to do with these nodes: one that
+    /// began since has given them an authority that is known the next time.
+    pub(super) fn report(self, shared: bool) -> Report {
+        match self {
+            Self::Obeys(fence) if shared => {
+                let why = format!("a node obeys {fence}, and none so high was known as ours");
+                Report::Errored { why, retry: true }
+            }
+            Self::Obeys(fence) => {
+                let error = NodeError::Stale { fence };
+                let why = format!("another controller has taken over: {error}");
+                Report::Errored { why, retry: false }
+            }
+            Self::Silent { why, retry } => Report::Errored { why, retry },
+        }
+    }
+}
+
 impl Hands {
     /// Why traffic is not to be moved now, if a node says that somebody acts after us; or says
     /// nothing, and is about to be taken out.
@@ -35,8 +67,8 @@ impl Hands {
             Op::Drained { .. } => (perform.node.iter().map(at).collect(), true),
             Op::Serving { .. } => (perform.node.iter().map(at).collect(), false),
             Op::Weighted { seats, .. } => {
-                let ours = (perform.epoch, perform.epoch);
-                return self.role_succeeded(seats, &perform.connect, ours).await;
+                let refused = self.role_succeeded(seats, &perform.connect, perform.ours).await?;
+                return Some(refused.report(true));
             }
             Op::Fenced
             | Op::Step { .. }
@@ -47,17 +79,19 @@ impl Hands {
             | Op::Baked { .. }
             | Op::Approved => return None,
         };
-        self.obeyed(&places, (perform.epoch, perform.epoch), drains).await
+        let refused = self.obeyed(&places, (perform.epoch, perform.epoch), drains).await?;
+        Some(refused.report(false))
     }
 
-    /// The same before the share of traffic of a role is changed, within a rollout or beside any: then a
-    /// node may obey anything up to the highest that we gave.
+    /// The same before the share of traffic of a role is changed, within a rollout or beside any: others of
+    /// our rollouts may have these nodes in hand. So a node may obey anything up to the highest that we
+    /// gave, and is asked with the lowest, which fences none of them off.
     pub(super) async fn role_succeeded(
         &self,
         seats: &[Seat],
         connect: &Connect,
         ours: (Epoch, Epoch),
-    ) -> Option<Report> {
+    ) -> Option<Refused> {
         let at = |seat: &Seat| place(&seat.environment, connect, Some(seat.node.clone()));
         let places: Vec<Place> = seats.iter().take(ASKED_OF_ROLE).map(at).collect();
         self.obeyed(&places, ours, false).await
@@ -68,24 +102,21 @@ impl Hands {
         places: &[Place],
         (epoch, given): (Epoch, Epoch),
         drains: bool,
-    ) -> Option<Report> {
+    ) -> Option<Refused> {
         for place in places {
             let asking = self.fleet.fence(place, epoch);
             match tokio::time::timeout(ASKED_MAX, asking).await {
                 Ok(Err(NodeError::Stale { fence })) if fence <= given => {}
-                Ok(Err(error @ NodeError::Stale { .. })) => {
-                    let why = format!("another controller has taken over: {error}");
-                    return Some(Report::Errored { why, retry: false });
-                }
+                Ok(Err(NodeError::Stale { fence })) => return Some(Refused::Obeys(fence)),
                 // What comes next needs the node anyway. One that is to serve again may be asked for
                 // by people who know why it is silent.
                 Ok(Err(error)) if drains => {
                     let retry = !matches!(error, NodeError::Implausible { .. });
-                    return Some(Report::Errored { why: error.to_string(), retry });
+                    return Some(Refused::Silent { why: error.to_string(), retry });
                 }
                 Err(_) if drains => {
                     let why = "the node does not say whom it obeys".to_owned();
-                    return Some(Report::Errored { why, retry: true });
+                    return Some(Refused::Silent { why, retry: true });
                 }
                 Ok(Ok(()) | Err(_)) | Err(_) => {}
             }
@@ -124,10 +155,11 @@ impl Hands {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::controller::wake::{Effect, Unmoved, Wake};
     use crate::drivers::fleet::Fleet as _;
     use crate::drivers::haproxy::Haproxy;
     use crate::drivers::local::Local;
@@ -138,7 +170,7 @@ mod tests {
 
     const NODES: [&str; 4] = ["web-1", "web-2", "web-3", "web-4"];
 
-    fn seat(name: &str) -> Seat {
+    pub(in crate::controller) fn seat(name: &str) -> Seat {
         Seat {
             environment: EnvironmentName::parse("staging").unwrap(),
             node: NodeName::parse(name).unwrap(),
@@ -153,7 +185,7 @@ mod tests {
         }
     }
 
-    fn perform(op: Op, node: Option<&str>) -> Perform {
+    pub(in crate::controller) fn perform(op: Op, node: Option<&str>) -> Perform {
         let environment = EnvironmentName::parse("staging").unwrap();
         let rollout = RolloutId::parse("0123456789ab").unwrap();
         Perform {
@@ -164,11 +196,13 @@ mod tests {
             attempt: 1,
             question: 1,
             epoch: Epoch(7),
+            ours: (Epoch(5), Epoch(7)),
             op,
             to: Ref::parse("1.1.0").unwrap(),
             connect: Connect::Local { directory: None },
             node: node.map(|it| NodeName::parse(it).unwrap()),
             since: Timestamp(0),
+            out: None,
             not_after: Timestamp(u64::MAX),
             rerun_lost: false,
             look_only: false,
@@ -226,11 +260,34 @@ mod tests {
             (drain("web-4"), "asks again"),
             (serve("web-4"), "goes on"),
             (weigh(&["web-1", "web-2"]), "goes on"),
-            (weigh(&["web-1", "web-4", "web-3"]), "ends"),
+            (weigh(&["web-1", "web-4", "web-3"]), "asks again"),
             (perform(Op::Fenced, Some("web-3")), "goes on"),
         ] {
             let said = says(hands.succeeded(&what).await);
             assert_eq!(said, expected, "{:?} on {:?}", what.op, what.node);
         }
+        // A rollout of ours that began meanwhile, and one from before: neither is disturbed.
+        let moved = weigh(&["web-1", "web-3"]);
+        let moved = Perform { ours: (Epoch(5), Epoch(8)), epoch: Epoch(9), ..moved };
+        assert_eq!(says(hands.succeeded(&moved).await), "goes on");
+        for (given, obeyed) in [(Epoch(7), true), (Epoch(8), false)] {
+            let share = Effect::Weigh {
+                environment: environment.clone(),
+                role: role(),
+                seats: vec![seat("web-1"), seat("web-3")],
+                weight: 5,
+                ticket: None,
+                not_after: Timestamp(u64::MAX),
+                connect: connect.clone(),
+                epoch: Epoch(5),
+                given,
+            };
+            let Some(Wake::Weighed { result: Err(why), .. }) = hands.perform(share).await else {
+                panic!("it has no balancer")
+            };
+            assert_eq!(why == Unmoved::Obeys { fence: Epoch(8) }, obeyed, "{why}");
+        }
+        let first = place(&environment, &connect, NodeName::parse("web-1").ok());
+        hands.fleet.fence(&first, Epoch(7)).await.expect("it is fenced off");
     }
 }

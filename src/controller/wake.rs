@@ -12,7 +12,7 @@ use crate::planner::{Hold, Promotion};
 use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
-pub use super::answer::{Around, Head, NotRecorded, Ticket, Visit};
+pub use super::answer::{Around, Head, NotRecorded, Ticket, Unmoved, Visit};
 pub use super::report::Report;
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
@@ -51,7 +51,7 @@ pub enum Wake {
         /// Who waits for the answer, if somebody does.
         ticket: Option<Ticket>,
         /// What was read back, or why it was not done.
-        result: Result<String, String>,
+        result: Result<String, Unmoved>,
     },
     /// The answer to [`Effect::Watch`].
     Watched {
@@ -530,6 +530,8 @@ pub struct Perform {
     pub key: StepKey,
     /// Under which authority.
     pub epoch: Epoch,
+    /// The lowest authority that this controller gave, and the highest: who obeys that obeys it.
+    pub ours: (Epoch, Epoch),
     /// What to ensure.
     pub op: Op,
     /// The ref that the rollout brings.
@@ -540,6 +542,9 @@ pub struct Perform {
     pub node: Option<NodeName>,
     /// When it was first started: what is older is no proof.
     pub since: Timestamp,
+    /// If it is a drain: since when its node is out, as far as that was seen. The time of its sessions
+    /// counts from there.
+    pub out: Option<Timestamp>,
     /// A node refuses to begin it later than this.
     pub not_after: Timestamp,
     /// Run it anew if the node has lost it.

@@ -1,13 +1,13 @@
 //! Keeps to the shares of traffic that people gave to roles, beside any rollout.
 
-use crate::model::{Command, Connect, EnvironmentName, RoleName, Seat, Target, Traffic};
+use crate::model::{Command, Connect, EnvironmentName, Epoch, RoleName, Seat, Target, Traffic};
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, Survey};
 use crate::rollout::{Fact, Op, OpState, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::rolling::BALANCER_GRACE;
-use super::wake::{Effect, Refusal, Ticket};
+use super::wake::{Effect, Refusal, Ticket, Unmoved};
 
 impl Core {
     /// A person gives a role a share of its usual traffic, or takes that back. It is in the ledger
@@ -20,12 +20,12 @@ impl Core {
         ticket: Ticket,
         turn: &mut Turn,
     ) -> Result<Result<Option<String>, Refusal>, Fatal> {
-        let (seats, connect) = match self.seats_of(environment, role) {
-            Ok(found) => found,
-            Err(why) => return Ok(Err(Refusal::NotNow(why))),
-        };
+        if let Err(why) = self.seats_of(environment, role) {
+            return Ok(Err(Refusal::NotNow(why)));
+        }
         let key = (environment.clone(), role.clone());
-        if percent.is_none() && !self.ledger.weights.contains_key(&key) {
+        let given = self.ledger.weights.contains_key(&key);
+        if percent.is_none() && !given && !self.ledger.weights_back.contains(&key) {
             let why = format!("nobody gave {role} of {environment} another share");
             return Ok(Err(Refusal::NotNow(why)));
         }
@@ -37,7 +37,6 @@ impl Core {
             let why = format!("{role} of {environment} is being moved: try again in a moment");
             return Ok(Err(Refusal::NotNow(why)));
         }
-        let weight = percent.unwrap_or_else(|| self.rolled_weight(environment, role));
         let command =
             Command::Weigh { environment: environment.clone(), role: role.clone(), percent };
         let said = done_word(&command);
@@ -45,19 +44,44 @@ impl Core {
         if self.limits.check_only {
             return Ok(Ok(Some(said)));
         }
-        self.flights.insert(flight);
-        turn.ask(Effect::Weigh {
+        match self.share(environment, role, Some(ticket), turn) {
+            Ok(effect) => {
+                self.flights.insert(flight);
+                turn.ask(effect);
+                Ok(Ok(None))
+            }
+            Err(why) => Ok(Err(Refusal::NotNow(why))),
+        }
+    }
+
+    /// What to ask so that a role gets its share: what a person gave it, else what rollouts ask for.
+    fn share(
+        &self,
+        environment: &EnvironmentName,
+        role: &RoleName,
+        ticket: Option<Ticket>,
+        turn: &Turn,
+    ) -> Result<Effect, String> {
+        let (seats, connect) = self.seats_of(environment, role)?;
+        let given = self.ledger.weights.get(&(environment.clone(), role.clone()));
+        let weight = given.map(|(percent, _)| *percent);
+        let (epoch, given) = self.epochs();
+        Ok(Effect::Weigh {
             environment: environment.clone(),
             role: role.clone(),
             seats,
-            weight,
-            ticket: Some(ticket),
+            weight: weight.unwrap_or_else(|| self.rolled_weight(environment, role)),
+            ticket,
             not_after: turn.now.after(BALANCER_GRACE),
             connect,
-            epoch: self.authority,
-            given: self.ledger.epoch.unwrap_or(self.authority),
-        });
-        Ok(Ok(None))
+            epoch,
+            given,
+        })
+    }
+
+    /// The lowest authority that this controller gave, and the highest.
+    pub(super) fn epochs(&self) -> (Epoch, Epoch) {
+        (self.authority, self.ledger.epoch.unwrap_or(self.authority))
     }
 
     fn seats_of(
@@ -103,68 +127,101 @@ impl Core {
 
     pub(super) fn take_weighed(
         &mut self,
-        environment: EnvironmentName,
-        role: RoleName,
+        key: (EnvironmentName, RoleName),
         ticket: Option<Ticket>,
-        result: Result<String, String>,
+        result: Result<String, Unmoved>,
         turn: &mut Turn,
-    ) {
-        let percent = self.ledger.weights.get(&(environment.clone(), role.clone()));
-        let percent = percent.map(|(percent, _)| *percent);
-        self.flights.remove(&Flight::Weigh(environment.clone(), role.clone()));
+    ) -> Result<(), Fatal> {
+        let result = match result {
+            // That is one of ours, which began while this was on its way.
+            Err(Unmoved::Obeys { fence }) if fence <= self.epochs().1 => {
+                match self.share(&key.0, &key.1, ticket, turn) {
+                    Ok(effect) => {
+                        turn.ask(effect);
+                        return Ok(());
+                    }
+                    Err(why) => Err(Unmoved::Other(why)),
+                }
+            }
+            result => result,
+        };
+        self.flights.remove(&Flight::Weigh(key.0.clone(), key.1.clone()));
+        let percent = self.ledger.weights.get(&key).map(|(percent, _)| *percent);
+        let is_back = result.is_ok() && self.ledger.weights_back.contains(&key);
+        // A rollout under way may have been planned with the share from before.
+        if is_back && !self.is_rolled(&key) {
+            let (environment, role) = key.clone();
+            self.note(turn, Fact::WeightBack { environment, role })?;
+        }
+        let (environment, role) = key;
         if let Some(ticket) = ticket {
             let done = done_word(&Command::Weigh { environment, role, percent });
-            let answer = match result {
-                Ok(evidence) => Ok(format!("{done}: {evidence}")),
-                Err(why) if percent.is_some() => {
-                    Ok(format!("{done}; not yet in the load balancer, it is tried again: {why}"))
+            let answer = Ok(match result {
+                Ok(evidence) => format!("{done}: {evidence}"),
+                Err(why) => {
+                    format!("{done}; not yet in the load balancer, it is tried again: {why}")
                 }
-                Err(why) => Err(Refusal::NotNow(format!(
-                    "{done}, but the load balancer keeps the old share: {why}"
-                ))),
-            };
+            });
             turn.ask(Effect::Reply { ticket, answer });
         } else if let Err(why) = result {
             tracing::warn!(%environment, %role, %why, "traffic could not be moved");
         }
+        Ok(())
+    }
+
+    /// Whether a rollout under way gives traffic to nodes of a role.
+    fn is_rolled(&self, (environment, role): &(EnvironmentName, RoleName)) -> bool {
+        let gives = |op: &Op| match op {
+            Op::Weighted { role: it, .. } | Op::Serving { role: it, .. } => it == role,
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Drained { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Gate { .. }
+            | Op::Baked { .. }
+            | Op::Approved => false,
+        };
+        let here = self.ledger.rollouts.iter().filter(|(at, _)| at.environment == *environment);
+        here.flat_map(|(_, rollout)| rollout.plan().ops()).any(|(_, _, op)| gives(op))
     }
 
     /// What the balancers were seen to give a role must be what a person gave it: one that was
-    /// reloaded has forgotten.
+    /// reloaded has forgotten. And what was given back to rollouts is, once balancers answer.
     pub(super) fn keep_weights(&mut self, target: &Target, survey: &Survey, turn: &mut Turn) {
         if self.limits.check_only {
             return;
         }
-        let set: Vec<(RoleName, u32)> = self
-            .ledger
-            .weights
-            .iter()
-            .filter(|((environment, _), _)| *environment == target.environment)
-            .map(|((_, role), (percent, _))| (role.clone(), *percent))
-            .collect();
-        for (role, weight) in set {
-            let differs = survey.traffic.iter().any(|((of, _), fact)| match fact {
-                Seen::Known { value: Traffic::Serving { weight: seen }, .. } => {
-                    *of == role && *seen != weight
-                }
-                Seen::Known { .. } | Seen::Unknown { .. } => false,
+        let seen = |role: &RoleName| {
+            let facts = survey.traffic.iter().filter(|((of, _), _)| of == role);
+            let known = facts.filter_map(|(_, fact)| match fact {
+                Seen::Known { value, .. } => Some(value),
+                Seen::Unknown { .. } => None,
             });
-            let environment = target.environment.clone();
-            let Ok((seats, connect)) = self.seats_of(&environment, &role) else { continue };
+            known.collect::<Vec<&Traffic>>()
+        };
+        let given = self.ledger.weights.iter().filter(|((_, role), (percent, _))| {
+            let differs =
+                |it: &Traffic| matches!(it, Traffic::Serving { weight } if weight != percent);
+            seen(role).into_iter().any(differs)
+        });
+        let back = self.ledger.weights_back.iter();
+        let back = back.filter(|key| !seen(&key.1).is_empty() && !self.is_rolled(key));
+        let due: Vec<(EnvironmentName, RoleName)> = given
+            .map(|(key, _)| key)
+            .chain(back)
+            .filter(|(environment, _)| *environment == target.environment)
+            .cloned()
+            .collect();
+        for (environment, role) in due {
             let flight = Flight::Weigh(environment.clone(), role.clone());
-            if differs && self.flights.insert(flight) {
-                let not_after = turn.now.after(BALANCER_GRACE);
-                turn.ask(Effect::Weigh {
-                    environment,
-                    role,
-                    seats,
-                    weight,
-                    ticket: None,
-                    not_after,
-                    connect,
-                    epoch: self.authority,
-                    given: self.ledger.epoch.unwrap_or(self.authority),
-                });
+            if self.flights.contains(&flight) {
+                continue;
+            }
+            if let Ok(effect) = self.share(&environment, &role, None, turn) {
+                self.flights.insert(flight);
+                turn.ask(effect);
             }
         }
     }

@@ -20,13 +20,14 @@ pub trait Balancer: Send + Sync {
     /// Ensures that the node gets no new sessions and that its old ones have ended, on every
     /// balancer and backend. `keep`: how many of a backend's servers must be in service besides.
     ///
-    /// Looks for a short while by itself before it answers [`Settling::Waiting`]. `waited` is how long
-    /// ago this was first asked: the drain's time limit counts from there.
+    /// Looks for a short while by itself before it answers [`Settling::Draining`], or
+    /// [`Settling::Waiting`] while the guard lets it serve on. `out` is for how long it is known to have
+    /// been out: the time of its sessions counts from there, and anew where it was found in service.
     fn drained<'a>(
         &'a self,
         seat: &'a Seat,
         keep: usize,
-        waited: Duration,
+        out: Duration,
     ) -> Answering<'a, Result<Settling, BalancerError>>;
 
     /// Ensures that the node serves again, healthy, with this share of its configured weight in
@@ -73,6 +74,15 @@ pub enum Settling {
         /// For what, in words for people.
         why: String,
     },
+    /// The node gets no new sessions; its old ones have not ended.
+    Draining {
+        /// Ask again after so long.
+        again_after: Duration,
+        /// For what, in words for people.
+        why: String,
+        /// Whether it was found in service by this call: its sessions have their time from now on.
+        anew: bool,
+    },
     /// It stays as it is because a person wants it so.
     LeftToPerson {
         /// How it stands.
@@ -106,7 +116,7 @@ pub enum BalancerError {
         server: String,
         /// How many are left.
         sessions: u64,
-        /// How long was waited.
+        /// How long they had.
         after: String,
     },
 }

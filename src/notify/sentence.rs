@@ -35,6 +35,7 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::Asked { .. }
         | Fact::Canceling(_)
         | Fact::CancelOver { .. }
+        | Fact::WeightBack { .. }
         | Fact::Recorded { .. }
         | Fact::Kept(_) => None,
     }
@@ -112,6 +113,9 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             Some(last) => format!("{target}: git knows that {} was proven there", last.reference),
         },
         Fact::CancelOver { how, .. } => how.clone(),
+        Fact::WeightBack { environment, role } => {
+            format!("the load balancers give {role} of {environment} what rollouts ask for")
+        }
         Fact::TookOver { .. } | Fact::Canceling(_) | Fact::Recorded { .. } | Fact::Kept(_) => {
             return None;
         }
@@ -182,10 +186,10 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
                 place(*op)
             ),
         },
-        What::Waiting { op, why } if matches!(plan.op(*op), Some(Op::Baked { .. })) => {
+        What::Waiting { op, why, .. } if matches!(plan.op(*op), Some(Op::Baked { .. })) => {
             format!("{target}: {} stops baking: {why}", place(*op))
         }
-        What::Waiting { op, why } => format!("{target}: {} waits: {why}", place(*op)),
+        What::Waiting { op, why, .. } => format!("{target}: {} waits: {why}", place(*op)),
         What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
         What::Retried(word) => format!("{target}: {} has it tried again", word.by),
         What::RetriedOnly { nodes, word } => {

@@ -44,6 +44,8 @@ pub enum What {
         op: OpId,
         /// Why.
         why: String,
+        /// Of a drain: since when its node is out, if it waits for nothing but its sessions.
+        out: Option<Timestamp>,
     },
     /// The gates that guard a bake are open again: it begins anew.
     Reopened {

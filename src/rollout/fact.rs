@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Command, Epoch, NodeName, Ref, Revision, RoleName, RolloutId, Target, Timestamp,
+    Command, EnvironmentName, Epoch, NodeName, Ref, Revision, RoleName, RolloutId, Target,
+    Timestamp,
 };
 
 use super::cancel::Cancel;
@@ -171,6 +172,13 @@ pub enum Fact {
         attempt: u32,
         /// How that ended, in words.
         how: String,
+    },
+    /// The load balancers give a role the share that rollouts ask for, as a person wanted.
+    WeightBack {
+        /// Where.
+        environment: EnvironmentName,
+        /// Which role.
+        role: RoleName,
     },
     /// A record reached git.
     Recorded {

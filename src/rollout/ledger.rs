@@ -183,6 +183,8 @@ pub struct Ledger {
     pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), Out>,
     /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
+    /// Roles of which people took that back, until the load balancers have heard of it.
+    pub weights_back: BTreeSet<(EnvironmentName, RoleName)>,
     /// Pipelines that are to be canceled.
     pub cancels: BTreeMap<(RolloutId, OpId, u32), Cancel>,
     /// The last head of the records that we wrote.
@@ -296,6 +298,9 @@ impl Ledger {
             Fact::Canceling(cancel) => {
                 let Cancel { rollout, op, attempt, .. } = &**cancel;
                 self.cancels.insert((rollout.clone(), *op, *attempt), (**cancel).clone());
+            }
+            Fact::WeightBack { environment, role } => {
+                self.weights_back.remove(&(environment.clone(), role.clone()));
             }
             Fact::CancelOver { rollout, op, attempt, .. } => {
                 self.cancels.remove(&(rollout.clone(), *op, *attempt));

@@ -109,7 +109,7 @@ impl Rollout {
         match &event.what {
             What::Started { op, attempt, epoch } => self.start(*op, *attempt, *epoch, event.at),
             What::Finished { op, outcome } => self.finish(*op, outcome, event.at),
-            What::Waiting { op, why } => self.wait(*op, why, event.at),
+            What::Waiting { op, why, out } => self.wait(*op, why, *out, event.at),
             What::Reopened { op } => {
                 if let Some(OpState::Running { waiting, since, .. }) = self.states.op_mut(*op) {
                     *waiting = None;
@@ -215,17 +215,16 @@ impl Rollout {
         let was_over = matches!(state, OpState::Done { .. } | OpState::Failed { .. });
         *state = match state {
             // A second start without an end is what a crash looks like: the clock runs on.
-            OpState::Running { errors, since, waiting, .. } => OpState::Running {
+            OpState::Running { errors, since, waiting, out, .. } => OpState::Running {
                 attempt,
                 errors: *errors,
                 since: *since,
                 waiting: waiting.take(),
+                out: *out,
             },
-            OpState::Idle { errors, .. } => {
-                OpState::Running { attempt, errors: *errors, since: at, waiting: None }
-            }
+            OpState::Idle { errors, .. } => OpState::begun(attempt, *errors, at),
             OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => {
-                OpState::Running { attempt, errors: 0, since: at, waiting: None }
+                OpState::begun(attempt, 0, at)
             }
         };
         self.states.take_up(&self.plan, task_of(id), self.stopping.is_some());
@@ -235,13 +234,14 @@ impl Rollout {
     }
 
     /// What a bake has baked is lost when a gate closes on it: from then on counts patience.
-    fn wait(&mut self, id: OpId, why: &str, at: Timestamp) {
+    fn wait(&mut self, id: OpId, why: &str, is_out: Option<Timestamp>, at: Timestamp) {
         let bakes = matches!(self.plan.op(id), Some(Op::Baked { .. }));
-        if let Some(OpState::Running { waiting, since, .. }) = self.states.op_mut(id) {
+        if let Some(OpState::Running { waiting, since, out, .. }) = self.states.op_mut(id) {
             if bakes && waiting.is_none() {
                 *since = at;
             }
             *waiting = Some(why.to_owned());
+            *out = is_out;
         }
     }
 

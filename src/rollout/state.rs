@@ -31,6 +31,8 @@ pub enum OpState {
         since: Timestamp,
         /// Why it is not done yet, if it said.
         waiting: Option<String>,
+        /// Of a drain: since when its node is out, if it waits for nothing but its sessions.
+        out: Option<Timestamp>,
     },
     /// The world is as asked.
     Done {
@@ -58,6 +60,18 @@ pub enum OpState {
 impl OpState {
     pub(super) const FRESH: Self =
         Self::Idle { attempt: 1, errors: 0, not_before: Timestamp(0), tried: false };
+
+    pub(super) fn begun(attempt: u32, errors: u32, since: Timestamp) -> Self {
+        Self::Running { attempt, errors, since, waiting: None, out: None }
+    }
+
+    /// Of a drain under way: since when its node is out, if it is.
+    pub fn out(&self) -> Option<Timestamp> {
+        match self {
+            Self::Running { out, .. } => *out,
+            Self::Idle { .. } | Self::Done { .. } | Self::Failed { .. } | Self::Lost { .. } => None,
+        }
+    }
 
     /// Whether it was ever started.
     pub fn was_tried(&self) -> bool {

@@ -84,10 +84,12 @@ impl Ledger {
                 let key = (environment.clone(), role.clone());
                 match percent {
                     Some(percent) => {
+                        self.weights_back.remove(&key);
                         self.weights.insert(key, (*percent, order(None)));
                     }
                     None => {
                         self.weights.remove(&key);
+                        self.weights_back.insert(key);
                     }
                 }
             }

@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(crate) weight: u32,
     /// When its last session ends, once it gets no new ones.
     sessions_until: Timestamp,
+    /// When that began.
+    out_since: Timestamp,
     /// For what it was drained last.
     by: Option<Target>,
     /// Since when a controller has been shown that a person drained it.
@@ -71,6 +73,7 @@ impl Balancers {
                 gate: Gate::Open,
                 weight: 100,
                 sessions_until: Timestamp(0),
+                out_since: Timestamp(0),
                 by: None,
                 shown: None,
                 let_in: false,
@@ -134,7 +137,7 @@ impl World {
         let asked: Vec<&Seat> = std::iter::once(&seat).chain(&others).take(ASKED_OF_ROLE).collect();
         let away = self.now < self.balancers.away_until
             || self.now > not_after
-            || self.says_who_follows(&asked, (epoch, given));
+            || self.says_who_follows(&asked, (epoch, given)).is_some();
         let result = if away { Err("no answer".to_owned()) } else { self.take_out(&seat, keep) };
         let (environment, node) = (seat.environment, seat.node);
         self.answer(from, Wake::KeptOut { environment, role, node, result });
@@ -223,9 +226,11 @@ impl World {
             Op::Weighted { seats, .. } => (seats.iter().take(ASKED_OF_ROLE).collect(), false),
             _ => (Vec::new(), false),
         };
-        if self.says_who_follows(&seats, (perform.epoch, perform.epoch)) {
+        let shared = matches!(perform.op, Op::Weighted { .. });
+        let ours = if shared { perform.ours } else { (perform.epoch, perform.epoch) };
+        if self.says_who_follows(&seats, ours).is_some() {
             let why = "another controller has taken over".to_owned();
-            return Report::Errored { why, retry: false };
+            return Report::Errored { why, retry: shared };
         }
         let silent = |seat: &&Seat| !self.reachable(&(seat.environment.clone(), seat.node.clone()));
         if drains && seats.iter().any(silent) {
@@ -257,6 +262,9 @@ impl World {
             let drain = Perform { op: drained.clone(), not_after, ..perform.clone() };
             match self.balance(&drain) {
                 Report::Done { .. } => self.totals.count("drained again"),
+                Report::Draining { again_after, why, .. } => {
+                    return Some(Report::Pending { again_after, why });
+                }
                 report => return Some(report),
             }
         }
@@ -282,11 +290,8 @@ impl World {
     }
 
     fn drain(&mut self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
-        let pending = |why: &str| Report::Pending {
-            again_after: Duration::from_secs(2),
-            why: why.to_owned(),
-        };
-        let now = self.now;
+        let (again_after, now) = (Duration::from_secs(2), self.now);
+        let mut anew = false;
         for key in Balancers::of(seat) {
             let spared = self.serving_beside(&key) >= keep;
             let long = self.chaos && self.seed.chance(8);
@@ -297,21 +302,29 @@ impl World {
             if server.gate == Gate::Open {
                 if !spared {
                     self.totals.count("drains refused");
-                    return pending(TOO_FEW_SERVE);
+                    return Report::Pending { again_after, why: TOO_FEW_SERVE.to_owned() };
                 }
                 server.gate = Gate::Drained { by_person: false };
                 server.let_in = false;
                 server.by = Some(perform.target.clone());
                 server.sessions_until = now.after(Duration::from_secs(lasts));
+                (server.out_since, anew) = (now, true);
                 self.totals.count("drains");
                 self.tell(|| format!("{key:?} is drained for {}", perform.key));
             }
-            let server = self.balancers.servers.get(&key);
-            if server.is_some_and(|it| it.gate != Gate::Maintenance && now < it.sessions_until) {
-                if now.since(perform.since) > seat.drain.timeout {
+            let Some(server) = self.balancers.servers.get(&key) else { continue };
+            if server.gate != Gate::Maintenance && now < server.sessions_until {
+                let out = perform.out.filter(|_| !anew);
+                if out.is_some_and(|out| now.since(out) > seat.drain.timeout) {
+                    if now.since(server.out_since) <= seat.drain.timeout {
+                        let what = format!("{key:?} for {}", perform.key);
+                        self.broken("6 sessions have their time", &what);
+                    }
+                    self.totals.count("drains given up");
                     return Report::Failed { why: "its sessions do not end".to_owned() };
                 }
-                return pending("sessions are left");
+                let why = "sessions are left".to_owned();
+                return Report::Draining { again_after, why, anew };
             }
         }
         Report::Done { evidence: "no sessions".to_owned(), at: now }
@@ -476,7 +489,8 @@ impl World {
         }
     }
 
-    /// A role of a target that a person gave a share of traffic, and that serves with another.
+    /// A role of a target that a person gave a share of traffic, and that serves with another; or whose share
+    /// no balancer was told that it is given back.
     pub(crate) fn unweighed(&self, target: &Target) -> Option<RoleName> {
         let spec = self.core.as_ref()?.snapshot()?.spec(target)?;
         let differs = |seat: &Seat, percent: u32| {
@@ -488,8 +502,10 @@ impl World {
         };
         let seats = spec.seats().into_iter();
         let mut wrong = seats.filter(|(role, seat)| {
-            let given = self.shadow.weights.get(&(target.environment.clone(), role.clone()));
+            let key = (target.environment.clone(), role.clone());
+            let given = self.shadow.weights.get(&key);
             given.is_some_and(|(percent, _)| differs(seat, *percent))
+                || self.shadow.weights_back.contains(&key)
         });
         wrong.next().map(|(role, _)| role)
     }

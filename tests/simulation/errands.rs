@@ -1,6 +1,6 @@
 //! Effects on their way into the world and their answers on the way back, some of them astray.
 
-use towpath::controller::{Around, Effect, Head, NotRecorded, Perform, Report, Wake};
+use towpath::controller::{Around, Effect, Head, NotRecorded, Perform, Report, Unmoved, Wake};
 use towpath::model::{NodeName, Question, Ref, RoleName, Seat, Target, Timestamp};
 use towpath::observe::{Fact as Seen, Survey, Verdict};
 
@@ -305,11 +305,11 @@ impl World {
             return;
         };
         let asked: Vec<&Seat> = seats.iter().take(super::balancer::ASKED_OF_ROLE).collect();
-        let away = self.now < self.balancers.away_until
-            || self.now > not_after
-            || self.says_who_follows(&asked, (epoch, given));
+        let away = self.now < self.balancers.away_until || self.now > not_after;
         let result = if away {
-            Err("no answer".to_owned())
+            Err(Unmoved::Other("no answer".to_owned()))
+        } else if let Some(fence) = self.says_who_follows(&asked, (epoch, given)) {
+            Err(Unmoved::Obeys { fence })
         } else {
             self.give(&seats, weight);
             Ok("read back".to_owned())
@@ -392,7 +392,7 @@ pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             environment: environment.clone(),
             role: role.clone(),
             ticket: *ticket,
-            result: Err(why()),
+            result: Err(Unmoved::Other(why())),
         },
         Effect::Watch { environment, seats } => {
             let unseen = |(role, seat): &(RoleName, Seat)| {

@@ -37,6 +37,7 @@ impl World {
             Fact::Restored { .. }
             | Fact::BrokeGlass(_)
             | Fact::CancelOver { .. }
+            | Fact::WeightBack { .. }
             | Fact::GlassOver { .. }
             | Fact::Proposed { .. }
             | Fact::Merged { .. }

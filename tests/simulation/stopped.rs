@@ -193,12 +193,14 @@ impl World {
         &mut self,
         seats: &[&Seat],
         (epoch, given): (Epoch, Epoch),
-    ) -> bool {
-        seats.iter().any(|seat| {
+    ) -> Option<Epoch> {
+        seats.iter().find_map(|seat| {
             let place = (seat.environment.clone(), seat.node.clone());
             let reached = self.reachable(&place);
             let node = self.nodes.get_mut(&place).filter(|_| reached);
-            node.is_some_and(|it| super::nodes::is_stale(&it.fence(epoch)) && it.fence > given)
+            let node = node?;
+            let refuses = super::nodes::is_stale(&node.fence(epoch)) && node.fence > given;
+            refuses.then_some(node.fence)
         })
     }
 }

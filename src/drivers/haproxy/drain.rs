@@ -22,18 +22,27 @@ pub(super) async fn drained(
     posts: Vec<Arc<Post>>,
     seat: Arc<Seat>,
     keep: usize,
-    waited: Duration,
+    known: Duration,
 ) -> Result<Settling, BalancerError> {
-    let begun = Instant::now();
-    let until = begun + LOOK_MAX.min(seat.drain.timeout.saturating_sub(waited)).max(POLL_MAX);
-    let mut was_cut = false;
-    for _ in 0..RETURNS_MAX {
+    let mut begun = Instant::now();
+    // What its sessions had before: nothing, if it was in service. One that comes back while it is
+    // looked at gets hardly any new ones.
+    let mut had = known;
+    let (mut anew, mut was_cut) = (false, false);
+    for round in 0..RETURNS_MAX {
         let (guarded, inside, seat_inside) = (keep, posts.clone(), Arc::clone(&seat));
         let section = async move { out(&inside, &seat_inside, guarded).await };
         let looks = match in_turn(&posts, section).await? {
-            Out::Is(looks) => looks,
+            Out::Was(looks) => looks,
+            Out::Is(looks) => {
+                if round == 0 {
+                    (begun, had, anew) = (Instant::now(), Duration::ZERO, true);
+                }
+                looks
+            }
             Out::MayNotBe(why) => return Ok(Settling::Waiting { again_after: WAIT, why }),
         };
+        let until = begun + LOOK_MAX.min(seat.drain.timeout.saturating_sub(had)).max(POLL_MAX);
         let left = match empty(&posts, &seat, looks, until).await? {
             Rest::None(looks) if is_settled(&seat, &looks) => {
                 return Ok(Settling::Done { evidence: evidence(&posts, &seat, &looks) });
@@ -46,12 +55,12 @@ pub(super) async fn drained(
             Rest::Some(left) => left,
         };
         let server = format!("{} ({})", seat.server, seat.backends.join(", "));
-        if waited + begun.elapsed() < seat.drain.timeout || was_cut {
-            return Ok(Settling::Waiting { again_after: WAIT, why: left.why });
+        if had + begun.elapsed() < seat.drain.timeout || was_cut {
+            return Ok(Settling::Draining { again_after: WAIT, why: left.why, anew });
         }
         match seat.drain.then {
             DrainEnd::Halt => {
-                let after = format_duration(waited + begun.elapsed());
+                let after = format_duration(had + begun.elapsed());
                 return Err(BalancerError::NotDrained { server, sessions: left.sessions, after });
             }
             DrainEnd::Cut => cut(&posts, &seat).await?,
@@ -63,7 +72,11 @@ pub(super) async fn drained(
 }
 
 enum Out {
+    /// It was out before.
+    Was(Vec<Look>),
+    /// It is from now on.
     Is(Vec<Look>),
+    /// Too few others serve.
     MayNotBe(String),
 }
 
@@ -86,7 +99,7 @@ async fn out(posts: &[Arc<Post>], seat: &Arc<Seat>, keep: usize) -> Result<Out, 
         }
     }
     if acts.is_empty() {
-        return Ok(Out::Is(before));
+        return Ok(Out::Was(before));
     }
     at_once(acts).await?;
     let after = looks(posts, seat).await?;

@@ -100,10 +100,10 @@ impl Balancer for Haproxy {
         &'a self,
         seat: &'a Seat,
         keep: usize,
-        waited: Duration,
+        out: Duration,
     ) -> Answering<'a, Result<Settling, BalancerError>> {
         Box::pin(async move {
-            drain::drained(self.posts(seat)?, Arc::new(seat.clone()), keep, waited).await
+            drain::drained(self.posts(seat)?, Arc::new(seat.clone()), keep, out).await
         })
     }
 

@@ -130,6 +130,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
+        | Fact::WeightBack { environment: _, role: _ }
         | Fact::Refused { revision: _ }
         | Fact::Planned(_)
         | Fact::Rollout { target: _, id: _, event: _ }

@@ -62,6 +62,8 @@ pub(super) enum What {
     Waiting {
         op: Text<OpId>,
         why: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        out: Option<At>,
     },
     Reopened {
         op: Text<OpId>,
@@ -103,7 +105,9 @@ impl From<&rollout::What> for What {
             From::Finished { op, outcome } => {
                 Self::Finished { op: Text(*op), outcome: outcome.into() }
             }
-            From::Waiting { op, why } => Self::Waiting { op: Text(*op), why: why.clone() },
+            From::Waiting { op, why, out } => {
+                Self::Waiting { op: Text(*op), why: why.clone(), out: out.map(At) }
+            }
             From::Reopened { op } => Self::Reopened { op: Text(*op) },
             From::TakenOver { epoch: Epoch(epoch) } => Self::TakenOver { epoch: *epoch },
             From::Retried(word) => Self::Retried(word.into()),
@@ -140,7 +144,9 @@ impl From<What> for rollout::What {
             What::Finished { op: Text(op), outcome } => {
                 Self::Finished { op, outcome: outcome.into() }
             }
-            What::Waiting { op: Text(op), why } => Self::Waiting { op, why },
+            What::Waiting { op: Text(op), why, out } => {
+                Self::Waiting { op, why, out: out.map(|it| it.0) }
+            }
             What::Reopened { op: Text(op) } => Self::Reopened { op },
             What::TakenOver { epoch } => Self::TakenOver { epoch: Epoch(epoch) },
             What::Retried(word) => Self::Retried(word.into()),

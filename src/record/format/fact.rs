@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model;
 use crate::model::{
-    Epoch, NodeName, Ref, RepoPath, Revision, RoleName, RolloutId, Target, Timestamp,
+    EnvironmentName, Epoch, NodeName, Ref, RepoPath, Revision, RoleName, RolloutId, Target,
+    Timestamp,
 };
 use crate::rollout::{self, Entry, Fact, OpId};
 
@@ -37,6 +38,7 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
+        | Fact::WeightBack { environment: _, role: _ }
         | Fact::Refused { revision: _ }
         | Fact::Asked { word: _, command: _ }
         | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
@@ -74,6 +76,7 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
         "canceling" => canceling(read(&what(kind), body)?)?,
         "cancel_over" => read::<CancelOver>(&what(kind), body)?.into(),
         "watched" => read::<Watched>(&what(kind), body)?.into(),
+        "weight_back" => read::<WeightBack>(&what(kind), body)?.into(),
         "refused" => read::<Refused>(&what(kind), body)?.into(),
         "planned" => read::<Planned>(&what(kind), body)?.into(),
         "rollout" => read::<Rollout>(&what(kind), body)?.into(),
@@ -145,6 +148,10 @@ fn body(fact: &Fact) -> (&'static str, String) {
                 (Text(target.clone()), Text(role.clone()), Text(node.clone()));
             let (out, how) = (*out, how.clone());
             ("watched", compact(&Watched { v: V1, target, role, node, out, how }))
+        }
+        Fact::WeightBack { environment, role } => {
+            let (environment, role) = (Text(environment.clone()), Text(role.clone()));
+            ("weight_back", compact(&WeightBack { v: V1, environment, role }))
         }
         Fact::GlassOver { target, how } => {
             let (target, how) = (Text(target.clone()), how.clone());
@@ -274,6 +281,9 @@ bodies! {
         out: bool,
         how: String
     } => Self::Watched { target: target.0, role: role.0, node: node.0, out, how };
+    WeightBack { environment: Text<EnvironmentName>, role: Text<RoleName> } => {
+        Self::WeightBack { environment: environment.0, role: role.0 }
+    };
     GlassOver { target: Text<Target>, how: String } => {
         Self::GlassOver { target: target.0, how }
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use towpath::drivers::balancer::{Balancer as _, BalancerError};
+use towpath::drivers::balancer::{Balancer as _, BalancerError, Settling};
 use towpath::drivers::haproxy::Haproxy;
 use towpath::model::{DrainEnd, Traffic};
 
@@ -115,6 +115,31 @@ async fn a_connection_that_stays_is_halted_at_or_cut() {
     assert!(request(&mut stream, "0", None).await.is_ok(), "it was cut too early");
     assert!(is_done(&haproxy.drained(&seat, 1, PATIENT.timeout).await.unwrap()));
     assert!(request(&mut stream, "0", None).await.is_err(), "it was not cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_served_until_now_has_all_its_time_whatever_was_known_of_it() {
+    for then in [DrainEnd::Halt, DrainEnd::Cut] {
+        let apps = App::several(2).await;
+        let proxy = Proxy::start(&Shape { mode: "tcp", backend: "", ..PLAIN }, &apps);
+        let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
+        let answer = request(&mut stream, "0", None).await.unwrap();
+        let mut seat = seat(answer.body.split(' ').next().unwrap(), &[proxy.address()]);
+        seat.drain.then = then;
+        let haproxy = Haproxy::new();
+        let ask = async |out| haproxy.drained(&seat, 1, out).await;
+        // As after a reload that nobody saw.
+        for (out, expected) in [(PATIENT.timeout, true), (Duration::ZERO, false)] {
+            let Ok(Settling::Draining { anew, .. }) = ask(out).await else { panic!("{then:?}") };
+            assert_eq!(anew, expected);
+            assert!(request(&mut stream, "0", None).await.is_ok(), "it was cut");
+        }
+        match (then, ask(PATIENT.timeout).await) {
+            (DrainEnd::Halt, Err(BalancerError::NotDrained { sessions: 1, .. }))
+            | (DrainEnd::Cut, Ok(Settling::Done { .. })) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

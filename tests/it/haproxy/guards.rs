@@ -43,7 +43,7 @@ async fn of_many_drains_at_once_only_so_many_go_as_may() {
                 assert_eq!(out.matches(" (drained)").count(), 2, "{why}");
                 waiting += 1;
             }
-            Settling::LeftToPerson { why } => panic!("{why}"),
+            Settling::Draining { why, .. } | Settling::LeftToPerson { why } => panic!("{why}"),
         }
     }
     // Each of those who went had four others: six servers, so the first two and no third one.

@@ -50,6 +50,8 @@ async fn who_came_back_is_waited_for_until_its_sessions_have_ended_again() {
         question: 1,
         key: StepKey::new(&rollout, "s1", 1),
         epoch: Epoch(8),
+        ours: (Epoch(8), Epoch(8)),
+        out: None,
         op: Op::Runs { question: question.clone() },
         to: Ref::parse("1.1.0").unwrap(),
         connect: Connect::Local { directory: None },

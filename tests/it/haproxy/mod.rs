@@ -47,7 +47,9 @@ async fn drained(haproxy: &Haproxy, seat: &Seat, keep: usize) -> String {
     while begun.elapsed() < Duration::from_secs(40) {
         match haproxy.drained(seat, keep, begun.elapsed()).await {
             Ok(Settling::Done { evidence }) => return evidence,
-            Ok(Settling::Waiting { again_after, .. }) => tokio::time::sleep(again_after).await,
+            Ok(Settling::Waiting { again_after, .. } | Settling::Draining { again_after, .. }) => {
+                tokio::time::sleep(again_after).await;
+            }
             Ok(Settling::LeftToPerson { why }) => panic!("{why}"),
             // A master that starts anew takes no connections for a moment.
             Err(error) if error.may_work_later() => tokio::time::sleep(AGAIN).await,
@@ -96,7 +98,7 @@ fn is_done(settling: &Settling) -> bool {
 
 fn waits_for(settling: Result<Settling, BalancerError>) -> String {
     match settling.unwrap() {
-        Settling::Waiting { why, .. } => why,
+        Settling::Waiting { why, .. } | Settling::Draining { why, .. } => why,
         Settling::Done { evidence } => panic!("done: {evidence}"),
         Settling::LeftToPerson { why } => panic!("left to a person: {why}"),
     }

@@ -1,10 +1,12 @@
 //! The whole program in front of a real HAProxy: nodes are out when they are touched, serve again when
 //! they run the ref, and stay out where it failed or a person wants it so.
 
+use std::time::{Duration, Instant};
+
 use super::apps::App;
 use super::load::once;
 use super::proxy::{PLAIN, Proxy, until};
-use crate::world::{NEW, World};
+use crate::world::{NEW, World, stays};
 
 /// Three nodes in one environment behind a HAProxy; what it says of a node while that is touched
 /// is kept on the node.
@@ -132,6 +134,113 @@ async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
         let status = world.towpath(&["status"]).stdout;
         status.contains("web-3 is in maintenance in web by a person")
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_that_is_given_back_unheard_is_put_back_later() {
+    let (world, mut proxy, _apps) = fleet("").await;
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.order(&["weight", "production", "web", "20", "--reason", "it is hot"]);
+    proxy.kill();
+    let mut said = String::new();
+    until("nobody moves it", || {
+        let answer = world.towpath(&["weight", "production", "web", "auto"]);
+        assert!(answer.status == 0 || answer.stderr.contains("is being moved"), "{answer:?}");
+        said = answer.stdout;
+        answer.status == 0
+    });
+    assert!(said.contains("not yet in the load balancer, it is tried again"), "{said}");
+    controller.kill();
+    proxy.restart();
+    proxy.say("set server web/web-1 weight 20%");
+    assert_eq!(proxy.column("web-1", "srv_uweight"), "20");
+    let _controller = world.start();
+    world.until("it is put back", || proxy.column("web-1", "srv_uweight") == "100");
+    // From then on it is what people make of it.
+    world.until_in_sync();
+    proxy.say("set server web/web-1 weight 30%");
+    assert!(stays(Duration::from_secs(3), || proxy.column("web-1", "srv_uweight") == "30"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_left_out_is_a_persons_once_its_step_has_ended() {
+    let (world, proxy, _apps) = fleet("").await;
+    let wait = |node: &str| world.root.join(format!("wait-{node}"));
+    for node in ["web-1", "web-2"] {
+        std::fs::write(wait(node), "").unwrap();
+    }
+    let install = format!(
+        "while [ -e {}-\"$TOWPATH_NODE\" ]; do sleep 0.1; done\necho \"$1\" > version",
+        world.root.join("wait").display()
+    );
+    world.script("install", &install);
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    until("the first is out", || proxy.admin("web-1") == 8);
+    let steps = || world.processes().iter().any(|(_, it)| it.contains("install.sh"));
+    world.until("its step runs", steps);
+    let said = world.order(&["exclude", "shop", "production", "web-1", "--reason", "it is slow"]);
+    assert!(said.contains("goes on without web-1"), "{said}");
+    assert!(said.contains("web-1 stays out of its load balancers"), "{said}");
+    until("the next one is out", || proxy.admin("web-2") == 8);
+    // Nothing is let onto what is half installed.
+    proxy.say("set server web/web-1 state ready");
+    until("it is out again", || proxy.admin("web-1") == 8);
+    std::fs::remove_file(wait("web-1")).unwrap();
+    world.until("its step ends", || world.read("production", "web-1", "version").trim() == NEW);
+    world.until("it is left to the person", || {
+        proxy.say("set server web/web-1 state ready");
+        stays(Duration::from_secs(3), || proxy.admin("web-1") == 0)
+    });
+    assert_eq!(proxy.admin("web-2"), 8, "the rollout is over");
+    std::fs::remove_file(wait("web-2")).unwrap();
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+}
+
+/// A node that may not be taken out for longer than its sessions may take has all their time from when
+/// it is out.
+async fn waits_for_the_guard(then: &str) {
+    let (world, proxy, apps) = fleet("").await;
+    let drain = format!("min_healthy: 2, max_failures: 1, drain: {{ timeout: 25s, then: {then} }}");
+    let before = "min_healthy: 1, max_failures: 1, drain: { timeout: 30s }";
+    world.edit("environments/production.yaml", before, &drain);
+    let _controller = world.start();
+    world.until_in_sync();
+    apps[2].die().await;
+    until("it is seen", || proxy.column("web-3", "srv_op_state") == "0");
+    world.want("production", NEW);
+    world.until_explained("production", "out are web-3 (down)");
+    let refused = Instant::now();
+    // Each of the others has one request that goes on.
+    let ask = || tokio::spawn(once(proxy.port, "held", None));
+    let held = [ask(), ask()];
+    until("both are busy", || apps[..2].iter().all(|it| it.served() == 1));
+    world.until("it waits for longer than sessions may take", || {
+        refused.elapsed() > Duration::from_secs(26)
+    });
+    assert_eq!(proxy.admin("web-1"), 0, "too few others served");
+    apps[2].rise("old").await;
+    world.until_explained("production", "1 sessions left on");
+    apps.iter().for_each(App::release);
+    for it in held {
+        let answer = it.await.unwrap();
+        assert!(answer.is_ok_and(|it| it.status == 200), "it had no time");
+    }
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_waited_long_for_others_halts_no_rollout() {
+    waits_for_the_guard("halt").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_waited_long_for_others_is_not_cut() {
+    waits_for_the_guard("cut").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -315,7 +315,7 @@ pub(super) fn whats() -> Vec<What> {
         [Cause::Aborted { word: word(), now: true }, Cause::Superseded { by: reference("1.4.3") }];
     let mut all = vec![
         What::Started { op: op(1, 0), attempt: 2, epoch: Epoch(u64::MAX) },
-        What::Waiting { op: op(0, 5), why: "not ready".to_owned() },
+        What::Waiting { op: op(0, 5), why: "not ready".to_owned(), out: None },
         What::TakenOver { epoch: Epoch(9) },
         What::Retried(word()),
         What::Resumed(word()),
@@ -511,6 +511,9 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all.extend(comments::later());
+    all.push(told(What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)) }));
+    let environment = EnvironmentName::parse("production").unwrap();
+    all.push(Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() });
     all
 }
 
