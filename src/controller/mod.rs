@@ -31,6 +31,7 @@ mod sudden;
 mod files;
 mod glass;
 mod gitwork;
+mod recording;
 mod perform;
 mod moving;
 mod keeping;

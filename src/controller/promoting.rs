@@ -259,7 +259,7 @@ impl Core {
                 if let Some(proposal) = proposal.filter(|it| it.number == number) {
                     if recall.as_ref() == Some(&proposal.reference) {
                         let how = format!("!{number} is merged: {}", evidence.join("; "));
-                        self.recall_over(&target, number, true, how, turn)?;
+                        self.recall_over(&target, number, Some(head), how, turn)?;
                         self.look(turn);
                         return Ok(());
                     }

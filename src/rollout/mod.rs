@@ -39,6 +39,6 @@ pub use plan::{
 };
 pub use recall::Recall;
 pub use report::{Halt, Phase, Progress};
-pub use settled::{Settled, Unrecorded};
+pub use settled::{RecallEnd, Recalled, Settled, Unrecorded};
 pub use state::OpState;
 pub use wants::Want;

@@ -605,7 +605,7 @@ impl World {
         records
             .filter_map(|it| match &it.what {
                 towpath::rollout::Settled::Rollout(rollout) => Some(rollout),
-                towpath::rollout::Settled::Entry(_) => None,
+                towpath::rollout::Settled::Entry(_) | towpath::rollout::Settled::Recall(_) => None,
             })
             .filter(|it| it.plan().id == perform.rollout)
             .any(|it| it.left_out().any(|node| Some(node) == perform.node.as_ref()))
