@@ -46,6 +46,8 @@ mod inspect;
 mod logs;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_forge;
