@@ -22,7 +22,7 @@ use super::files::{changes_between, edited};
 use super::glass;
 use super::proposing;
 use super::recording::to_record;
-use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
+use super::wake::{Around, Effect, NotRecorded, NotReverted, Visit, Wake};
 
 /// Lasting trouble is told again after this.
 const TOLD_AGAIN: Duration = Duration::from_hours(1);
@@ -317,8 +317,9 @@ impl GitWorker {
         to: &Ref,
         base: Revision,
         ask: &Ask,
-    ) -> Result<Revision, String> {
-        let bytes = edited(&self.repository, file, base, target, to, Some(from))?;
+    ) -> Result<Revision, NotReverted> {
+        let bytes = edited(&self.repository, file, base, target, to, Some(from));
+        let bytes = bytes.map_err(NotReverted::No)?;
         let automatic = matches!(ask.command, Command::Rollback { automatic: true, .. });
         let (by, who) = if automatic {
             (Actor::Towpath, "Its recipe asks for it (`rollback_on`)".to_owned())
@@ -333,17 +334,15 @@ impl GitWorker {
         let edits = vec![(file.clone(), Some(bytes))];
         let direct = Direct { edits, base, message, act };
         self.forge.commit_direct(&direct).map_err(|error| match error {
-            forge::Error::BaseMoved { .. } => {
-                "the config branch moved meanwhile: try again".to_owned()
-            }
+            forge::Error::BaseMoved { .. } => NotReverted::Moved,
             error @ forge::Error::Refused { .. } => {
                 let Target { service, environment } = target;
-                format!(
+                NotReverted::No(format!(
                     "{}; that is `towpath rollback {service} {environment} --merge-request`",
                     chain(&error)
-                )
+                ))
             }
-            error => chain(&error),
+            error => NotReverted::No(chain(&error)),
         })
     }
 

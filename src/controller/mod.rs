@@ -25,6 +25,7 @@ mod patches;
 mod reasons;
 mod recalling;
 mod retreat;
+mod reverting;
 
 mod store;
 mod sudden;
@@ -53,6 +54,8 @@ mod tests;
 mod tests_forge;
 #[cfg(test)]
 mod tests_recall;
+#[cfg(test)]
+mod tests_revert;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};
@@ -63,4 +66,6 @@ pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
 pub use view::{Counts, Troubles, View};
-pub use wake::{Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Visit, Wake};
+pub use wake::{
+    Around, Effect, Head, NotRecorded, NotReverted, Perform, Refusal, Report, Ticket, Visit, Wake,
+};
