@@ -193,7 +193,10 @@ impl Core {
                 self.flights.remove(&Flight::Revert(target.clone()));
                 return self.went_back((target, to), commit, ticket, ask, turn);
             }
-            Err(NotReverted::Moved) if self.comes_late(target) => return Ok(self.look(turn)),
+            Err(NotReverted::Moved) if self.comes_late(target) => {
+                self.look(turn);
+                return Ok(());
+            }
             Err(NotReverted::Moved) => "the config branch moved meanwhile".to_owned(),
             Err(NotReverted::No(why)) => why,
         };
