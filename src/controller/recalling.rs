@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use crate::config::Snapshot;
-use crate::model::{Ask, Command, Ref, Revision, Route, Target};
+use crate::model::{Ask, Ref, Revision, Route, Target};
 use crate::observe::{Direction, Fact as Seen, MergeRequest, State};
 use crate::planner::{self, World};
 use crate::rollout::{Fact, Recall, Word};
 
 use super::core::{Core, Fatal, Turn};
+use super::reverting::{Asked, asked, rollback_by};
 use super::wake::Refusal;
 
 impl Core {
@@ -20,29 +21,18 @@ impl Core {
         ask: Ask,
         turn: &mut Turn,
     ) -> Result<Result<String, Refusal>, Fatal> {
-        let Ask { by, reason, command } = ask;
-        let Command::Rollback { target, to, fast, .. } = command else {
-            return Ok(Err(Refusal::NotNow("only a rollback can be asked for so".to_owned())));
+        let Asked { target, to, fast, word } = match asked(ask) {
+            Ok(asked) => asked,
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let word = Word { by, reason };
         let recall = match self.new_recall(&target, to.as_ref(), fast, word.clone(), turn) {
             Ok(recall) => recall,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let to = recall.to.clone();
-        let command = Command::Rollback {
-            target: target.clone(),
-            to: Some(to.clone()),
-            fast,
-            automatic: false,
-            route: Route::MergeRequest,
-        };
-        self.note(turn, Fact::Asked { word: word.clone(), command })?;
-        self.note(turn, Fact::Recalling(Box::new(recall)))?;
-        if !self.ledger.locks.contains_key(&target) {
-            let command = Command::Lock { target: target.clone() };
-            self.note(turn, Fact::Asked { word, command })?;
-        }
+        let command = rollback_by(&target, &to, fast, Route::MergeRequest);
+        let fact = Fact::Recalling(Box::new(recall));
+        self.note_rollback(command, Some(fact), word, turn)?;
         self.look(turn);
         // What was refused before was asked for something else.
         self.rests.remove(&target);

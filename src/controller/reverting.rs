@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Route, Target, Timestamp};
 use crate::planner::{self, World};
-use crate::rollout::Word;
+use crate::rollout::{Fact, Word};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::orders::{Answer, spec_file};
@@ -220,6 +220,25 @@ impl Core {
         it.late < TRIES_MAX
     }
 
+    /// Writes a rollback down, with what follows from it, and the lock: nothing newer comes before somebody lifts it.
+    pub(super) fn note_rollback(
+        &mut self,
+        command: Command,
+        fact: Option<Fact>,
+        word: Word,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let target = command.target().cloned();
+        self.note(turn, Fact::Asked { word: word.clone(), command })?;
+        if let Some(fact) = fact {
+            self.note(turn, fact)?;
+        }
+        if let Some(target) = target.filter(|it| !self.ledger.locks.contains_key(it)) {
+            self.note(turn, Fact::Asked { word, command: Command::Lock { target } })?;
+        }
+        Ok(())
+    }
+
     /// The branch has it: now it is written down, with the lock.
     fn went_back(
         &mut self,
@@ -243,10 +262,7 @@ impl Core {
             automatic,
             route: Route::Commit,
         };
-        self.write(rollback, word.clone(), turn)?;
-        if !self.ledger.locks.contains_key(target) {
-            self.write(Command::Lock { target: target.clone() }, word, turn)?;
-        }
+        self.note_rollback(rollback, None, word, turn)?;
         let Target { service, environment } = target;
         let holds = self.begins_later(target, turn.now);
         let said = format!(
@@ -257,6 +273,29 @@ impl Core {
         self.look(turn);
         Ok(())
     }
+}
+
+/// A rollback as a person asks for it.
+pub(super) struct Asked {
+    pub(super) target: Target,
+    pub(super) to: Option<Ref>,
+    pub(super) fast: bool,
+    pub(super) word: Word,
+}
+
+/// What is asked for, if it is a rollback.
+pub(super) fn asked(ask: Ask) -> Result<Asked, Refusal> {
+    let Ask { by, reason, command } = ask;
+    let Command::Rollback { target, to, fast, .. } = command else {
+        return Err(Refusal::NotNow("that is no rollback".to_owned()));
+    };
+    Ok(Asked { target, to, fast, word: Word { by, reason } })
+}
+
+/// The command with what was left open filled in.
+pub(super) fn rollback_by(target: &Target, to: &Ref, fast: bool, route: Route) -> Command {
+    let (target, to) = (target.clone(), Some(to.clone()));
+    Command::Rollback { target, to, fast, automatic: false, route }
 }
 
 /// Whether a rollback may wait for that to end.

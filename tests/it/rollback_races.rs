@@ -48,7 +48,7 @@ fn faster(world: &World, commits: &[(&str, &str)]) {
         let message = format!("{environment} gets {reference} ({number})");
         world.git(&["commit", "-q", "--allow-empty", "-am", &message]);
         world.git(&["push", "-q", "origin", &format!("HEAD:refs/heads/waiting-{number}")]);
-        queue += &format!("{}\n", world.git(&["rev-parse", "HEAD"]));
+        queue.push_str(&(world.git(&["rev-parse", "HEAD"]) + "\n"));
     }
     std::fs::write(queue_of(world), queue).unwrap();
     let hook = world.root.join("config.git/hooks/pre-receive");
