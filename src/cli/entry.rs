@@ -54,12 +54,17 @@ pub(super) fn what(record: &Record) -> String {
     match &record.subject {
         Subject::Promotion(_) => "promotion".to_owned(),
         Subject::Act(_) => "word".to_owned(),
-        Subject::Rollout(_) => match refs(record) {
-            (Some(from), Some(to)) if from == to => format!("rollout {to}"),
-            (Some(from), Some(to)) => format!("rollout {from} → {to}"),
-            (None, Some(to)) => format!("rollout → {to}"),
-            (_, None) => "rollout".to_owned(),
-        },
+        Subject::Rollout(_) => between("rollout", refs(record)),
+        Subject::Rollback(_) => between("rollback", refs(record)),
+    }
+}
+
+fn between(what: &str, refs: (Option<String>, Option<String>)) -> String {
+    match refs {
+        (Some(from), Some(to)) if from == to => format!("{what} {to}"),
+        (Some(from), Some(to)) => format!("{what} {from} → {to}"),
+        (None, Some(to)) => format!("{what} → {to}"),
+        (_, None) => what.to_owned(),
     }
 }
 
@@ -68,7 +73,7 @@ pub(super) fn whose(record: &Record) -> String {
     record.subject.target().map_or_else(|| "all".to_owned(), ToString::to_string)
 }
 
-/// From which ref to which a rollout went; nothing where the document is not as we write them.
+/// From which ref to which a rollout or rollback went; nothing where the document is not as we write them.
 fn refs(record: &Record) -> (Option<String>, Option<String>) {
     match RecordSummary::parse(&record.document) {
         Ok(summary) => (summary.from.map(|it| it.to_string()), summary.to.map(|it| it.to_string())),
@@ -83,6 +88,7 @@ pub(super) fn json(entered: &Entered) -> serde_json::Value {
     let kind = match subject {
         Subject::Rollout(_) => "rollout",
         Subject::Promotion(_) => "promotion",
+        Subject::Rollback(_) => "rollback",
         Subject::Act(_) => "word",
     };
     let target = subject.target();

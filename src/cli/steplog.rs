@@ -214,7 +214,7 @@ fn find(setup: &Setup, id: &RolloutId, node: &NodeName) -> Result<Steps, Failure
         }
         let settled = ledger.unrecorded.iter().find_map(|it| match &it.what {
             Settled::Rollout(rollout) => Some(rollout).filter(|it| it.plan().id == *id),
-            Settled::Entry(_) => None,
+            Settled::Entry(_) | Settled::Recall(_) => None,
         });
         if let Some(rollout) = settled {
             return journalled(rollout, node, false);

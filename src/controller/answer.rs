@@ -29,6 +29,15 @@ pub enum Unmoved {
     Other(String),
 }
 
+/// Why a rollback is not on the config branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotReverted {
+    /// The branch is not at the commit any more that it was made for.
+    Moved,
+    /// For another reason.
+    No(String),
+}
+
 /// Names somebody who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);

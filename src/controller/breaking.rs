@@ -1,12 +1,13 @@
 //! `rollback --break-glass`: taken down, put in force at once, and followed until the config branch has it.
 
-use crate::model::{Ask, Command, Ref, Revision, Route, Target, Timestamp};
+use crate::model::{Ask, Ref, Revision, Route, Target, Timestamp};
 use crate::observe::Mending;
 use crate::planner::{self, World};
 use crate::rollout::{Fact, Glass, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::orders::spec_file;
+use super::reverting::{Asked, asked, rollback_by};
 use super::wake::{Effect, Head, Refusal};
 
 impl Core {
@@ -16,30 +17,19 @@ impl Core {
         ask: Ask,
         turn: &mut Turn,
     ) -> Result<Result<String, Refusal>, Fatal> {
-        let Ask { by, reason, command } = ask;
-        let Command::Rollback { target, to, fast, .. } = command else {
-            return Ok(Err(Refusal::NotNow("only a rollback breaks the glass".to_owned())));
+        let Asked { target, to, fast, word } = match asked(ask) {
+            Ok(asked) => asked,
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let word = Word { by, reason };
         let glass = match self.glass(&target, to.as_ref(), word.clone(), turn.now) {
             Ok(glass) => glass,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let to = glass.to.clone();
-        let command = Command::Rollback {
-            target: target.clone(),
-            to: Some(to.clone()),
-            fast,
-            automatic: false,
-            route: Route::BreakGlass,
-        };
-        self.note(turn, Fact::Asked { word: word.clone(), command })?;
-        self.note(turn, Fact::BrokeGlass(Box::new(glass)))?;
+        let command = rollback_by(&target, &to, fast, Route::BreakGlass);
+        let fact = Fact::BrokeGlass(Box::new(glass));
+        self.note_rollback(command, Some(fact), word, turn)?;
         self.seen.glasses.remove(&target);
-        if !self.ledger.locks.contains_key(&target) {
-            let command = Command::Lock { target: target.clone() };
-            self.note(turn, Fact::Asked { word, command })?;
-        }
         self.shatter(turn);
         self.look(turn);
         self.touch_all();

@@ -14,6 +14,7 @@ use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
 use super::promoting::Rest;
+use super::reverting::Reverting;
 use super::visiting::Visitors;
 use super::wake::{Effect, Wake};
 
@@ -90,7 +91,7 @@ pub(super) enum Flight {
     List,
     Around,
     Forge(Target),
-    /// A rollback of the target is being committed.
+    /// A rollback of the target is being committed, or is to be.
     Revert(Target),
     Record,
     Cancel(StepKey),
@@ -157,6 +158,8 @@ pub struct Core {
     told: BTreeMap<Target, Waiting>,
     /// Targets whose forge calls failed are left alone until then; and why they failed.
     pub(super) rests: BTreeMap<Target, Rest>,
+    /// Rollbacks that people wait for.
+    pub(super) reverting: BTreeMap<Target, Reverting>,
     /// How often the merge requests could not be listed, one after the other.
     pub(super) unlisted: u32,
     /// What people do on the forge.
@@ -228,6 +231,7 @@ impl Core {
             about: BTreeMap::new(),
             told: BTreeMap::new(),
             rests: BTreeMap::new(),
+            reverting: BTreeMap::new(),
             unlisted: 0,
             visitors: Visitors::default(),
             record_rest: None,
@@ -263,6 +267,7 @@ impl Core {
         let mut turn = Turn { now, entries: Vec::new(), forgets: Vec::new(), effects: Vec::new() };
         self.take_in(wake, &mut turn)?;
         self.ring(&mut turn);
+        self.go_on_reverting(&mut turn);
         self.settle(&mut turn)?;
         if !turn.entries.is_empty() {
             journal.append(&turn.entries).map_err(Fatal::Journal)?;

@@ -13,7 +13,7 @@ pub(super) fn catch_up(page: &Deployments, ledger: &Ledger) {
     for it in &ledger.unrecorded {
         match &it.what {
             Settled::Rollout(rollout) => retell(page, rollout),
-            Settled::Entry(_) => {}
+            Settled::Entry(_) | Settled::Recall(_) => {}
         }
     }
 }

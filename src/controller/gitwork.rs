@@ -11,19 +11,18 @@ use crate::drivers::clock;
 use crate::drivers::forge::{self, Act, Direct, Forge, Guest, Merge, Proposal};
 use crate::git::{Branch, Identity, RefName, Repository};
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Target, Timestamp};
-use crate::notify::done_word;
 use crate::observe::{Actor, MergeRequest};
 use crate::planner::Promotion;
-use crate::record::format;
-use crate::record::history::{self, Record, Subject, TargetState};
+use crate::record::history;
 use crate::record::mending::{self, Backlog, Mended};
-use crate::rollout::{Cause, Ending, Fact, Rollout, Settled, Unrecorded, What};
+use crate::rollout::Unrecorded;
 use crate::telemetry::chain;
 
 use super::files::{changes_between, edited};
 use super::glass;
 use super::proposing;
-use super::wake::{Around, Effect, NotRecorded, Visit, Wake};
+use super::recording::to_record;
+use super::wake::{Around, Effect, NotRecorded, NotReverted, Visit, Wake};
 
 /// Lasting trouble is told again after this.
 const TOLD_AGAIN: Duration = Duration::from_hours(1);
@@ -320,8 +319,9 @@ impl GitWorker {
         to: &Ref,
         base: Revision,
         ask: &Ask,
-    ) -> Result<Revision, String> {
-        let bytes = edited(&self.repository, file, base, target, to, Some(from))?;
+    ) -> Result<Revision, NotReverted> {
+        let bytes = edited(&self.repository, file, base, target, to, Some(from));
+        let bytes = bytes.map_err(NotReverted::No)?;
         let automatic = matches!(ask.command, Command::Rollback { automatic: true, .. });
         let (by, who) = if automatic {
             (Actor::Towpath, "Its recipe asks for it (`rollback_on`)".to_owned())
@@ -336,17 +336,15 @@ impl GitWorker {
         let edits = vec![(file.clone(), Some(bytes))];
         let direct = Direct { edits, base, message, act };
         self.forge.commit_direct(&direct).map_err(|error| match error {
-            forge::Error::BaseMoved { .. } => {
-                "the config branch moved meanwhile: try again".to_owned()
-            }
+            forge::Error::BaseMoved { .. } => NotReverted::Moved,
             error @ forge::Error::Refused { .. } => {
                 let Target { service, environment } = target;
-                format!(
+                NotReverted::No(format!(
                     "{}; that is `towpath rollback {service} {environment} --merge-request`",
                     chain(&error)
-                )
+                ))
             }
-            error => chain(&error),
+            error => NotReverted::No(chain(&error)),
         })
     }
 
@@ -395,111 +393,6 @@ fn ours() -> Act {
 fn said<T>(result: Result<T, forge::Error>) -> Result<T, String> {
     result.map_err(|error| chain(&error))
 }
-
-fn to_record(settled: &Unrecorded) -> Option<Record> {
-    let Unrecorded { record, at, what } = settled;
-    let id = record.clone();
-    let at = *at;
-    match what {
-        Settled::Rollout(rollout) => {
-            let plan = rollout.plan();
-            let (ending, by, why) = verdict_of(rollout);
-            let state = TargetState {
-                reference: (ending == Ending::Succeeded).then(|| plan.to.clone()),
-                rollout: Some(plan.id.clone()),
-                result: result_word(ending).to_owned(),
-                at,
-            };
-            Some(Record {
-                id,
-                subject: Subject::Rollout(plan.target.clone()),
-                at,
-                by,
-                why,
-                result: state.result.clone(),
-                document: format::rollout_record(rollout, at),
-                state: Some(state),
-            })
-        }
-        Settled::Entry(entry) => {
-            let document = format::entry_record(entry, &id)?;
-            let (subject, by, why, result) = match &entry.fact {
-                Fact::Merged { target, number, reference, evidence, .. } => (
-                    Subject::Promotion(target.clone()),
-                    OURS.to_owned(),
-                    evidence.join("; "),
-                    format!("{reference} promoted by !{number}"),
-                ),
-                Fact::Vetoed { target, number, reference, how } => (
-                    Subject::Promotion(target.clone()),
-                    "a person".to_owned(),
-                    how.clone(),
-                    format!("{reference} vetoed at !{number}"),
-                ),
-                Fact::Asked { word, command } => (
-                    Subject::Act(command.target().cloned()),
-                    word.by.to_string(),
-                    word.reason.clone(),
-                    done_word(command),
-                ),
-                Fact::TookOver { .. }
-                | Fact::Restored { .. }
-                | Fact::Applied { .. }
-                | Fact::BrokeGlass(_)
-                | Fact::Canceling(_)
-                | Fact::Watched { .. }
-                | Fact::CancelOver { .. }
-                | Fact::WeightBack { .. }
-                | Fact::GlassOver { .. }
-                | Fact::Recalling(_)
-                | Fact::RecallOver { .. }
-                | Fact::Refused { .. }
-                | Fact::Planned(_)
-                | Fact::Rollout { .. }
-                | Fact::Proposed { .. }
-                | Fact::Withdrawn { .. }
-                | Fact::Recorded { .. }
-                | Fact::Kept(_) => return None,
-            };
-            Some(Record { id, subject, at, by, why, result, document, state: None })
-        }
-    }
-}
-
-/// How a rollout ended, who had the last word on it, and why there was one.
-fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
-    let plan = rollout.plan();
-    let asked = format!("{} is wanted by commit {}", plan.to, plan.revision.short());
-    let mut ending = Ending::Succeeded;
-    let mut by = OURS.to_owned();
-    let mut why = asked;
-    for event in rollout.events() {
-        if let Some(word) = event.what.word() {
-            by = word.by.to_string();
-            why = format!("{why}; {}: {}", word.by, word.reason);
-        }
-        if let What::Settled(it) = &event.what {
-            ending = *it;
-        }
-        if let What::Stopping { cause: Cause::Superseded { by }, .. } = &event.what {
-            why = format!("{why}; superseded by {by}");
-        }
-    }
-    (ending, by, why)
-}
-
-/// How the records call an ending; the same words as in the documents.
-fn result_word(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Succeeded => "succeeded",
-        Ending::Partial => "partial",
-        Ending::Aborted => "aborted",
-        Ending::Superseded => "superseded",
-    }
-}
-
-/// How the records name us.
-const OURS: &str = "Towpath";
 
 #[cfg(test)]
 mod tests {

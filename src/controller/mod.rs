@@ -26,12 +26,14 @@ mod patches;
 mod reasons;
 mod recalling;
 mod retreat;
+mod reverting;
 
 mod store;
 mod sudden;
 mod files;
 mod glass;
 mod gitwork;
+mod recording;
 mod perform;
 mod moving;
 mod keeping;
@@ -46,11 +48,15 @@ mod inspect;
 mod logs;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_forge;
 #[cfg(test)]
 mod tests_recall;
+#[cfg(test)]
+mod tests_revert;
 #[cfg(test)]
 mod tests_traffic;
 
@@ -64,5 +70,6 @@ pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
 pub use view::{Counts, Troubles, View};
 pub use wake::{
-    Around, Effect, Head, NotRecorded, Perform, Refusal, Report, Ticket, Unmoved, Visit, Wake,
+    Around, Effect, Head, NotRecorded, NotReverted, Perform, Refusal, Report, Ticket, Unmoved,
+    Visit, Wake,
 };

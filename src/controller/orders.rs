@@ -1,14 +1,13 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
 use crate::model::{
-    Ask, Command, EnvironmentName, Ref, Revision, RolloutId, Route, Scope, ServiceName, Target,
+    Ask, Command, EnvironmentName, Ref, RolloutId, Route, Scope, ServiceName, Target,
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
-use crate::planner::{self, World};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, Undo, What, Word};
 
-use super::core::{Core, Fatal, Flight, Turn};
+use super::core::{Core, Fatal, Turn};
 use super::excluding::still_runs;
 use super::reasons::needs_reason;
 use super::wake::{Effect, Refusal, Ticket};
@@ -369,102 +368,6 @@ impl Core {
         } else {
             format!("{target}: ends when the tasks in hand are done")
         })))
-    }
-
-    fn roll_back(
-        &mut self,
-        target: &Target,
-        to: Option<&Ref>,
-        ask: Ask,
-        ticket: Ticket,
-        turn: &mut Turn,
-    ) -> Result<Answer, Refusal> {
-        let not_now = |why: String| Err(Refusal::NotNow(why));
-        let Some(spec) = self.snapshot().and_then(|it| it.spec(target)) else {
-            return Err(Refusal::NoTarget(target.clone()));
-        };
-        if self.limits.check_only {
-            return not_now("this controller only checks (`run --check`)".to_owned());
-        }
-        if let Some(glass) = self.ledger.glasses.values().next() {
-            return not_now(format!(
-                "the config branch does not have the break-glass rollback of {} yet: `--break-glass` goes on top of it",
-                glass.target
-            ));
-        }
-        let from = spec.target.reference.clone();
-        let Some(snapshot) = self.snapshot() else {
-            return Err(Refusal::NoTarget(target.clone()));
-        };
-        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now: turn.now };
-        let to = planner::destination(target, to, world).map_err(Refusal::NotNow)?;
-        if let Some(why) = planner::forbidden(target, &to, world) {
-            return not_now(why);
-        }
-        let Some(base) = self.seen.base else {
-            return not_now(
-                "the config branch cannot be read; `--break-glass` does without it".to_owned(),
-            );
-        };
-        if !self.flights.insert(Flight::Forge(target.clone())) {
-            return not_now(format!("{target} has a merge request in hand: try again in a moment"));
-        }
-        let file = spec_file(self, target);
-        let Some(file) = file else { return Err(Refusal::NoTarget(target.clone())) };
-        self.flights.insert(Flight::Revert(target.clone()));
-        turn.ask(Effect::Revert { target: target.clone(), file, from, to, base, ticket, ask });
-        Ok(Answer::Later)
-    }
-
-    pub(super) fn take_reverted(
-        &mut self,
-        target: &Target,
-        ticket: Ticket,
-        ask: Ask,
-        to: &Ref,
-        result: Result<Revision, String>,
-        turn: &mut Turn,
-    ) -> Result<(), Fatal> {
-        self.flights.remove(&Flight::Forge(target.clone()));
-        self.flights.remove(&Flight::Revert(target.clone()));
-        self.touch(target.clone());
-        let (fast, automatic) = if let Command::Rollback { fast, automatic, .. } = ask.command {
-            (fast, automatic)
-        } else {
-            (false, false)
-        };
-        let answer = match result {
-            Err(why) => {
-                if automatic {
-                    self.rest(target.clone(), why.clone(), turn);
-                }
-                Err(Refusal::NotNow(why))
-            }
-            Ok(commit) => {
-                let word = Word { by: ask.by, reason: ask.reason };
-                let (target, way) = (target.clone(), Some(to.clone()));
-                let rollback = Command::Rollback {
-                    target: target.clone(),
-                    to: way,
-                    fast,
-                    automatic,
-                    route: Route::Commit,
-                };
-                self.write(rollback, word.clone(), turn)?;
-                if !self.ledger.locks.contains_key(&target) {
-                    self.write(Command::Lock { target: target.clone() }, word, turn)?;
-                }
-                let Target { service, environment } = &target;
-                let holds = self.begins_later(&target, turn.now);
-                Ok(format!(
-                    "{target} goes back to {to} by commit {}; it is locked until `towpath lock {service} {environment} --lift`{holds}",
-                    commit.short()
-                ))
-            }
-        };
-        turn.ask(Effect::Reply { ticket, answer });
-        self.look(turn);
-        Ok(())
     }
 }
 

@@ -50,7 +50,7 @@ fn again(times: u32) -> Duration {
 impl Core {
     /// Does what was decided about a promotion; one thing at a time for each target.
     pub(super) fn promote(&mut self, target: &Target, act: Promote, turn: &mut Turn) {
-        if self.limits.check_only || self.flights.contains(&Flight::Forge(target.clone())) {
+        if self.limits.check_only || self.is_in_hand(target) {
             return;
         }
         // Why it did not work the last time is known until it does.
@@ -85,11 +85,16 @@ impl Core {
         turn.ask(effect);
     }
 
+    /// Whether something is being done about a target on the forge, or is about to go back: one thing at a time.
+    pub(super) fn is_in_hand(&self, target: &Target) -> bool {
+        self.flights.contains(&Flight::Forge(target.clone()))
+            || self.flights.contains(&Flight::Revert(target.clone()))
+    }
+
     /// What may not merge now shall not merge by itself either: a freeze, a pause or a lock takes back
     /// what was left to the forge. Not what rides there, while we do not know more than that the base branch has moved.
     pub(super) fn disarm(&mut self, target: &Target, holds: &[Hold], turn: &mut Turn) {
-        let flight = Flight::Forge(target.clone());
-        if self.limits.check_only || self.flights.contains(&flight) {
+        if self.limits.check_only || self.is_in_hand(target) {
             return;
         }
         let blind = holds.iter().all(|it| matches!(it, Hold::Forge { .. }));
@@ -101,7 +106,7 @@ impl Core {
             self.alarm(ends, Alarm::Decide(target.clone()));
             return;
         }
-        self.flights.insert(flight);
+        self.flights.insert(Flight::Forge(target.clone()));
         turn.ask(Effect::Disarm { target: target.clone(), number });
     }
 
@@ -259,7 +264,7 @@ impl Core {
                 if let Some(proposal) = proposal.filter(|it| it.number == number) {
                     if recall.as_ref() == Some(&proposal.reference) {
                         let how = format!("!{number} is merged: {}", evidence.join("; "));
-                        self.recall_over(&target, number, true, how, turn)?;
+                        self.recall_over(&target, number, Some(head), how, turn)?;
                         self.look(turn);
                         return Ok(());
                     }

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use crate::config::Snapshot;
-use crate::model::{Ask, Command, Ref, Route, Target};
+use crate::model::{Ask, Ref, Revision, Route, Target};
 use crate::observe::{Direction, Fact as Seen, MergeRequest, State};
 use crate::planner::{self, World};
 use crate::rollout::{Fact, Recall, Word};
 
 use super::core::{Core, Fatal, Turn};
+use super::reverting::{Asked, asked, rollback_by};
 use super::wake::Refusal;
 
 impl Core {
@@ -20,29 +21,18 @@ impl Core {
         ask: Ask,
         turn: &mut Turn,
     ) -> Result<Result<String, Refusal>, Fatal> {
-        let Ask { by, reason, command } = ask;
-        let Command::Rollback { target, to, fast, .. } = command else {
-            return Ok(Err(Refusal::NotNow("only a rollback can be asked for so".to_owned())));
+        let Asked { target, to, fast, word } = match asked(ask) {
+            Ok(asked) => asked,
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let word = Word { by, reason };
         let recall = match self.new_recall(&target, to.as_ref(), fast, word.clone(), turn) {
             Ok(recall) => recall,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let to = recall.to.clone();
-        let command = Command::Rollback {
-            target: target.clone(),
-            to: Some(to.clone()),
-            fast,
-            automatic: false,
-            route: Route::MergeRequest,
-        };
-        self.note(turn, Fact::Asked { word: word.clone(), command })?;
-        self.note(turn, Fact::Recalling(Box::new(recall)))?;
-        if !self.ledger.locks.contains_key(&target) {
-            let command = Command::Lock { target: target.clone() };
-            self.note(turn, Fact::Asked { word, command })?;
-        }
+        let command = rollback_by(&target, &to, fast, Route::MergeRequest);
+        let fact = Fact::Recalling(Box::new(recall));
+        self.note_rollback(command, Some(fact), word, turn)?;
         self.look(turn);
         // What was refused before was asked for something else.
         self.rests.remove(&target);
@@ -126,7 +116,7 @@ impl Core {
         let how =
             format!("{} wants something newer promoted", word.by) + &self.stays_locked(target);
         let target = target.clone();
-        self.note(turn, Fact::RecallOver { target, number: None, back: false, how })
+        self.note_over(target, None, None, how, turn)
     }
 
     /// The config in force is another one: rollbacks are over where it asks for their ref, or for another one than they
@@ -134,7 +124,7 @@ impl Core {
     pub(super) fn follow_recalls(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
         let Some(snapshot) = self.snapshot() else { return Ok(()) };
         let ended = self.ledger.recalls.values().filter_map(|it| ended(it, snapshot));
-        let ended: Vec<(Target, bool, String)> = ended.collect();
+        let ended: Vec<(Target, Option<Revision>, String)> = ended.collect();
         for (target, back, how) in ended {
             let how = how + &self.stays_locked(&target);
             self.touch(target.clone());
@@ -142,8 +132,8 @@ impl Core {
             let to = self.ledger.recalls.get(&target).map(|it| &it.to);
             let known = known.filter(|it| Some(&it.reference) == to).map(|it| it.number);
             // One that is still open is closed by us, and that is told.
-            let number = known.filter(|_| back);
-            self.note(turn, Fact::RecallOver { target, number, back, how })?;
+            let number = known.filter(|_| back.is_some());
+            self.note_over(target, number, back, how, turn)?;
         }
         Ok(())
     }
@@ -166,28 +156,39 @@ impl Core {
         }
         let it = format!("!{}", request.number);
         let (back, how) = match &request.state {
-            State::Open => (false, planner::pushed_over(request.branch.as_str())),
-            State::Merged { by, .. } => (true, format!("{by} merged {it}")),
+            State::Open => (None, planner::pushed_over(request.branch.as_str())),
+            State::Merged { sha, by, .. } => (Some(*sha), format!("{by} merged {it}")),
             State::Closed { by, reason, .. } if reason.is_empty() => {
-                (false, format!("{by} closed {it}"))
+                (None, format!("{by} closed {it}"))
             }
-            State::Closed { by, reason, .. } => (false, format!("{by} closed {it}: {reason}")),
+            State::Closed { by, reason, .. } => (None, format!("{by} closed {it}: {reason}")),
         };
         self.recall_over(target, request.number, back, how, turn)
     }
 
-    /// It came to its end with that merge request.
+    /// It came to its end with that merge request; the config asks for the earlier ref since this commit, if it does.
     pub(super) fn recall_over(
         &mut self,
         target: &Target,
         number: u64,
-        back: bool,
+        back: Option<Revision>,
         how: String,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         let how = how + &self.stays_locked(target);
-        let (target, number) = (target.clone(), Some(number));
-        self.note(turn, Fact::RecallOver { target, number, back, how })
+        self.note_over(target.clone(), Some(number), back, how, turn)
+    }
+
+    fn note_over(
+        &mut self,
+        target: Target,
+        number: Option<u64>,
+        revision: Option<Revision>,
+        how: String,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let back = revision.is_some();
+        self.note(turn, Fact::RecallOver { target, number, back, revision, how })
     }
 
     fn stays_locked(&self, target: &Target) -> String {
@@ -204,17 +205,19 @@ fn is_open(request: &MergeRequest) -> bool {
     request.state == State::Open && request.direction == Direction::Back
 }
 
-/// Whether a rollback is over by what a config says: whether the target is back, and how that came.
-fn ended(recall: &Recall, snapshot: &Snapshot) -> Option<(Target, bool, String)> {
+/// Whether a rollback is over by what a config says: by which commit the target is back, if it is, and how that came.
+fn ended(recall: &Recall, snapshot: &Snapshot) -> Option<(Target, Option<Revision>, String)> {
     let Recall { target, from, to, .. } = recall;
     let now = snapshot.spec(target).map(|it| &it.target.reference);
     let commit = snapshot.revision.short();
     let (back, how) = match now {
         Some(now) if now == from => return None,
-        Some(now) if now == to => (true, format!("commit {commit} asks for {to}")),
-        Some(now) => (false, format!("commit {commit} asks for {now} instead")),
+        Some(now) if now == to => {
+            (Some(snapshot.revision), format!("commit {commit} asks for {to}"))
+        }
+        Some(now) => (None, format!("commit {commit} asks for {now} instead")),
         None if snapshot.mistake(target).is_some() => return None,
-        None => (false, format!("commit {commit} names no such target any more")),
+        None => (None, format!("commit {commit} names no such target any more")),
     };
     Some((target.clone(), back, how))
 }

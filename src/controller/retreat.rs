@@ -38,9 +38,10 @@ impl Core {
         else {
             return;
         };
-        if !self.flights.insert(Flight::Forge(target.clone())) {
-            return; // What is in hand there ends first, and touches the target.
+        if self.is_in_hand(target) {
+            return; // That ends first, and touches the target.
         }
+        self.flights.insert(Flight::Forge(target.clone()));
         let command = Command::Rollback {
             target: target.clone(),
             to: Some(to.clone()),

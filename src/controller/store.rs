@@ -10,7 +10,7 @@ use crate::model::{RolloutId, Target, Timestamp};
 use crate::record::format::{self, Recorded};
 use crate::record::history::{self, Of};
 use crate::record::journal::{self, JournalError, NewEntry};
-use crate::rollout::{Entry, Fact, Illegal, Ledger, Word};
+use crate::rollout::{Entry, Fact, Illegal, Ledger, RecallEnd, Word};
 use crate::telemetry::chain;
 
 use super::core::Journal;
@@ -207,6 +207,14 @@ fn said_again(summary: &format::RecordSummary) -> Option<Entry> {
             reference: summary.to.clone()?,
             how: summary.why.clone().unwrap_or_default(),
         },
+        Recorded::Rollback { number, end, how } => {
+            let (back, revision) = match end {
+                RecallEnd::Back { revision } => (true, *revision),
+                RecallEnd::Refused | RecallEnd::Withdrawn => (false, None),
+            };
+            let (number, how) = (*number, how.clone());
+            Fact::RecallOver { target: target?, number, back, revision, how }
+        }
     };
     Some(Entry { at: summary.at, fact })
 }

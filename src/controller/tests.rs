@@ -3,41 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::core::{Core, Journal, Limits};
+use super::core::{Core, Limits};
+use super::testing::{self, Memory, at};
 use super::wake::{Effect, Perform, Report, Ticket, Wake};
 use crate::drivers::ci::LOST_FOR;
 use crate::model::{
-    Ask, Branch, CiName, Command, Connect, Deed, EnvironmentName, Epoch, PersonName, Ref, RepoPath,
-    Revision, RolloutId, ServiceName, Target, Timestamp, Trigger,
+    Ask, CiName, Command, Connect, Deed, Epoch, PersonName, Ref, Revision, RolloutId, Target,
+    Timestamp, Trigger,
 };
-use crate::observe::{Authorship, Direction, MergeRequest, Merging, State};
+use crate::observe::MergeRequest;
 use crate::record::mending::Mended;
 use crate::rollout::{
     Batch, Cause, Ending, Entry, Event, Fact, Lane, Ledger, Op, OpId, Outcome, Plan, Purpose,
     Stage, StageKind, StepKind, Task, What, When, Word,
 };
 
-#[derive(Default)]
-pub(super) struct Memory(pub(super) Vec<Entry>);
-
-impl Journal for Memory {
-    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
-        self.0.extend_from_slice(entries);
-        Ok(())
-    }
-
-    fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
-        Ok(())
-    }
-}
-
 pub(super) fn target() -> Target {
-    let service = ServiceName::parse("shop").unwrap();
-    Target::new(&service, &EnvironmentName::parse("staging").unwrap())
-}
-
-pub(super) fn at(seconds: u64) -> Timestamp {
-    Timestamp(1_795_255_200_000 + seconds * 1000)
+    testing::target("staging")
 }
 
 /// A step that is a pipeline.
@@ -342,29 +324,10 @@ fn lost_records_are_mended_portion_by_portion_and_what_is_missing_is_not_forgott
 
 /// An open merge request for the target, which its forge gave up.
 fn given_up(number: u64) -> MergeRequest {
-    let reference = |it| Ref::parse(it).unwrap();
     MergeRequest {
-        number,
-        target: target(),
-        branch: Branch::parse("towpath/shop/staging").unwrap(),
-        path: RepoPath::parse("services/shop.yaml").unwrap(),
-        head: Revision::new([2; 20]),
         base: Revision::new([1; 20]),
-        from: reference("1.0.0"),
-        to: reference("1.0.1"),
-        direction: Direction::Forward,
-        title: String::new(),
-        body: String::new(),
-        state: State::Open,
-        authorship: Authorship::Ours,
-        checks: None,
-        approvals: BTreeMap::new(),
-        merging: Merging::Auto,
-        armed: false,
-        rides: false,
         blocked: Some("it was taken out of the merge queue".to_owned()),
-        opened_at: at(0),
-        updated_at: at(0),
+        ..testing::request(number, target(), ["1.0.0", "1.0.1"])
     }
 }
 

@@ -3,86 +3,34 @@
 
 use std::collections::BTreeMap;
 
-use super::core::{Core, Journal, Limits};
+use super::core::{Core, Limits};
+use super::testing::{self, HEAD, Memory, NOW, at, person, reference, target};
 use super::wake::{Around, Effect, NotRecorded, Ticket, Wake};
-use crate::config::{Change, Content, Loaded};
-use crate::model::{
-    Ask, Branch, Command, EnvironmentName, NodeName, PersonName, Ref, RepoPath, Revision,
-    RolloutId, Route, ServiceName, Target, Timestamp,
-};
-use crate::observe::{
-    Authorship, Checks, Direction, Fact as Seen, MergeRequest, Merging, Order, State, Survey,
-    Verdict,
-};
+use crate::config::{Change, Loaded};
+use crate::model::{Ask, Command, NodeName, RepoPath, Revision, RolloutId, Route, Timestamp};
+use crate::observe::{Authorship, Checks, Fact as Seen, MergeRequest, Order, Survey, Verdict};
 use crate::rollout::{Entry, Fact, Haste, Ledger, Past};
 
-const CONFIG: &[(&str, &str)] = &[
-    ("towpath.yaml", "version: 1\nenvironments: [staging, canary]\n"),
-    (
-        "environments/staging.yaml",
-        "environment: staging\nconnect: local\nroles: { web: { nodes: [web-1] } }\nversion: { run: [cat, version] }\n",
-    ),
-    (
-        "environments/canary.yaml",
-        "environment: canary\nconnect: local\nroles: { web: { nodes: [web-1] } }\nversion: { run: [cat, version] }\napprovers: [ann]\n",
-    ),
-    (
-        "recipes/plain.yaml",
-        "recipe: plain\nstages:\n  - { name: install, on: [web], run: [install, '{ref}'] }\n",
-    ),
-    (
-        "services/shop.yaml",
-        "service: shop\nrecipe: plain\ntargets:\n  staging: { ref: 1.0.1 }\n  canary: { ref: 1.0.0, promote: { after: [staging], auto: true } }\n",
-    ),
-];
-/// Where the request was built, and where the base branch is now.
+/// Where the request was built.
 const BUILT: Revision = Revision::new([1; 20]);
-const NOW: Revision = Revision::new([7; 20]);
-const HEAD: Revision = Revision::new([2; 20]);
 
-#[derive(Default)]
-struct Memory(Vec<Entry>);
-
-impl Journal for Memory {
-    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
-        self.0.extend_from_slice(entries);
-        Ok(())
-    }
-
-    fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-fn at(seconds: u64) -> Timestamp {
-    Timestamp(1_795_255_200_000 + seconds * 1000)
-}
-
-fn target(environment: &str) -> Target {
-    let service = ServiceName::parse("shop").unwrap();
-    Target::new(&service, &EnvironmentName::parse(environment).unwrap())
-}
-
-fn reference(text: &str) -> Ref {
-    Ref::parse(text).unwrap()
+/// The config with that ref wanted at staging.
+fn config(wanted: &str) -> Vec<Change> {
+    testing::config(wanted, "1.0.0", "auto: true", "")
 }
 
 /// One that has read the config, and has seen that staging has proven what canary shall get.
 fn core(ledger: Ledger) -> Core {
     let limits = Limits { looks_around: true, ..Limits::default() };
     let mut core = Core::new(ledger, limits);
-    let files = CONFIG.iter().map(|(path, text)| Change {
-        path: (*path).to_owned(),
-        content: Content::Bytes(text.as_bytes().to_vec()),
-    });
-    let loaded = Loaded::load(NOW, files);
+    let loaded = Loaded::load(NOW, config("1.0.1"));
     assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
     core.loaded = Some(loaded);
     core.seen.base = Some(NOW);
-    for (environment, runs) in [("staging", "1.0.1"), ("canary", "1.0.0")] {
+    for (environment, node, runs) in [("staging", "web-1", "1.0.1"), ("canary", "web-2", "1.0.0")] {
         let mut survey = Survey::default();
         let value = Some(reference(runs));
-        survey.nodes.insert(NodeName::parse("web-1").unwrap(), Seen::Known { value, at: at(0) });
+        survey.nodes.insert(NodeName::parse(node).unwrap(), Seen::Known { value, at: at(0) });
         core.seen.surveys.insert(target(environment), survey);
         let rollout = RolloutId::parse("0123456789ab").unwrap();
         let past = Past { reference: reference(runs), rollout, at: at(0), revision: BUILT };
@@ -96,27 +44,11 @@ fn request(rides: bool) -> MergeRequest {
     let checks =
         Checks { sha: HEAD, base: BUILT, verdict: Verdict::Pass, lines: Vec::new(), at: at(1) };
     MergeRequest {
-        number: 7,
-        target: target("canary"),
-        branch: Branch::parse("towpath/shop/canary").unwrap(),
-        path: RepoPath::parse("services/shop.yaml").unwrap(),
-        head: HEAD,
         base: BUILT,
-        from: reference("1.0.0"),
-        to: reference("1.0.1"),
-        direction: Direction::Forward,
-        title: String::new(),
-        body: String::new(),
-        state: State::Open,
-        authorship: Authorship::Ours,
         checks: Some(checks),
-        approvals: BTreeMap::new(),
-        merging: Merging::Auto,
         armed: true,
         rides,
-        blocked: None,
-        opened_at: at(1),
-        updated_at: at(1),
+        ..testing::request(7, target("canary"), ["1.0.0", "1.0.1"])
     }
 }
 
@@ -172,7 +104,7 @@ fn a_rollback_that_the_branch_shows_first_is_as_hasty_as_it_was_asked_to_be() {
         automatic: false,
         route: Route::Commit,
     };
-    let by = PersonName::parse("ann").unwrap();
+    let by = person("ann");
     let asked = Ask { by, reason: "it burns".to_owned(), command };
     let wake = Wake::Asked { ticket: Ticket(1), ask: asked.clone() };
     let effects = core.handle(wake, at(20), &mut journal).unwrap();
@@ -184,11 +116,7 @@ fn a_rollback_that_the_branch_shows_first_is_as_hasty_as_it_was_asked_to_be() {
         });
         plans.collect::<Vec<_>>()
     };
-    let rolled_back = CONFIG.iter().map(|(path, text)| Change {
-        path: (*path).to_owned(),
-        content: Content::Bytes(text.replace("1.0.1", "1.0.0").into_bytes()),
-    });
-    core.loaded = Some(Loaded::load(HEAD, rolled_back));
+    core.loaded = Some(Loaded::load(HEAD, config("1.0.0")));
     core.touch(target("staging"));
     core.handle(Wake::Tick, at(21), &mut journal).unwrap();
     assert_eq!(hastes(&journal), [], "who made the commit is not known yet");
@@ -205,7 +133,7 @@ fn a_rollback_that_the_branch_shows_first_is_as_hasty_as_it_was_asked_to_be() {
 
 /// `/retry` on the promotion, by somebody who may, written when the forge's clock said so.
 fn says_retry(written: Timestamp) -> Wake {
-    let by = Some(PersonName::parse("ann").unwrap());
+    let by = Some(person("ann"));
     let line = "/retry".to_owned();
     let order = Order { number: 7, comment: 41, by, line, at: Some(written) };
     Wake::LookedAround(Ok(Around { guests: None, orders: vec![order] }))

@@ -2,83 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use super::core::{Core, Journal, Limits};
+use super::core::{Core, Limits};
+use super::testing::{self, HEAD, Memory, NOW, at, person, reference, target};
 use super::wake::{Effect, Refusal, Ticket, Wake};
-use crate::config::{Change, Content, Loaded};
-use crate::model::{
-    Ask, Branch, Command, EnvironmentName, NodeName, PersonName, Ref, RepoPath, Revision,
-    RolloutId, Route, ServiceName, Target, Timestamp,
-};
+use crate::config::{Change, Loaded};
+use crate::model::{Ask, Command, NodeName, Revision, RolloutId, Route, Target};
 use crate::observe::{
-    Actor, Authorship, Checks, Direction, Fact as Seen, MergeRequest, Merging, State, Survey,
-    Verdict,
+    Actor, Authorship, Checks, Direction, Fact as Seen, MergeRequest, State, Survey, Verdict,
 };
 use crate::planner::{Hold, Promotion};
 use crate::rollout::{Entry, Fact, Haste, Ledger, Past};
 
-const CONFIG: &[(&str, &str)] = &[
-    ("towpath.yaml", "version: 1\nenvironments: [staging, canary]\n"),
-    (
-        "environments/staging.yaml",
-        "environment: staging\nconnect: local\nroles: { web: { nodes: [web-1] } }\nversion: { run: [cat, version] }\n",
-    ),
-    (
-        "environments/canary.yaml",
-        "environment: canary\nconnect: local\nroles: { web: { nodes: [web-2] } }\nversion: { run: [cat, version] }\n",
-    ),
-    (
-        "recipes/plain.yaml",
-        "recipe: plain\nstages:\n  - { name: install, on: [web], run: [install, '{ref}'] }\n",
-    ),
-];
-/// The base branch: as it is, and as it was or becomes.
-const NOW: Revision = Revision::new([7; 20]);
+/// The base branch as it was, or becomes.
 const OTHER: Revision = Revision::new([8; 20]);
-const HEAD: Revision = Revision::new([2; 20]);
-
-#[derive(Default)]
-struct Memory(Vec<Entry>);
-
-impl Journal for Memory {
-    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
-        self.0.extend_from_slice(entries);
-        Ok(())
-    }
-
-    fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-fn at(seconds: u64) -> Timestamp {
-    Timestamp(1_795_255_200_000 + seconds * 1000)
-}
-
-fn target(environment: &str) -> Target {
-    let service = ServiceName::parse("shop").unwrap();
-    Target::new(&service, &EnvironmentName::parse(environment).unwrap())
-}
 
 fn canary() -> Target {
     target("canary")
 }
 
-fn reference(text: &str) -> Ref {
-    Ref::parse(text).unwrap()
-}
-
-fn person(name: &str) -> PersonName {
-    PersonName::parse(name).unwrap()
-}
-
 /// The config with that ref wanted at the canary.
 fn config(wanted: &str, rule: &str) -> Vec<Change> {
-    let service = format!(
-        "service: shop\nrecipe: plain\ntargets:\n  staging: {{ ref: 1.2.0 }}\n  canary: {{ ref: {wanted}, promote: {{ after: [staging], {rule} }} }}\n"
-    );
-    let files = CONFIG.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
-    let files = files.chain([("services/shop.yaml".to_owned(), service)]);
-    files.map(|(path, text)| Change { path, content: Content::Bytes(text.into_bytes()) }).collect()
+    testing::config("1.2.0", wanted, rule, "")
 }
 
 /// A controller, its journal, and what the forge shows it.
@@ -198,29 +142,7 @@ impl World {
 }
 
 fn request(number: u64, direction: Direction, to: &str) -> MergeRequest {
-    MergeRequest {
-        number,
-        target: canary(),
-        branch: Branch::parse("towpath/shop/canary").unwrap(),
-        path: RepoPath::parse("services/shop.yaml").unwrap(),
-        head: HEAD,
-        base: NOW,
-        from: reference("1.1.0"),
-        to: reference(to),
-        direction,
-        title: String::new(),
-        body: String::new(),
-        state: State::Open,
-        authorship: Authorship::Ours,
-        checks: None,
-        approvals: BTreeMap::new(),
-        merging: Merging::Auto,
-        armed: false,
-        rides: false,
-        blocked: None,
-        opened_at: at(1),
-        updated_at: at(1),
-    }
+    MergeRequest { direction, ..testing::request(number, canary(), ["1.1.0", to]) }
 }
 
 fn back() -> MergeRequest {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::core::{Core, Limits};
-use super::tests::{Memory, answers, asked, asks, at, rolling, target};
+use super::testing::{Memory, at};
+use super::tests::{answers, asked, asks, rolling, target};
 use super::wake::{Effect, Perform, Report, Ticket, Unmoved, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{

@@ -12,7 +12,7 @@ use crate::planner::{Hold, Promotion};
 use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
-pub use super::answer::{Around, Head, NotRecorded, Ticket, Unmoved, Visit};
+pub use super::answer::{Around, Head, NotRecorded, NotReverted, Ticket, Unmoved, Visit};
 pub use super::report::Report;
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
@@ -190,7 +190,7 @@ pub enum Wake {
         /// What was put back.
         to: Ref,
         /// The commit that did, or why there is none.
-        result: Result<Revision, String>,
+        result: Result<Revision, NotReverted>,
     },
     /// The answer to [`Effect::Record`].
     Recorded {

@@ -41,7 +41,7 @@ impl Core {
         let mut places: BTreeMap<EnvironmentName, Vec<(RoleName, Seat)>> = BTreeMap::new();
         for (place, out) in &self.ledger.drained {
             if out.since.is_some()
-                && !self.is_in_hand(place, &busy)
+                && !self.is_worked_on(place, &busy)
                 && let Some((seat, ..)) = self.place_of(place)
             {
                 places.entry(place.0.clone()).or_default().push((place.1.clone(), seat));
@@ -68,7 +68,7 @@ impl Core {
             // Who was moved since it was looked at is looked at again.
             let out = self.ledger.drained.get(&place).filter(|it| it.since < Some(asked));
             let (Some(out), Seen::Known { value, .. }) = (out, fact) else { continue };
-            if self.is_in_hand(&place, &busy) {
+            if self.is_worked_on(&place, &busy) {
                 continue;
             }
             let by = out.by.clone();
@@ -164,7 +164,7 @@ impl Core {
         running.collect()
     }
 
-    fn is_in_hand(&self, place: &Place, busy: &BTreeSet<(EnvironmentName, NodeName)>) -> bool {
+    fn is_worked_on(&self, place: &Place, busy: &BTreeSet<(EnvironmentName, NodeName)>) -> bool {
         let (environment, role, node) = place.clone();
         busy.contains(&(environment.clone(), node.clone()))
             || self.flights.contains(&Flight::KeepOut(environment, role, node))

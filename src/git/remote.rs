@@ -11,20 +11,36 @@ use crate::model::Revision;
 /// What a remote holds of what we care about.
 type Refs = BTreeMap<RefName, Revision>;
 
+/// How often one looks again who fetched at the same time as another of us into the same mirror: each of our workers looks
+/// for itself, and so does `towpath plan`.
+const MET_MAX: u32 = 4;
+
+/// Whether a fetch found a ref moved, or locked, by another one.
+fn met_another(error: &Error) -> bool {
+    matches!(error, Error::Child { said, .. } if said.contains("cannot lock ref"))
+}
+
 impl Repository {
     /// Looks where the branch is now. Of a mirror, one question to the remote, and a fetch of the
     /// branch and of all refs of ours if any of them moved.
     pub fn poll(&self, branch: &Branch) -> Result<Revision, Error> {
         let Some(url) = &self.remote else { return self.head(branch) };
-        let theirs = self.ask(url, branch)?;
-        let head = *theirs
-            .get(&branch.name())
-            .ok_or_else(|| Error::NoBranch { branch: branch.clone() })?;
-        if self.mirrored(branch)? != theirs {
-            self.fetch(url, branch)?;
-            return self.head(branch);
+        let mut left = MET_MAX;
+        loop {
+            let theirs = self.ask(url, branch)?;
+            let head = *theirs
+                .get(&branch.name())
+                .ok_or_else(|| Error::NoBranch { branch: branch.clone() })?;
+            if self.mirrored(branch)? == theirs {
+                return Ok(head);
+            }
+            match self.fetch(url, branch) {
+                Ok(()) => return self.head(branch),
+                // What that one brings need not be brought again.
+                Err(error) if left > 0 && met_another(&error) => left -= 1,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(head)
     }
 
     fn mirrored(&self, branch: &Branch) -> Result<Refs, Error> {

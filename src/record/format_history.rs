@@ -54,6 +54,7 @@ struct StoredRecord {
 enum StoredKind {
     Rollout,
     Promotion,
+    Rollback,
     Act,
 }
 
@@ -77,6 +78,7 @@ pub(super) fn write(record: &Record) -> Result<Vec<u8>, Error> {
         kind: match subject {
             Subject::Rollout(_) => StoredKind::Rollout,
             Subject::Promotion(_) => StoredKind::Promotion,
+            Subject::Rollback(_) => StoredKind::Rollback,
             Subject::Act(_) => StoredKind::Act,
         },
         service: target.map(|it| it.service.to_string()),
@@ -125,7 +127,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Record, Error> {
         (StoredKind::Rollout, Some(target)) => Subject::Rollout(target),
         (StoredKind::Promotion, Some(target)) => Subject::Promotion(target),
         (StoredKind::Act, target) => Subject::Act(target),
-        (StoredKind::Rollout | StoredKind::Promotion, None) => return Err(value("no target")),
+        (StoredKind::Rollback, Some(target)) => Subject::Rollback(target),
+        (StoredKind::Rollout | StoredKind::Promotion | StoredKind::Rollback, None) => {
+            return Err(value("no target"));
+        }
     };
     let document = document.to_string();
     Ok(Record { id, subject, at: Timestamp(at_ms), by, why, result, document, state: None })

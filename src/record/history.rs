@@ -2,7 +2,7 @@
 //! settles. Written once per id, never changed; every answer here comes from git alone.
 //!
 //! A commit adds one document, `rollouts/<service>/<environment>/<yyyy>/<mm>/<id>.json` (or `promotions/…`,
-//! `acts/…`), and may replace `targets/<service>/<environment>.json`. Its time never goes back.
+//! `rollbacks/…`, `acts/…`), and may replace `targets/<service>/<environment>.json`. Its time never goes back.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +35,8 @@ pub enum Subject {
     Rollout(Target),
     /// A promotion to a target.
     Promotion(Target),
+    /// A rollback of a target by merge request.
+    Rollback(Target),
     /// What an operator did, to one target or to more.
     Act(Option<Target>),
 }
@@ -43,7 +45,9 @@ impl Subject {
     /// The target, where there is just one.
     pub fn target(&self) -> Option<&Target> {
         match self {
-            Self::Rollout(target) | Self::Promotion(target) => Some(target),
+            Self::Rollout(target) | Self::Promotion(target) | Self::Rollback(target) => {
+                Some(target)
+            }
             Self::Act(target) => target.as_ref(),
         }
     }
@@ -52,6 +56,7 @@ impl Subject {
         let kind = match self {
             Self::Rollout(_) => ROLLOUTS,
             Self::Promotion(_) => PROMOTIONS,
+            Self::Rollback(_) => ROLLBACKS,
             Self::Act(_) => ACTS,
         };
         match self.target() {
@@ -63,6 +68,7 @@ impl Subject {
 
 const ROLLOUTS: &str = "rollouts";
 const PROMOTIONS: &str = "promotions";
+const ROLLBACKS: &str = "rollbacks";
 const ACTS: &str = "acts";
 const TARGETS: &str = "targets";
 
@@ -317,7 +323,7 @@ pub(super) fn path_of(record: &Record) -> Result<RepoPath, String> {
 
 pub(super) fn is_record(look: Look<'_>) -> bool {
     let (Look::Folder(path) | Look::File(path)) = look;
-    matches!(path.split('/').next(), Some(ROLLOUTS | PROMOTIONS | ACTS))
+    matches!(path.split('/').next(), Some(ROLLOUTS | PROMOTIONS | ROLLBACKS | ACTS))
 }
 
 fn is_target(look: Look<'_>) -> bool {

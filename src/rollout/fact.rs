@@ -75,6 +75,8 @@ pub enum Fact {
         number: Option<u64>,
         /// Whether the config branch asks for the earlier ref.
         back: bool,
+        /// The commit that does, if it is known.
+        revision: Option<Revision>,
         /// How, in words.
         how: String,
     },

@@ -17,7 +17,7 @@ use super::machine::{Illegal, Rollout};
 use super::migration::{Migration, Owed, migration, migration_kind};
 use super::plan::{OpId, Plan, Purpose};
 use super::recall::Recall;
-use super::settled::{Settled, Unrecorded};
+use super::settled::{RecallEnd, Settled, Unrecorded};
 use super::traffic::{Moved, Out, traffic_moved};
 
 /// Past refs kept per target: enough to roll back through a bad week.
@@ -233,11 +233,14 @@ impl Ledger {
             Fact::GlassOver { target, .. } => {
                 self.glasses.remove(target);
             }
-            Fact::Recalling(recall) => {
-                self.recalls.insert(recall.target.clone(), (**recall).clone());
-            }
-            Fact::RecallOver { target, number, back, .. } => {
-                self.recall_over(target, *number, *back);
+            Fact::Recalling(recall) => self.recall(recall, entry.at),
+            Fact::RecallOver { target, number, back, revision, how } => {
+                let end = match number {
+                    _ if *back => RecallEnd::Back { revision: *revision },
+                    Some(_) => RecallEnd::Refused,
+                    None => RecallEnd::Withdrawn,
+                };
+                self.recall_over(target, *number, (end, how), entry.at);
             }
             Fact::Applied { revision, mass, on } => {
                 self.head = Some(*revision);
@@ -338,12 +341,13 @@ impl Ledger {
     }
 
     fn record(&self, entry: &Entry) -> Unrecorded {
-        Unrecorded {
-            // With the time, for a new store counts from the beginning.
-            record: format!("{:013}-{:06}", entry.at.0, self.entries),
-            at: entry.at,
-            what: Settled::Entry(Box::new(entry.clone())),
-        }
+        self.settled(entry.at, Settled::Entry(Box::new(entry.clone())))
+    }
+
+    /// What the entry that is being taken in settles.
+    pub(super) fn settled(&self, at: Timestamp, what: Settled) -> Unrecorded {
+        // With the time, for a new store counts from the beginning.
+        Unrecorded { record: format!("{:013}-{:06}", at.0, self.entries), at, what }
     }
 
     fn recorded(&mut self, record: &str) {

@@ -39,7 +39,7 @@ pub use plan::{
 };
 pub use recall::Recall;
 pub use report::{Halt, Phase, Progress};
-pub use settled::{Settled, Unrecorded};
+pub use settled::{RecallEnd, Recalled, Settled, Unrecorded};
 pub use state::OpState;
 pub use traffic::{Out, Stays};
 pub use wants::Want;

@@ -1,18 +1,55 @@
 //! What the ledger remembers of the merge request for a target.
 
-use crate::model::Target;
+use crate::model::{Target, Timestamp};
 
 use super::ledger::{History, Ledger, Proposal};
 use super::plan::{Plan, Purpose};
+use super::recall::Recall;
+use super::settled::{RecallEnd, Recalled, Settled};
 
 /// Comments that are remembered; the oldest are forgotten first. They are answered sooner than so many more are written.
 const OBEYED_MAX: usize = 64;
 
 impl Ledger {
+    /// A person wants an earlier ref back by a merge request, instead of what was asked for so before.
+    pub(super) fn recall(&mut self, recall: &Recall, at: Timestamp) {
+        let Recall { target, to, fast, word, .. } = recall;
+        if let Some(old) = self.recalls.insert(target.clone(), recall.clone()) {
+            let haste = if *fast { " in haste" } else { "" };
+            let how = format!("{} asked for {to}{haste} since", word.by);
+            let number = self.request_of(&old);
+            self.recalled(old, number, (RecallEnd::Withdrawn, &how), at);
+        }
+    }
+
+    /// The merge request of a rollback, as we last knew it.
+    fn request_of(&self, recall: &Recall) -> Option<u64> {
+        let known = self.history(&recall.target)?.proposal.as_ref()?;
+        (known.reference == recall.to).then_some(known.number)
+    }
+
+    fn recalled(
+        &mut self,
+        recall: Recall,
+        number: Option<u64>,
+        (end, how): (RecallEnd, &str),
+        at: Timestamp,
+    ) {
+        let recalled = Recalled { recall, number, end, how: how.to_owned() };
+        self.unrecorded.push(self.settled(at, Settled::Recall(Box::new(recalled))));
+    }
+
     /// A rollback by merge request is over, and so is the merge request of this number; its rollout is in the haste
     /// that was asked for, if there is to be one.
-    pub(super) fn recall_over(&mut self, target: &Target, number: Option<u64>, back: bool) {
+    pub(super) fn recall_over(
+        &mut self,
+        target: &Target,
+        number: Option<u64>,
+        (end, how): (RecallEnd, &str),
+        at: Timestamp,
+    ) {
         let recall = self.recalls.remove(target);
+        let known = number.or_else(|| self.request_of(recall.as_ref()?));
         let history = self.histories.entry(target.clone()).or_default();
         if let Some(number) = number {
             history.ends_request(number);
@@ -25,9 +62,11 @@ impl Ledger {
             self.proposed.remove(target);
         }
         // One without haste takes none away: somebody may have asked for it in another way since.
-        if let Some(recall) = recall.filter(|it| back && it.fast) {
-            history.hurry = Some(recall.to);
+        let Some(recall) = recall else { return };
+        if recall.fast && matches!(end, RecallEnd::Back { .. }) {
+            history.hurry = Some(recall.to.clone());
         }
+        self.recalled(recall, known, (end, how), at);
     }
 }
 

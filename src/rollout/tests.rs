@@ -510,7 +510,8 @@ fn the_haste_of_a_rollback_outlives_what_was_under_way_and_no_newer_rollout() {
     assert_eq!(hurry(Fact::Planned(Box::new(under_way.plan().clone()))), None);
     assert_eq!(hurry(Fact::Recalling(Box::new(recall))), None, "it is not there yet");
     let (how, number) = (String::new(), Some(8));
-    let over = Fact::RecallOver { target: target.clone(), number, back: true, how };
+    let revision = None;
+    let over = Fact::RecallOver { target: target.clone(), number, back: true, revision, how };
     assert_eq!(hurry(over), Some(to.clone()));
     let event = Event { at, what: What::Settled(Ending::Succeeded) };
     let ended = Fact::Rollout { target: target.clone(), id, event };

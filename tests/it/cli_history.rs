@@ -20,7 +20,7 @@ fn enter(world: &World, minute: u64, id: &str, subject: Subject, result: &str) {
             result: result.to_owned(),
             at,
         }),
-        Subject::Promotion(_) | Subject::Act(_) => None,
+        Subject::Promotion(_) | Subject::Rollback(_) | Subject::Act(_) => None,
     };
     let it = Record {
         id: id.to_owned(),

@@ -20,6 +20,7 @@ mod zones;
 mod alerts;
 mod break_glass;
 mod recalls;
+mod rollback_races;
 mod crashes;
 mod fleet;
 mod gates;

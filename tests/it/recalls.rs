@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use towpath::drivers::clock;
 use towpath::drivers::forge::{Actor, Forge as _, MergeRequest, State};
 use towpath::observe::Direction;
@@ -53,6 +54,22 @@ fn open(world: &World) -> Option<MergeRequest> {
 fn until_open(world: &World) -> MergeRequest {
     world.until("it is open", || open(world).is_some());
     open(world).unwrap()
+}
+
+/// What git keeps of rollbacks that went by merge requests, newest first, as soon as there are so many.
+fn recorded(world: &World, count: usize) -> Vec<Value> {
+    let all = || {
+        let mut all = world.json(&["log", "shop", "production", "--limit", "100"]);
+        all.retain(|it| it["kind"] == "rollback");
+        all
+    };
+    world.until("it is recorded", || all().len() == count);
+    let tree = world.git_bare(&["ls-tree", "-r", "--name-only", "towpath/records"]);
+    let files = tree.lines().filter(|it| it.starts_with("rollbacks/shop/production/"));
+    assert_eq!(files.count(), count, "{tree}");
+    let audit = world.towpath(&["audit"]);
+    assert!(audit.status == 0 && !audit.stdout.contains("BAD"), "{audit:?}");
+    all()
 }
 
 fn is_back(world: &World) {
@@ -110,6 +127,20 @@ fn it_waits_for_approval_on_whatever_the_base_has_become() {
     world.until("it is recorded", || {
         world.records().iter().any(|it| it.contains("asked for, by a merge request"))
     });
+    let record = &recorded(&world, 1)[0];
+    let document = &record["document"];
+    let log = world.order(&["log", "shop", "production"]);
+    assert!(log.contains(&format!("rollback {NEW} → {OLD}")), "{log}");
+    assert_eq!((&record["from"], &record["to"]), (&NEW.into(), &OLD.into()), "{record}");
+    assert_eq!(record["result"], format!("{OLD} is back, !{}", first.number));
+    assert_eq!(document["merge_request"], first.number);
+    assert_eq!(record["by"], document["word"]["by"]);
+    assert_eq!(document["word"]["why"], "orders are lost");
+    assert_eq!(document["approvals"].as_array().map(Vec::len), Some(1), "{document}");
+    let commit = document["revision"].as_str().unwrap();
+    let said = world.git_bare(&["log", "-1", "--format=%s", commit]);
+    assert_eq!(said, "Roll shop back to 1.0.0 in production");
+    world.git_bare(&["merge-base", "--is-ancestor", commit, "main"]);
     // The lock lets nothing newer in before somebody lifts it.
     world.until_explained("production", "locked by");
     assert!(stays(Duration::from_secs(2), || world.runs("production", OLD)));
@@ -120,7 +151,7 @@ fn it_waits_for_approval_on_whatever_the_base_has_become() {
 
 #[test]
 fn who_closes_it_ends_it_and_leaves_the_lock() {
-    let (world, controller) = running_new("auto: false");
+    let (world, mut controller) = running_new("auto: false");
     world.order(&words(&["--fast"]));
     let number = until_open(&world).number;
     world.until_explained("production", &format!("lifts by merging !{number}"));
@@ -130,6 +161,13 @@ fn who_closes_it_ends_it_and_leaves_the_lock() {
     });
     let said = world.until_explained("production", "locked by");
     assert!(!said.contains("waits in merge request"), "{said}");
+    let record = &recorded(&world, 1)[0];
+    assert_eq!(record["result"], format!("rollback to {OLD} refused, !{number}"));
+    let why = record["why"].as_str().unwrap();
+    let closed = format!("closed !{number}: mended by hand");
+    assert!(why.starts_with("orders are lost; ") && why.contains(&closed), "{why}");
+    assert_eq!(record["document"]["result"], "refused");
+    assert!(record["document"]["revision"].is_null(), "{record}");
     let stays_so = || world.runs("production", NEW) && open(&world).is_none();
     assert!(stays(Duration::from_secs(2), stays_so));
     // Another one is another word; a person merges it, and it is in haste.
@@ -139,6 +177,16 @@ fn who_closes_it_ends_it_and_leaves_the_lock() {
     world.order(&["mr", "merge", &number.to_string()]);
     is_back(&world);
     assert_eq!(opened(&world).len(), 2);
+    let records = recorded(&world, 2);
+    assert_eq!(records[0]["document"]["merge_request"], number);
+    assert_eq!(records[0]["document"]["fast"], true);
+    // Whoever knows no more than the records reads these, and asks for nothing again.
+    controller.kill();
+    std::fs::remove_dir_all(world.root.join("state")).unwrap();
+    let _next = world.start();
+    is_back(&world);
+    assert_eq!(opened(&world).len(), 2);
+    assert_eq!(recorded(&world, 2), records);
 }
 
 #[test]

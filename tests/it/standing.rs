@@ -66,7 +66,7 @@ fn a_word_says_what_it_does_not_do() {
     std::fs::write(&go, "").unwrap();
     world.until_runs("staging", NEW);
     world.until("proven", || world.json(&["status", "shop", "staging"])[0]["in_sync"] == true);
-    // Its promotion moves the branch; a rollback in that moment would have to be said again.
+    // Its promotion moves the branch first.
     world.until_runs("canary", NEW);
     world.order(&["pause", "--environment", "staging", "--reason", "night"]);
     let said = world.order(&["rollback", "shop", "staging", "--reason", "bad"]);

@@ -1,6 +1,8 @@
 //! Effects on their way into the world and their answers on the way back, some of them astray.
 
-use towpath::controller::{Around, Effect, Head, NotRecorded, Perform, Report, Unmoved, Wake};
+use towpath::controller::{
+    Around, Effect, Head, NotRecorded, NotReverted, Perform, Report, Unmoved, Wake,
+};
 use towpath::model::{NodeName, Question, Ref, RoleName, Seat, Target, Timestamp};
 use towpath::observe::{Fact as Seen, Survey, Verdict};
 
@@ -323,9 +325,10 @@ impl World {
         bad: &Ref,
         to: &Ref,
         base: towpath::model::Revision,
-    ) -> Result<towpath::model::Revision, String> {
+    ) -> Result<towpath::model::Revision, NotReverted> {
         if self.repo.head != base {
-            return Err("the base branch has moved".to_owned());
+            self.totals.count("reverts that came late");
+            return Err(NotReverted::Moved);
         }
         let mut files = (*self.repo.files(base)).clone();
         let path = file_of(&target.service);
@@ -333,7 +336,7 @@ impl World {
             .get(&path)
             .and_then(|it| with_ref(it, &target.environment, to))
             .and_then(|it| with_listed(&it, "blocked", bad))
-            .ok_or("it cannot be edited")?;
+            .ok_or_else(|| NotReverted::No("it cannot be edited".to_owned()))?;
         self.repo.whole.insert(path.clone(), edited.clone());
         files.insert(path, edited);
         Ok(self.repo.push(Some(base), files))
@@ -460,7 +463,7 @@ pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             ticket: *ticket,
             ask: ask.clone(),
             to: to.clone(),
-            result: Err(why()),
+            result: Err(NotReverted::No(why())),
         },
         Effect::Record(record) => {
             let result = Err(NotRecorded::Later(why()));

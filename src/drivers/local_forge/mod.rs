@@ -22,7 +22,7 @@ use self::store::{Failed, Kept, Transition, save, wrap};
 use super::forge::{
     Act, Actor, Authorship, Checks, Direct, Error, Forge, Merge, MergeRequest, Proposal, State,
 };
-use crate::git::{self, Branch, Commit, Identity, RefName, Repository, TARGETS, Update};
+use crate::git::{Branch, Commit, Identity, RefName, Repository, TARGETS, Update};
 use crate::model::{PersonName, Revision, Target, Timestamp};
 
 /// How often a call looks again after somebody was faster. Each time, somebody else got on.
@@ -263,15 +263,14 @@ impl Forge for LocalForge {
             let done = self.repository.descends(now, made).map_err(doing)?;
             if done { Ok(made) } else { Err(Error::BaseMoved { now }) }
         };
-        let head = self.repository.head(&self.base).map_err(doing)?;
-        if head != *base {
-            return moved(head);
-        }
-        let update = Update { name: self.base.name(), old: parent, new: Some(made) };
-        match self.repository.update(&[update]) {
-            Ok(()) => Ok(made),
-            Err(git::Error::Moved { now: Some(now), .. }) => moved(now),
-            Err(error) => Err(doing(error)),
-        }
+        let update = [Update { name: self.base.name(), old: parent, new: Some(made) }];
+        // Who was faster is looked at, from a remote as well; who pushes holds a lock for a moment.
+        self.until_it_holds(&|| format!("committing to {}", self.base), || {
+            let head = self.repository.head(&self.base).map_err(doing)?;
+            if head != *base {
+                return moved(head).map(Ok);
+            }
+            Ok(self.repository.update(&update).map(|()| made).map_err(Failed::Git))
+        })
     }
 }

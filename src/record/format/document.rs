@@ -126,7 +126,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::BrokeGlass(_)
         | Fact::GlassOver { target: _, how: _ }
         | Fact::Recalling(_)
-        | Fact::RecallOver { target: _, number: _, back: _, how: _ }
+        | Fact::RecallOver { target: _, number: _, back: _, revision: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
@@ -139,6 +139,35 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::Recorded { record: _, head: _ }
         | Fact::Kept(_) => None,
     }
+}
+
+/// The record of a rollback by merge request that was over at `at`.
+pub fn recall_record(recalled: &rollout::Recalled, at: Timestamp, id: &str) -> String {
+    let rollout::Recalled { recall, number, end, how } = recalled;
+    let rollout::Recall { target, from, to, fast, word, at: asked_at, approvals } = recall;
+    let (result, revision) = match end {
+        rollout::RecallEnd::Back { revision } => (RecallResult::Back, *revision),
+        rollout::RecallEnd::Refused => (RecallResult::Refused, None),
+        rollout::RecallEnd::Withdrawn => (RecallResult::Withdrawn, None),
+    };
+    pretty(&RollbackDocument {
+        version: V1,
+        kind: RollbackKind::Rollback,
+        id: id.to_owned(),
+        at: Text(at),
+        service: Text(target.service.clone()),
+        environment: Text(target.environment.clone()),
+        from: Text(from.clone()),
+        to: Text(to.clone()),
+        fast: *fast,
+        asked_at: Text(*asked_at),
+        word: word.into(),
+        result,
+        merge_request: *number,
+        revision: revision.map(Text),
+        approvals: set(approvals),
+        how: how.clone(),
+    })
 }
 
 /// Post-deploy migrations that it leaves for later.
@@ -177,7 +206,13 @@ macro_rules! kinds {
         }
     )*};
 }
-kinds!(RolloutKind::Rollout, WordKind::Word, PromotionKind::Promotion, VetoKind::Veto);
+kinds!(
+    RolloutKind::Rollout,
+    WordKind::Word,
+    PromotionKind::Promotion,
+    VetoKind::Veto,
+    RollbackKind::Rollback
+);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -301,6 +336,39 @@ pub(super) struct VetoDocument {
     pub(super) to: Text<Ref>,
     pub(super) merge_request: u64,
     pub(super) how: String,
+}
+
+/// A rollback that went by a merge request; `word` is that of who asked for it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackDocument {
+    pub(super) version: V1,
+    pub(super) kind: RollbackKind,
+    pub(super) id: String,
+    pub(super) at: Text<Timestamp>,
+    pub(super) service: Text<ServiceName>,
+    pub(super) environment: Text<EnvironmentName>,
+    pub(super) from: Text<Ref>,
+    pub(super) to: Text<Ref>,
+    pub(super) fast: bool,
+    pub(super) asked_at: Text<Timestamp>,
+    pub(super) word: Word,
+    pub(super) result: RecallResult,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) merge_request: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) revision: Option<Text<Revision>>,
+    pub(super) approvals: BTreeSet<Text<PersonName>>,
+    pub(super) how: String,
+}
+
+/// Whether the config branch asks for the earlier ref since; else who did not want it any more.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RecallResult {
+    Back,
+    Refused,
+    Withdrawn,
 }
 
 fn ending(events: &[rollout::Event]) -> Option<rollout::Ending> {

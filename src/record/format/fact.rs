@@ -34,7 +34,7 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::BrokeGlass(_)
         | Fact::GlassOver { target: _, how: _ }
         | Fact::Recalling(_)
-        | Fact::RecallOver { target: _, number: _, back: _, how: _ }
+        | Fact::RecallOver { target: _, number: _, back: _, revision: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
@@ -163,10 +163,10 @@ fn body(fact: &Fact) -> (&'static str, String) {
             let (word, at) = (word.into(), At(*at));
             ("recalling", compact(&Recalling { v: V1, target, from, to, fast: *fast, word, at }))
         }
-        Fact::RecallOver { target, number, back, how } => {
+        Fact::RecallOver { target, number, back, revision, how } => {
             let (target, how) = (Text(target.clone()), how.clone());
-            let (number, back) = (*number, *back);
-            ("recall_over", compact(&RecallOver { v: V1, target, number, back, how }))
+            let (number, back, revision) = (*number, *back, revision.map(Text));
+            ("recall_over", compact(&RecallOver { v: V1, target, number, back, revision, how }))
         }
         Fact::Refused { revision } => {
             ("refused", compact(&Refused { v: V1, revision: Text(*revision) }))
@@ -307,8 +307,9 @@ bodies! {
         target: Text<Target>,
         #[serde(default, skip_serializing_if = "Option::is_none")] number: Option<u64>,
         back: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")] revision: Option<Text<Revision>>,
         how: String
-    } => Self::RecallOver { target: target.0, number, back, how };
+    } => Self::RecallOver { target: target.0, number, back, revision: revision.map(|it| it.0), how };
     Refused { revision: Text<Revision> } => Self::Refused { revision: revision.0 };
     Planned { plan: Plan } => Self::Planned(Box::new(plan.into()));
     Rollout { target: Text<Target>, id: Text<RolloutId>, event: Event } => {

@@ -26,7 +26,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use document::{entry_record, rollout_record};
+pub use document::{entry_record, recall_record, rollout_record};
 pub use fact::{decode, encode, kept_stream, rollout_stream};
 pub use restore::restore;
 pub use summary::{RecordSummary, Recorded};

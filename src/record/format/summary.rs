@@ -3,10 +3,11 @@
 use serde::Deserialize;
 
 use crate::model::{Command, PersonName, Ref, Revision, Scope, Target, Timestamp};
-use crate::rollout::{Ending, Floor, Owed, Purpose, Word};
+use crate::rollout::{Ending, Floor, Owed, Purpose, RecallEnd, Word};
 
 use super::document::{
-    DatedFloor, PromotionDocument, RolloutDocument, Said, VetoDocument, WordDocument,
+    DatedFloor, PromotionDocument, RecallResult, RollbackDocument, RolloutDocument, Said,
+    VetoDocument, WordDocument,
 };
 use super::text::{Text, V1, unopt};
 use super::{FormatError, read};
@@ -62,6 +63,15 @@ pub enum Recorded {
         /// Number of the merge request.
         number: u64,
     },
+    /// A rollback by merge request is over; who asked for it is in the summary.
+    Rollback {
+        /// Its merge request, if there was one.
+        number: Option<u64>,
+        /// What became of it.
+        end: RecallEnd,
+        /// How, in words.
+        how: String,
+    },
     /// A person asked for something.
     Word {
         /// What.
@@ -85,17 +95,19 @@ impl RecordSummary {
             "rollout" => read(&what, json).map(of_rollout),
             "promotion" => read(&what, json).map(of_promotion),
             "veto" => read(&what, json).map(of_veto),
+            "rollback" => read(&what, json).map(of_rollback),
             "word" => read(&what, json).map(of_word),
             other => Err(FormatError::kind(WHAT, other)),
         }
     }
 
-    /// One word: `rollout`, `promotion`, `veto` or `word`.
+    /// One word: `rollout`, `promotion`, `veto`, `rollback` or `word`.
     pub fn kind(&self) -> &'static str {
         match self.what {
             Recorded::Rollout { .. } => "rollout",
             Recorded::Promotion { .. } => "promotion",
             Recorded::Veto { .. } => "veto",
+            Recorded::Rollback { .. } => "rollback",
             Recorded::Word { .. } => "word",
         }
     }
@@ -112,6 +124,11 @@ impl RecordSummary {
             },
             Recorded::Promotion { .. } => "merged",
             Recorded::Veto { .. } => "vetoed",
+            Recorded::Rollback { end, .. } => match end {
+                RecallEnd::Back { .. } => "back",
+                RecallEnd::Refused => "refused",
+                RecallEnd::Withdrawn => "withdrawn",
+            },
             Recorded::Word { command } => verb(command),
         }
     }
@@ -225,6 +242,46 @@ fn of_veto(document: VetoDocument) -> RecordSummary {
         why: Some(how),
         at,
         revision: None,
+        evidence: Vec::new(),
+    }
+}
+
+fn of_rollback(document: RollbackDocument) -> RecordSummary {
+    let RollbackDocument {
+        version: _,
+        kind: _,
+        id,
+        at: Text(at),
+        service: Text(service),
+        environment: Text(environment),
+        from: Text(from),
+        to: Text(to),
+        fast: _,
+        asked_at: _,
+        word,
+        result,
+        merge_request: number,
+        revision,
+        approvals: _,
+        how,
+    } = document;
+    let revision = unopt(revision);
+    let end = match result {
+        RecallResult::Back => RecallEnd::Back { revision },
+        RecallResult::Refused => RecallEnd::Refused,
+        RecallResult::Withdrawn => RecallEnd::Withdrawn,
+    };
+    let Word { by, reason } = word.into();
+    RecordSummary {
+        what: Recorded::Rollback { number, end, how },
+        id,
+        target: Some(Target { service, environment }),
+        from: Some(from),
+        to: Some(to),
+        who: Some(by),
+        why: Some(reason),
+        at,
+        revision,
         evidence: Vec::new(),
     }
 }

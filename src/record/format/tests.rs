@@ -3,6 +3,7 @@
 mod journal;
 mod properties;
 mod record;
+mod rollback;
 mod samples;
 mod comments;
 mod tampering;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use towpath::drivers::forge::{Actor, Checks, Direct, Error, Forge, Merge, State};
+use towpath::drivers::forge::{Actor, Checks, Direct, Error, Forge, Merge, MergeRequest, State};
 use towpath::drivers::hosted::Hosted;
 use towpath::drivers::hosted::api::Api;
 use towpath::git::{Location, Program, Repository};
@@ -345,9 +345,8 @@ fn a_merge_by_somebody_else_is_success_and_a_merge_of_something_else_is_not() {
     }
 }
 
-#[test]
-fn on_gitea_we_merge_when_the_checks_are_green_and_never_leave_it_to_the_forge() {
-    let mut place = Place::with(Face::Gitea);
+/// A promotion whose other check has passed, and what a forge says that wants an approval as well.
+fn green_but_for_an_approval(place: &mut Place, wanted: &str) -> MergeRequest {
     place.hand(|it| {
         it.needs_pipeline = true;
         it.approvals_required = 1;
@@ -356,19 +355,30 @@ fn on_gitea_we_merge_when_the_checks_are_green_and_never_leave_it_to_the_forge()
     let sha = mr.head.to_string();
     let alone = place.forge();
     alone.report(1, &green(mr.head, place.main())).unwrap();
-    let says = |forge: &dyn Forge, part: &str| {
-        let answer = merge(forge, 1, mr.head);
+    let says = |part: &str| {
+        let answer = merge(&*alone, 1, mr.head);
         assert!(matches!(&answer, Merge::NotGreen { why } if why.contains(part)), "{answer:?}");
     };
-    says(&*alone, "`ci / build` has not reported");
-    place.hand(|it| it.pipeline(&sha, "running"));
-    says(&*alone, "`ci / build` is under way");
-    place.hand(|it| it.pipeline(&sha, "failed"));
-    says(&*alone, "`ci / build` is red");
+    says("`ci / build` has not reported");
+    for (status, part) in [("running", "is under way"), ("failed", "is red")] {
+        place.hand(|it| it.pipeline(&sha, status));
+        says(&format!("`ci / build` {part}"));
+    }
     place.hand(|it| it.pipeline(&sha, "success"));
-    says(&*alone, "enough approvals");
+    says(wanted);
+    mr
+}
+
+#[test]
+fn on_gitea_we_merge_when_the_checks_are_green_and_never_leave_it_to_the_forge() {
+    let mut place = Place::with(Face::Gitea);
+    let mr = green_but_for_an_approval(&mut place, "enough approvals");
     let both = place.hosted(BOT_TOKEN, Some(SECOND_TOKEN));
-    says(&both, "just approved");
+    let answer = merge(&both, 1, mr.head);
+    assert!(
+        matches!(&answer, Merge::NotGreen { why } if why.contains("just approved")),
+        "{answer:?}"
+    );
     assert!(matches!(merge(&both, 1, mr.head), Merge::Merged { .. }));
     assert_eq!(place.text(), "staging: 2\nproduction: 1\n");
 }
@@ -394,25 +404,7 @@ fn a_gitea_token_without_rights_is_told_what_it_lacks() {
 #[test]
 fn on_github_statuses_and_check_runs_count_and_a_second_account_approves() {
     let mut place = Place::with(Face::GitHub);
-    place.hand(|it| {
-        it.needs_pipeline = true;
-        it.approvals_required = 1;
-    });
-    let mr = place.open("staging", "2");
-    let sha = mr.head.to_string();
-    let alone = place.forge();
-    alone.report(1, &green(mr.head, place.main())).unwrap();
-    let says = |forge: &dyn Forge, part: &str| {
-        let answer = merge(forge, 1, mr.head);
-        assert!(matches!(&answer, Merge::NotGreen { why } if why.contains(part)), "{answer:?}");
-    };
-    says(&*alone, "`ci / build` has not reported");
-    place.hand(|it| it.pipeline(&sha, "running"));
-    says(&*alone, "`ci / build` is under way");
-    place.hand(|it| it.pipeline(&sha, "failed"));
-    says(&*alone, "`ci / build` is red");
-    place.hand(|it| it.pipeline(&sha, "success"));
-    says(&*alone, "wants an approval");
+    let mr = green_but_for_an_approval(&mut place, "wants an approval");
     let both = place.hosted(BOT_TOKEN, Some(SECOND_TOKEN));
     assert!(matches!(merge(&both, 1, mr.head), Merge::Merged { .. }));
     assert_eq!(place.text(), "staging: 2\nproduction: 1\n");

@@ -10,11 +10,10 @@ use towpath::git::Branch;
 use towpath::model::{Ref, Revision, RolloutId};
 
 use super::contract::Place;
+use super::double_calls::{Answer, answer, paged, refuse};
 use super::end_to_end::shop_with;
 use super::github_double::{date, person};
-use super::gitlab_double::{
-    Answer, BOT, BOT_TOKEN, Double, Face, READ_TOKEN, answer, paged, refuse,
-};
+use super::gitlab_double::{BOT, BOT_TOKEN, Double, Face, READ_TOKEN};
 use super::server::Trouble;
 use super::target;
 use crate::world::{NEW, patiently, stays};

@@ -8,10 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::gitlab_double::{
-    ADA, Answer, BOT, BOT_TOKEN, Double, GRACE, READ_TOKEN, SECOND, SECOND_TOKEN, answer, decoded,
-    read_query, refuse,
-};
+use super::double_calls::{Answer, answer, decoded, holder, parts, refuse};
+use super::gitlab_double::{ADA, BOT, Double, GRACE, SECOND};
 
 /// Entries of a page, whatever is asked for.
 const PAGE: usize = 3;
@@ -21,11 +19,8 @@ pub(crate) const CHECK: &str = "ci / build";
 impl Double {
     #[expect(clippy::too_many_lines, reason = "one route after the other")]
     pub(super) fn gitea(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
-        let (user, writes) = match token {
-            BOT_TOKEN => (BOT, true),
-            SECOND_TOKEN => (SECOND, true),
-            READ_TOKEN => (BOT, false),
-            _ => return refuse(401, "invalid username, password or token"),
+        let Some((user, writes)) = holder(token) else {
+            return refuse(401, "invalid username, password or token");
         };
         if verb != "GET" && !writes {
             return refuse(
@@ -33,9 +28,7 @@ impl Double {
                 "token does not have at least one of required scope(s): [write:repository]",
             );
         }
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query = read_query(query);
-        let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+        let (path, query, body) = parts(path, body);
         if path == "/user" {
             return answer(200, person(user));
         }

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::gitlab_double::{Answer, Double, answer, refuse};
+use super::double_calls::{Answer, answer, refuse};
+use super::gitlab_double::Double;
 
 /// A merge that is under way.
 #[derive(Clone, Debug)]

@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use towpath::drivers::hosted::transport::GRAPHQL;
 
+use super::double_calls::{Answer, answer, decoded, holder, paged, parts, refuse};
 use super::gitea_double::CHECK;
-use super::gitlab_double::{
-    Answer, BOT, BOT_TOKEN, Double, GRACE, PASSER_BY, READ_TOKEN, SECOND, SECOND_TOKEN, answer,
-    decoded, paged, read_query, refuse,
-};
+use super::gitlab_double::{Double, GRACE, PASSER_BY};
 
 impl Double {
     #[expect(clippy::too_many_lines, reason = "one route after the other")]
@@ -20,18 +18,13 @@ impl Double {
         if (verb, path) == ("POST", GRAPHQL) {
             return self.github_graphql(token, body);
         }
-        let (user, writes) = match token {
-            BOT_TOKEN => (BOT, true),
-            SECOND_TOKEN => (SECOND, true),
-            READ_TOKEN => (BOT, false),
-            _ => return refuse(401, "Bad credentials"),
+        let Some((user, writes)) = holder(token) else {
+            return refuse(401, "Bad credentials");
         };
         if verb != "GET" && !writes {
             return refuse(403, "Resource not accessible by personal access token");
         }
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query = read_query(query);
-        let body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+        let (path, query, body) = parts(path, body);
         if path == "/user" {
             return answer(200, person(user));
         }

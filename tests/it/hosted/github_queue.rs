@@ -3,9 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::gitlab_double::{
-    Answer, BOT, BOT_TOKEN, Double, Face, READ_TOKEN, SECOND_TOKEN, answer, refuse,
-};
+use super::double_calls::{Answer, answer, refuse};
+use super::gitlab_double::{BOT, BOT_TOKEN, Double, Face, READ_TOKEN, SECOND_TOKEN};
 
 /// Who takes out of the queue what fails there.
 const QUEUE_BOT: &str = "github-merge-queue";

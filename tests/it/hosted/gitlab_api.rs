@@ -7,10 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::gitlab_double::{
-    Answer, BOT, BOT_TOKEN, Double, Face, Mr, READ_TOKEN, SECOND, SECOND_TOKEN, Status, answer,
-    paged, read_query, refuse,
-};
+use super::double_calls::{Answer, answer, holder, paged, parts, refuse};
+use super::gitlab_double::{BOT, Double, Face, Mr, Status};
 
 impl Double {
     pub(super) fn show(&self, at: usize, whole: bool) -> Value {
@@ -96,7 +94,6 @@ impl Double {
     }
 
     /// `path` is below `/api/v4`.
-    #[expect(clippy::too_many_lines, reason = "one route after the other")]
     pub(super) fn answered(&mut self, token: &str, verb: &str, path: &str, body: &str) -> Answer {
         self.calls += 1;
         if !self.lag {
@@ -107,11 +104,8 @@ impl Double {
             Face::GitHub => return self.github(token, verb, path, body),
             Face::Gitea => return self.gitea(token, verb, path, body),
         }
-        let (user, writes) = match token {
-            BOT_TOKEN => (BOT, true),
-            SECOND_TOKEN => (SECOND, true),
-            READ_TOKEN => (BOT, false),
-            _ => return refuse(401, "401 Unauthorized"),
+        let Some((user, writes)) = holder(token) else {
+            return refuse(401, "401 Unauthorized");
         };
         if verb != "GET" && !writes {
             return answer(
@@ -122,9 +116,7 @@ impl Double {
                 }),
             );
         }
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query = read_query(query);
-        let mut body: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+        let (path, query, mut body) = parts(path, body);
         if self.strangers && verb != "GET" {
             // GitLab takes parameters from anywhere.
             body.extend(query.iter().map(|(key, value)| (key.clone(), json!(value))));

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::gitlab_double::{Answer, BOT, Double, answer, paged, refuse};
+use super::double_calls::{Answer, answer, paged, refuse};
+use super::gitlab_double::{BOT, Double};
 
 /// How GitLab notes that somebody took it off.
 const LEFT: &str = "removed this merge request from the merge train";

@@ -6,6 +6,7 @@ mod by_hand;
 mod contract;
 mod contract_hosted;
 mod deployments;
+pub(crate) mod double_calls;
 mod end_to_end;
 mod gitea_double;
 mod github_async;

@@ -9,7 +9,8 @@ use std::sync::{Mutex, OnceLock};
 
 use serde_json::{Map, Value, json};
 
-use super::gitlab_double::{Answer, Face};
+use super::double_calls::Answer;
+use super::gitlab_double::Face;
 
 /// How deep an answer that is filled up may go.
 const DEEP_MAX: usize = 7;

@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 
 use towpath::drivers::hosted::transport::GRAPHQL;
 
-use super::gitlab_double::{Answer, Double, Face};
+use super::double_calls::Answer;
+use super::gitlab_double::{Double, Face};
 
 /// What goes wrong now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

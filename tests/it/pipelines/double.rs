@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-use crate::hosted::gitlab_double::{Answer, Face, read_query};
+use crate::hosted::double_calls::{Answer, read_query};
+use crate::hosted::gitlab_double::Face;
 use crate::hosted::published::{self, Said};
 
 pub(crate) const TOKEN: &str = "ci-token-0123456789";

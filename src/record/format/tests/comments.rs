@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::samples::{at, id, kept, op, reference, target, word};
+use super::samples::{at, id, kept, op, reference, revision, target, word};
 use crate::model::{Command, Comment, NodeName, RoleName, Route};
 use crate::rollout::{Event, Fact, Kept, Outcome, Recall, What};
 
@@ -33,8 +33,9 @@ fn watched() -> [Fact; 3] {
     [seen(true, "drained again"), seen(false, "serves"), Fact::Kept(Box::new(kept))]
 }
 
-/// A rollback in a merge request: asked for, merged, and another one closed before it was open.
-fn recalled() -> [Fact; 4] {
+/// A rollback in a merge request: asked for, merged, and another one closed before it was open; and how later versions
+/// say that it was merged.
+fn recalled() -> [Fact; 5] {
     let (from, to) = (reference("v2"), reference("v1"));
     let command = Command::Rollback {
         target: target(),
@@ -52,17 +53,19 @@ fn recalled() -> [Fact; 4] {
         at: at(4),
         approvals: BTreeSet::new(),
     };
-    let over = |number, back, how: &str| Fact::RecallOver {
+    let over = |number, back, revision, how: &str| Fact::RecallOver {
         target: target(),
         number,
         back,
+        revision,
         how: how.to_owned(),
     };
     [
         Fact::Asked { word: word(), command },
         Fact::Recalling(Box::new(recall)),
-        over(Some(9), true, "bob merged !9"),
-        over(None, false, "commit 0102030405 asks for v3 instead"),
+        over(Some(9), true, None, "bob merged !9"),
+        over(None, false, None, "commit 0102030405 asks for v3 instead"),
+        over(Some(9), true, Some(revision(9)), "bob merged !9"),
     ]
 }
 

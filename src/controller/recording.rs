@@ -1,0 +1,133 @@
+//! What settled, as the records in git tell it.
+
+use crate::notify::done_word;
+use crate::record::format;
+use crate::record::history::{Record, Subject, TargetState};
+use crate::rollout::{
+    Cause, Ending, Fact, Recall, RecallEnd, Recalled, Rollout, Settled, Unrecorded, What,
+};
+
+/// Its record; `None` if it leaves none.
+pub(super) fn to_record(settled: &Unrecorded) -> Option<Record> {
+    let Unrecorded { record, at, what } = settled;
+    let id = record.clone();
+    let at = *at;
+    match what {
+        Settled::Rollout(rollout) => {
+            let plan = rollout.plan();
+            let (ending, by, why) = verdict_of(rollout);
+            let state = TargetState {
+                reference: (ending == Ending::Succeeded).then(|| plan.to.clone()),
+                rollout: Some(plan.id.clone()),
+                result: result_word(ending).to_owned(),
+                at,
+            };
+            Some(Record {
+                id,
+                subject: Subject::Rollout(plan.target.clone()),
+                at,
+                by,
+                why,
+                result: state.result.clone(),
+                document: format::rollout_record(rollout, at),
+                state: Some(state),
+            })
+        }
+        Settled::Entry(entry) => {
+            let document = format::entry_record(entry, &id)?;
+            let (subject, by, why, result) = match &entry.fact {
+                Fact::Merged { target, number, reference, evidence, .. } => (
+                    Subject::Promotion(target.clone()),
+                    OURS.to_owned(),
+                    evidence.join("; "),
+                    format!("{reference} promoted by !{number}"),
+                ),
+                Fact::Vetoed { target, number, reference, how } => (
+                    Subject::Promotion(target.clone()),
+                    "a person".to_owned(),
+                    how.clone(),
+                    format!("{reference} vetoed at !{number}"),
+                ),
+                Fact::Asked { word, command } => (
+                    Subject::Act(command.target().cloned()),
+                    word.by.to_string(),
+                    word.reason.clone(),
+                    done_word(command),
+                ),
+                Fact::TookOver { .. }
+                | Fact::Restored { .. }
+                | Fact::Applied { .. }
+                | Fact::BrokeGlass(_)
+                | Fact::Canceling(_)
+                | Fact::CancelOver { .. }
+                | Fact::Watched { .. }
+                | Fact::WeightBack { .. }
+                | Fact::GlassOver { .. }
+                | Fact::Recalling(_)
+                | Fact::RecallOver { .. }
+                | Fact::Refused { .. }
+                | Fact::Planned(_)
+                | Fact::Rollout { .. }
+                | Fact::Proposed { .. }
+                | Fact::Withdrawn { .. }
+                | Fact::Recorded { .. }
+                | Fact::Kept(_) => return None,
+            };
+            Some(Record { id, subject, at, by, why, result, document, state: None })
+        }
+        Settled::Recall(recalled) => {
+            let Recalled { recall: Recall { target, to, word, .. }, number, end, how } =
+                &**recalled;
+            let what = match end {
+                RecallEnd::Back { .. } => format!("{to} is back"),
+                RecallEnd::Refused => format!("rollback to {to} refused"),
+                RecallEnd::Withdrawn => format!("rollback to {to} withdrawn"),
+            };
+            Some(Record {
+                subject: Subject::Rollback(target.clone()),
+                at,
+                by: word.by.to_string(),
+                why: format!("{}; {how}", word.reason),
+                result: number.map_or_else(|| what.clone(), |it| format!("{what}, !{it}")),
+                document: format::recall_record(recalled, at, &id),
+                state: None,
+                id,
+            })
+        }
+    }
+}
+
+/// How a rollout ended, who had the last word on it, and why there was one.
+fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
+    let plan = rollout.plan();
+    let asked = format!("{} is wanted by commit {}", plan.to, plan.revision.short());
+    let mut ending = Ending::Succeeded;
+    let mut by = OURS.to_owned();
+    let mut why = asked;
+    for event in rollout.events() {
+        if let Some(word) = event.what.word() {
+            by = word.by.to_string();
+            why = format!("{why}; {}: {}", word.by, word.reason);
+        }
+        if let What::Settled(it) = &event.what {
+            ending = *it;
+        }
+        if let What::Stopping { cause: Cause::Superseded { by }, .. } = &event.what {
+            why = format!("{why}; superseded by {by}");
+        }
+    }
+    (ending, by, why)
+}
+
+/// How the records call an ending; the same words as in the documents.
+fn result_word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Succeeded => "succeeded",
+        Ending::Partial => "partial",
+        Ending::Aborted => "aborted",
+        Ending::Superseded => "superseded",
+    }
+}
+
+/// How the records name us.
+const OURS: &str = "Towpath";
