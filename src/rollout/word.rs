@@ -82,15 +82,12 @@ impl Ledger {
             }
             Command::Weigh { environment, role, percent } => {
                 let key = (environment.clone(), role.clone());
-                match percent {
-                    Some(percent) => {
-                        self.weights_back.remove(&key);
-                        self.weights.insert(key, (*percent, order(None)));
-                    }
-                    None => {
-                        self.weights.remove(&key);
-                        self.weights_back.insert(key);
-                    }
+                if let Some(percent) = percent {
+                    self.weights_back.remove(&key);
+                    self.weights.insert(key, (*percent, order(None)));
+                } else {
+                    self.weights.remove(&key);
+                    self.weights_back.insert(key);
                 }
             }
             Command::Rollback {
