@@ -15,6 +15,7 @@ use crate::drivers::ssh::transport::{Host, LoginError, Session, Transport as _};
 use crate::model::{HostKeys, Transport};
 
 mod exchanges;
+mod tokens;
 
 fn client() -> Choose {
     Choose::new(OpenSsh::default())
