@@ -3,6 +3,7 @@
 pub(crate) mod sshd;
 
 mod built_in;
+mod jump;
 mod only_openssh;
 mod logins;
 mod rollout;
