@@ -37,6 +37,7 @@ mod post_deploy;
 mod postgres;
 mod tour;
 mod troubles;
+mod screen;
 mod standing;
 mod watching;
 mod webhooks;
