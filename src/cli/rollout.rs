@@ -161,7 +161,9 @@ fn show(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) {
         ui.result(summary(rollout, left, now).trim_end());
         return;
     }
-    text(rollout, past, args, ui).iter().for_each(|line| ui.result(line));
+    for line in text(rollout, past, args, ui) {
+        ui.result(line);
+    }
 }
 
 /// A rollout's lines.

@@ -39,7 +39,7 @@ impl Screen {
         }
         let mut text = String::from(WRAP.0);
         if !self.drawn.is_empty() {
-            text += &format!("\r\x1b[{}A", self.drawn.len());
+            text.extend(["\r\x1b[", &self.drawn.len().to_string(), "A"]);
         }
         for line in &lines {
             text.extend([line, CLEAR.0, "\r\n"]);

@@ -101,7 +101,9 @@ impl Ui {
 
     /// Rows with columns lined up, two spaces between them.
     pub fn table(&self, rows: &[Vec<(Tone, String)>]) {
-        self.lined_up(rows).iter().for_each(|line| self.result(line));
+        for line in self.lined_up(rows) {
+            self.result(line);
+        }
     }
 
     /// The lines of a table.

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::install;
-use super::machines::{CLAIM, Machines, Taken};
+use super::machines::{CLAIM, Machine, Machines, Taken};
 use super::protocol::{Line, Request};
 use super::transport::{Host, LoginError, Session, Transport};
 use crate::drivers::clock;
@@ -134,8 +134,8 @@ struct Pending {
 struct Channel {
     transport: Arc<dyn Transport>,
     host: Host,
-    /// Its word, as far as it is known; `Some(None)` if it has none.
-    machine: Option<Option<String>>,
+    /// Which one it is, as far as it is known.
+    machine: Machine,
     limits: Arc<Limits>,
     requests: mpsc::Receiver<Sent>,
     pending: BTreeMap<u64, Pending>,
@@ -199,7 +199,7 @@ impl Channel {
             self.take(sent);
         }
         let mut text = format!("towpath 1 {nonce} {} {}\n", install::sum(), clock::now().0);
-        if self.machine.is_some() {
+        if self.machine != Machine::Unasked {
             text += &self.encode_all()?;
         }
         write(session, &text).await
@@ -216,7 +216,7 @@ impl Channel {
         let Some(Pending { sent, .. }) = self.pending.get(&id) else { return Ok(String::new()) };
         let Sent { request, node, .. } = sent;
         let machines = &self.limits.machines;
-        if let Some(Some(machine)) = &self.machine
+        if let Machine::Called(machine) = &self.machine
             && let Err(taken) = machines.claim(&request.place, machine, node, Instant::now())
         {
             machines.forget(&self.host);
@@ -268,7 +268,7 @@ impl Channel {
                     // Nobody can send any more, and nobody waits.
                     let Some(sent) = sent else { return Ok(()) };
                     let id = self.take(sent);
-                    if self.machine.is_some() {
+                    if self.machine != Machine::Unasked {
                         write(session, &self.encode(id)?).await?;
                     }
                 },
@@ -301,8 +301,9 @@ impl Channel {
                 Some(Line::Ready { now, machine }) if !self.ready => {
                     self.ready = true;
                     self.measure(now);
+                    let machine = machine.map_or(Machine::Nameless, Machine::Called);
                     self.limits.machines.learn(&self.host, machine.clone());
-                    if self.machine.replace(machine).is_none() {
+                    if std::mem::replace(&mut self.machine, machine) == Machine::Unasked {
                         write(session, &self.encode_all()?).await?;
                     }
                 }

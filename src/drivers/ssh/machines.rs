@@ -25,6 +25,18 @@ pub(super) struct Machines {
     known: Mutex<Known>,
 }
 
+/// What a host said of the machine that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// Nothing yet.
+    #[default]
+    Unasked,
+    /// That it has no word, and cannot be told from others.
+    Nameless,
+    /// This word.
+    Called(String),
+}
+
 /// Why a machine is not to be used for a node now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -36,7 +48,7 @@ pub(super) enum Taken {
 
 #[derive(Default)]
 struct Known {
-    hosts: BTreeMap<Host, Option<String>>,
+    hosts: BTreeMap<Host, Machine>,
     /// By environment and machine: the same machine may be another node of another environment.
     claims: BTreeMap<(String, String), Owner>,
     /// By environment and node: the machine that it claims.
@@ -50,13 +62,14 @@ struct Owner {
 }
 
 impl Machines {
-    /// The word that a host said last; `Some(None)` if it had none.
-    pub(super) fn of(&self, host: &Host) -> Option<Option<String>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).hosts.get(host).cloned()
+    /// What a host said last.
+    pub(super) fn of(&self, host: &Host) -> Machine {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.hosts.get(host).cloned().unwrap_or_default()
     }
 
     /// Takes in what a host says.
-    pub(super) fn learn(&self, host: &Host, machine: Option<String>) {
+    pub(super) fn learn(&self, host: &Host, machine: Machine) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.hosts.len() >= CLAIMS_MAX {
             // It costs a round trip to ask them again.
@@ -132,7 +145,7 @@ mod tests {
         assert_eq!(claim("production", "m1", "web-2", now), Ok(()));
         // Each use renews it, once it is clear that it still leads there.
         for _ in 0..3 {
-            now += CLAIM - Duration::from_secs(1);
+            now += CLAIM.mul_f32(0.9);
             assert_eq!(claim("staging", "m1", "web-1", now), Err("look".to_owned()));
             assert_eq!(claim("staging", "m1", "web-1", now), Ok(()));
             assert_eq!(claim("staging", "m1", "web-2", now), Err("web-1".to_owned()));

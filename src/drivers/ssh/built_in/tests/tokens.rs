@@ -70,7 +70,7 @@ fn token(user: &User, name: &str) {
     );
     let pair = SkEd25519::new(public, 1, vec![1, 2, 3]).unwrap();
     let key = PrivateKey::new(KeypairData::SkEd25519(pair), "token").unwrap();
-    key.write_openssh_file(&user.path(name), LineEnding::LF).unwrap();
+    key.write_openssh_file(user.path(name), LineEnding::LF).unwrap();
     let public = key.public_key().to_openssh().unwrap();
     std::fs::write(user.path(&format!("{name}.pub")), public + "\n").unwrap();
 }
