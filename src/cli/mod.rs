@@ -15,6 +15,7 @@ mod init;
 mod validate;
 mod edit;
 mod schema;
+mod screen;
 mod recipes;
 mod mr;
 mod nodes;

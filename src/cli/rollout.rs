@@ -1,6 +1,7 @@
 //! `towpath rollout`: how a rollout under way goes, stage by stage and node by node, and how long it
 //! may still take.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api::is_attended;
@@ -15,6 +16,7 @@ use crate::text::visible;
 
 use super::entry::{age, time};
 use super::run::setup;
+use super::screen::Screen;
 use super::source::Source;
 use super::{Common, Failure, Kind, Tone, Ui};
 
@@ -45,7 +47,7 @@ pub struct Args {
     #[arg(long)]
     summary: bool,
 
-    /// Shows it again whenever it changes, until nothing is under way
+    /// Shows it again whenever it changes, on a terminal each second in place, until nothing is under way
     #[arg(long, conflicts_with = "summary")]
     watch: bool,
 }
@@ -60,6 +62,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = setup(common)?;
     let mut last = None;
+    let mut screen = if args.watch && !ui.json { Screen::of_results() } else { None };
+    let mut known = BTreeMap::new();
     loop {
         let ledger = peek(&setup)?;
         let wanted = |target: &Target| {
@@ -77,12 +81,28 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             attended,
             rollouts.iter().map(|it| (it.plan().id.clone(), it.events().len())).collect(),
         );
-        if last.as_ref() != Some(&state) {
-            if rollouts.is_empty() {
+        let changed = last.as_ref() != Some(&state);
+        for rollout in &rollouts {
+            let plan = rollout.plan();
+            known.entry(plan.id.clone()).or_insert_with(|| past(&setup, &plan.target));
+        }
+        let past = |rollout: &Rollout| known.get(&rollout.plan().id).map_or(&[][..], Vec::as_slice);
+        if rollouts.is_empty() {
+            if changed {
                 ui.story("no rollout is under way; `towpath log` tells of those that ended");
             }
+        } else if let Some(screen) = &mut screen {
+            let mut lines: Vec<String> = Vec::new();
             for rollout in &rollouts {
-                show(rollout, &past(&setup, &rollout.plan().target), args, ui);
+                lines.extend(text(rollout, past(rollout), args, ui));
+            }
+            lines.extend((!attended).then(|| unattended(&setup)));
+            // A line of ours is a row there.
+            let lines = lines.iter().flat_map(|it| it.lines().map(str::to_owned));
+            screen.draw(lines.collect(), ui);
+        } else if changed {
+            for rollout in &rollouts {
+                show(rollout, past(rollout), args, ui);
             }
             if !attended {
                 ui.story(unattended(&setup));
@@ -141,7 +161,15 @@ fn show(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) {
         ui.result(summary(rollout, left, now).trim_end());
         return;
     }
-    head(rollout, left, now, ui);
+    for line in text(rollout, past, args, ui) {
+        ui.result(line);
+    }
+}
+
+/// A rollout's lines.
+fn text(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) -> Vec<String> {
+    let now = clock::now();
+    let mut lines = vec![head(rollout, rollout.remaining(past, now), now, ui)];
     let tasks = rollout.tasks();
     let mut rows = Vec::new();
     for (progress, at) in rollout.progress().iter().zip(0_u32..) {
@@ -164,15 +192,16 @@ fn show(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) {
             rows.extend(row(rollout, task, args.nodes, now));
         }
     }
-    ui.table(&rows);
+    lines.extend(ui.lined_up(&rows));
     if let Phase::Halted(halts) = rollout.phase() {
         for halt in halts {
-            ui.result(ui.paint(Tone::Bad, format!("halted: {}", visible(&halt.to_string()))));
+            lines.push(ui.paint(Tone::Bad, format!("halted: {}", visible(&halt.to_string()))));
         }
     }
+    lines
 }
 
-fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) {
+fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) -> String {
     let plan = rollout.plan();
     let from = plan.from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
     let left = match (awaits(rollout), left) {
@@ -180,7 +209,7 @@ fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) {
         (None, Some(left)) => format!("about {} left", rough(left)),
         (None, None) => "no estimate: no rollout before this one tells".to_owned(),
     };
-    ui.result(format_args!(
+    format!(
         "{}  {} {from} → {}  {}",
         ui.paint(Tone::Strong, &plan.target),
         purpose_word(plan.purpose),
@@ -194,7 +223,7 @@ fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) {
                 age(plan.planned_at, now)
             )
         )
-    ));
+    )
 }
 
 /// What is in hand or has failed, and with `all` every node.

@@ -101,13 +101,20 @@ impl Ui {
 
     /// Rows with columns lined up, two spaces between them.
     pub fn table(&self, rows: &[Vec<(Tone, String)>]) {
+        for line in self.lined_up(rows) {
+            self.result(line);
+        }
+    }
+
+    /// The lines of a table.
+    pub fn lined_up(&self, rows: &[Vec<(Tone, String)>]) -> Vec<String> {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = rows.iter().filter_map(|row| row.get(column));
             cells.map(|(_, text)| text.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in rows {
+        let line = |row: &Vec<(Tone, String)>| {
             let mut line = String::new();
             for ((tone, text), (at, width)) in row.iter().zip(widths.iter().enumerate()) {
                 line.push_str(&self.paint(*tone, text));
@@ -115,7 +122,8 @@ impl Ui {
                     line.push_str(&" ".repeat(width - text.chars().count() + 2));
                 }
             }
-            self.result(line.trim_end());
-        }
+            line.trim_end().to_owned()
+        };
+        rows.iter().map(line).collect()
     }
 }

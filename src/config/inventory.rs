@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{Inventory, NodeName};
 
+use super::machines::two_names;
 use super::ranges::NODES_MAX;
 use super::snapshot::{Environment, Role};
 
@@ -54,6 +55,10 @@ impl Environment {
         if count > NODES_MAX {
             return Err(format!("it names {count} nodes, at most {NODES_MAX} are possible"));
         }
+        let nodes = filled.roles.values().flat_map(|it| &it.nodes).chain(&filled.deploy_node);
+        if let Some(found) = two_names(&filled.connect, &filled.name, &nodes.collect()) {
+            return Err(format!("{found}; give each node its own address, or leave one out"));
+        }
         Ok(filled)
     }
 }
@@ -70,12 +75,17 @@ mod tests {
     use super::super::files::{Change, Content};
     use super::super::load::Loaded;
     use super::*;
-    use crate::model::{EnvironmentName, Revision};
+    use crate::model::{Address, EnvironmentName, Revision};
 
     fn environment(more: &str) -> Environment {
+        reached("ssh", more)
+    }
+
+    /// Reached as told, by what stands behind `connect: `.
+    fn reached(connect: &str, more: &str) -> Environment {
         let root = "version: 1\nenvironments: [staging]\n";
         let text = format!(
-            "environment: staging\nconnect: ssh\nversion: {{ run: [v] }}\ninventory: {{ run: [list, \"{{environment}}\"], shrink: 2 }}\nroles:\n  web: {{ group: web, nodes: [web-0], except: [web-9]{more} }}\n"
+            "environment: staging\nconnect: {connect}\nversion: {{ run: [v] }}\ninventory: {{ run: [list, \"{{environment}}\"], shrink: 2 }}\nroles:\n  web: {{ group: web, nodes: [web-0], except: [web-9]{more} }}\n"
         );
         let change = |path: &str, text: &str| Change {
             path: path.to_owned(),
@@ -119,5 +129,58 @@ mod tests {
         assert_eq!(why, "role web would lose 3 of its 5 nodes, `shrink` allows 2");
         let why = environment.filled(&Inventory::default(), Some(&all)).unwrap_err();
         assert_eq!(why, "it has no group `web` (role web)");
+    }
+    /// Why the two nodes that an inventory reaches so are not believed.
+    fn refused(connect: &str, one: (&str, Option<u16>), other: (&str, Option<u16>)) -> String {
+        let mut said = inventory(&["a", "b"]);
+        for (node, (host, port)) in [("a", one), ("b", other)] {
+            let host = Some(host.to_owned()).filter(|it| !it.is_empty());
+            let address = Address { host, port, user: None };
+            said.addresses.insert(NodeName::parse(node).unwrap(), address);
+        }
+        reached(connect, "").filled(&said, None).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn two_names_for_one_address_are_not_believed_however_it_comes_about() {
+        let own = |text: &str| format!("ssh\naddresses: {{ {text} }}");
+        let with_port = "{ ssh: { port: 2222 } }";
+        let pattern = "{ ssh: { host: \"{node}.Example.com\" } }";
+        for (connect, one, other) in [
+            // Both by the inventory, however they are spelled.
+            ("ssh", ("192.0.2.1", None), ("192.0.2.1", Some(22))),
+            ("ssh", ("DB.example.com", None), ("db.example.com.", None)),
+            ("ssh", ("::1", None), ("0:0:0:0:0:0:0:1", None)),
+            ("ssh", ("b", None), ("", None)),
+            // One of them by the config: its pattern, its port, its own addresses.
+            (pattern, ("B.example.com", None), ("", None)),
+            (with_port, ("192.0.2.1", None), ("192.0.2.1", Some(2222))),
+            (&own("a: { host: 192.0.2.1 }"), ("192.0.2.9", None), ("192.0.2.1", None)),
+            (&own("web-0: { host: 192.0.2.1 }"), ("192.0.2.9", None), ("192.0.2.1", None)),
+        ] {
+            let why = refused(connect, one, other);
+            assert!(why.contains("are one machine: both are at "), "{connect} {one:?} {other:?}");
+            assert!(why.ends_with("give each node its own address, or leave one out"), "{why}");
+        }
+        for (connect, one, other) in [
+            ("ssh", ("192.0.2.1", None), ("192.0.2.1", Some(2222))),
+            (pattern, ("b", None), ("", None)),
+            (with_port, ("192.0.2.1", None), ("192.0.2.1", Some(22))),
+            (&own("a: { host: 192.0.2.1 }"), ("192.0.2.2", None), ("192.0.2.2", None)),
+            // Nobody looks for local nodes in a net.
+            ("local", ("192.0.2.1", None), ("192.0.2.1", None)),
+        ] {
+            assert_eq!(refused(connect, one, other), "", "{connect} {one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_left_out_may_be_another_s_old_name() {
+        let mut said = inventory(&["a", "web-9"]);
+        let address = Address { host: Some("192.0.2.1".to_owned()), ..Address::default() };
+        for node in ["a", "web-9"] {
+            said.addresses.insert(NodeName::parse(node).unwrap(), address.clone());
+        }
+        assert_eq!(names(&environment("").filled(&said, None).unwrap()), ["web-0", "a"]);
     }
 }

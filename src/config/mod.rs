@@ -7,6 +7,7 @@ pub mod builtin;
 mod example;
 mod inventory;
 mod load;
+mod machines;
 mod resolve;
 pub mod schema;
 

@@ -38,6 +38,7 @@ mod post_deploy;
 mod postgres;
 mod tour;
 mod troubles;
+mod screen;
 mod standing;
 mod watching;
 mod webhooks;

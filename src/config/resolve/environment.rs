@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::files::Notes;
+use crate::config::machines::two_names;
 use crate::config::place::At;
 use crate::config::ranges::NODES_MAX;
 use crate::config::raw;
@@ -81,7 +82,8 @@ pub(super) fn resolve(raw: &raw::Environment, notes: &mut Notes<'_>) -> Environm
     }
     let own_addresses = self::addresses(raw, &known, notes);
     let connected = connect.0.with_addresses(&own_addresses);
-    one_name_each(&connected, name, &known, addresses.as_ref(), notes);
+    let nodes = known.values().flat_map(|it| &it.nodes).chain(deploy_node).collect();
+    one_name_each(&connected, name, &nodes, addresses.as_ref(), notes);
     let particulars = super::particulars::resolve(raw, &known, notes);
     let groups = known.values().filter_map(|it| it.group.clone()).collect();
     let named = known.values().flat_map(|it| &it.named).chain(deploy_node);
@@ -139,31 +141,19 @@ fn addresses(
     own_addresses
 }
 
-/// A machine with two names would be touched twice at once. What `ssh_config` says is not known here.
+/// A machine with two names would be touched twice at once.
 fn one_name_each(
     connect: &Connect,
     environment: &At<EnvironmentName>,
-    roles: &BTreeMap<RoleName, Role>,
+    nodes: &BTreeSet<&NodeName>,
     addresses: Option<&Keyed<NodeName, raw::AddressKeys>>,
     notes: &mut Notes<'_>,
 ) {
-    /// Where SSH listens when nothing else is said.
-    const SSH_PORT: u16 = 22;
-    let mut seen: BTreeMap<(String, u16), &NodeName> = BTreeMap::new();
-    let nodes: BTreeSet<&NodeName> = roles.values().flat_map(|role| &role.nodes).collect();
-    for node in nodes {
-        let Connect::Ssh(ssh) = connect.for_node(node) else { return };
-        let (host, port) = (ssh.host_of(&environment.value, node), ssh.port.unwrap_or(SSH_PORT));
-        if let Some(other) = seen.insert((host.clone(), port), node) {
-            let mut names = addresses.iter().flat_map(|it| &it.0).map(|(name, _)| name);
-            let at = names.rfind(|it| it.value == *node || it.value == *other);
-            let place = at.map_or(environment.place, |it| it.place);
-            let message =
-                format!("`{other}` and `{node}` are one machine: both are at {host}:{port}");
-            notes.error(place, "one-machine", message, "give each node its own host or port");
-            return;
-        }
-    }
+    let Some(found) = two_names(connect, &environment.value, nodes) else { return };
+    let mut names = addresses.iter().flat_map(|it| &it.0).map(|(name, _)| name);
+    let place = names.rfind(|it| found.nodes.contains(&it.value)).map(|it| it.place);
+    let hint = "give each node its own host or port";
+    notes.error(place.unwrap_or(environment.place), "one-machine", found.to_string(), hint);
 }
 
 /// The inventory's command, with its one place filled.

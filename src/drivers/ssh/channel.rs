@@ -14,10 +14,12 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::install;
+use super::machines::{CLAIM, Machine, Machines, Taken};
 use super::protocol::{Line, Request};
 use super::transport::{Host, LoginError, Session, Transport};
 use crate::drivers::clock;
 use crate::drivers::local::one_line;
+use crate::model::NodeName;
 
 /// How long a channel that nobody needs stays open.
 const IDLE_MAX: Duration = Duration::from_mins(1);
@@ -63,6 +65,15 @@ pub(super) enum Broken {
         /// What was seen.
         why: String,
     },
+    /// It is the machine that another node was found to be.
+    #[error(
+        "it is the same machine as {other}, in one runner directory: nothing is done there under two names; give each node its own address (one that was renamed is free {} after it was last asked by its old name)",
+        crate::model::format_duration(CLAIM)
+    )]
+    Twice {
+        /// Which.
+        other: NodeName,
+    },
     /// It was closed because nobody had needed it.
     #[error("the connection had been closed")]
     Idle,
@@ -71,6 +82,8 @@ pub(super) enum Broken {
 /// A request on its way, and where its answer goes.
 pub(super) struct Sent {
     pub(super) request: Request,
+    /// To which node, by our name for it.
+    pub(super) node: NodeName,
     pub(super) answer: oneshot::Sender<Result<Reply, Broken>>,
 }
 
@@ -82,6 +95,8 @@ pub(super) struct Limits {
     pub(super) open: Arc<Semaphore>,
     /// Rung when somebody waits for another to close.
     pub(super) crowded: Notify,
+    /// Which node each machine is.
+    pub(super) machines: Machines,
 }
 
 /// Opens a channel; it closes when it is idle, or nobody can send any more.
@@ -91,9 +106,11 @@ pub(super) fn open(
     limits: Arc<Limits>,
 ) -> mpsc::Sender<Sent> {
     let (send, requests) = mpsc::channel(WAITING_MAX);
+    let machine = limits.machines.of(&host);
     let channel = Channel {
         transport,
         host,
+        machine,
         limits,
         requests,
         pending: BTreeMap::new(),
@@ -117,6 +134,8 @@ struct Pending {
 struct Channel {
     transport: Arc<dyn Transport>,
     host: Host,
+    /// Which one it is, as far as it is known.
+    machine: Machine,
     limits: Arc<Limits>,
     requests: mpsc::Receiver<Sent>,
     pending: BTreeMap<u64, Pending>,
@@ -173,16 +192,43 @@ impl Channel {
         self.converse(&mut session, &nonce, Until::Idle).await
     }
 
-    /// Says hello, and all that was asked so far: the first answer needs no second round trip.
+    /// Says hello, and all that was asked so far: the first answer needs no second round trip, if it is
+    /// known which machine this is.
     async fn greet(&mut self, session: &mut Session, nonce: &str) -> Result<(), Broken> {
         while let Ok(sent) = self.requests.try_recv() {
             self.take(sent);
         }
         let mut text = format!("towpath 1 {nonce} {} {}\n", install::sum(), clock::now().0);
-        for (id, Pending { sent, .. }) in &self.pending {
-            text.push_str(&sent.request.encode(*id, self.skew));
+        if self.machine != Machine::Unasked {
+            text += &self.encode_all()?;
         }
         write(session, &text).await
+    }
+
+    fn encode_all(&mut self) -> Result<String, Broken> {
+        let all: Vec<u64> = self.pending.keys().copied().collect();
+        all.into_iter().map(|id| self.encode(id)).collect()
+    }
+
+    /// A request as it is sent. Where two names lead to this machine, the second is answered here, and
+    /// the channels of both end: what led here may be corrected, and is looked up anew.
+    fn encode(&mut self, id: u64) -> Result<String, Broken> {
+        let Some(Pending { sent, .. }) = self.pending.get(&id) else { return Ok(String::new()) };
+        let Sent { request, node, .. } = sent;
+        let machines = &self.limits.machines;
+        if let Machine::Called(machine) = &self.machine
+            && let Err(taken) = machines.claim(&request.place, machine, node, Instant::now())
+        {
+            machines.forget(&self.host);
+            if let Taken::By(other) = taken
+                && let Some(Pending { sent, .. }) = self.pending.remove(&id)
+            {
+                // Who asked may be gone.
+                let _ = sent.answer.send(Err(Broken::Twice { other }));
+            }
+            return Err(Broken::Idle);
+        }
+        Ok(request.encode(id, self.skew))
     }
 
     fn take(&mut self, sent: Sent) -> u64 {
@@ -222,13 +268,8 @@ impl Channel {
                     // Nobody can send any more, and nobody waits.
                     let Some(sent) = sent else { return Ok(()) };
                     let id = self.take(sent);
-                    if self.ready
-                        && let Some(Pending { sent, .. }) = self.pending.get(&id)
-                    {
-                        let text = sent.request.encode(id, self.skew);
-                        write(session, &text).await?;
-                    } else if let Some(Pending { sent, .. }) = self.pending.get(&id) {
-                        write(session, &sent.request.encode(id, None)).await?;
+                    if self.machine != Machine::Unasked {
+                        write(session, &self.encode(id)?).await?;
                     }
                 },
                 () = sleep_until(wake) => {
@@ -257,15 +298,20 @@ impl Channel {
             let line = std::mem::replace(&mut self.buffer, rest);
             let line = &line[..end];
             match Line::parse(line, nonce) {
-                Some(Line::Ready { now }) => {
+                Some(Line::Ready { now, machine }) if !self.ready => {
                     self.ready = true;
                     self.measure(now);
+                    let machine = machine.map_or(Machine::Nameless, Machine::Called);
+                    self.limits.machines.learn(&self.host, machine.clone());
+                    if std::mem::replace(&mut self.machine, machine) == Machine::Unasked {
+                        write(session, &self.encode_all()?).await?;
+                    }
                 }
                 Some(Line::Need) if !self.ready => {
                     write(session, &install::parcel()).await?;
                     self.greet(session, nonce).await?;
                 }
-                None | Some(Line::Need) => self.noise(line)?,
+                None | Some(Line::Need | Line::Ready { .. }) => self.noise(line)?,
                 Some(Line::Trouble { why }) => {
                     return Err(Broken::Runner { why: one_line(why.as_bytes(), QUOTED_MAX) });
                 }

@@ -24,7 +24,7 @@ mod files;
 mod options;
 
 use files::Files;
-pub(super) use options::{Agent, Family, Simple};
+pub(super) use options::{Agent, Algorithms, Family, Simple};
 use options::{Answer, Jump};
 
 /// Longest that `ssh -G` may take: a `Match exec` of the user's may ask a network.

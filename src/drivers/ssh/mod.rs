@@ -10,6 +10,7 @@ mod choose;
 mod client_config;
 mod install;
 mod known_hosts;
+mod machines;
 mod openssh;
 mod protocol;
 mod transport;
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use self::channel::{Broken, Limits, Reply, Sent};
 use self::choose::Choose;
+use self::machines::Machines;
 use self::openssh::OpenSsh;
 use self::protocol::{Request, Run, Verb};
 pub use self::transport::{Complaints, Host, LoginError, Session};
@@ -74,6 +76,7 @@ impl SshFleet {
                 logins: Semaphore::new(LOGINS_MAX),
                 open: Arc::new(Semaphore::new(OPEN_MAX)),
                 crowded: Notify::new(),
+                machines: Machines::default(),
             }),
             channels: Mutex::default(),
         }
@@ -102,7 +105,7 @@ impl SshFleet {
         let mut was_there = false;
         loop {
             let (answer, answered) = oneshot::channel();
-            let sent = Sent { request: request.clone(), answer };
+            let sent = Sent { request: request.clone(), node: node.clone(), answer };
             let broken = match self.channel(&host).send(sent).await {
                 Ok(()) => match answered.await {
                     Ok(Ok(reply)) => return understood(reply),
@@ -347,7 +350,7 @@ impl Broken {
             Self::Login(error) => {
                 matches!(error, LoginError::Closed { .. }) || was_there && error.may_work_later()
             }
-            Self::Runner { .. } => false,
+            Self::Runner { .. } | Self::Twice { .. } => false,
         }
     }
 }
@@ -357,6 +360,7 @@ impl From<Broken> for NodeError {
         let why = broken.to_string();
         match broken {
             Broken::Login(error) if !error.may_work_later() => Self::Refused { why },
+            Broken::Twice { .. } => Self::Refused { why },
             Broken::Runner { .. } => Self::Io { doing: "starting the runner".to_owned(), why },
             Broken::Login(_) | Broken::Lost { .. } | Broken::Idle => Self::Unreachable { why },
         }

@@ -141,8 +141,8 @@ pub(super) fn passable(argv: &[String], variables: &[(String, String)]) -> Resul
 /// A line of the runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// It listens, and this is its clock.
-    Ready { now: Timestamp },
+    /// It listens; this is its clock, and the word that its directory has until the machine boots.
+    Ready { now: Timestamp, machine: Option<String> },
     /// It is another version, or not there at all.
     Need,
     /// It cannot serve.
@@ -163,7 +163,11 @@ impl Line {
             let said = &line[at + hello.len()..];
             let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
             return Some(match word {
-                "ready" => Self::Ready { now: Timestamp(rest.parse().ok()?) },
+                "ready" => {
+                    let (now, machine) = rest.split_once(' ').unwrap_or((rest, ""));
+                    let now = Timestamp(now.parse().ok()?);
+                    Self::Ready { now, machine: is_word(machine).then(|| machine.to_owned()) }
+                }
                 "need" => Self::Need,
                 "trouble" => Self::Trouble { why: rest.to_owned() },
                 _ => return None,
@@ -191,6 +195,14 @@ impl Line {
             }
         }
     }
+}
+
+/// Whether this may be the word of a machine.
+fn is_word(text: &str) -> bool {
+    /// A UUID has 36.
+    const WORD_MAX: usize = 64;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=WORD_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
 /// Reads base64 (RFC 4648) with its padding.
@@ -243,6 +255,16 @@ mod tests {
         let line = |text: &str| Line::parse(text.as_bytes(), "n0");
         assert_eq!(line("hello towpath n0 need"), Some(Line::Need));
         assert_eq!(line("towpath n1 need"), None);
+        for (text, word) in [
+            ("5", None),
+            ("5 a-1", Some("a-1")),
+            ("5 ", None),
+            ("5 a b", None),
+            ("5 \u{1b}[2J", None),
+        ] {
+            let ready = Line::Ready { now: Timestamp(5), machine: word.map(str::to_owned) };
+            assert_eq!(line(&format!("towpath n0 ready {text}")), Some(ready), "{text:?}");
+        }
         assert_eq!(line("n0 3 . done code 0"), {
             let words = ["done", "code", "0"].map(str::to_owned).to_vec();
             Some(Line::Said { id: 3, words })

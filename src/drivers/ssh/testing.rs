@@ -45,8 +45,14 @@ impl User {
         self.dir.path().join(name)
     }
 
-    /// Writes the configuration, with more before it: the first value holds.
+    /// Writes the configuration, with more before it: the first value holds. Unless that says else, the
+    /// key exchange is one that both clients know.
     pub(super) fn configure(&self, more: &str) {
+        self.configure_as_usual(&format!("{more}\nHost *\n KexAlgorithms curve25519-sha256"));
+    }
+
+    /// The same, with what `ssh` does by default.
+    pub(super) fn configure_as_usual(&self, more: &str) {
         let dir = self.dir.path().display();
         let text = format!(
             "{more}\nHost *\n IdentityFile {dir}/id\n IdentityAgent none\n \

@@ -3,6 +3,8 @@
 pub(crate) mod sshd;
 
 mod built_in;
+mod jump;
+mod one_machine;
 mod only_openssh;
 mod logins;
 mod rollout;

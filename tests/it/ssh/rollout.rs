@@ -8,15 +8,15 @@ use crate::world::{Controller, NEW, OLD, World, kill};
 
 const NODES: [&str; 3] = ["web-1", "web-2", "web-3"];
 
-struct Fleet {
-    world: World,
-    net: Net,
-    nodes: Vec<Sshd>,
+pub(super) struct Fleet {
+    pub(super) world: World,
+    pub(super) net: Net,
+    pub(super) nodes: Vec<Sshd>,
 }
 
 impl Fleet {
     /// A shop on three nodes; a step counts, and waits where the test wants it to.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (world, net) = (World::bare(), Net::new());
         let nodes: Vec<Sshd> = NODES.iter().map(|it| net.node(it)).collect();
         for node in &nodes {
@@ -71,11 +71,11 @@ impl Fleet {
         self.net.tell(&self.nodes[at]);
     }
 
-    fn runs(&self, reference: &str) -> bool {
+    pub(super) fn runs(&self, reference: &str) -> bool {
         self.nodes.iter().all(|node| node.read("version").trim() == reference)
     }
 
-    fn installed(&self, reference: &str) -> Vec<usize> {
+    pub(super) fn installed(&self, reference: &str) -> Vec<usize> {
         let count =
             |node: &Sshd| node.read("installed").lines().filter(|line| *line == reference).count();
         self.nodes.iter().map(count).collect()

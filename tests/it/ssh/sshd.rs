@@ -184,9 +184,9 @@ impl Sshd {
             self.home().display(),
             self.state().display(),
         );
-        // What a test wants beside that.
+        // What a test wants beside that, or instead: the first word counts.
         let more = std::fs::read_to_string(self.dir.join("sshd_more")).unwrap_or_default();
-        std::fs::write(self.dir.join("sshd_config"), config + &more).unwrap();
+        std::fs::write(self.dir.join("sshd_config"), more + &config).unwrap();
         // Where sshd as root keeps its unprivileged half.
         let _ = std::fs::create_dir_all("/run/sshd");
         let mut child = Command::new("/usr/sbin/sshd")

@@ -152,14 +152,13 @@ fn read(path: &Path) -> Option<Identity> {
     let text = match text_of(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let public = public()?;
-            return Some(Identity { public: Some(public), private: None, skipped: None });
+            return Some(named(path, public()?));
         }
         Err(error) => return skip(public(), &format!("which cannot be read ({error})")),
     };
     // A public key in the identity's place names one of the agent's.
     if let Ok(public) = PublicKey::from_openssh(&text) {
-        return Some(Identity { public: Some(public), private: None, skipped: None });
+        return Some(named(path, public));
     }
     if is_open_to_others(path) {
         return skip(public(), "which others may read: `chmod go= ` it");
@@ -182,6 +181,13 @@ fn read(path: &Path) -> Option<Identity> {
         }
         Err(_) => skip(public(), "a key of a kind that the built-in client does not know"),
     }
+}
+
+/// One of the agent's keys; a token's may be used without an agent, and not by us.
+fn named(path: &Path, public: PublicKey) -> Identity {
+    let of_token = is_token(&public.algorithm());
+    let skipped = of_token.then(|| format!("{}, a FIDO key", path.display()));
+    Identity { public: Some(public), private: None, skipped }
 }
 
 fn text_of(path: &Path) -> io::Result<String> {

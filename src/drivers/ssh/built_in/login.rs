@@ -1,10 +1,9 @@
 //! One login: connect, exchange keys, know the server, prove who we are.
 //!
-//! Key exchange: `mlkem768x25519-sha256` (post-quantum) first, then `curve25519-sha256`, then
-//! finite-field groups of 2048 bits and more, with strict key exchange; a list that the user's
-//! configuration gives is kept in its order. `sntrup761x25519-sha512`, which OpenSSH 8.5 to 9.8
-//! prefer, is not known to russh: with such servers the built-in client agrees on curve25519.
-//! Whoever names it first in `KexAlgorithms` gets the system's `ssh`.
+//! Key exchange: `mlkem768x25519-sha256` (post-quantum) first, then what the user's `ssh` offers, in
+//! its order, with strict key exchange; a list that the user's configuration gives is kept as it is.
+//! `ssh` knows some that russh does not, `sntrup761x25519-sha512` among them: [`super::exchange`]
+//! sees to it that a server that `ssh` would agree with on one of those is left to `ssh`.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -12,11 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, AuthResult, DisconnectReason, Handle};
+use russh::client::{self, AuthResult, DisconnectReason, Handle, Session};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{MethodKind, Preferred, cipher, kex, mac};
+use russh::{MethodKind, Names, Preferred, cipher, kex, mac};
 use tokio::sync::oneshot;
 
+use super::exchange::{self, Offer};
 use super::host_key::{Books, Presented};
 use super::keys::{self, Keys};
 use super::wire::{self, Speaks, Wire};
@@ -80,12 +80,14 @@ impl Login {
             None => wire::connect(&host.hostname, host.port, host.family).await?,
             Some(via) => reach(via, host).await?,
         };
-        let (wire, knife) = Wire::new(speaks);
+        let offer = Offer::default();
+        let (wire, knife) = Wire::new(speaks, offer.clone());
         let ended = Ended::default();
         let client = Client {
             host: Arc::clone(host),
             books: Arc::clone(around.books),
             rule: around.rule,
+            offer,
             ended: Arc::clone(&ended),
         };
         let mut handle = client::connect_stream(config, wire, client).await?;
@@ -216,6 +218,7 @@ pub(super) struct Client {
     host: Arc<Simple>,
     books: Arc<Books>,
     rule: HostKeys,
+    offer: Offer,
     ended: Ended,
 }
 
@@ -243,6 +246,17 @@ impl client::Handler for Client {
         }
     }
 
+    /// Before anybody says who we are, the keys of agents and files among it.
+    async fn kex_done(
+        &mut self,
+        _secret: Option<&[u8]>,
+        names: &Names,
+        _session: &mut Session,
+    ) -> Result<(), Failure> {
+        let checked = self.offer.check(names.kex.as_ref(), &self.host.algorithms);
+        checked.map_err(|why| Failure::Unsupported { why })
+    }
+
     async fn disconnected(&mut self, reason: DisconnectReason<Failure>) -> Result<(), Failure> {
         let said = match reason {
             DisconnectReason::ReceivedDisconnect(said) => {
@@ -259,12 +273,14 @@ impl client::Handler for Client {
 fn preferred(host: &Simple, on_file: &[&str]) -> Result<Preferred, Failure> {
     let mut preferred = Preferred::DEFAULT;
     let wanted = &host.algorithms;
-    if let Some(names) = &wanted.kex {
-        let mut chosen = in_order("KexAlgorithms", names, |name| kex::Name::try_from(name).ok())?;
-        chosen.push(kex::EXTENSION_SUPPORT_AS_CLIENT);
-        chosen.push(kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT);
-        preferred.kex = Cow::Owned(chosen);
-    }
+    let known = |name: &str| kex::Name::try_from(name).ok();
+    let mut chosen = match &wanted.kex {
+        Some(names) => in_order("KexAlgorithms", names, known)?,
+        None => in_order("KexAlgorithms", &exchange::usual(&wanted.kex_of_ssh), known)?,
+    };
+    chosen.push(kex::EXTENSION_SUPPORT_AS_CLIENT);
+    chosen.push(kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT);
+    preferred.kex = Cow::Owned(chosen);
     if let Some(names) = &wanted.ciphers {
         let known = |name: &str| cipher::Name::try_from(name).ok();
         preferred.cipher = Cow::Owned(in_order("Ciphers", names, known)?);

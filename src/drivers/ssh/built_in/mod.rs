@@ -4,6 +4,7 @@
 //!
 //! Invariants:
 //! - it does all that the user's configuration asks for, or says what it cannot do;
+//! - it agrees on no weaker key exchange than the user's `ssh` would;
 //! - a login serves all sessions to its host, a login on a jump host all hosts behind it;
 //! - a login that is let go of, at whatever point, ends.
 
@@ -21,6 +22,7 @@ use super::transport::{Complaints, Host, LoginError, Session};
 use crate::drivers::fleet::Answering;
 use crate::model::HostKeys;
 
+mod exchange;
 mod host_key;
 mod keys;
 mod login;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,6 +13,9 @@ use crate::drivers::ssh::openssh::OpenSsh;
 use crate::drivers::ssh::testing::{Sshd, User, WAIT_MAX, keygen};
 use crate::drivers::ssh::transport::{Host, LoginError, Session, Transport as _};
 use crate::model::{HostKeys, Transport};
+
+mod exchanges;
+mod tokens;
 
 fn client() -> Choose {
     Choose::new(OpenSsh::default())
@@ -40,6 +44,30 @@ async fn until(so: impl Fn() -> bool) {
 
 async fn error(host: &Host) -> LoginError {
     run(&client(), host, "true").await.unwrap_err()
+}
+
+/// What is logged here from now on, while the first of the two is kept.
+fn listen() -> (tracing::subscriber::DefaultGuard, Arc<Mutex<Vec<u8>>>) {
+    struct Into(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Into {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let logged = Arc::<Mutex<Vec<u8>>>::default();
+    let to = Arc::clone(&logged);
+    let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Into(to.clone()));
+    (tracing::subscriber::set_default(lines.finish()), logged)
+}
+
+/// Why hosts were left to `ssh`, a line each.
+fn reasons(logged: &Mutex<Vec<u8>>) -> Vec<String> {
+    let text = String::from_utf8(logged.lock().unwrap().clone()).unwrap();
+    text.lines().filter(|it| it.contains("the system's ssh logs in")).map(str::to_owned).collect()
 }
 
 #[track_caller]

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Failure;
+use super::exchange::Offer;
 use crate::drivers::ssh::client_config::Family;
 use crate::drivers::ssh::transport::LoginError;
 
@@ -32,6 +33,8 @@ const ADDRESSES_MAX: usize = 8;
 /// Bytes to and from an sshd.
 pub(super) struct Wire {
     speaks: Speaks,
+    /// Listens to what the server offers.
+    offer: Offer,
     /// Resolves when the login's owner lets go of it.
     cut: oneshot::Receiver<()>,
 }
@@ -43,9 +46,9 @@ pub(super) enum Speaks {
 
 impl Wire {
     /// And what cuts it when dropped.
-    pub(super) fn new(speaks: Speaks) -> (Self, oneshot::Sender<()>) {
+    pub(super) fn new(speaks: Speaks, offer: Offer) -> (Self, oneshot::Sender<()>) {
         let (knife, cut) = oneshot::channel();
-        (Self { speaks, cut }, knife)
+        (Self { speaks, offer, cut }, knife)
     }
 
     fn poll_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -135,10 +138,15 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_cut(context)?;
-        match &mut self.speaks {
+        let before = buffer.filled().len();
+        let read = match &mut self.speaks {
             Speaks::Socket(socket) => Pin::new(socket).poll_read(context, buffer),
             Speaks::Channel(channel) => Pin::new(channel).poll_read(context, buffer),
+        };
+        if let Some(more) = buffer.filled().get(before..).filter(|it| !it.is_empty()) {
+            self.offer.hear(more);
         }
+        read
     }
 }
 

@@ -58,6 +58,8 @@ pub(in crate::drivers::ssh) enum Agent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::drivers::ssh) struct Algorithms {
     pub(in crate::drivers::ssh) kex: Option<Vec<String>>,
+    /// What `ssh` itself would offer, by default or not.
+    pub(in crate::drivers::ssh) kex_of_ssh: Vec<String>,
     pub(in crate::drivers::ssh) ciphers: Option<Vec<String>>,
     pub(in crate::drivers::ssh) macs: Option<Vec<String>>,
     pub(in crate::drivers::ssh) host_keys: Option<Vec<String>>,
@@ -148,6 +150,9 @@ pub(super) fn read(name: &str, text: &str, defaults: &str, home: &Path) -> Resul
             || read.files(&key, value)
             || read.way(&key, value)
             || HARMLESS.contains(&key.as_str());
+        if key == "kexalgorithms" {
+            read.algorithms.kex_of_ssh = value.split(',').map(str::to_owned).collect();
+        }
         let differs = || !defaults.lines().any(|default| default == line);
         if !understood && differs() && !read.algorithm(&key, value) {
             return Err(format!("{key} {value}"));
@@ -155,6 +160,9 @@ pub(super) fn read(name: &str, text: &str, defaults: &str, home: &Path) -> Resul
     }
     if read.hostname.is_empty() || read.user.is_empty() {
         return Err("ssh -G names no host or no user".to_owned());
+    }
+    if read.algorithms.kex_of_ssh.is_empty() {
+        return Err("ssh -G shows no KexAlgorithms".to_owned());
     }
     let expand = |path: &PathBuf| expand(path, name, &read, home);
     let all = |paths: &[PathBuf]| paths.iter().map(expand).collect::<Result<Vec<_>, _>>();

@@ -153,3 +153,49 @@ async fn one_question_serves_a_fleet_until_the_file_changes() {
     assert_eq!(of("web-2").await.1, "web-1");
     assert_eq!(asked(), 8);
 }
+
+#[tokio::test]
+async fn an_answer_holds_until_an_included_file_changes_comes_or_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, path) = (counting(dir.path()), dir.path().join("config"));
+    let asked = || std::fs::read_to_string(dir.path().join("asked")).unwrap().len();
+    let file = |name: &str| dir.path().join(name);
+    std::fs::create_dir(file("more")).unwrap();
+    let text = format!(
+        "Include {0}/one\nInclude {0}/absent {0}/more/*.conf\nUser main\n",
+        dir.path().display()
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(file("one"), "Port 1001\n").unwrap();
+    let config = ClientConfig::new(&program);
+    let of = async || match config.of(&host("web-1", &path)).await {
+        Eligible::Simple(simple) => (simple.user.clone(), simple.port),
+        Eligible::Not { why } => panic!("{why}"),
+    };
+    // Each of these is asked for once, and then known.
+    let mut count = 1;
+    let mut expect = async |user: &str, port: u16, change: &str| {
+        count += 1;
+        for _ in 0..3 {
+            assert_eq!(of().await, (user.to_owned(), port), "{change}");
+            assert_eq!(asked(), count, "{change}");
+        }
+    };
+    expect("main", 1001, "at first").await;
+    std::fs::write(file("one"), "Port 10022\n").unwrap();
+    expect("main", 10022, "an included file changes").await;
+    std::fs::write(file("absent"), "User absent\n").unwrap();
+    expect("absent", 10022, "a file that was named comes").await;
+    std::fs::remove_file(file("absent")).unwrap();
+    expect("main", 10022, "and goes").await;
+    std::fs::write(file("more/a.conf"), format!("Include {}\n", file("deep").display())).unwrap();
+    expect("main", 10022, "a file that a pattern names comes").await;
+    std::fs::write(file("deep"), "User deep\n").unwrap();
+    expect("deep", 10022, "a file that an included one includes comes").await;
+    std::fs::write(file("deep"), "User deeper\n").unwrap();
+    expect("deeper", 10022, "and changes").await;
+    std::fs::remove_file(file("more/a.conf")).unwrap();
+    expect("main", 10022, "a file that a pattern names goes").await;
+    std::fs::remove_file(file("one")).unwrap();
+    expect("main", 22, "the first one goes").await;
+}

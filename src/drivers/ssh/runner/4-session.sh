@@ -84,6 +84,23 @@ sweep() {
   [ $# = 0 ] || rm -f "$@"
 } 2>/dev/null
 
+# A word that this directory has to itself until the machine boots: two names for one machine find
+# the same. Whoever is first makes it. Containers boot when their first process is born.
+machine() {
+  born=
+  birth 1
+  file=$D/.machine-$boot-${born:-0}
+  { read -r word <"$file" && name "$word"; } && return
+  read -r word </proc/sys/kernel/random/uuid && echo "$word" >"$D/.word.$$" && ln "$D/.word.$$" "$file"
+  rm -f "$D/.word.$$"
+  set +f
+  for old in "$D"/.machine-*; do
+    [ "$old" = "$file" ] || rm -f "$old"
+  done
+  set -f
+  read -r word <"$file" && name "$word" || word=
+} 2>/dev/null
+
 # The first program of a name.
 find() { # NAME
   found=
@@ -116,7 +133,8 @@ serving() { # SUM [installed]
   read -r boot </proc/sys/kernel/random/boot_id || refuse "/proc is not there"
   [ $# -lt 2 ] || tidy
   sweep
-  printf 'towpath %s ready %s\n' "$nonce" "$theirs"
+  machine
+  printf 'towpath %s ready %s%s\n' "$nonce" "$theirs" "${word:+ $word}"
   exec 3>&1 >/dev/null
   served=0
   # The answer to a hello is for the right login only; a request is for the right place only.
