@@ -346,8 +346,8 @@ impl Core {
             Wake::Contains { service, patch, reference, verdict } => {
                 self.take_contains(&service, patch, reference, verdict, turn);
             }
-            Wake::Gate { target, gate, reference, verdict } => {
-                self.take_gate(target, gate, reference, verdict, turn);
+            Wake::Gate { target, gate, reference, verdict, evidence } => {
+                self.take_gate((target, gate, reference), verdict, evidence, turn);
             }
             Wake::Inventory { environment, answer } => {
                 self.take_inventory(&environment, answer, turn)?;
