@@ -14,6 +14,7 @@ use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
 use super::promoting::Rest;
+use super::saying::Saying;
 use super::visiting::Visitors;
 use super::wake::{Effect, Wake};
 
@@ -136,6 +137,8 @@ pub struct Core {
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// When the guards of each bake were asked last.
     pub(super) baking: BTreeMap<(RolloutId, OpId), Timestamp>,
+    /// What those said that operations wait for.
+    pub(super) said: BTreeMap<(RolloutId, OpId), Saying>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
@@ -218,6 +221,7 @@ impl Core {
             outdated: BTreeSet::new(),
             asked: BTreeMap::new(),
             baking: BTreeMap::new(),
+            said: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),

@@ -15,6 +15,7 @@ mod breaking;
 mod caveats;
 mod retrying;
 mod rolling;
+mod saying;
 mod aborting;
 mod promoting;
 mod proposing;
@@ -50,6 +51,8 @@ mod tests;
 mod tests_forge;
 #[cfg(test)]
 mod tests_recall;
+#[cfg(test)]
+mod tests_saying;
 
 pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
 pub use doors::{Scheme, ServerAt};

@@ -18,7 +18,7 @@ use crate::rollout::{
 };
 
 #[derive(Default)]
-struct Memory(Vec<Entry>);
+pub(super) struct Memory(pub(super) Vec<Entry>);
 
 impl Journal for Memory {
     fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
@@ -31,12 +31,12 @@ impl Journal for Memory {
     }
 }
 
-fn target() -> Target {
+pub(super) fn target() -> Target {
     let service = ServiceName::parse("shop").unwrap();
     Target::new(&service, &EnvironmentName::parse("staging").unwrap())
 }
 
-fn at(seconds: u64) -> Timestamp {
+pub(super) fn at(seconds: u64) -> Timestamp {
     Timestamp(1_795_255_200_000 + seconds * 1000)
 }
 
@@ -87,10 +87,10 @@ fn plan(op: Op) -> Plan {
 }
 
 /// The one operation.
-const PIPELINE: OpId = OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 };
+pub(super) const PIPELINE: OpId = OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 };
 
 /// What a journal tells of an operation that was started, and of this.
-fn rolling(op: Op, then: Vec<(u64, What)>) -> Ledger {
+pub(super) fn rolling(op: Op, then: Vec<(u64, What)>) -> Ledger {
     let plan = plan(op);
     let id = plan.id.clone();
     let started = What::Started { op: PIPELINE, attempt: 1, epoch: Epoch(1) };
@@ -205,14 +205,14 @@ fn aborted(now: bool) -> (Core, Memory, Box<Perform>) {
     (core, journal, asked)
 }
 
-fn asked(effects: Vec<Effect>) -> Option<Box<Perform>> {
+pub(super) fn asked(effects: Vec<Effect>) -> Option<Box<Perform>> {
     effects.into_iter().find_map(|it| match it {
         Effect::Perform(perform) => Some(perform),
         _ => None,
     })
 }
 
-fn answers(perform: &Perform, report: Report) -> Wake {
+pub(super) fn answers(perform: &Perform, report: Report) -> Wake {
     let Perform { target, rollout, id, attempt, question, .. } = perform.clone();
     Wake::Performed { target, rollout, op: id, attempt, question, report }
 }
