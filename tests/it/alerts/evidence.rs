@@ -1,5 +1,6 @@
 //! What gates said, kept: in records of promotions and of rollouts, and shown while a rollout waits.
 
+use super::rollouts::{recorded, watched};
 use super::servers::{Metrics, alertmanager, post, prometheus};
 use crate::world::{NEW, World, environment_file};
 
@@ -40,12 +41,32 @@ fn what_the_gates_of_a_promotion_said_is_in_its_record() {
         let begin = format!("gate {gate} at 20");
         evidence.iter().find(|it| it.starts_with(&begin)).unwrap_or_else(|| panic!("{evidence:?}"))
     };
-    let quiet = "none of severity=critical fires, watchdog alertname=Watchdog seen";
+    let quiet = "none of severity=critical fires, watchdog alertname=Watchdog seen ";
     for part in [
-        format!("alertmanager http://127.0.0.1:{}: {quiet}; ", manager.port),
+        format!("alertmanager http://127.0.0.1:{}: {quiet}", manager.port),
         format!("prometheus http://127.0.0.1:{}: 1 series of `min(health)` == 1: 1", server.port),
     ] {
         assert!(said("alerts").contains(&part), "{part:?} is not in {evidence:?}");
     }
     assert!(said("quiet").ends_with(": it is open"), "{evidence:?}");
+}
+
+#[test]
+fn the_instance_that_fires_now_is_the_one_that_is_named() {
+    let server = alertmanager();
+    let (world, _controller) = watched(&server, "smoke, alerts");
+    let boom = |web: u32| {
+        format!(r#"{{"alertname":"Boom","severity":"critical","instance":"web-{web}"}}"#)
+    };
+    post(&server, &boom(1), 600);
+    world.want("staging", NEW);
+    world.until_explained("staging", "critical: Boom{instance=web-1}");
+    post(&server, &boom(1), -1);
+    post(&server, &boom(2), 600);
+    world.until_explained("staging", "critical: Boom{instance=web-2}");
+    post(&server, &boom(2), -1);
+    world.until_runs("staging", NEW);
+    world.until_in_sync();
+    recorded(&world, "Boom{instance=web-1}");
+    recorded(&world, "Boom{instance=web-2}");
 }
