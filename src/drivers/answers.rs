@@ -26,6 +26,10 @@ pub(super) struct Answer {
     pub(super) stderr: Vec<u8>,
 }
 
+/// What is wrong with a version that is none.
+const NOTHING_SAID: &str =
+    "it printed nothing: let it exit with the status of `absent` where nothing is installed";
+
 impl Answer {
     /// Which version it names; `None` if nothing is installed.
     pub(super) fn version(&self, absent: Option<u8>) -> Result<Option<Ref>, String> {
@@ -40,7 +44,11 @@ impl Answer {
             return Err(format!("the probe printed more than {OUTPUT_MAX} bytes"));
         }
         let said = self.stdout.trim_ascii();
-        if said.is_empty() { Ok(None) } else { parse(said).map(Some) }
+        if said.is_empty() {
+            // Who says nothing does not say that nothing is installed.
+            return Err(NOTHING_SAID.to_owned());
+        }
+        parse(said).map(Some)
     }
 
     /// Whether it says yes.

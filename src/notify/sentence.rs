@@ -24,6 +24,7 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::Merged { target, .. }
         | Fact::Vetoed { target, .. }
         | Fact::GlassOver { target, .. }
+        | Fact::Watched { target, .. }
         | Fact::RecallOver { target, .. }
         | Fact::Withdrawn { target, .. } => Some(target),
         Fact::BrokeGlass(glass) => Some(&glass.target),
@@ -79,6 +80,9 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             format!("{target}: {to} in force by break-glass, where the branch asks for {from}")
         }
         Fact::GlassOver { target, how } => format!("{target}: break-glass rollback over, {how}"),
+        Fact::Watched { target, role, node, how, .. } => {
+            format!("{target}: {node} in {role}: {how}")
+        }
         Fact::Recalling(recall) => {
             let Recall { target, from, to, .. } = &**recall;
             format!("{target}: a merge request is to put {to} back, where {from} is wanted")

@@ -45,13 +45,19 @@ fn in_force<'a>(
     world: World<'_>,
 ) -> BTreeSet<&'a Ref> {
     let survey = world.seen.surveys.get(target);
-    let runs = |patch: &Ref| {
-        survey.is_some_and(|survey| {
-            survey.nodes.values().any(|fact| match fact {
-                Fact::Known { value, .. } => value.as_ref() == Some(patch),
-                Fact::Unknown { .. } => false,
-            })
-        })
+    let history = world.ledger.history(target);
+    // Where a node cannot be seen, it may run what was last brought there.
+    let last = |patch: &Ref| {
+        let proven = history.and_then(|it| it.past.last()).map(|it| &it.reference);
+        let tried = history.and_then(|it| it.attempted.as_ref());
+        proven == Some(patch) || tried == Some(patch)
+    };
+    let runs = |patch: &Ref| match survey {
+        None => last(patch),
+        Some(survey) => survey.nodes.values().any(|fact| match fact {
+            Fact::Known { value, .. } => value.as_ref() == Some(patch),
+            Fact::Unknown { .. } => last(patch),
+        }),
     };
     let wanted = policy::desired(target, spec, world);
     let patches = spec.service.patches.keys();

@@ -41,4 +41,5 @@ pub use recall::Recall;
 pub use report::{Halt, Phase, Progress};
 pub use settled::{Settled, Unrecorded};
 pub use state::OpState;
+pub use traffic::{Out, Stays};
 pub use wants::Want;

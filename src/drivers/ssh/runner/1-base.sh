@@ -80,7 +80,7 @@ counted() { # FILE
       case $rest in 'warning: partial read'*) ;; *) break ;; esac
     done
     read -r rest; read -r bytes rest
-  } <"$1" || return 1
+  } <"$1" || { bytes=; return 1; }
   part=${full#*+} full=${full%+*}
   number "$full" && number "$part" && number "$bytes" || { bytes=; return 1; }
   records=$((full + part))

@@ -17,11 +17,13 @@ ask_ask() { # SECONDS VARIABLES
   tick
   asked=$up
   eval "set -- $values"
-  : >"$tmp.n1" >"$tmp.n2" >"$tmp.err"
+  : >"$tmp.n1" >"$tmp.n2" >"$tmp.e1" >"$tmp.e2" >"$tmp.err"
+  # Each tells when all is there that is wanted, and when it lets go of its pipe.
   {
     exec 3>&-
     dd bs=1 count="$ASK_MAX" >"$tmp.out" 2>"$tmp.n1"
-    counted "$tmp.n1" && [ "$records" -lt "$ASK_MAX" ] || exec cat >/dev/null
+    counted "$tmp.n1" && [ "$records" -lt "$ASK_MAX" ] || cat >/dev/null
+    echo . >"$tmp.e1"
   } <"$tmp.1" & out=$!
   # Complaints are rare. A first line without end must not eat the node's memory.
   {
@@ -30,9 +32,11 @@ ask_ask() { # SECONDS VARIABLES
     if IFS= read -r row || [ -n "$row" ]; then
       { printf '%.1024s\n' "$row"; dd bs=1 count="$((ASK_MAX - 1))"; } >"$tmp.err" 2>/dev/null
       echo . >"$tmp.n2"
-      exec cat >/dev/null
+      cat >/dev/null
+    else
+      echo . >"$tmp.n2"
     fi
-    echo . >"$tmp.n2"
+    echo . >"$tmp.e2"
   } <"$tmp.2" & err=$!
   (exec 3>&-; become KILL "$seconds" "$variables" "$@") </dev/null >"$tmp.1" 2>"$tmp.2" & command=$!
   wait "$command"
@@ -40,17 +44,15 @@ ask_ask() { # SECONDS VARIABLES
   tick
   took=$((up - asked)) looks=0
   kill -KILL "-$command"
-  until [ -s "$tmp.n1" ] && [ -s "$tmp.n2" ] || [ "$looks" -gt "$LOOKS" ]; do pass; done
-  if [ "$looks" -le "$LOOKS" ]; then
-    counted "$tmp.n1"
-  else
+  # What dd tells comes in pieces.
+  until [ -s "$tmp.n2" ] && counted "$tmp.n1" || [ "$looks" -gt "$LOOKS" ]; do pass; done
+  if [ "$looks" -gt "$LOOKS" ]; then
     # Who left the group may hold the pipes for ever.
     { sleep 0.2 || sleep 1; kill "$out" "$err"; } & clock=$!
     wait "$out" "$err"
     kill "$clock"
-    bytes=
-    [ ! -s "$tmp.n1" ] || counted "$tmp.n1"
   fi
+  counted "$tmp.n1"
   send 1 "$tmp.out" "$bytes"
   send 2 "$tmp.err" -
   if [ "$((took + 30))" -ge "$((seconds * 1000))" ] && { [ "$code" = 124 ] || [ "$code" -gt 128 ]; }; then
@@ -58,7 +60,8 @@ ask_ask() { # SECONDS VARIABLES
   else
     say ended "$code" "$took"
   fi
-  # Pipes that somebody may still hold are not used again.
-  [ "$looks" -gt "$LOOKS" ] || : >"$tmp.busy"
+  # Pipes that somebody may still hold are not used again: he would get what is the next one's.
+  wait "$out" "$err"
+  [ ! -s "$tmp.e1" ] || [ ! -s "$tmp.e2" ] || : >"$tmp.busy"
 } 2>/dev/null
 
