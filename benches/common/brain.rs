@@ -148,7 +148,8 @@ impl Brain {
                 Some(Wake::Contains { service, patch, reference, verdict })
             }
             Effect::AskGate { target, gate, reference, .. } => {
-                Some(Wake::Gate { target, gate, reference, verdict: Verdict::Pass })
+                let (verdict, evidence) = (Verdict::Pass, String::new());
+                Some(Wake::Gate { target, gate, reference, verdict, evidence })
             }
             // Nobody proposes or asks in these worlds; the rest has no answer.
             Effect::Propose { .. }

@@ -183,6 +183,11 @@ fn print(
             for (node, how) in &plan.left_alone {
                 ui.result(format_args!("    {node} is {how}: updated, and left so"));
             }
+            for gate in unasked(target, plan, seen) {
+                let what =
+                    format!("    without the gate `{gate}`: {} has none", target.environment);
+                ui.result(ui.paint(Tone::Waiting, what));
+            }
             for stage in &plan.stages {
                 for lane in &stage.lanes {
                     let tasks: usize = lane.batches.iter().map(|it| it.tasks.len()).sum();
@@ -232,6 +237,16 @@ fn print(
             ui.result(format_args!("{name}  would close !{number}: {why}"));
         }
     }
+}
+
+/// Gates that the recipe names and that are not asked, for the environment has none of that name.
+fn unasked(target: &Target, plan: &Plan, seen: &Inspection) -> Vec<String> {
+    let asks = plan.purpose == Purpose::Deploy;
+    let spec = seen.snapshot().spec(target).filter(|_| asks);
+    spec.into_iter()
+        .flat_map(|it| it.recipe.gates_not_in(it.environment))
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Those of the nodes asked for that a lane has, each with its batch; and how many others.
@@ -343,6 +358,7 @@ pub(super) fn decision_json(
             "to": plan.to.as_str(),
             "nodes": plan.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "left_alone": plan.left_alone.iter().map(|(node, how)| (node.to_string(), how)).collect::<BTreeMap<_, _>>(),
+            "gates_missing": unasked(target, plan, seen),
             "stages": plan.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(),
         })),
         "promote": promote,

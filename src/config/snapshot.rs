@@ -485,6 +485,22 @@ impl Service {
     }
 }
 
+impl Recipe {
+    /// Gates that its stages name and an environment does not have, each once.
+    pub fn gates_not_in<'a>(
+        &'a self,
+        environment: &Environment,
+    ) -> impl Iterator<Item = &'a GateName> {
+        let named = self.stages.iter().flat_map(|it| &it.gates).filter_map(|gate| match gate {
+            StageGate::Named(name) => Some(name),
+            StageGate::Smoke | StageGate::Bake(_) => None,
+        });
+        let missing: BTreeSet<_> =
+            named.filter(|it| !environment.gates.contains_key(*it)).collect();
+        missing.into_iter()
+    }
+}
+
 impl Spec<'_> {
     /// Every seat of the service's nodes, with its role.
     pub fn seats(&self) -> Vec<(RoleName, Seat)> {

@@ -10,7 +10,7 @@ use crate::model::{RolloutId, Target, Timestamp};
 use crate::rollout::{CANNOT_ASK, Event, Fact, Guard, OpId, OpState, Outcome, Rollout, What};
 
 use super::core::{Core, Fatal, Turn};
-use super::rolling::{Step, out_of_patience};
+use super::rolling::Step;
 use super::wake::Report;
 
 /// A closed guard, or one that did not answer in time, is asked again after so long.
@@ -41,7 +41,7 @@ impl Core {
         let closed = is_closed(rollout, id);
         let patience = guards.iter().map(|it| it.patience).min().unwrap_or_default();
         if closed && now > since.after(patience) {
-            return Some(Step::End(id, out_of_patience(rollout, id)));
+            return Some(Step::End(id, self.out_of_patience(rollout, id)));
         }
         let asked = *self.baking.get(&(rollout.plan().id.clone(), id))?;
         let every = guards.iter().map(|it| it.max_age).min().unwrap_or_default().max(EVERY_MIN);
@@ -64,7 +64,7 @@ impl Core {
         let Some(OpState::Running { since, waiting, .. }) = rollout.state(op) else {
             return Ok(());
         };
-        let (since, waiting) = (*since, waiting.clone());
+        let (since, waiting) = (*since, waiting.is_some());
         let max_age = guards.iter().map(|it| it.max_age).min().unwrap_or_default();
         let why = match report {
             // Of a clock that was set back since, or of before this bake began.
@@ -72,19 +72,26 @@ impl Core {
             Report::Done { at, .. } if at.after(max_age) < turn.now => {
                 format!("their answer is from {at}")
             }
-            Report::Done { at, .. } if waiting.is_some() => {
-                let event = Event { at: at.clamp(since, turn.now), what: What::Reopened { op } };
+            Report::Done { at, .. } if waiting => {
+                let at = at.clamp(since, turn.now);
+                self.last_word(target, (id, op), at, turn)?;
+                let event = Event { at, what: What::Reopened { op } };
                 return self
                     .note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event });
             }
-            Report::Done { at, .. } if at < since.after(span) => return Ok(()),
+            Report::Done { evidence, at } if at < since.after(span) => {
+                self.hear_open(id, op, (at, evidence));
+                return Ok(());
+            }
             Report::Done { evidence, at } => {
                 let again = match closings(rollout, op) {
                     0 => String::new(),
                     times => format!(", begun anew {times} times"),
                 };
-                let evidence = format!("open since {since}{again}; at {at} {evidence}");
+                let before = self.heard_open(id, op, &evidence);
+                let evidence = format!("open since {since}{again}{before}; at {at} {evidence}");
                 self.baking.remove(&(id.clone(), op));
+                self.said.remove(&(id.clone(), op));
                 let outcome = Outcome::Done { evidence };
                 return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
             }
@@ -94,15 +101,14 @@ impl Core {
             | Report::Ended { why } => why,
             Report::Errored { why, .. } | Report::Lost { why } => format!("{CANNOT_ASK}{why}"),
         };
-        if waiting.is_none() && closings(rollout, op) >= CLOSINGS_MAX {
-            let why = format!("its gates closed {} times: {why}", CLOSINGS_MAX + 1);
+        if !waiting && closings(rollout, op) >= CLOSINGS_MAX {
+            let before = self.heard_open(id, op, "");
+            let why = format!("its gates closed {} times: {why}{before}", CLOSINGS_MAX + 1);
+            self.said.remove(&(id.clone(), op));
             let outcome = Outcome::Failed { why };
             return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
         }
-        if waiting.as_ref() == Some(&why) {
-            return Ok(());
-        }
-        self.happen(turn, target, id.clone(), What::Waiting { op, why, out: None })
+        self.hear(target, (id, op), (why, None), turn)
     }
 }
 

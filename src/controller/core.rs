@@ -15,6 +15,7 @@ use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
 use super::promoting::Rest;
 use super::reverting::Reverting;
+use super::saying::Saying;
 use super::visiting::Visitors;
 use super::wake::{Effect, Wake};
 
@@ -140,6 +141,8 @@ pub struct Core {
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// When the guards of each bake were asked last.
     pub(super) baking: BTreeMap<(RolloutId, OpId), Timestamp>,
+    /// What those said that operations wait for.
+    pub(super) said: BTreeMap<(RolloutId, OpId), Saying>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
     pub(super) queue: VecDeque<Target>,
     pub(super) queued: BTreeSet<Target>,
@@ -224,6 +227,7 @@ impl Core {
             outdated: BTreeSet::new(),
             asked: BTreeMap::new(),
             baking: BTreeMap::new(),
+            said: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
             dirty: VecDeque::new(),
@@ -360,8 +364,8 @@ impl Core {
             Wake::Contains { service, patch, reference, verdict } => {
                 self.take_contains(&service, patch, reference, verdict, turn);
             }
-            Wake::Gate { target, gate, reference, verdict } => {
-                self.take_gate(target, gate, reference, verdict, turn);
+            Wake::Gate { target, gate, reference, verdict, evidence } => {
+                self.take_gate((target, gate, reference), verdict, evidence, turn);
             }
             Wake::Inventory { environment, answer } => {
                 self.take_inventory(&environment, answer, turn)?;

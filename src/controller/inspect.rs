@@ -269,14 +269,17 @@ fn survey(
         while let Some(answer) = asked.join_next().await {
             let at = clock::now();
             match answer {
-                Ok(Some(Wake::Gate { target, gate, reference, verdict })) => {
-                    seen.gates.insert((target, gate, reference), Answer { verdict, at });
+                Ok(Some(Wake::Gate { target, gate, reference, verdict, evidence })) => {
+                    let answer = Answer { verdict, evidence, at };
+                    seen.gates.insert((target, gate, reference), answer);
                 }
                 Ok(Some(Wake::Artifacts { service, reference, verdict })) => {
-                    seen.artifacts.insert((service, reference), Answer { verdict, at });
+                    let answer = Answer { verdict, evidence: String::new(), at };
+                    seen.artifacts.insert((service, reference), answer);
                 }
                 Ok(Some(Wake::Contains { service, patch, reference, verdict })) => {
-                    seen.contains.insert((service, patch, reference), Answer { verdict, at });
+                    let answer = Answer { verdict, evidence: String::new(), at };
+                    seen.contains.insert((service, patch, reference), answer);
                 }
                 Ok(_) | Err(_) => {}
             }

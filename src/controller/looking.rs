@@ -220,7 +220,8 @@ impl Core {
             .unwrap_or_default();
         // Refs that nobody wants any more are asked about again if they come back.
         self.seen.artifacts.retain(|(of, it), _| *of != service || wanted.contains(it));
-        self.seen.artifacts.insert((service, reference), Answer { verdict, at: turn.now });
+        let answer = Answer { verdict, evidence: String::new(), at: turn.now };
+        self.seen.artifacts.insert((service, reference), answer);
         for target in targets {
             self.touch(target);
         }
@@ -254,10 +255,9 @@ impl Core {
 
     pub(super) fn take_gate(
         &mut self,
-        target: Target,
-        gate: GateName,
-        reference: Ref,
+        (target, gate, reference): (Target, GateName, Ref),
         verdict: Verdict,
+        evidence: String,
         turn: &mut Turn,
     ) {
         self.flights.remove(&Flight::Gate(target.clone(), gate.clone(), reference.clone()));
@@ -265,7 +265,7 @@ impl Core {
         let key = (target.clone(), gate, reference);
         // An answer on its way for long is as old as its question.
         let at = self.asked.remove(&key).unwrap_or(turn.now);
-        self.seen.gates.insert(key, Answer { verdict, at });
+        self.seen.gates.insert(key, Answer { verdict, evidence, at });
         self.touch(target);
     }
 }

@@ -15,6 +15,7 @@ mod breaking;
 mod caveats;
 mod retrying;
 mod rolling;
+mod saying;
 mod aborting;
 mod promoting;
 mod proposing;
@@ -57,6 +58,8 @@ mod tests_forge;
 mod tests_recall;
 #[cfg(test)]
 mod tests_revert;
+#[cfg(test)]
+mod tests_saying;
 #[cfg(test)]
 mod tests_traffic;
 

@@ -13,7 +13,6 @@ use crate::model::{
     DrainEnd, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher, format_duration,
 };
 use crate::observe::Fact;
-use crate::rollout::Op;
 
 use super::perform::Hands;
 use super::rolling::SERVING_PATIENCE;
@@ -214,17 +213,6 @@ pub(super) fn drained_until(seat: &Seat, since: Timestamp, out: Option<Timestamp
         None => since.after(GUARD_PATIENCE),
         Some(_) => since.after(GUARD_PATIENCE + seat.drain.timeout + SERVING_PATIENCE),
     }
-}
-
-/// Whether a reason to wait says something new: sessions that end one by one are no news; of a drain it is
-/// news that another server is missing.
-pub(super) fn is_news(op: Option<&Op>, before: &str, now: &str) -> bool {
-    let is_digit = |it: char| it.is_ascii_digit();
-    if matches!(op, Some(Op::Drained { .. })) {
-        let named = |it: &&str| !it.starts_with(is_digit);
-        return before.split(' ').filter(named).ne(now.split(' ').filter(named));
-    }
-    before.replace(is_digit, "") != now.replace(is_digit, "")
 }
 
 /// How evidence begins of what a person wants otherwise.

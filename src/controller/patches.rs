@@ -73,7 +73,7 @@ impl Core {
         let patches = known.as_ref().map(|it| &it.patches);
         let still = |patch: &Ref| patches.is_some_and(|it| it.contains_key(patch));
         self.seen.contains.retain(|(of, patch, _), _| of != service || still(patch));
-        let answer = Answer { verdict, at: turn.now };
+        let answer = Answer { verdict, evidence: String::new(), at: turn.now };
         self.seen.contains.insert((service.clone(), patch, reference), answer);
         let environments = known.iter().flat_map(|it| it.targets.keys());
         let targets: Vec<Target> = environments.map(|it| Target::new(service, it)).collect();

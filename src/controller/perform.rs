@@ -143,8 +143,8 @@ impl Hands {
             }
             Effect::AskGate { target, gate, reference, question } => {
                 let place = place(&target.environment, &Connect::Local { directory: None }, None);
-                let verdict = self.ask(&place, &question).await;
-                Some(Wake::Gate { target, gate, reference, verdict })
+                let (verdict, evidence) = self.ask_in_full(&place, &question).await;
+                Some(Wake::Gate { target, gate, reference, verdict, evidence })
             }
             Effect::AskInventory { environment, argv, timeout, sought } => {
                 let answer = self.ask_inventory(&environment, &argv, timeout, &sought).await;

@@ -6,14 +6,13 @@ use std::time::Duration;
 use crate::model::{Deed, EnvironmentName, Epoch, Errand, Ref, RolloutId, Seat, Target, Timestamp};
 use crate::planner::Hold;
 use crate::rollout::{
-    CANNOT_ASK, Cancel, Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want,
-    What,
+    Cancel, Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
 
 use super::aborting::{is_never_begun, is_only_awaited, unseen_for_too_long};
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::keeping::drained_for;
-use super::moving::{drained_until, is_news, out_since};
+use super::moving::{drained_until, out_since};
 use super::wake::{Effect, Perform, Report};
 
 /// A step may begin this much after it was decided, even if it is allowed to run for less: the
@@ -113,6 +112,7 @@ impl Core {
                 if !matches!(outcome, Outcome::Done { .. }) {
                     self.touch(target.clone());
                 }
+                self.said.remove(&(id.clone(), op));
                 self.happen(turn, target, id.clone(), What::Finished { op, outcome })?;
                 Ok(true)
             }
@@ -146,9 +146,9 @@ impl Core {
             Op::Healthy { patience, .. } | Op::Gate { patience, .. } => {
                 if turn.now > since.after(*patience) {
                     let outcome = if matches!(op, Op::Gate { .. }) {
-                        out_of_patience(rollout, want.id)
+                        self.out_of_patience(rollout, want.id)
                     } else {
-                        Outcome::Failed { why: waiting(rollout, want.id) }
+                        Outcome::Failed { why: self.impatient(rollout, want.id) }
                     };
                     return Step::End(want.id, outcome);
                 }
@@ -161,7 +161,7 @@ impl Core {
                     since.after(SERVING_PATIENCE)
                 };
                 if turn.now > until {
-                    let why = waiting(rollout, want.id);
+                    let why = self.impatient(rollout, want.id);
                     return Step::End(want.id, Outcome::Failed { why });
                 }
                 until.since(since)
@@ -182,7 +182,7 @@ impl Core {
         let asked_since =
             not_begun_after.max(rollout.taken_over_at().after(grace.max(BEGIN_GRACE)));
         if look_only && unseen_for_too_long(op, asked_since, turn.now) {
-            return Step::End(want.id, Outcome::Lost { why: waiting(rollout, want.id) });
+            return Step::End(want.id, Outcome::Lost { why: self.impatient(rollout, want.id) });
         }
         Step::Perform(Box::new(Perform {
             target: plan.target.clone(),
@@ -274,8 +274,7 @@ impl Core {
         else {
             return Ok(()); // Of a rollout that is over.
         };
-        let Some(OpState::Running { attempt: now, since, waiting, out, errors }) =
-            rollout.state(op)
+        let Some(OpState::Running { attempt: now, since, out, errors, .. }) = rollout.state(op)
         else {
             return Ok(()); // Cut off meanwhile.
         };
@@ -292,16 +291,9 @@ impl Core {
         let since_out = out_since(&report, *out, turn.now);
         let outcome = match report {
             Report::Pending { again_after, why } | Report::Draining { again_after, why, .. } => {
-                let news = waiting.as_deref().is_none_or(|it| is_news(plan_op.as_ref(), it, &why));
-                let news = news || *out != since_out;
                 self.alarm(turn.now.after(again_after), Alarm::Decide(target.clone()));
                 // It rests until the alarm; anything else that touches the target may ask earlier.
-                return if news {
-                    let what = What::Waiting { op, why, out: since_out };
-                    self.happen(turn, target, id.clone(), what)
-                } else {
-                    Ok(())
-                };
+                return self.hear(target, (id, op), (why, since_out), turn);
             }
             Report::Done { evidence, at } => match &plan_op {
                 // A proof from before the question is no proof.
@@ -331,6 +323,7 @@ impl Core {
                 _ => Outcome::Errored { why, retry: false },
             },
         };
+        self.last_word(target, (id, op), happened, turn)?;
         let event = Event { at: happened, what: What::Finished { op, outcome } };
         self.note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event })
     }
@@ -394,6 +387,7 @@ impl Core {
         });
         cancels.extend(overdue.filter_map(|(op, ..)| cancel(rollout, op, turn.now)));
         self.take_up_migrations(target, kill, turn)?;
+        self.last_words(target, &id, turn)?;
         // Two above: what is in hand is seen through under the lower one, and what closes the
         // rollout fences that off in turn.
         let epoch = self.new_epoch(turn.now).next();
@@ -474,6 +468,7 @@ impl Core {
         self.seen.surveys.remove(target);
         let over = |id: &RolloutId| self.ledger.rollouts.values().all(|it| it.plan().id != *id);
         self.baking.retain(|(id, _), _| !over(id));
+        self.said.retain(|(id, _), _| !over(id));
         if self.flights.contains(&Flight::Survey(target.clone())) {
             self.outdated.insert(target.clone());
         }
@@ -492,33 +487,6 @@ fn authority(rollout: &Rollout, id: OpId) -> Epoch {
     match rollout.stopping() {
         Some(_) if !closes => Epoch(rollout.epoch().0 - 1),
         Some(_) | None => rollout.epoch(),
-    }
-}
-
-pub(super) fn waiting(rollout: &Rollout, id: OpId) -> String {
-    let why = match rollout.state(id) {
-        Some(OpState::Running { waiting: Some(why), .. }) => why.as_str(),
-        Some(_) | None => "no answer",
-    };
-    format!("out of patience: {why}")
-}
-
-/// How a gate ends that was closed for too long: one that could not be asked has not said no.
-pub(super) fn out_of_patience(rollout: &Rollout, id: OpId) -> Outcome {
-    let why = waiting(rollout, id);
-    let said = match rollout.state(id) {
-        Some(OpState::Running { waiting: Some(said), .. }) => Some(said.as_str()),
-        Some(_) | None => None,
-    };
-    // Of a bake's gates, the name comes first; and those that said no before the others.
-    let unknown = |said: &str| {
-        let named = said.strip_prefix("gate ").and_then(|it| it.split_once(": "));
-        named.map_or(said, |(_, said)| said).starts_with(CANNOT_ASK)
-    };
-    if said.is_none_or(unknown) {
-        Outcome::Errored { why, retry: false }
-    } else {
-        Outcome::Failed { why }
     }
 }
 

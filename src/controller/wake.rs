@@ -118,6 +118,8 @@ pub enum Wake {
         reference: Ref,
         /// Open?
         verdict: Verdict,
+        /// What shows that it is, in its own words: escaped, and at most some lines.
+        evidence: String,
     },
     /// The answer to [`Effect::AskInventory`].
     Inventory {

@@ -71,6 +71,8 @@ pub enum Verdict {
 pub struct Answer {
     /// What it said.
     pub verdict: Verdict,
+    /// What shows that it is open, in its own words, if it has any.
+    pub evidence: String,
     /// When.
     pub at: Timestamp,
 }

@@ -415,7 +415,8 @@ fn merge(
     }
     let said = world.ledger.history(target).and_then(|it| it.approvals.get(&request.to));
     holds.extend(approvals(spec, rule.approvals, request, said));
-    holds.extend(gates(target, spec, rule, &request.to, world));
+    let (open, closed) = gates(target, spec, rule, &request.to, world);
+    holds.extend(closed);
     if !rule.auto && !wanted {
         holds.push(Hold::Manual { reference: request.to.clone(), number });
     }
@@ -424,6 +425,7 @@ fn merge(
     }
     let mut evidence = evidence(rule, proofs);
     evidence.push(format!("checks green on {}", request.head));
+    evidence.extend(open);
     Promote::Merge { number, head: request.head, evidence }
 }
 
@@ -451,15 +453,25 @@ pub(super) fn approvals(
     (have < need).then(|| Hold::Approvals { reference: request.to.clone(), have, need })
 }
 
-fn gates(target: &Target, spec: &Spec<'_>, rule: &Rule, to: &Ref, world: World<'_>) -> Vec<Hold> {
-    let mut holds = Vec::new();
+/// What the gates that are open said, as evidence; and why the others are not.
+fn gates(
+    target: &Target,
+    spec: &Spec<'_>,
+    rule: &Rule,
+    to: &Ref,
+    world: World<'_>,
+) -> (Vec<String>, Vec<Hold>) {
+    let (mut open, mut holds) = (Vec::new(), Vec::new());
     for gate in &rule.gates {
         let key = (target.clone(), gate.clone(), to.clone());
         let max_age = spec.environment.gates.get(gate).map(|it| it.max_age);
         let why = match (world.seen.gates.get(&key), max_age) {
             (None, _) | (_, None) => "not asked yet".to_owned(),
             (Some(answer), Some(max_age)) => match &answer.verdict {
-                Verdict::Pass if world.now <= answer.at.after(max_age) => continue,
+                Verdict::Pass if world.now <= answer.at.after(max_age) => {
+                    open.push(format!("gate {gate} at {}: {}", answer.at, answer.evidence));
+                    continue;
+                }
                 Verdict::Pass => format!("its last answer is from {}", answer.at),
                 Verdict::Fail { why } => why.clone(),
                 Verdict::Error { why } => format!("cannot be asked: {why}"),
@@ -467,5 +479,5 @@ fn gates(target: &Target, spec: &Spec<'_>, rule: &Rule, to: &Ref, world: World<'
         };
         holds.push(Hold::Gate { gate: gate.clone(), why });
     }
-    holds
+    (open, holds)
 }

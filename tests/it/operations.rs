@@ -177,6 +177,16 @@ fn built_in_recipes_are_there_and_their_places_must_be_known() {
     let validate = || world.towpath(&["validate", config.to_str().unwrap()]);
     let said = validate();
     assert_eq!(said.status, 0, "{said:?}");
+    let text = format!("{}{}", said.stdout, said.stderr);
+    assert!(text.contains("services/shop.yaml:4:3") && text.contains("[no-alerts]"), "{text}");
+    assert!(text.contains("add `alerts:` to environments/staging.yaml"), "{text}");
+    world.git(&["add", "--all"]);
+    world.commit("A shop");
+    for name in ["web-1", "web-2", "web-3"] {
+        world.install("staging", name, "0.9.0");
+    }
+    let plan = world.towpath(&["plan", "shop"]).stdout;
+    assert!(plan.contains("without the gate `alerts`: staging has none"), "{plan}");
     // One's own file takes the place of the built-in one.
     world.write(
         "recipes/omnibus-fleet.yaml",

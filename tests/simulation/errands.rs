@@ -202,7 +202,8 @@ impl World {
                 let verdict = self.gate();
                 let log = self.gates.entry((target.clone(), gate.clone(), reference.clone()));
                 log.or_default().push((self.now, verdict == Verdict::Pass));
-                self.answer(from, Wake::Gate { target, gate, reference, verdict });
+                let evidence = "it is open".to_owned();
+                self.answer(from, Wake::Gate { target, gate, reference, verdict, evidence });
             }
             // Nobody visits these worlds.
             Effect::LookAround { .. } => {
@@ -429,6 +430,7 @@ pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             gate: gate.clone(),
             reference: reference.clone(),
             verdict: Verdict::Error { why: why() },
+            evidence: String::new(),
         },
         Effect::LookAround { .. } => Wake::LookedAround(Err(why())),
         Effect::Review { number, checks } => {

@@ -381,6 +381,7 @@ fn check_stages(
 ) {
     let here = target.environment;
     let mut uncovered = wanted.clone();
+    check_watched(target, environment, recipe, notes);
     for stage in &recipe.stages {
         let of = format!("stage `{}` of recipe `{}`", stage.name, recipe.name);
         match &stage.on {
@@ -448,6 +449,24 @@ fn check_stages(
             message,
             "add the role to a stage, or name the target's `roles`",
         );
+    }
+}
+
+/// A built-in recipe goes without its gate `alerts` where there are none: nobody should find that out afterwards.
+fn check_watched(
+    target: &Target<'_>,
+    environment: &Environment,
+    recipe: &Recipe,
+    notes: &mut Notes<'_>,
+) {
+    let here = target.environment;
+    for gate in recipe.gates_not_in(environment).filter(|_| recipe.built_in) {
+        let message = format!(
+            "recipe `{}` asks the gate `{gate}` between its stages, and `{here}` has none: nothing is asked there",
+            recipe.name
+        );
+        let hint = format!("add `{gate}:` to environments/{here}.yaml");
+        notes.warning(target.place, "no-alerts", message, hint);
     }
 }
 

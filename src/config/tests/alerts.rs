@@ -95,3 +95,38 @@ gates: { alerts: { run: [x] }, quiet: { run: [x] } }
         "#]],
     );
 }
+
+#[test]
+fn a_built_in_recipe_without_alerts_is_warned_about_and_one_with_them_is_not() {
+    let environment = |rest: &str| {
+        format!(
+            "environment: staging\nconnect: local\ndeploy_node: web-1\nroles: {{ web: {{ nodes: [web-1] }} }}\nversion: {{ run: [cat] }}\n{rest}"
+        )
+    };
+    for recipe in ["plain-fleet", "omnibus-fleet"] {
+        let service = format!(
+            "service: shop\nrecipe: {recipe}\ntargets:\n  staging: {{ ref: 1.0.0, smoke: {{ run: [x] }} }}\n"
+        );
+        let found = |rest: &str| {
+            let files = [
+                ("towpath.yaml", "version: 1\nenvironments: [staging]\n".to_owned()),
+                ("environments/staging.yaml", environment(rest)),
+                ("services/shop.yaml", service.clone()),
+            ];
+            let files = files.map(|(path, text)| crate::config::Change {
+                path: path.to_owned(),
+                content: crate::config::Content::Bytes(text.into_bytes()),
+            });
+            let loaded = crate::config::Loaded::load(crate::model::Revision::new([7; 20]), files);
+            super::shown(&loaded.findings())
+        };
+        assert_eq!(
+            found(""),
+            format!(
+                "(warning) services/shop.yaml:4:3: recipe `{recipe}` asks the gate `alerts` between its stages, and `staging` has none: nothing is asked there [no-alerts]\n    add `alerts:` to environments/staging.yaml\n"
+            )
+        );
+        let alerts = "alerts: [{ alertmanager: 'http://a', match: { severity: critical } }]\n";
+        assert_eq!(found(alerts), "");
+    }
+}

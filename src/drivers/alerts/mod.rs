@@ -10,6 +10,7 @@ mod alertmanager;
 mod fetch;
 mod format;
 mod prometheus;
+mod selectors;
 
 use crate::drivers::clock;
 use crate::drivers::local::one_line;

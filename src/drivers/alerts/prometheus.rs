@@ -1,10 +1,11 @@
 //! Prometheus and its like: every expected series is there, and every sample satisfies the condition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fetch::{Ask, Fetched, fetch};
-use super::format::{Answer, QueryData, Sample};
+use super::format::{Answer, Instant, QueryData, Sample};
+use super::selectors::{LABEL, Selector, ages, selectors};
 use super::{Word, number};
 use crate::drivers::local::one_line;
 use crate::model::{AlertSource, Condition, SampleRange, Timestamp, format_duration};
@@ -17,6 +18,8 @@ const LABELS_MAX: usize = 4;
 const QUOTED_MAX: usize = 200;
 /// Characters of a query in a sentence.
 const QUERY_MAX: usize = 120;
+/// Selectors of a query whose samples' age is asked.
+const SELECTORS_MAX: usize = 32;
 /// How much newer than the question a sample may be: servers round to their steps.
 const FUTURE_MAX: f64 = 1.0;
 /// Steps that may be missing between two samples.
@@ -38,11 +41,10 @@ pub(super) async fn ask(
 ) -> Result<Word, String> {
     let (query, _, range, _) = asked;
     let values = put(source, query, range, now);
+    // Values are dated by the question; only a second one tells how old the samples behind them are.
     if range.is_some() || !is_selector(query) {
-        let answer = values.await?;
-        return judge(answer.status, answer.body?, asked, source, now);
+        return of_expression(source, asked, values, now).await;
     }
-    // Values are dated by the question; only this tells how old the samples behind them are.
     let times = format!("timestamp({query})");
     let (answer, times) = tokio::join!(values, put(source, &times, None, now));
     let answer = answer?;
@@ -54,6 +56,61 @@ pub(super) async fn ask(
         timely(&name, &behind, seconds_of(now), source)?;
     }
     Ok(word)
+}
+
+/// What an expression or a range gives, if the samples of now that it reads are fresh.
+async fn of_expression(
+    source: &AlertSource<String>,
+    asked: Asked<'_>,
+    values: impl Future<Output = Result<Fetched<Answer>, String>>,
+    now: Timestamp,
+) -> Result<Word, String> {
+    let behind = selectors(asked.0);
+    if behind.is_empty() {
+        let answer = values.await?;
+        return judge(answer.status, answer.body?, asked, source, now);
+    }
+    if behind.len() > SELECTORS_MAX {
+        return Err(format!(
+            "the query reads {} different series, and {SELECTORS_MAX} are the most whose age is asked: write recording rules, or more sources",
+            behind.len()
+        ));
+    }
+    let of_ages = ages(&behind);
+    let (answer, times) = tokio::join!(values, put(source, &of_ages, None, now));
+    let answer = answer?;
+    let word = judge(answer.status, answer.body?, asked, source, now)?;
+    let cannot = |why| format!("cannot tell how old the samples are: {why}");
+    let times = times.map_err(cannot)?;
+    let data = times.body.and_then(|body| whole(times.status, body)).map_err(cannot)?;
+    fresh(data, &behind, source, now)?;
+    Ok(word)
+}
+
+/// Whether no sample that an expression reads is old.
+fn fresh(
+    data: QueryData,
+    behind: &BTreeSet<Selector>,
+    source: &AlertSource<String>,
+    now: Timestamp,
+) -> Result<(), String> {
+    let QueryData::Vector(all) = data else {
+        return Err("cannot tell how old the samples are: it gave no list".to_owned());
+    };
+    for Instant { metric, value } in all {
+        let place = metric.get(LABEL).and_then(|it| it.parse().ok());
+        let selector: Option<&Selector> = place.and_then(|it| behind.iter().nth(it));
+        let at = value.and_then(|(_, text)| text.parse::<f64>().ok()).filter(|it| it.is_finite());
+        let (Some(Selector { series, .. }), Some(at)) = (selector, at) else {
+            return Err("cannot tell how old the samples are: not understood".to_owned());
+        };
+        let shown = one_line(series.as_bytes(), QUERY_MAX);
+        if at == 0.0 {
+            return Err(format!("`{shown}` had samples, and has none now"));
+        }
+        timely(&format!("`{shown}`"), &[(at, at)], seconds_of(now), source)?;
+    }
+    Ok(())
 }
 
 async fn put(

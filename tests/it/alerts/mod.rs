@@ -1,6 +1,7 @@
 //! Alert gates: real Prometheus and Alertmanager, servers that answer rubbish, and rollouts that
 //! wait for both.
 
+mod evidence;
 mod real;
 mod rollouts;
 mod rubbish;

@@ -137,6 +137,23 @@ fn a_prometheus_is_asked_for_now_and_for_a_while() {
     until(&ask("query: old, pass: \"== 1\""), "open");
     let old = line(&asked(&ask("query: old, pass: \"== 1\", max_staleness: 1m")));
     assert!(old.contains("unknown") && old.contains("is 2m"), "{old}");
+    // Nor does an expression make it any newer.
+    for query in ["sum(old)", "min(old) + on() group_right() health", "max_over_time(old[5m])"] {
+        let asks = |staleness: &str| {
+            ask(&format!("query: \"{query}\", pass: \"< 3\", max_staleness: {staleness}"))
+        };
+        let said = line(&asked(&asks("4m")));
+        assert!(said.starts_with("open"), "{query}: {said}");
+        let said = line(&asked(&asks("1m")));
+        assert!(said.contains("unknown") && said.contains("sample of `old` is 2m"), "{said}");
+    }
+    let range = "query: min(old), pass: \"== 1\", range: { for: 4s, step: 1s }, max_staleness: 1m";
+    let old = line(&asked(&ask(range)));
+    assert!(old.contains("unknown") && old.contains("sample of `old` is 2m"), "{old}");
+    // What is of the past by intent, or not there, is no matter of age.
+    let absent = "query: \"sum(none_such or vector(1)) + 0 * max(old offset 1s)\", pass: \"== 1\", max_staleness: 1m";
+    let said = line(&asked(&ask(absent)));
+    assert!(said.starts_with("open"), "{said}");
     let scalar = line(&asked(&ask("query: \"scalar(sum(health))\", pass: \">= 2\"")));
     assert!(scalar.starts_with("open"), "{scalar}");
     let matrix = line(&asked(&ask("query: \"health[5m]\", pass: \">= 2\"")));
@@ -160,7 +177,11 @@ fn a_prometheus_is_asked_for_now_and_for_a_while() {
     until(&health, "open");
     until(&range, "open");
 
+    let total = ask("query: \"sum(rate(health[1h])) * 0\", pass: \"== 0\"");
+    until(&total, "open");
     drop(metrics);
+    // A long window remembers what nobody measures any more.
+    until(&total, "`health` had samples, and has none now");
     // What is not scraped any more is gone, and so is what it said.
     let said = until(&health, "unknown");
     assert!(said.contains("no data"), "{said}");

@@ -8,7 +8,7 @@ use crate::world::{Controller, ENVIRONMENTS, NEW, NODES, OLD, World, environment
 const BOOM: &str = r#"{"alertname":"Boom","severity":"critical","instance":"web-1"}"#;
 
 /// A world whose environments ask this Alertmanager, with these gates behind the stage `web`.
-fn watched(server: &Server, gates: &str) -> (World, Controller) {
+pub(super) fn watched(server: &Server, gates: &str) -> (World, Controller) {
     let world = World::new();
     for environment in ENVIRONMENTS {
         let alerts = format!(
@@ -33,7 +33,7 @@ fn watched(server: &Server, gates: &str) -> (World, Controller) {
 }
 
 /// Waits until a record in git says something.
-fn recorded(world: &World, part: &str) {
+pub(super) fn recorded(world: &World, part: &str) {
     world.until(part, || {
         !world.records().is_empty()
             && world.git_bare(&["log", "-p", "towpath/records"]).contains(part)
@@ -104,7 +104,7 @@ fn a_bake_begins_anew_when_an_alert_fires_in_it() {
     world.until("it bakes again", || controller.told("rollout", "bakes for") == 1);
     world.until("it has baked", || controller.told("finished", "baked") == 1);
     world.until_in_sync();
-    recorded(&world, "begun anew 1 times; at ");
+    recorded(&world, "begun anew 1 times");
 }
 
 /// The same with little patience, where a new ref goes back by itself if alerts fire.

@@ -78,6 +78,14 @@ fn answer(mut stream: TcpStream, way: &Way, stop: &AtomicBool) {
         return;
     }
     match way {
+        // How old its samples are: just made.
+        Way::Says(..) if request.contains("towpath_selector") => {
+            let body = format!(
+                "{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":[{{\"metric\":{{\"towpath_selector\":\"0\"}},\"value\":[{now},\"{now}\"]}}]}}}}"
+            );
+            let _ =
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        }
         Way::Says(head, body) => {
             let later = now.parse::<f64>().unwrap_or_default() + 90.0;
             let body = body.replace("{now}", &now).replace("{later}", &later.to_string());
@@ -358,7 +366,7 @@ fn secrets_are_sent_and_never_shown() {
     {
         std::fs::write(&file, secret).unwrap();
         let ask = question(&format!(
-            "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: sum(up), pass: \"== 1\", {key}: \"{}\" }}\n",
+            "  - {{ prometheus: \"http://127.0.0.1:{port}\", query: vector(1), pass: \"== 1\", {key}: \"{}\" }}\n",
             file.display()
         ));
         let said = asked(&ask);
