@@ -32,6 +32,7 @@ const NO_HISTORY: &History = &History {
     hurry: None,
     retreated: None,
     dropped_patches: BTreeSet::new(),
+    mixed: None,
 };
 
 /// What to do about a target's promotion.

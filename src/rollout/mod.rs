@@ -1,6 +1,7 @@
 //! One run of one plan: [`Plan`] + every [`Event`] so far. Pure.
 
 mod cancel;
+mod change;
 mod event;
 mod fact;
 mod glass;
@@ -24,6 +25,7 @@ mod traffic;
 mod tests;
 
 pub use cancel::Cancel;
+pub use change::Change;
 pub use detail::{Stands, TaskDetail};
 pub use event::{CANNOT_ASK, Cause, Ending, Event, Outcome, Undo, What, Word};
 pub use fact::{Entry, Fact, MENDED};
