@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, Only, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Promote, broken_glass, going_back, left_alone, mixed_since};
+use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, left_alone, mixed_since};
 use crate::rollout::Phase;
 
 use super::at;
@@ -54,18 +54,25 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let decision = seen.decide(&target);
         let Some(spec) = seen.snapshot().spec(&target) else { continue };
         let (tone, state) = match (&decision.deploy, seen.ledger.rollouts.get(&target)) {
-            (_, Some(rollout)) => match rollout.phase() {
-                Phase::Halted(_) => (Tone::Bad, format!("halted: {}", notify::progress(rollout))),
-                Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => {
-                    (Tone::Waiting, notify::progress(rollout))
+            (_, Some(rollout)) => {
+                let held =
+                    notify::held_up(rollout).map_or_else(String::new, |it| format!("; {it}"));
+                let at = format!("{}{held}", notify::progress(rollout));
+                match rollout.phase() {
+                    Phase::Halted(_) => (Tone::Bad, format!("halted: {at}")),
+                    Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => (Tone::Waiting, at),
                 }
-            },
+            }
             (Deploy::InSync(_), None) if seen.ledger.pins.contains_key(&target) => {
                 let how = pin(&target, &seen).unwrap_or_default();
                 (Tone::Waiting, how)
             }
             (Deploy::InSync(_), None) => match &decision.promote {
                 Promote::Nothing => (Tone::Good, "in sync".to_owned()),
+                // Nobody waits for a step back.
+                Promote::Hold(holds) if holds.iter().any(|it| matches!(it, Hold::Older { .. })) => {
+                    (Tone::Good, "in sync".to_owned())
+                }
                 Promote::Hold(holds) => {
                     let first = holds.first().map(ToString::to_string).unwrap_or_default();
                     (Tone::Good, format!("in sync; next: {first}"))

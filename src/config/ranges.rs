@@ -89,7 +89,10 @@ fn number(digits: &str) -> Result<usize, String> {
     const DIGITS_MAX: usize = 9;
     let ok = (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     let shown: String = digits.chars().take(20).collect();
-    let bad = || format!("`{shown}` is no whole number");
+    let bad = || match digits {
+        "" => "a range has a first and a last number, such as [1..12]".to_owned(),
+        _ => format!("`{shown}` is no whole number"),
+    };
     if ok { digits.parse().map_err(|_| bad()) } else { Err(bad()) }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::config::{InventorySpec, Loaded, Snapshot};
 use crate::model::{
-    EnvironmentName, Epoch, GateName, Inventory, Ref, Revision, RoleName, RolloutId, ServiceName,
-    StepKey, Target, Timestamp,
+    EnvironmentName, Epoch, GateName, Inventory, NodeName, Ref, Revision, RoleName, RolloutId,
+    ServiceName, StepKey, Target, Timestamp,
 };
 use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
@@ -95,6 +95,8 @@ pub(super) enum Flight {
     Record,
     Cancel(StepKey),
     Weigh(EnvironmentName, RoleName),
+    Watch(EnvironmentName),
+    KeepOut(EnvironmentName, RoleName, NodeName),
 }
 
 /// Something to do at a time.
@@ -105,6 +107,7 @@ pub(super) enum Alarm {
     Survey(Target),
     Inventory(EnvironmentName),
     Record,
+    Watch,
 }
 
 /// Why a target waits.
@@ -283,7 +286,7 @@ impl Core {
         let soon = now.after(Duration::from_secs(1));
         let acts = |(at, alarm): &(Timestamp, Alarm)| match alarm {
             Alarm::Decide(_) | Alarm::Record => *at <= soon,
-            Alarm::Poll | Alarm::Survey(_) | Alarm::Inventory(_) => *at <= now,
+            Alarm::Poll | Alarm::Survey(_) | Alarm::Inventory(_) | Alarm::Watch => *at <= now,
         };
         let waits = !self.flights.is_empty() || !self.questions.is_empty();
         self.loaded.is_some() && !waits && !self.alarms.iter().any(acts)
@@ -334,6 +337,12 @@ impl Core {
             Wake::Surveyed { target, survey } => self.take_survey(target, survey, turn),
             Wake::Weighed { environment, role, ticket, result } => {
                 self.take_weighed(environment, role, ticket, result, turn);
+            }
+            Wake::Watched { environment, asked, seen } => {
+                self.take_watched(environment, asked, seen, turn)?;
+            }
+            Wake::KeptOut { environment, role, node, result } => {
+                self.take_kept_out((environment, role, node), result, turn)?;
             }
             Wake::Performed { target, rollout, op, attempt, question, report } => {
                 if self.is_answer((&rollout, op), question) {
@@ -496,6 +505,7 @@ impl Core {
                 Alarm::Survey(target) => self.want_survey(target),
                 Alarm::Inventory(name) => self.ask_inventory(&name, turn),
                 Alarm::Record => self.take_up_records(turn),
+                Alarm::Watch => self.watch(turn),
             }
         }
     }
@@ -508,6 +518,7 @@ impl Core {
             self.attend(&target, about, turn)?;
         }
         self.send_surveys(turn);
+        self.watch_soon(turn);
         self.record(turn);
         Ok(())
     }

@@ -63,6 +63,7 @@ pub(super) fn tell(page: &Deployments, entry: &Entry) {
         | Fact::Recalling(_)
         | Fact::RecallOver { .. }
         | Fact::Canceling(_)
+        | Fact::Watched { .. }
         | Fact::CancelOver { .. } => {}
     }
 }

@@ -196,6 +196,8 @@ impl GitWorker {
             }
             Effect::Survey { .. }
             | Effect::Weigh { .. }
+            | Effect::Watch { .. }
+            | Effect::KeepOut { .. }
             | Effect::Perform(_)
             | Effect::Kill { .. }
             | Effect::Cancel { .. }
@@ -445,6 +447,7 @@ fn to_record(settled: &Unrecorded) -> Option<Record> {
                 | Fact::Applied { .. }
                 | Fact::BrokeGlass(_)
                 | Fact::Canceling(_)
+                | Fact::Watched { .. }
                 | Fact::CancelOver { .. }
                 | Fact::GlassOver { .. }
                 | Fact::Recalling(_)

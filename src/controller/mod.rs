@@ -21,6 +21,7 @@ mod proposing;
 mod orders;
 mod overtaken;
 mod weighing;
+mod watching;
 mod patches;
 mod reasons;
 mod recalling;

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use crate::drivers::balancer::{BalancerError, Settling};
 use crate::drivers::clock;
-use crate::model::{NodeName, RoleName, Seat, Timestamp, Traffic, Voucher, format_duration};
+use crate::model::{
+    DrainEnd, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher, format_duration,
+};
 use crate::observe::Fact;
+use crate::rollout::LEFT;
 
 use super::perform::Hands;
 use super::wake::{Effect, Perform, Report, Wake};
@@ -34,6 +37,38 @@ impl Hands {
         perform: &Perform,
     ) -> Report {
         settle(perform.not_after, self.balancer.serving(seat, weight, voucher)).await
+    }
+
+    /// Takes a node out again that its balancers have forgotten, unless it obeys somebody else.
+    pub(super) async fn keep_out(&self, effect: Effect) -> Option<Wake> {
+        let Effect::KeepOut { role, mut seat, keep, others, not_after, connect, epoch, given } =
+            effect
+        else {
+            return None;
+        };
+        // Its sessions have all the time they want: nothing is to be done on it.
+        seat.drain.then = DrainEnd::Halt;
+        let asked: Vec<Seat> = std::iter::once(seat.clone()).chain(others).collect();
+        let report = match self.role_succeeded(&asked, &connect, (epoch, given)).await {
+            Some(refusal) => refusal,
+            None => settle(not_after, self.balancer.drained(&seat, keep, Duration::ZERO)).await,
+        };
+        let result = match report {
+            Report::Done { evidence, .. } => Ok(evidence),
+            Report::Pending { why, .. }
+            | Report::Failed { why }
+            | Report::Ended { why }
+            | Report::Errored { why, .. }
+            | Report::Lost { why } => {
+                let look = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(&seat)).await;
+                match look {
+                    Ok(Fact::Known { value, .. }) if value.is_out() => Ok(why),
+                    Ok(Fact::Known { .. } | Fact::Unknown { .. }) | Err(_) => Err(why),
+                }
+            }
+        };
+        let (environment, node) = (seat.environment, seat.node);
+        Some(Wake::KeptOut { environment, role, node, result })
     }
 
     /// Gives a role a share of traffic beside any rollout, unless its nodes obey somebody else.
@@ -103,12 +138,21 @@ impl Hands {
         &self,
         seats: Vec<(RoleName, Seat)>,
     ) -> BTreeMap<(RoleName, NodeName), Fact<Traffic>> {
+        let seen = self.standings(seats).await.into_iter();
+        seen.map(|(place, fact)| (place, fact.map(|it| it.traffic))).collect()
+    }
+
+    /// The same, and how old the balancers are that say so.
+    pub(super) async fn standings(
+        &self,
+        seats: Vec<(RoleName, Seat)>,
+    ) -> BTreeMap<(RoleName, NodeName), Fact<Standing>> {
         let mut asked = tokio::task::JoinSet::new();
         for (role, seat) in seats {
             let hands = self.clone();
             asked.spawn(async move {
                 let _room = hands.room.acquire().await;
-                let answer = tokio::time::timeout(LOOK_MAX, hands.balancer.traffic(&seat)).await;
+                let answer = tokio::time::timeout(LOOK_MAX, hands.balancer.standing(&seat)).await;
                 let fact = answer.unwrap_or_else(|_| Fact::Unknown {
                     why: format!("no answer within {}", format_duration(LOOK_MAX)),
                     at: clock::now(),
@@ -116,19 +160,16 @@ impl Hands {
                 ((role, seat.node.clone()), fact)
             });
         }
-        let mut traffic = BTreeMap::new();
+        let mut standings = BTreeMap::new();
         while let Some(answer) = asked.join_next().await {
             // A task ends without an answer only when the process does.
             if let Ok((key, fact)) = answer {
-                traffic.insert(key, fact);
+                standings.insert(key, fact);
             }
         }
-        traffic
+        standings
     }
 }
-
-/// How evidence begins of what a person wants otherwise.
-const LEFT: &str = "left to a person";
 
 /// Waits for a balancer until its time is over.
 async fn settle(

@@ -106,6 +106,12 @@ impl Hands {
                 Some(Wake::Surveyed { target, survey: Survey { traffic, ..survey } })
             }
             share @ Effect::Weigh { .. } => self.weigh(share).await,
+            Effect::Watch { environment, seats } => {
+                let asked = clock::now();
+                let seen = self.standings(seats).await;
+                Some(Wake::Watched { environment, asked, seen })
+            }
+            again @ Effect::KeepOut { .. } => self.keep_out(again).await,
             Effect::Perform(perform) => {
                 let report = self.ensure(&perform).await;
                 let Perform { target, rollout, id, attempt, question, .. } = *perform;

@@ -129,6 +129,9 @@ impl Core {
         if turn.now < want.not_before {
             return Step::Wait(want.not_before);
         }
+        if self.is_being_kept_out(plan, want.id) {
+            return Step::Leave;
+        }
         let Some(since) = want.since else { return Step::Begin(want.clone()) };
         let (Some(op), Some(task)) = (plan.op(want.id), plan.task(want.id)) else {
             return Step::Leave;

@@ -389,6 +389,8 @@ impl Service {
             Effect::Survey { .. }
             | Effect::Perform(_)
             | Effect::Weigh { .. }
+            | Effect::Watch { .. }
+            | Effect::KeepOut { .. }
             | Effect::Kill { .. }
             | Effect::Cancel { .. }
             | Effect::Sweep { .. }
@@ -464,6 +466,8 @@ fn answers(wake: &Wake) -> bool {
         | Wake::ConfigRead { .. }
         | Wake::Surveyed { .. }
         | Wake::Weighed { .. }
+        | Wake::Watched { .. }
+        | Wake::KeptOut { .. }
         | Wake::Performed { .. }
         | Wake::Artifacts { .. }
         | Wake::Contains { .. }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use crate::config::Change;
 use crate::model::{
     Ask, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question, Ref, Revision,
-    RoleName, RolloutId, Seat, ServiceName, StepKey, Target, Timestamp,
+    RoleName, RolloutId, Seat, ServiceName, Standing, StepKey, Target, Timestamp,
 };
-use crate::observe::{Checks, MergeRequest, Survey, Verdict};
+use crate::observe::{Checks, Fact, MergeRequest, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
 use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
@@ -51,6 +51,26 @@ pub enum Wake {
         /// Who waits for the answer, if somebody does.
         ticket: Option<Ticket>,
         /// What was read back, or why it was not done.
+        result: Result<String, String>,
+    },
+    /// The answer to [`Effect::Watch`].
+    Watched {
+        /// Where.
+        environment: EnvironmentName,
+        /// When it was asked.
+        asked: Timestamp,
+        /// What each node gets.
+        seen: BTreeMap<(RoleName, NodeName), Fact<Standing>>,
+    },
+    /// The answer to [`Effect::KeepOut`].
+    KeptOut {
+        /// Where.
+        environment: EnvironmentName,
+        /// Of which role.
+        role: RoleName,
+        /// Which node.
+        node: NodeName,
+        /// What was read back, or why it is not out.
         result: Result<String, String>,
     },
     /// The answer to [`Effect::Perform`].
@@ -260,6 +280,32 @@ pub enum Effect {
         /// What this controller began with. Nodes say so that obey a newer one, and nothing is moved.
         epoch: Epoch,
         /// The highest that it ever gave: who obeys that obeys it.
+        given: Epoch,
+    },
+    /// What traffic do nodes get that are to get none?
+    Watch {
+        /// Where.
+        environment: EnvironmentName,
+        /// Their places in the load balancers, by role.
+        seats: Vec<(RoleName, Seat)>,
+    },
+    /// Take a node out of load balancers again that began anew, and so let it serve.
+    KeepOut {
+        /// Of which role.
+        role: RoleName,
+        /// Its place.
+        seat: Seat,
+        /// How many others must serve.
+        keep: usize,
+        /// Those of the others who are asked whom they obey, should the node itself be silent.
+        others: Vec<Seat>,
+        /// Not later than this.
+        not_after: Timestamp,
+        /// How nodes are reached.
+        connect: Connect,
+        /// As in [`Effect::Weigh`].
+        epoch: Epoch,
+        /// As in [`Effect::Weigh`].
         given: Epoch,
     },
     /// Ensure an operation's state.

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Seat, Traffic, Voucher};
+use crate::model::{Seat, Standing, Traffic, Voucher};
 use crate::observe::Fact;
 
 use super::fleet::Answering;
@@ -49,8 +49,13 @@ pub trait Balancer: Send + Sync {
         weight: u32,
     ) -> Answering<'a, Result<Settling, BalancerError>>;
 
+    /// What traffic the node gets now, and how old the youngest process is that says so.
+    fn standing<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Standing>>;
+
     /// What traffic the node gets now.
-    fn traffic<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Traffic>>;
+    fn traffic<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Traffic>> {
+        Box::pin(async move { self.standing(seat).await.map(|it| it.traffic) })
+    }
 }
 
 /// How far a balancer is.

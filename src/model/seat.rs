@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{EnvironmentName, NodeName};
+use super::{EnvironmentName, NodeName, Timestamp};
 
 /// A load balancer that is asked to change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,4 +101,13 @@ impl Traffic {
             Self::Serving { .. } | Self::Down | Self::Mixed => false,
         }
     }
+}
+
+/// What traffic a node gets, and for how long its balancers have been there to know better.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What all its balancers say together.
+    pub traffic: Traffic,
+    /// When the youngest of them began: what it was told before, it does not know.
+    pub begun: Timestamp,
 }

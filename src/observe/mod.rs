@@ -33,6 +33,14 @@ pub enum Fact<T> {
 }
 
 impl<T> Fact<T> {
+    /// What follows from it.
+    pub fn map<U>(self, of: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Self::Known { value, at } => Fact::Known { value: of(value), at },
+            Self::Unknown { why, at } => Fact::Unknown { why, at },
+        }
+    }
+
     /// When this was seen, or tried.
     pub fn at(&self) -> Timestamp {
         match self {

@@ -21,7 +21,7 @@ use crate::model::{
     EnvironmentName, NodeName, Revision, RoleName, RolloutId, ServiceName, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Observation, Survey};
-use crate::rollout::{Op, Past, When};
+use crate::rollout::{Op, Out, Past, When};
 
 const CONFIG: &str = "
 --- towpath.yaml
@@ -91,8 +91,9 @@ fn decision_of(config: &str, text: &str) -> Deploy {
     for line in text.lines().map(str::trim).filter(|it| !it.is_empty()) {
         match line.split_once(' ').unwrap() {
             ("ours", it) => {
-                let ((role, node), by) = (seat(it), (target(), RolloutId::unset()));
-                ledger.drained.insert((target().environment, role, node), by);
+                let (role, node) = seat(it);
+                let out = Out { by: target(), rollout: RolloutId::unset(), since: None };
+                ledger.drained.insert((target().environment, role, node), out);
             }
             ("proven", reference) => {
                 let past = Past {

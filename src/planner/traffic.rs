@@ -33,7 +33,7 @@ pub(super) fn stand(
     ledger: &Ledger,
 ) -> Stand {
     let key = (target.environment.clone(), role.clone(), node.clone());
-    let by = ledger.drained.get(&key).map(|(by, _)| by);
+    let by = ledger.drained.get(&key).map(|out| &out.by);
     let ours = || by == Some(target);
     match survey.traffic.get(&(role.clone(), node.clone())) {
         None => Stand::Unknown("not asked yet".to_owned()),
@@ -80,7 +80,7 @@ pub(super) fn returning(
         }
         for (role, _) in seated(spec, node) {
             let key = (target.environment.clone(), role.clone(), node.clone());
-            if world.ledger.drained.get(&key).is_none_or(|(by, _)| by != target) {
+            if world.ledger.drained.get(&key).is_none_or(|out| out.by != *target) {
                 continue;
             }
             match stand(target, (role, node), survey, world.ledger) {

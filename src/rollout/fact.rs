@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Command, Epoch, Ref, Revision, RolloutId, Target, Timestamp};
+use crate::model::{
+    Command, Epoch, NodeName, Ref, Revision, RoleName, RolloutId, Target, Timestamp,
+};
 
 use super::cancel::Cancel;
 use super::event::{Event, Word};
@@ -143,6 +145,19 @@ pub enum Fact {
         number: u64,
         /// Why.
         why: String,
+    },
+    /// What was seen of a node that we took out of the load balancers, while nothing was done on it.
+    Watched {
+        /// For what it was taken out.
+        target: Target,
+        /// Of which role.
+        role: RoleName,
+        /// Which.
+        node: NodeName,
+        /// Whether its balancers have it out, in spite of having begun anew. Otherwise a person let it serve.
+        out: bool,
+        /// What was seen and done, in words.
+        how: String,
     },
     /// A pipeline is to be canceled; it may outlive its rollout.
     Canceling(Box<Cancel>),

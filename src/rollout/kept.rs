@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::model::{EnvironmentName, Epoch, NodeName, RoleName, RolloutId, Target};
 
 use super::ledger::{History, Ledger};
+use super::traffic::Out;
 
 /// What is known of a target, and of all that its rollouts share with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Kept {
     /// The highest authority ever given.
     pub epoch: Option<Epoch>,
     /// Who is out of the load balancers by our own hand, anywhere.
-    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), (Target, RolloutId)>,
+    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), Out>,
 }
 
 impl Ledger {

@@ -19,7 +19,7 @@ use super::migration::{Migration, Owed, migration, migration_kind};
 use super::plan::{OpId, Plan, Purpose};
 use super::recall::Recall;
 use super::settled::{Settled, Unrecorded};
-use super::traffic::traffic_moved;
+use super::traffic::{Moved, Out, traffic_moved};
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;
@@ -183,7 +183,7 @@ pub struct Ledger {
     pub freezes: BTreeMap<EnvironmentName, Order>,
     /// Nodes of roles that we took out of the load balancers and have not let serve since, and by
     /// which rollout of what. All others that are out, people have out.
-    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), (Target, RolloutId)>,
+    pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), Out>,
     /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// Pipelines that are to be canceled.
@@ -307,6 +307,14 @@ impl Ledger {
                 self.records = head.or(self.records);
                 self.recorded(record);
             }
+            Fact::Watched { target, role, node, out, how: _ } => {
+                let key = (target.environment.clone(), role.clone(), node.clone());
+                if !out {
+                    self.drained.remove(&key);
+                } else if let Some(it) = self.drained.get_mut(&key) {
+                    it.since = it.since.map(|_| entry.at);
+                }
+            }
             Fact::Kept(kept) => self.keep(kept),
         }
         Ok(())
@@ -348,11 +356,23 @@ impl Ledger {
     fn happen(&mut self, target: &Target, event: &Event) -> Result<(), Illegal> {
         let Some(rollout) = self.rollouts.get_mut(target) else { return Ok(()) };
         rollout.apply(event)?;
-        if let Some((key, out)) = traffic_moved(rollout.plan(), &event.what) {
-            if out {
-                self.drained.insert(key, (target.clone(), rollout.plan().id.clone()));
-            } else {
-                self.drained.remove(&key);
+        if let Some((key, moved)) = traffic_moved(rollout.plan(), &event.what) {
+            let out = |since| Out { by: target.clone(), rollout: rollout.plan().id.clone(), since };
+            match moved {
+                Moved::Leaving => {
+                    self.drained.insert(key, out(None));
+                }
+                Moved::Out => {
+                    self.drained.insert(key, out(Some(event.at)));
+                }
+                Moved::Returning => {
+                    if let Some(it) = self.drained.get_mut(&key) {
+                        it.since = None;
+                    }
+                }
+                Moved::Back => {
+                    self.drained.remove(&key);
+                }
             }
         }
         match &event.what {

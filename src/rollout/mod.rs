@@ -17,6 +17,7 @@ mod detail;
 mod pace;
 mod plan;
 mod recall;
+mod remedy;
 mod settled;
 mod state;
 mod traffic;
@@ -27,7 +28,7 @@ mod tests;
 pub use cancel::Cancel;
 pub use change::Change;
 pub use detail::{Stands, TaskDetail};
-pub use event::{CANNOT_ASK, Cause, Ending, Event, Outcome, Undo, What, Word};
+pub use event::{CANNOT_ASK, Cause, Ending, Event, LEFT, Outcome, Undo, What, Word};
 pub use fact::{Entry, Fact, MENDED};
 pub use glass::Glass;
 pub use kept::Kept;
@@ -40,7 +41,9 @@ pub use plan::{
     When,
 };
 pub use recall::Recall;
+pub use remedy::Remedy;
 pub use report::{Halt, Phase, Progress};
 pub use settled::{Settled, Unrecorded};
 pub use state::OpState;
+pub use traffic::{Out, Stays};
 pub use wants::Want;

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use towpath::controller::{Perform, Report};
-use towpath::model::{NodeName, RoleName, Seat, Target, Timestamp, Traffic};
+use towpath::controller::{Effect, Perform, Report, Wake};
+use towpath::model::{
+    EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp, Traffic,
+};
 use towpath::observe::Fact as Seen;
 use towpath::rollout::Op;
 
@@ -39,6 +41,8 @@ pub(crate) struct Server {
     by: Option<Target>,
     /// Since when a controller has been shown that a person drained it.
     shown: Option<Timestamp>,
+    /// Whether a person let it serve, and it was not touched since.
+    let_in: bool,
 }
 
 /// All balancers: they agree.
@@ -46,6 +50,9 @@ pub(crate) struct Server {
 pub(crate) struct Balancers {
     pub(crate) servers: BTreeMap<(String, String), Server>,
     pub(crate) away_until: Timestamp,
+    begun: Timestamp,
+    /// Whether a journal was lost that alone knew whom we had out.
+    pub(crate) unknown: bool,
 }
 
 /// The operations that a load balancer is asked for.
@@ -66,6 +73,7 @@ impl Balancers {
                 sessions_until: Timestamp(0),
                 by: None,
                 shown: None,
+                let_in: false,
             });
         }
     }
@@ -89,9 +97,10 @@ impl Balancers {
     }
 
     /// A reload: what was said to the old process is forgotten; what people wrote down is not.
-    pub(crate) fn reload(&mut self) {
+    pub(crate) fn reload(&mut self, now: Timestamp) {
+        self.begun = now;
         for server in self.servers.values_mut() {
-            server.weight = 100;
+            (server.weight, server.let_in) = (100, false);
             if matches!(server.gate, Gate::Drained { .. }) {
                 (server.gate, server.shown) = (Gate::Open, None);
             }
@@ -100,6 +109,92 @@ impl Balancers {
 }
 
 impl World {
+    /// Looks at those who are to be out.
+    pub(crate) fn watch_balancers(
+        &mut self,
+        environment: EnvironmentName,
+        seats: Vec<(RoleName, Seat)>,
+        from: u32,
+    ) {
+        let begun = self.balancers.begun;
+        let seen = seats.into_iter().map(|(role, seat)| {
+            let fact = self.balancers.traffic(&seat, self.now);
+            ((role, seat.node), fact.map(|traffic| Standing { traffic, begun }))
+        });
+        let seen = seen.collect();
+        self.answer(from, Wake::Watched { environment, asked: self.now, seen });
+    }
+
+    /// Takes one out again.
+    pub(crate) fn take_out_again(&mut self, effect: Effect, from: u32) {
+        let Effect::KeepOut { role, seat, keep, others, not_after, epoch, given, .. } = effect
+        else {
+            return;
+        };
+        let asked: Vec<&Seat> = std::iter::once(&seat).chain(&others).take(ASKED_OF_ROLE).collect();
+        let away = self.now < self.balancers.away_until
+            || self.now > not_after
+            || self.says_who_follows(&asked, (epoch, given));
+        let result = if away { Err("no answer".to_owned()) } else { self.take_out(&seat, keep) };
+        let (environment, node) = (seat.environment, seat.node);
+        self.answer(from, Wake::KeptOut { environment, role, node, result });
+    }
+
+    fn take_out(&mut self, seat: &Seat, keep: usize) -> Result<String, String> {
+        let place = (&seat.environment, &seat.node);
+        let busy = self.shadow.rollouts.values().any(|rollout| {
+            let plan = rollout.plan();
+            plan.target.environment == *place.0
+                && rollout.running().any(|(id, _)| {
+                    plan.task(id).is_some_and(|it| it.node.as_ref() == Some(place.1))
+                })
+        });
+        for key in Balancers::of(seat) {
+            if self.serving_beside(&key) < keep {
+                return Err(TOO_FEW_SERVE.to_owned());
+            }
+            let Some(server) = self.balancers.servers.get_mut(&key) else { continue };
+            if server.gate != Gate::Open {
+                continue;
+            }
+            server.gate = Gate::Drained { by_person: false };
+            let let_in = std::mem::take(&mut server.let_in);
+            self.totals.count("kept out after a reload");
+            self.tell(|| format!("{key:?} is drained again"));
+            if let_in {
+                self.broken("6 whom a person let serve is left alone", &format!("{key:?}"));
+            }
+            if busy {
+                let what = format!("{key:?} is drained beside what is done there");
+                self.broken("6 traffic is moved by one hand", &what);
+            }
+        }
+        Ok("drained".to_owned())
+    }
+
+    fn serving_beside(&self, key: &(String, String)) -> usize {
+        let others = self.balancers.servers.iter().filter(|((backend, name), it)| {
+            *backend == key.0 && *name != key.1 && it.gate == Gate::Open
+        });
+        others.count()
+    }
+
+    /// A node that a rollout left out, and that serves all the same.
+    pub(crate) fn serves_though_out(&self) -> Option<NodeName> {
+        let snapshot = self.core.as_ref()?.snapshot()?;
+        let watched = self.shadow.drained.iter().filter(|(_, it)| it.since.is_some());
+        let mut seats = watched.filter_map(|((environment, role, node), _)| {
+            let here = snapshot.environments.get(environment)?;
+            let role = here.roles.get(role).filter(|it| it.nodes.contains(node))?;
+            here.seat(role, node)
+        });
+        let serves = |seat: &Seat| {
+            let mut keys = Balancers::of(seat).into_iter();
+            keys.any(|it| self.balancers.servers.get(&it).is_some_and(|it| it.gate == Gate::Open))
+        };
+        seats.find(serves).map(|it| it.node)
+    }
+
     /// The controller was shown what people have out.
     pub(crate) fn show_traffic(&mut self, seats: &[(RoleName, Seat)], at: Timestamp) {
         for (_, seat) in seats {
@@ -193,10 +288,7 @@ impl World {
         };
         let now = self.now;
         for key in Balancers::of(seat) {
-            let others = self.balancers.servers.iter().filter(|((backend, name), it)| {
-                *backend == key.0 && *name != key.1 && it.gate == Gate::Open
-            });
-            let spared = others.count() >= keep;
+            let spared = self.serving_beside(&key) >= keep;
             let long = self.chaos && self.seed.chance(8);
             let lasts = if long { self.seed.span(30, 150) } else { self.seed.span(0, 15) };
             let Some(server) = self.balancers.servers.get_mut(&key) else {
@@ -208,6 +300,7 @@ impl World {
                     return pending(TOO_FEW_SERVE);
                 }
                 server.gate = Gate::Drained { by_person: false };
+                server.let_in = false;
                 server.by = Some(perform.target.clone());
                 server.sessions_until = now.after(Duration::from_secs(lasts));
                 self.totals.count("drains");
@@ -318,7 +411,7 @@ impl World {
             }
             2 => {
                 self.totals.count("reloads");
-                self.balancers.reload();
+                self.balancers.reload(self.now);
                 self.tell(|| "the balancers are reloaded".to_owned());
             }
             _ => {
@@ -333,6 +426,7 @@ impl World {
                 };
                 if gate != server.gate {
                     (server.gate, server.shown) = (gate, None);
+                    server.let_in = gate == Gate::Open;
                     if gate == Gate::Maintenance {
                         self.totals.count("maintenances by people");
                     }
@@ -357,9 +451,10 @@ impl World {
         self.balancers.away_until = Timestamp(0);
         let keep = self.seed.chance(40) && self.spares_servers();
         // A journal that was lost knew whom we had out: somebody has to look.
-        let lost = !self.orphans.is_empty();
+        let lost = self.balancers.unknown;
         for server in self.balancers.servers.values_mut() {
             if !keep && (lost || !matches!(server.gate, Gate::Drained { by_person: false })) {
+                server.let_in |= server.gate != Gate::Open;
                 (server.gate, server.shown) = (Gate::Open, None);
             }
         }
@@ -375,7 +470,7 @@ impl World {
             spec.seats().into_iter().flat_map(|(_, seat)| seat.backends).collect();
         for ((backend, _), server) in &mut self.balancers.servers {
             if backends.contains(backend) && server.gate == (Gate::Drained { by_person: false }) {
-                (server.gate, server.shown) = (Gate::Open, None);
+                (server.gate, server.shown, server.let_in) = (Gate::Open, None, true);
                 self.totals.count("put back by people");
             }
         }
@@ -410,7 +505,7 @@ impl World {
             })
         };
         // A journal that was lost knew whom it had out; nobody else does.
-        let seats = if self.orphans.is_empty() { spec.seats() } else { Vec::new() };
+        let seats = if self.balancers.unknown { Vec::new() } else { spec.seats() };
         seats.into_iter().find(|(_, seat)| ours(seat)).map(|(_, seat)| seat.node)
     }
 }

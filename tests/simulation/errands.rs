@@ -150,6 +150,8 @@ impl World {
                 self.answer(from, performed(&perform, report));
             }
             effect @ Effect::Weigh { .. } => self.weigh(effect, from),
+            Effect::Watch { environment, seats } => self.watch_balancers(environment, seats, from),
+            effect @ Effect::KeepOut { .. } => self.take_out_again(effect, from),
             Effect::Perform(perform) => self.perform(&perform, from),
             Effect::Kill { target, node, key, .. } => {
                 let Some(node) = node else { return };
@@ -341,7 +343,7 @@ impl World {
 pub(crate) fn is_balancing(effect: &Effect) -> bool {
     match effect {
         Effect::Perform(perform) => is_balancers(&perform.op),
-        Effect::Weigh { .. } => true,
+        Effect::Weigh { .. } | Effect::KeepOut { .. } => true,
         _ => false,
     }
 }
@@ -390,6 +392,19 @@ pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             environment: environment.clone(),
             role: role.clone(),
             ticket: *ticket,
+            result: Err(why()),
+        },
+        Effect::Watch { environment, seats } => {
+            let unseen = |(role, seat): &(RoleName, Seat)| {
+                ((role.clone(), seat.node.clone()), Seen::Unknown { why: why(), at: now })
+            };
+            let seen = seats.iter().map(unseen).collect();
+            Wake::Watched { environment: environment.clone(), asked: now, seen }
+        }
+        Effect::KeepOut { role, seat, .. } => Wake::KeptOut {
+            environment: seat.environment.clone(),
+            role: role.clone(),
+            node: seat.node.clone(),
             result: Err(why()),
         },
         Effect::AskArtifacts { service, reference, .. } => Wake::Artifacts {

@@ -69,7 +69,10 @@ impl World {
             Event::Arrive { effect, .. } => {
                 matches!(
                     **effect,
-                    Effect::Perform(_) | Effect::Weigh { .. } | Effect::Cancel { .. }
+                    Effect::Perform(_)
+                        | Effect::Weigh { .. }
+                        | Effect::KeepOut { .. }
+                        | Effect::Cancel { .. }
                 )
             }
             _ => false,
@@ -183,6 +186,7 @@ impl World {
             }
             self.orphans.insert(id.clone());
         }
+        self.balancers.unknown |= !self.shadow.drained.is_empty() || !self.orphans.is_empty();
         // What had ended was not in git yet, perhaps.
         for it in &self.shadow.unrecorded {
             if let Settled::Rollout(rollout) = &it.what {

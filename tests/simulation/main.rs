@@ -130,6 +130,8 @@ const UNKIND: &[&str] = &[
     "recalls that went back",
     "recalls that did not",
     "drained again",
+    "kept out after a reload",
+    "let in by people",
     "controllers stopped",
     "stopped controllers that went on",
     "requests of the overtaken",

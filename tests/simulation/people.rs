@@ -422,6 +422,9 @@ impl World {
         }
         let world =
             planner::World { snapshot, ledger: core.ledger(), seen: core.seen(), now: self.now };
+        if let Some(node) = self.serves_though_out() {
+            return Some(format!("{node} serves, though a rollout left it out"));
+        }
         for target in snapshot.targets() {
             let decision = planner::decide(&target, world);
             let holds = match decision.deploy {

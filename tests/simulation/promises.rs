@@ -27,6 +27,8 @@ impl World {
                 self.take_word(command);
                 self.count_word(command, word);
             }
+            Fact::Watched { out: false, .. } => self.totals.count("let in by people"),
+            Fact::Watched { out: true, .. } => self.totals.count("seen out in a new balancer"),
             Fact::Vetoed { .. } => self.totals.count("vetoes noted"),
             Fact::Refused { .. } => self.totals.count("heads refused"),
             Fact::Recalling(_) | Fact::RecallOver { .. } => self.take_recall(&entry.fact),
@@ -649,6 +651,7 @@ impl World {
                 | Effect::Cancel { .. }
                 | Effect::Sweep { .. }
                 | Effect::Weigh { .. }
+                | Effect::KeepOut { .. }
                 | Effect::Propose { .. }
                 | Effect::Report { .. }
                 | Effect::Merge { .. }

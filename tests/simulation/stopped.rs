@@ -208,6 +208,8 @@ fn may_be_tried(effect: &Effect) -> bool {
     match effect {
         Effect::Perform(perform) => !is_pipeline(&perform.op),
         Effect::Weigh { .. }
+        | Effect::Watch { .. }
+        | Effect::KeepOut { .. }
         | Effect::Sweep { .. }
         | Effect::Survey { .. }
         | Effect::LookAtHead { .. }
@@ -233,6 +235,10 @@ fn places_of(effect: &Effect) -> Vec<Place> {
         }
         Effect::Weigh { seats, .. } => {
             seats.iter().map(|it| (it.environment.clone(), it.node.clone())).collect()
+        }
+        Effect::KeepOut { seat, others, .. } => {
+            let all = std::iter::once(seat).chain(others);
+            all.map(|it| (it.environment.clone(), it.node.clone())).collect()
         }
         Effect::Sweep { target, nodes, .. } => {
             nodes.iter().map(|it| (target.environment.clone(), it.clone())).collect()

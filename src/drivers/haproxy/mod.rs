@@ -23,7 +23,7 @@ use self::state::Operation;
 use super::balancer::{Balancer, BalancerError, Settling};
 use super::clock;
 use super::fleet::Answering;
-use crate::model::{BalancerAddress, Seat, Socket, Traffic, Voucher};
+use crate::model::{BalancerAddress, Seat, Socket, Standing, Timestamp, Traffic, Voucher};
 use crate::observe::Fact;
 
 /// Longest that one call waits by itself.
@@ -128,11 +128,15 @@ impl Balancer for Haproxy {
         )
     }
 
-    fn traffic<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Traffic>> {
+    fn standing<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Standing>> {
         Box::pin(async move {
             let seen = async { looks(&self.posts(seat)?, &Arc::new(seat.clone())).await };
             match seen.await {
-                Ok(looks) => Fact::Known { value: agreed(&looks), at: clock::now() },
+                Ok(looks) => {
+                    let begun = looks.iter().map(|it| it.begun).max().unwrap_or(Timestamp(0));
+                    let value = Standing { traffic: agreed(&looks), begun };
+                    Fact::Known { value, at: clock::now() }
+                }
                 Err(error) => Fact::Unknown { why: error.to_string(), at: clock::now() },
             }
         })

@@ -11,7 +11,8 @@ use tracing::info;
 use super::socket::{Kind, Line};
 use super::state::{self, Load, Process, Server};
 use crate::drivers::balancer::BalancerError;
-use crate::model::{BalancerAddress, Seat, format_duration};
+use crate::drivers::clock;
+use crate::model::{BalancerAddress, Seat, Timestamp, format_duration};
 
 /// Longest that one waits for others to look and act on the same HAProxy.
 const TURN_MAX: Duration = Duration::from_secs(30);
@@ -34,6 +35,8 @@ pub(super) struct Post {
 /// What one HAProxy says.
 pub(super) struct Look {
     pub(super) process: Process,
+    /// When that process began, by our clock and to the second.
+    pub(super) begun: Timestamp,
     /// The seat's server in each of its backends.
     pub(super) servers: Vec<Seen>,
     /// Sessions with the seat's servers in workers that a reload left behind.
@@ -110,12 +113,13 @@ impl Post {
         }
         let answers = self.stats.ask(commands).await?;
         let process = self.process(&answers)?;
+        let begun = clock::now().before(Duration::from_secs(process.uptime_secs));
         let mut servers = Vec::new();
         for (backend, answers) in seat.backends.iter().zip(answers[1..].chunks(2)) {
             let seen = seen(backend, &seat.server, answers);
             servers.push(seen.map_err(|why| self.refused(why))?);
         }
-        Ok(Look { process, servers, old: self.old(seat).await? })
+        Ok(Look { process, begun, servers, old: self.old(seat).await? })
     }
 
     /// A quick look at what a server still has to do. `None`: look properly, something is new.

@@ -4,9 +4,15 @@ use super::*;
 use crate::planner::mixed_since;
 use crate::rollout::{Ending, Event, OpId, Outcome, Rollout, Stopped, What};
 
-/// A rollout of which nothing has happened.
+/// A rollout of which nothing has happened, over nodes whose version is looked at on the way.
 fn rollout() -> Rollout {
-    let Deploy::Start(plan) = decision("") else { panic!("it does not start") };
+    let jobs = "  jobs: { nodes: [job-1] }\n";
+    let config = CONFIG.replace(jobs, "").replace("[web, api, jobs]", "[web, api]");
+    of(&config)
+}
+
+fn of(config: &str) -> Rollout {
+    let Deploy::Start(plan) = decision_of(config, "") else { panic!("it does not start") };
     Rollout::new(*plan)
 }
 
@@ -111,6 +117,19 @@ fn a_rollout_mixes_from_its_first_node_to_its_last() {
     assert_eq!(since(&ledger, &seen), None, "all nodes have it");
     seen.surveys.insert(target(), survey("1.0.1", 40));
     assert_eq!(since(&ledger, &seen), None, "also those that had it before");
+}
+
+#[test]
+fn of_a_node_whose_version_nobody_looks_at_every_step_counts() {
+    let mut rollout = of(CONFIG);
+    let fleet = play(&mut rollout, "fleet");
+    let begun = rollout.change().map(|it| it.since);
+    let of = |event: &Event| match &event.what {
+        What::Started { op, .. } => rollout.plan().task(*op).and_then(|it| it.node.clone()),
+        _ => None,
+    };
+    let first = rollout.events().iter().find(|it| Some(it.at) == begun).and_then(of);
+    assert_eq!(first.as_ref().map(NodeName::as_str), Some("job-1"), "{begun:?}, not {fleet:?}");
 }
 
 #[test]

@@ -129,6 +129,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::RecallOver { target: _, number: _, back: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
+        | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
         | Fact::Refused { revision: _ }
         | Fact::Planned(_)
         | Fact::Rollout { target: _, id: _, event: _ }

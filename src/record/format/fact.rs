@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model;
-use crate::model::{Epoch, Ref, RepoPath, Revision, RolloutId, Target, Timestamp};
+use crate::model::{
+    Epoch, NodeName, Ref, RepoPath, Revision, RoleName, RolloutId, Target, Timestamp,
+};
 use crate::rollout::{self, Entry, Fact, OpId};
 
 use super::command::Command;
@@ -34,6 +36,7 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::RecallOver { target: _, number: _, back: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
+        | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
         | Fact::Refused { revision: _ }
         | Fact::Asked { word: _, command: _ }
         | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
@@ -70,6 +73,7 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
         "recall_over" => read::<RecallOver>(&what(kind), body)?.into(),
         "canceling" => canceling(read(&what(kind), body)?)?,
         "cancel_over" => read::<CancelOver>(&what(kind), body)?.into(),
+        "watched" => read::<Watched>(&what(kind), body)?.into(),
         "refused" => read::<Refused>(&what(kind), body)?.into(),
         "planned" => read::<Planned>(&what(kind), body)?.into(),
         "rollout" => read::<Rollout>(&what(kind), body)?.into(),
@@ -135,6 +139,12 @@ fn body(fact: &Fact) -> (&'static str, String) {
             let (rollout, op) = (Text(rollout.clone()), Text(*op));
             let how = how.clone();
             ("cancel_over", compact(&CancelOver { v: V1, rollout, op, attempt: *attempt, how }))
+        }
+        Fact::Watched { target, role, node, out, how } => {
+            let (target, role, node) =
+                (Text(target.clone()), Text(role.clone()), Text(node.clone()));
+            let (out, how) = (*out, how.clone());
+            ("watched", compact(&Watched { v: V1, target, role, node, out, how }))
         }
         Fact::GlassOver { target, how } => {
             let (target, how) = (Text(target.clone()), how.clone());
@@ -257,6 +267,13 @@ bodies! {
     CancelOver { rollout: Text<RolloutId>, op: Text<OpId>, attempt: u32, how: String } => {
         Self::CancelOver { rollout: rollout.0, op: op.0, attempt, how }
     };
+    Watched {
+        target: Text<Target>,
+        role: Text<RoleName>,
+        node: Text<NodeName>,
+        out: bool,
+        how: String
+    } => Self::Watched { target: target.0, role: role.0, node: node.0, out, how };
     GlassOver { target: Text<Target>, how: String } => {
         Self::GlassOver { target: target.0, how }
     };

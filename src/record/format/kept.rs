@@ -35,6 +35,8 @@ struct Drained {
     node: Text<NodeName>,
     by: Text<Target>,
     rollout: Text<RolloutId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<At>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,12 +113,13 @@ struct Proposal {
 impl From<&rollout::Kept> for Kept {
     fn from(kept: &rollout::Kept) -> Self {
         let rollout::Kept { target, history, epoch, drained } = kept;
-        let drained = drained.iter().map(|((environment, role, node), (by, rollout))| Drained {
+        let drained = drained.iter().map(|((environment, role, node), out)| Drained {
             environment: Text(environment.clone()),
             role: Text(role.clone()),
             node: Text(node.clone()),
-            by: Text(by.clone()),
-            rollout: Text(rollout.clone()),
+            by: Text(out.by.clone()),
+            rollout: Text(out.rollout.clone()),
+            since: out.since.map(At),
         });
         Self {
             v: V1,
@@ -131,8 +134,12 @@ impl From<&rollout::Kept> for Kept {
 impl From<Kept> for rollout::Kept {
     fn from(Kept { v: V1, target, epoch, drained, history }: Kept) -> Self {
         let drained =
-            drained.into_iter().map(|Drained { environment, role, node, by, rollout }| {
-                ((environment.0, role.0, node.0), (by.0, rollout.0))
+            drained.into_iter().map(|Drained { environment, role, node, by, rollout, since }| {
+                let since = since.map(|it| it.0);
+                (
+                    (environment.0, role.0, node.0),
+                    rollout::Out { by: by.0, rollout: rollout.0, since },
+                )
             });
         Self {
             target: target.0,

@@ -8,6 +8,7 @@ mod drains;
 mod guards;
 mod hostile;
 mod keeping;
+mod watching;
 mod reloads;
 mod rollouts;
 mod weights;

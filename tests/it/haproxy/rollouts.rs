@@ -8,7 +8,7 @@ use crate::world::{NEW, World};
 
 /// Three nodes in one environment behind a HAProxy; what it says of a node while that is touched
 /// is kept on the node.
-async fn fleet(stages: &str) -> (World, Proxy, Vec<App>) {
+pub(super) async fn fleet(stages: &str) -> (World, Proxy, Vec<App>) {
     let mut apps = Vec::new();
     for name in ["web-1", "web-2", "web-3"] {
         apps.push(App::start(name).await);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::samples::{at, id, kept, op, reference, target, word};
-use crate::model::{Command, Comment, NodeName, Route};
+use crate::model::{Command, Comment, NodeName, RoleName, Route};
 use crate::record::format::{decode, encode};
 use crate::rollout::{Entry, Event, Fact, Kept, Outcome, Recall, What};
 
@@ -14,7 +14,24 @@ pub(super) fn later() -> Vec<Fact> {
     all.push(ended());
     all.extend(left_out());
     all.extend(recalled());
+    all.extend(watched());
     all
+}
+
+/// Nodes that are kept out of the load balancers, and one that a person let serve.
+fn watched() -> [Fact; 3] {
+    let seen = |out, how: &str| Fact::Watched {
+        target: target(),
+        role: RoleName::parse("web").unwrap(),
+        node: NodeName::parse("web-02").unwrap(),
+        out,
+        how: how.to_owned(),
+    };
+    let mut kept = kept();
+    for out in kept.drained.values_mut() {
+        out.since = Some(at(7));
+    }
+    [seen(true, "drained again"), seen(false, "serves"), Fact::Kept(Box::new(kept))]
 }
 
 /// A rollback in a merge request: asked for, merged, and another one closed before it was open.

@@ -41,6 +41,7 @@ fn a_rollout_has_its_own_stream() {
             | Fact::Recalling(_)
             | Fact::RecallOver { .. }
             | Fact::Canceling(_)
+            | Fact::Watched { .. }
             | Fact::CancelOver { .. }
             | Fact::Recorded { .. } => assert_eq!(stream, "controller"),
             Fact::Kept(kept) => assert_eq!(stream, format!("kept/{}", kept.target)),

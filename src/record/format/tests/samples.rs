@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::rollout::{
     Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
-    Lane, Op, OpId, Outcome, Owed, Past, Plan, Proposal, Purpose, Stage, StageKind, Status,
+    Lane, Op, OpId, Out, Outcome, Owed, Past, Plan, Proposal, Purpose, Stage, StageKind, Status,
     StepKind, Stopped, Task, Undo, What, When, Word,
 };
 
@@ -584,7 +584,8 @@ pub(super) fn kept() -> Kept {
     let role = RoleName::parse("web").unwrap();
     let node = NodeName::parse("web-02").unwrap();
     let out = (target().environment, role, node);
-    let drained = BTreeMap::from([(out, (target(), id()))]);
+    let by = Out { by: target(), rollout: id(), since: None };
+    let drained = BTreeMap::from([(out, by)]);
     Kept { target: target(), history, epoch: Some(Epoch(7)), drained }
 }
 

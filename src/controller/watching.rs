@@ -1,0 +1,189 @@
+//! Watches the nodes that rollouts left out of the load balancers while nothing is done on them: one that
+//! failed does not serve because a balancer was reloaded or restarted and has forgotten it.
+//!
+//! Invariants: a balancer is not told anything about a node while an operation on it is under way, and none is
+//! begun there before the balancer has answered; whom a person let serve is left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::{
+    Connect, EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp,
+};
+use crate::observe::Fact as Seen;
+use crate::rollout::{Fact, OpId, Plan, Stays};
+
+use super::core::{Alarm, Core, Fatal, Flight, Turn};
+use super::rolling::BALANCER_GRACE;
+use super::wake::Effect;
+
+/// Pause between two looks. A look costs a balancer less than a millisecond a node; for so long at most, and
+/// as long as its health check lets it, a node that failed serves after a reload.
+const WATCH_EVERY: Duration = Duration::from_secs(3);
+
+/// Other nodes of the role that are told of.
+const OTHERS_MAX: usize = 3;
+
+/// A node of a role.
+type Place = (EnvironmentName, RoleName, NodeName);
+
+impl Core {
+    /// Looks again in a while, as long as somebody is to be kept out.
+    pub(super) fn watch_soon(&mut self, turn: &Turn) {
+        let any = self.ledger.drained.values().any(|it| it.since.is_some());
+        if any && !self.limits.check_only && !self.is_set(&Alarm::Watch) {
+            self.alarm(turn.now.after(WATCH_EVERY), Alarm::Watch);
+        }
+    }
+
+    pub(super) fn watch(&mut self, turn: &mut Turn) {
+        let busy = self.busy();
+        let mut places: BTreeMap<EnvironmentName, Vec<(RoleName, Seat)>> = BTreeMap::new();
+        for (place, out) in &self.ledger.drained {
+            if out.since.is_some()
+                && !self.is_in_hand(place, &busy)
+                && let Some((seat, ..)) = self.place_of(place)
+            {
+                places.entry(place.0.clone()).or_default().push((place.1.clone(), seat));
+            }
+        }
+        for (environment, seats) in places {
+            if self.flights.insert(Flight::Watch(environment.clone())) {
+                turn.ask(Effect::Watch { environment, seats });
+            }
+        }
+    }
+
+    pub(super) fn take_watched(
+        &mut self,
+        environment: EnvironmentName,
+        asked: Timestamp,
+        seen: BTreeMap<(RoleName, NodeName), Seen<Standing>>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        self.flights.remove(&Flight::Watch(environment.clone()));
+        let busy = self.busy();
+        for ((role, node), fact) in seen {
+            let place = (environment.clone(), role, node);
+            // Who was moved since it was looked at is looked at again.
+            let out = self.ledger.drained.get(&place).filter(|it| it.since < Some(asked));
+            let (Some(out), Seen::Known { value, .. }) = (out, fact) else { continue };
+            if self.is_in_hand(&place, &busy) {
+                continue;
+            }
+            let by = out.by.clone();
+            match out.stays(&value) {
+                None | Some(Stays::Out) => {}
+                Some(Stays::OutAnew) => {
+                    let how = "out, also in a load balancer that began anew".to_owned();
+                    self.note(turn, watched(place, by, true, how))?;
+                }
+                Some(Stays::LetIn) => {
+                    let how = "serves, by the hand of a person at the load balancer".to_owned();
+                    self.note(turn, watched(place, by, false, how))?;
+                }
+                Some(Stays::Forgotten) => self.keep_out(place, turn),
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_out(&mut self, place: Place, turn: &mut Turn) {
+        let Some((seat, keep, others, connect)) = self.place_of(&place) else { return };
+        let (environment, role, node) = place;
+        if self.flights.insert(Flight::KeepOut(environment, role.clone(), node)) {
+            turn.ask(Effect::KeepOut {
+                role,
+                seat,
+                keep,
+                others,
+                not_after: turn.now.after(BALANCER_GRACE),
+                connect,
+                epoch: self.authority,
+                given: self.ledger.epoch.unwrap_or(self.authority),
+            });
+        }
+    }
+
+    pub(super) fn take_kept_out(
+        &mut self,
+        place: Place,
+        result: Result<String, String>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let (environment, role, node) = place.clone();
+        self.flights.remove(&Flight::KeepOut(environment.clone(), role.clone(), node.clone()));
+        // What was not begun for it may begin now.
+        let here: Vec<Target> = self
+            .ledger
+            .rollouts
+            .keys()
+            .filter(|it| it.environment == environment)
+            .cloned()
+            .collect();
+        for target in here {
+            self.touch(target);
+        }
+        let Some(by) = self.ledger.drained.get(&place).map(|it| it.by.clone()) else {
+            return Ok(());
+        };
+        match result {
+            Ok(evidence) => {
+                let how = format!(
+                    "drained again, for a load balancer began anew and let it serve: {evidence}"
+                );
+                self.note(turn, watched(place, by, true, how))
+            }
+            Err(why) => {
+                tracing::warn!(
+                    %environment, %role, %node, %why,
+                    "it serves, though a rollout left it out: its load balancer began anew, and it is not drained again"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether nothing is to be begun on a node now: a balancer has not answered yet.
+    pub(super) fn is_being_kept_out(&self, plan: &Plan, id: OpId) -> bool {
+        let Some(node) = plan.task(id).and_then(|it| it.node.as_ref()) else { return false };
+        self.flights.iter().any(|it| {
+            matches!(it, Flight::KeepOut(environment, _, it)
+                if *environment == plan.target.environment && it == node)
+        })
+    }
+
+    /// Nodes on which something is done.
+    fn busy(&self) -> BTreeSet<(EnvironmentName, NodeName)> {
+        let rollouts = self.ledger.rollouts.values();
+        let running = rollouts.flat_map(|rollout| {
+            let plan = rollout.plan();
+            let nodes = rollout.running().filter_map(|(id, _)| plan.task(id)?.node.clone());
+            nodes.map(|node| (plan.target.environment.clone(), node))
+        });
+        running.collect()
+    }
+
+    fn is_in_hand(&self, place: &Place, busy: &BTreeSet<(EnvironmentName, NodeName)>) -> bool {
+        let (environment, role, node) = place.clone();
+        busy.contains(&(environment.clone(), node.clone()))
+            || self.flights.contains(&Flight::KeepOut(environment, role, node))
+    }
+
+    /// Where a node is in the load balancers by the config: its place, how many others must serve, some of
+    /// these, and how they are reached.
+    fn place_of(&self, place: &Place) -> Option<(Seat, usize, Vec<Seat>, Connect)> {
+        let (environment, name, node) = place;
+        let here = self.snapshot()?.environments.get(environment)?;
+        let role = here.roles.get(name).filter(|it| it.nodes.contains(node))?;
+        let seat = here.seat(role, node)?;
+        let others = role.nodes.iter().filter(|it| *it != node).take(OTHERS_MAX);
+        let others = others.filter_map(|it| here.seat(role, it)).collect();
+        let keep = role.min_healthy.ceil_of(role.nodes.len());
+        Some((seat, keep, others, here.connect.clone()))
+    }
+}
+
+fn watched((_, role, node): Place, target: Target, out: bool, how: String) -> Fact {
+    Fact::Watched { target, role, node, out, how }
+}

@@ -1,0 +1,79 @@
+//! The whole program in front of a real HAProxy that forgets: who was left out stays out, and whom a person let
+//! serve is left alone.
+
+use std::time::Duration;
+
+use super::proxy::{Proxy, until};
+use super::rollouts::fleet;
+use crate::world::{Controller, NEW, stays};
+
+/// Longer than the margin within which a balancer's age says nothing, and than the pause between two looks.
+const LONG: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_left_out_stays_out_of_a_balancer_that_forgot() {
+    let (world, mut proxy, _apps) = fleet("").await;
+    let bad = world.root.join("bad-web-2");
+    std::fs::write(&bad, "").unwrap();
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    world.until_explained("production", "is halted");
+    assert_eq!(proxy.admin("web-2"), 8, "it failed");
+    let left_out = |proxy: &Proxy| assert!(stays(LONG, || proxy.admin("web-2") == 8));
+    left_out(&proxy);
+    proxy.reload();
+    until("it is drained again after a reload", || proxy.admin("web-2") == 8);
+    until("that is told", || controller.told("traffic", "web-2 in web: drained again") == 1);
+    left_out(&proxy);
+    proxy.kill();
+    proxy.restart();
+    until("it is drained again after a crash", || proxy.admin("web-2") == 8);
+    until("that is told", || controller.told("traffic", "web-2 in web: drained again") == 2);
+    controller.kill();
+    left_out(&proxy);
+    proxy.reload();
+    until("it has forgotten", || proxy.admin("web-2") == 0);
+    controller = Controller::spawn(&world);
+    until("the next controller drains it again", || proxy.admin("web-2") == 8);
+    assert_eq!([proxy.admin("web-1"), proxy.admin("web-3")], [0, 0]);
+
+    // A person's word is no forgetting, and outlives the next reload.
+    until("that is told", || controller.told("traffic", "web-2 in web: drained again") == 1);
+    proxy.say("set server web/web-2 state ready");
+    until("it is seen", || controller.told("traffic", "serves, by the hand of a person") == 1);
+    assert!(stays(LONG, || proxy.admin("web-2") == 0));
+    proxy.reload();
+    assert!(stays(LONG, || proxy.admin("web-2") == 0));
+
+    std::fs::remove_file(&bad).unwrap();
+    world.order(&["retry", "shop", "production"]);
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0; 3]);
+    drop(controller);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_left_out_serves_on_while_too_few_others_do() {
+    let (world, mut proxy, apps) = fleet("").await;
+    world.edit("environments/production.yaml", "min_healthy: 1", "min_healthy: 2");
+    let bad = world.root.join("bad-web-2");
+    std::fs::write(&bad, "").unwrap();
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    world.until_explained("production", "is halted");
+    assert_eq!(proxy.admin("web-2"), 8, "it failed");
+    apps[0].die().await;
+    until("the other is down", || proxy.column("web-1", "srv_op_state") == "0");
+    assert!(stays(LONG, || proxy.admin("web-2") == 8));
+    proxy.kill();
+    proxy.restart();
+    until("the other is down", || proxy.column("web-1", "srv_op_state") == "0");
+    let log = || std::fs::read_to_string(world.root.join("log")).unwrap();
+    until("the log says why", || log().contains("and 2 must; out are web-1 (down)"));
+    assert_eq!(proxy.admin("web-2"), 0);
+    apps[0].rise("old").await;
+    until("it is drained again", || proxy.admin("web-2") == 8);
+}
