@@ -4,7 +4,7 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, Only, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, left_alone, mixed_since};
+use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, mixed_since};
 use crate::rollout::Phase;
 
 use super::at;
@@ -13,6 +13,7 @@ use super::plan::{in_order, look};
 use super::run::setup;
 use super::source::Source;
 use super::standing;
+use super::traffic;
 use super::ui::Tone;
 use super::{Common, Failure, Ui};
 
@@ -109,7 +110,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             Some(hold) => format!("{state}; {hold}"),
             None => state,
         };
-        let traffic = traffic(&target, &seen);
+        let traffic = traffic::words(&target, &seen);
         let state = match traffic.as_slice() {
             [] => state,
             all => format!("{state}; {}", all.join("; ")),
@@ -186,33 +187,6 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
 fn pin(target: &Target, seen: &Inspection) -> Option<String> {
     let (reference, order) = seen.ledger.pins.get(target)?;
     Some(format!("pinned to {reference} by {}: {}", order.word.by, order.word.reason))
-}
-
-/// What people have done about the traffic of a target, in a few words each.
-fn traffic(target: &Target, seen: &Inspection) -> Vec<String> {
-    /// Nodes that are named; of more, the number says enough.
-    const NAMED: usize = 3;
-    let mut all = Vec::new();
-    let out = left_alone(target, seen.world());
-    if out.len() > NAMED {
-        all.push(format!("{} nodes are kept out of the load balancer", out.len()));
-    } else {
-        all.extend(out.iter().map(|(node, how)| format!("{node} is {how}")));
-    }
-    let Some(spec) = seen.snapshot().spec(target) else { return all };
-    for (role, _) in spec.roles() {
-        let key = (target.environment.clone(), role.clone());
-        if let Some((percent, order)) = seen.ledger.weights.get(&key) {
-            all.push(format!("{role} gets {percent}% by {}", order.word.by));
-        }
-        let ours =
-            |(environment, it, _): &&(_, _, _)| *environment == target.environment && it == role;
-        let left = seen.ledger.drained.keys().filter(ours).count();
-        if left > 0 {
-            all.push(format!("{left} of {role} taken out by rollouts"));
-        }
-    }
-    all
 }
 
 /// What a target runs, in a few words.

@@ -124,6 +124,8 @@ mod tests {
             check("w[1..99999999999999999999999]"),
             "! `99999999999999999999` is no whole number"
         );
+        let open = "! a range has a first and a last number, such as [1..12]";
+        assert_eq!((check("w[1..]").as_str(), check("w[..2]").as_str()), (open, open));
         assert_eq!(check("w[a,b]"), "! `[a,b]` is no range");
         assert_eq!(check("w[1..2][1..2]"), "! only one range is possible in a name");
         assert_eq!(check("w[1..2"), "! the range has no `]`");

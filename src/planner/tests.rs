@@ -5,6 +5,7 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod awaited;
 mod excluded;
 mod mixed;
 mod owed;
