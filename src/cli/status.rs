@@ -6,6 +6,7 @@ use crate::notify;
 use crate::observe::{Running, Survey};
 use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, mixed_since};
 use crate::rollout::Phase;
+use crate::text::visible;
 
 use super::at;
 use super::nodes;
@@ -56,8 +57,8 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let Some(spec) = seen.snapshot().spec(&target) else { continue };
         let (tone, state) = match (&decision.deploy, seen.ledger.rollouts.get(&target)) {
             (_, Some(rollout)) => {
-                let held =
-                    notify::held_up(rollout).map_or_else(String::new, |it| format!("; {it}"));
+                let held = notify::held_up(rollout)
+                    .map_or_else(String::new, |it| format!("; {}", visible(&it)));
                 let at = format!("{}{held}", notify::progress(rollout));
                 match rollout.phase() {
                     Phase::Halted(_) => (Tone::Bad, format!("halted: {at}")),

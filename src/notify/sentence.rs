@@ -11,7 +11,6 @@ use crate::rollout::{
 
 use super::done_word;
 use super::rollout::op_word;
-use crate::text::visible;
 
 /// Reasons of one rollout that are shown; a role of a hundred nodes waits for one thing.
 const WAITS_MAX: usize = 5;
@@ -258,7 +257,7 @@ fn done(plan: &Plan, id: OpId, evidence: &str) -> Option<String> {
         Op::Step { .. } => "done".to_owned(),
         Op::Drained { .. } => "is out of service".to_owned(),
         Op::Serving { .. } if evidence.starts_with(LEFT) => {
-            format!("is not let serve: {}", visible(evidence))
+            format!("is not let serve: {evidence}")
         }
         Op::Serving { .. } => "serves again".to_owned(),
         Op::Weighted { role, weight, .. } => format!("{role} gets {weight}% of its traffic"),
@@ -304,7 +303,7 @@ pub fn waits(rollout: &Rollout) -> Vec<String> {
 }
 
 /// What a rollout waits for, in a few words: for whose word, or for what of all that it waits for; nothing while it
-/// goes on.
+/// goes on. What others said in it is as they said it.
 pub fn held_up(rollout: &Rollout) -> Option<String> {
     /// More does not fit beside the rest of a line.
     const CHARS_MAX: usize = 120;
@@ -314,7 +313,6 @@ pub fn held_up(rollout: &Rollout) -> Option<String> {
         return Some(format!("waits for `towpath approve {service} {environment}`"));
     }
     let short = |text: String| {
-        let text = visible(&text).to_string();
         let more = if text.chars().nth(CHARS_MAX).is_some() { "…" } else { "" };
         format!("{}{more}", text.chars().take(CHARS_MAX).collect::<String>())
     };
