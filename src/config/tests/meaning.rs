@@ -216,7 +216,7 @@ rollback: [deploy, post, deploi, deploy]
         "--- recipes/simple.yaml
 recipe: simple
 stages:
-  - { name: migrate, kind: migrate, on: deploy_node, run: [x], gates: [smoke, alerts] }
+  - { name: migrate, kind: migrate, on: deploy_node, run: [x], gates: [smoke, quiet] }
   - { name: deploy, on: [gitaly], run: [x] }
 --- environments/staging.yaml
 environment: staging
@@ -227,8 +227,8 @@ version: { run: [cat, version] }
         expect![[r#"
             services/shop.yaml:4:3: stage `deploy` of recipe `simple` is for role `gitaly`, which `staging` does not have [unknown-name]
                 add it to environments/staging.yaml, or use another recipe
-            services/shop.yaml:4:3: stage `migrate` of recipe `simple` has the gate `alerts`, which `staging` does not have [unknown-name]
-                say `alerts:` in environments/staging.yaml
+            services/shop.yaml:4:3: stage `migrate` of recipe `simple` has the gate `quiet`, which `staging` does not have [unknown-name]
+                add it to `gates` in environments/staging.yaml
             services/shop.yaml:4:3: stage `migrate` of recipe `simple` needs a deploy node, and `staging` has none [no-deploy-node]
                 add `deploy_node` to environments/staging.yaml
             (warning) services/shop.yaml:4:3: no stage of recipe `simple` brings refs to role `web` of `staging` [role-left-out]
