@@ -11,7 +11,7 @@ use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
 use super::standing;
 use super::ui::Tone;
-use super::{Common, Failure, Kind, Ui};
+use super::{Common, Failure, Ui};
 
 /// Why is it not there yet? Every reason, since when, and what would lift it.
 #[derive(Debug, clap::Args)]
@@ -34,16 +34,12 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         return Ok(0);
     }
     let Some(spec) = seen.snapshot().spec(&target) else {
-        let why = seen
-            .snapshot()
-            .mistake(&target)
-            .map_or_else(|| format!("the config speaks of no target {target}"), ToOwned::to_owned);
-        if seen.snapshot().mistake(&target).is_none() {
+        let Some(mistake) = seen.snapshot().mistake(&target) else {
+            let why = format!("the config speaks of no target {target}");
             return Err(Failure { error: why, ..super::plan::nothing(&seen) });
-        }
-        return Err(
-            Failure::new(Kind::BadInput, why).hint("`towpath validate` shows every mistake")
-        );
+        };
+        unreadable(&target, mistake, &seen, ui);
+        return Ok(0);
     };
     let line = |label: &str, text: String| line(label, &text, ui);
     ui.result(ui.paint(Tone::Strong, &target));
@@ -119,6 +115,20 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         line("records", ui.paint(Tone::Bad, wrong));
     }
     Ok(0)
+}
+
+/// Why a target does not move whose config nobody can read, and what is known of it all the same.
+fn unreadable(target: &Target, mistake: &str, seen: &Inspection, ui: &Ui) {
+    ui.result(ui.paint(Tone::Strong, target));
+    if let Some(proof) = seen.ledger.proof(target) {
+        let text = format!("{} since {}, rollout {}", proof.reference, proof.at, proof.rollout);
+        line("proven", &text, ui);
+    }
+    if let Some(rollout) = seen.ledger.rollouts.get(target) {
+        under_way(rollout, ui);
+    }
+    waits("config", refused(seen).as_slice(), ui);
+    waits("deploy", &[Hold::Broken { mistake: mistake.to_owned() }], ui);
 }
 
 /// What there is to do about the merge request, or why not.

@@ -4,6 +4,7 @@ mod demo;
 mod run;
 mod plan;
 mod standing;
+mod traffic;
 mod status;
 mod explain;
 mod rollout;

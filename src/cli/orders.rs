@@ -104,7 +104,7 @@ pub struct DropPatch {
 pub struct Approve {
     #[command(flatten)]
     on: On,
-    /// Which ref; whatever waits there if absent
+    /// Which ref, also before it waits; what waits for an approval there now if absent
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<Ref>,
     #[command(flatten)]

@@ -103,8 +103,12 @@ pub(super) fn nothing(seen: &Inspection) -> Failure {
     if all.len() > NAMED {
         names.push(format!("… and {} more", all.len() - NAMED));
     }
-    let broken = seen.loaded.findings().iter().any(crate::config::Finding::is_error);
-    let hint = match (names.is_empty(), broken) {
+    let broken = seen.loaded.findings().into_iter().find(crate::config::Finding::is_error);
+    if let Some(mistake) = broken.as_ref().filter(|_| names.is_empty()) {
+        return Failure::new(Kind::BadInput, format!("the config is broken: {mistake}"))
+            .hint("`towpath validate` shows every mistake");
+    }
+    let hint = match (names.is_empty(), broken.is_some()) {
         (_, true) => {
             "a file of the config is broken: `towpath validate` shows every mistake".to_owned()
         }

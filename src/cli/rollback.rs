@@ -56,12 +56,17 @@ pub(super) fn check(
 }
 
 fn print(target: &Target, way: &WayBack, ui: &Ui) {
-    let WayBack { from, to, floor, migrated, differing, unseen, stages, blocks } = way;
+    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks } = way;
     let line = |label: &str, text: String| {
         ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<10}"))));
     };
     ui.result(ui.paint(Tone::Strong, target));
     line("rollback", format!("{from} → {to}"));
+    if !ran {
+        let text =
+            format!("{to} is not known to have ever run there: it would be new, and untested");
+        line("", ui.paint(Tone::Bad, text));
+    }
     line(
         "floor",
         match floor {
@@ -104,13 +109,14 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
 }
 
 fn json(target: &Target, way: &WayBack) -> serde_json::Value {
-    let WayBack { from, to, floor, migrated, differing, unseen, stages, blocks } = way;
+    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks } = way;
     serde_json::json!({
         "service": target.service.as_str(),
         "environment": target.environment.as_str(),
         "possible": blocks.is_empty(),
         "from": from.as_str(),
         "to": to.as_str(),
+        "ran_there": ran,
         "floor": floor.as_ref().map(|it| serde_json::json!({
             "ref": it.reference.as_str(),
             "commit": it.revision.to_string(),

@@ -235,10 +235,14 @@ fn row(
 ) -> Option<Vec<(Tone, String)>> {
     let plan = rollout.plan();
     let (tone, state) = match &task.stands {
-        Stands::InHand { op, since, waiting } => {
+        Stands::InHand { op, since, waiting, error } => {
             let since =
                 since.map_or_else(|| "to be tried again".to_owned(), |since| age(since, now));
-            let why = waiting.as_ref().map_or_else(String::new, |it| format!(": {}", visible(it)));
+            let why = match (waiting, error) {
+                (Some(why), _) => format!(": {}", visible(why)),
+                (None, Some(why)) => format!(" after {}", visible(why)),
+                (None, None) => String::new(),
+            };
             (Tone::Waiting, format!("{}, {since}{why}", op_word(plan, *op)))
         }
         Stands::Failed { op, why } => {
@@ -276,8 +280,8 @@ fn json(rollout: &Rollout, left: Option<Duration>) -> serde_json::Value {
             Stands::Ahead => ("ahead", None, None, None),
             Stands::Done => ("done", None, None, None),
             Stands::LeftOut => ("left out", None, None, None),
-            Stands::InHand { op, since, waiting } => {
-                ("in hand", Some(*op), *since, waiting.clone())
+            Stands::InHand { op, since, waiting, error } => {
+                ("in hand", Some(*op), *since, waiting.clone().or_else(|| error.clone()))
             }
             Stands::Failed { op, why } => ("failed", Some(*op), None, Some(why.clone())),
         };
@@ -316,7 +320,8 @@ fn json(rollout: &Rollout, left: Option<Duration>) -> serde_json::Value {
         "from": plan.from.as_ref().map(ToString::to_string),
         "to": plan.to.as_str(),
         "began": plan.planned_at.to_string(),
-        "seconds_left": left.map(|it| it.as_secs()),
+        "seconds_left": left.filter(|_| awaits(rollout).is_none()).map(|it| it.as_secs()),
+        "awaits": awaits(rollout),
         "halted": halts,
         "stages": stages,
     })

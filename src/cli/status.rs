@@ -4,8 +4,9 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, Only, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
-use crate::planner::{Deploy, Promote, broken_glass, going_back, left_alone, mixed_since};
+use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, mixed_since};
 use crate::rollout::Phase;
+use crate::text::visible;
 
 use super::at;
 use super::nodes;
@@ -13,6 +14,7 @@ use super::plan::{in_order, look};
 use super::run::setup;
 use super::source::Source;
 use super::standing;
+use super::traffic;
 use super::ui::Tone;
 use super::{Common, Failure, Ui};
 
@@ -54,18 +56,25 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let decision = seen.decide(&target);
         let Some(spec) = seen.snapshot().spec(&target) else { continue };
         let (tone, state) = match (&decision.deploy, seen.ledger.rollouts.get(&target)) {
-            (_, Some(rollout)) => match rollout.phase() {
-                Phase::Halted(_) => (Tone::Bad, format!("halted: {}", notify::progress(rollout))),
-                Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => {
-                    (Tone::Waiting, notify::progress(rollout))
+            (_, Some(rollout)) => {
+                let held = notify::held_up(rollout)
+                    .map_or_else(String::new, |it| format!("; {}", visible(&it)));
+                let at = format!("{}{held}", notify::progress(rollout));
+                match rollout.phase() {
+                    Phase::Halted(_) => (Tone::Bad, format!("halted: {at}")),
+                    Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => (Tone::Waiting, at),
                 }
-            },
+            }
             (Deploy::InSync(_), None) if seen.ledger.pins.contains_key(&target) => {
                 let how = pin(&target, &seen).unwrap_or_default();
                 (Tone::Waiting, how)
             }
             (Deploy::InSync(_), None) => match &decision.promote {
                 Promote::Nothing => (Tone::Good, "in sync".to_owned()),
+                // Nobody waits for a step back.
+                Promote::Hold(holds) if holds.iter().any(|it| matches!(it, Hold::Older { .. })) => {
+                    (Tone::Good, "in sync".to_owned())
+                }
                 Promote::Hold(holds) => {
                     let first = holds.first().map(ToString::to_string).unwrap_or_default();
                     (Tone::Good, format!("in sync; next: {first}"))
@@ -102,7 +111,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             Some(hold) => format!("{state}; {hold}"),
             None => state,
         };
-        let traffic = traffic(&target, &seen);
+        let traffic = traffic::words(&target, &seen);
         let state = match traffic.as_slice() {
             [] => state,
             all => format!("{state}; {}", all.join("; ")),
@@ -179,33 +188,6 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
 fn pin(target: &Target, seen: &Inspection) -> Option<String> {
     let (reference, order) = seen.ledger.pins.get(target)?;
     Some(format!("pinned to {reference} by {}: {}", order.word.by, order.word.reason))
-}
-
-/// What people have done about the traffic of a target, in a few words each.
-fn traffic(target: &Target, seen: &Inspection) -> Vec<String> {
-    /// Nodes that are named; of more, the number says enough.
-    const NAMED: usize = 3;
-    let mut all = Vec::new();
-    let out = left_alone(target, seen.world());
-    if out.len() > NAMED {
-        all.push(format!("{} nodes are kept out of the load balancer", out.len()));
-    } else {
-        all.extend(out.iter().map(|(node, how)| format!("{node} is {how}")));
-    }
-    let Some(spec) = seen.snapshot().spec(target) else { return all };
-    for (role, _) in spec.roles() {
-        let key = (target.environment.clone(), role.clone());
-        if let Some((percent, order)) = seen.ledger.weights.get(&key) {
-            all.push(format!("{role} gets {percent}% by {}", order.word.by));
-        }
-        let ours =
-            |(environment, it, _): &&(_, _, _)| *environment == target.environment && it == role;
-        let left = seen.ledger.drained.keys().filter(ours).count();
-        if left > 0 {
-            all.push(format!("{left} of {role} taken out by rollouts"));
-        }
-    }
-    all
 }
 
 /// What a target runs, in a few words.

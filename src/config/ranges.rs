@@ -89,7 +89,10 @@ fn number(digits: &str) -> Result<usize, String> {
     const DIGITS_MAX: usize = 9;
     let ok = (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     let shown: String = digits.chars().take(20).collect();
-    let bad = || format!("`{shown}` is no whole number");
+    let bad = || match digits {
+        "" => "a range has a first and a last number, such as [1..12]".to_owned(),
+        _ => format!("`{shown}` is no whole number"),
+    };
     if ok { digits.parse().map_err(|_| bad()) } else { Err(bad()) }
 }
 
@@ -121,6 +124,8 @@ mod tests {
             check("w[1..99999999999999999999999]"),
             "! `99999999999999999999` is no whole number"
         );
+        let open = "! a range has a first and a last number, such as [1..12]";
+        assert_eq!((check("w[1..]").as_str(), check("w[..2]").as_str()), (open, open));
         assert_eq!(check("w[a,b]"), "! `[a,b]` is no range");
         assert_eq!(check("w[1..2][1..2]"), "! only one range is possible in a name");
         assert_eq!(check("w[1..2"), "! the range has no `]`");

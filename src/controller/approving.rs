@@ -2,6 +2,7 @@
 
 use crate::model::{Command, PersonName, Ref, Target};
 use crate::observe::{Fact as Seen, State};
+use crate::planner::{self, World};
 use crate::rollout::{Op, Word};
 
 use super::core::{Core, Fatal, Turn};
@@ -38,15 +39,17 @@ impl Core {
             let why = format!("nothing at {target} asks for approvals");
             return Ok(Err(Refusal::NotNow(why)));
         }
-        let rolling = self.ledger.rollouts.get(&target);
-        let asking = rolling.filter(|it| it.asks_for_approval()).map(|it| it.plan().to.clone());
-        let rolling = rolling.map(|it| it.plan().to.clone());
-        let recalled = self.ledger.recalls.get(&target).map(|it| it.to.clone());
-        let rolling = asking.or(recalled).or(rolling);
-        let left = || self.ledger.history(&target)?.owed.as_ref().map(|it| it.reference.clone());
-        let waiting = rolling.or_else(|| self.proposed_ref(&target)).or_else(left);
-        let Some(reference) = reference.or(waiting) else {
-            let why = format!("nothing at {target} waits for an approval; name a ref with --ref");
+        let world = self.snapshot().map(|snapshot| World {
+            snapshot,
+            ledger: &self.ledger,
+            seen: &self.seen,
+            now: turn.now,
+        });
+        // Who is late must not approve what happens to be there instead.
+        let waiting = || planner::awaits_approval(&target, world?);
+        let Some(reference) = reference.or_else(waiting) else {
+            let why = world.map(|it| planner::awaits_none(&target, it));
+            let why = why.unwrap_or_else(|| "the config is not read yet: try again".to_owned());
             return Ok(Err(Refusal::NotNow(why)));
         };
         let approvers = self

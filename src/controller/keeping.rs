@@ -88,7 +88,8 @@ impl Hands {
                     return report;
                 }
                 refusal = &mut looking => if let Some(refusal) = refusal {
-                    tracing::warn!(key = %perform.key, ?refusal, "a node in hand is not out of its balancers");
+                    let (node, why) = (perform.node.as_ref().map(tracing::field::display), words(&refusal));
+                    tracing::warn!(node, why, key = %perform.key, "a node in hand is not out of its balancers");
                 }
             }
         }
@@ -161,6 +162,19 @@ impl Hands {
 
     fn came_back(&self) -> MutexGuard<'_, BTreeMap<(String, RoleName), CameBack>> {
         self.came_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a report says, in its words.
+fn words(report: &Report) -> &str {
+    match report {
+        Report::Done { evidence, .. } => evidence,
+        Report::Pending { why, .. }
+        | Report::Draining { why, .. }
+        | Report::Failed { why }
+        | Report::Ended { why }
+        | Report::Errored { why, .. }
+        | Report::Lost { why } => why,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::model::{
     DrainEnd, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher, format_duration,
 };
 use crate::observe::Fact;
+use crate::rollout::LEFT;
 
 use super::perform::Hands;
 use super::rolling::SERVING_PATIENCE;
@@ -214,9 +215,6 @@ pub(super) fn drained_until(seat: &Seat, since: Timestamp, out: Option<Timestamp
         Some(_) => since.after(GUARD_PATIENCE + seat.drain.timeout + SERVING_PATIENCE),
     }
 }
-
-/// How evidence begins of what a person wants otherwise.
-const LEFT: &str = "left to a person";
 
 /// Waits for a balancer until its time is over.
 async fn settle(

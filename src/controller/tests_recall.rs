@@ -1,5 +1,7 @@
 //! The core alone, with a journal in memory: a rollback that waits in a merge request, from the word to the rollout.
 
+mod approving;
+
 use std::collections::BTreeMap;
 
 use super::core::{Core, Limits};

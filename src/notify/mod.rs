@@ -6,4 +6,7 @@ mod sentence;
 
 pub use command::done_word;
 pub use rollout::{awaits, op_word, purpose_word, rough, summary};
-pub use sentence::{about, progress, say, waits};
+pub use sentence::{about, held_up, progress, say, waits};
+
+#[cfg(test)]
+mod tests;

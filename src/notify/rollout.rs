@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::model::{Timestamp, format_duration};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Halt, Op, OpId, Outcome, Phase, Plan, Purpose, Rollout, Stands, StepKind, TaskDetail, What,
+    Op, OpId, Outcome, Phase, Plan, Purpose, Remedy, Rollout, Stands, StepKind, TaskDetail, What,
 };
 
 /// Nodes that a summary names one by one; the rest is counted.
@@ -106,25 +106,30 @@ pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timest
             more => line(format!("- **halted**: and {more} more")),
         }
         let at = format!("{} {}", target.service, target.environment);
-        let lost = halts.iter().any(|it| matches!(it, Halt::Lost { .. }));
-        line(if lost {
-            format!(
-                "- next: look at the schema, then `towpath resume {at} --migration done` or `--migration retry`"
-            )
-        } else {
-            format!(
-                "- next: `towpath retry {at}`, `towpath resume {at}` to go on without what failed, `towpath abort {at}` or `towpath rollback {at}`"
-            )
-        });
+        line(format!("- next: {}", next(rollout, &at)));
     }
     for (at, gate, evidence) in gates(rollout) {
-        line(format!("- gate {gate} at {at}: {}", quoted(&evidence)));
+        line(format!("- {gate} passed last at {at}: {}", quoted(&evidence)));
     }
     for event in rollout.events() {
         let Some(word) = event.what.word() else { continue };
         line(format!("- {} at {}: {}", word.by, event.at, quoted(&word.reason)));
     }
     text
+}
+
+/// What a person may do about a halt, of the commands that would not be refused.
+fn next(rollout: &Rollout, at: &str) -> String {
+    let words = rollout.remedies().into_iter().map(|it| match it {
+        Remedy::Settle => format!(
+            "look at the schema, then `towpath resume {at} --migration done` or `--migration retry`"
+        ),
+        Remedy::Retry => format!("`towpath retry {at}`"),
+        Remedy::Resume => format!("`towpath resume {at}` to go on without what failed"),
+        Remedy::Abort => format!("`towpath abort {at}` or `towpath rollback {at}`"),
+        Remedy::AbortNow => format!("`towpath abort {at} --now`"),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// What somebody else said, as code: where it is pasted it calls nobody and is no markup.
@@ -158,8 +163,12 @@ fn gates(rollout: &Rollout) -> Vec<(Timestamp, String, String)> {
 /// What is done there now, and what that waits for.
 fn in_hand(task: &TaskDetail) -> Option<(OpId, String)> {
     match &task.stands {
-        Stands::InHand { op, waiting, .. } => {
-            let why = waiting.as_ref().map_or_else(String::new, |it| format!(": {}", quoted(it)));
+        Stands::InHand { op, waiting, error, since: _ } => {
+            let why = match (waiting, error) {
+                (Some(why), _) => format!(": {}", quoted(why)),
+                (None, Some(why)) => format!(", tried again after {}", quoted(why)),
+                (None, None) => String::new(),
+            };
             Some((*op, why))
         }
         Stands::Ahead | Stands::Done | Stands::Failed { .. } | Stands::LeftOut => None,

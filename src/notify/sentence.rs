@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use crate::model::{NodeName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
-    Cause, Ending, Entry, Event, Fact, Glass, Haste, Op, OpId, OpState, Outcome, Plan, Purpose,
-    Recall, Rollout, StepKind, What,
+    Cause, Ending, Entry, Event, Fact, Glass, Haste, LEFT, Op, OpId, OpState, Outcome, Plan,
+    Purpose, Recall, Rollout, StepKind, What,
 };
 
 use super::done_word;
+use super::rollout::op_word;
 
 /// Reasons of one rollout that are shown; a role of a hundred nodes waits for one thing.
 const WAITS_MAX: usize = 5;
@@ -167,8 +168,8 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
             format!("{target}: {}{again} {doing}", place(*op))
         }
         What::Finished { op, outcome } => match outcome {
-            Outcome::Done { .. } => {
-                let done = done(plan, *op)?;
+            Outcome::Done { evidence } => {
+                let done = done(plan, *op, evidence)?;
                 format!("{target}: {} {done}", place(*op))
             }
             Outcome::Failed { why } => format!("{target}: {} FAILED: {why}", place(*op)),
@@ -244,7 +245,7 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
             let target = &plan.target;
             format!("waits for `towpath approve {} {}`", target.service, target.environment)
         }
-        Op::Drained { .. } => "is drained".to_owned(),
+        Op::Drained { .. } => "is being drained".to_owned(),
         Op::Fenced
         | Op::Serving { .. }
         | Op::Weighted { .. }
@@ -255,10 +256,13 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
 }
 
 /// What an end is worth saying.
-fn done(plan: &Plan, id: OpId) -> Option<String> {
+fn done(plan: &Plan, id: OpId, evidence: &str) -> Option<String> {
     Some(match plan.op(id)? {
         Op::Step { .. } => "done".to_owned(),
         Op::Drained { .. } => "is out of service".to_owned(),
+        Op::Serving { .. } if evidence.starts_with(LEFT) => {
+            format!("is not let serve: {evidence}")
+        }
         Op::Serving { .. } => "serves again".to_owned(),
         Op::Weighted { role, weight, .. } => format!("{role} gets {weight}% of its traffic"),
         Op::Healthy { .. } => "is well".to_owned(),
@@ -282,17 +286,65 @@ pub fn progress(rollout: &Rollout) -> String {
     format!("{ends}{stage}, {done} of {total} tasks done")
 }
 
-/// What a rollout waits for within itself: every operation under way that said why it is not done.
+/// What a rollout waits for within itself: every operation in hand that said why it is not done, or that could not be
+/// done and is tried again.
 pub fn waits(rollout: &Rollout) -> Vec<String> {
-    let running = rollout.running().filter_map(|(id, _)| match rollout.state(id)? {
-        OpState::Running { waiting: Some(why), since, .. } => {
-            Some(format!("{} waits since {since}: {why}", place(rollout.plan(), id)))
+    let plan = rollout.plan();
+    let in_hand = rollout.in_hand().filter_map(|(id, _)| {
+        let place = place(plan, id);
+        match rollout.state(id)? {
+            OpState::Running { waiting: Some(why), since, .. } => {
+                Some(format!("{place} waits since {since}: {why}"))
+            }
+            OpState::Running { waiting: None, .. } | OpState::Idle { .. } => {
+                let why = rollout.last_error(id)?;
+                Some(format!("{place}: {} is tried again: {why}", op_word(plan, id)))
+            }
+            OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => None,
         }
-        OpState::Running { waiting: None, .. }
-        | OpState::Idle { .. }
-        | OpState::Done { .. }
-        | OpState::Failed { .. }
-        | OpState::Lost { .. } => None,
     });
-    running.take(WAITS_MAX).collect()
+    in_hand.take(WAITS_MAX).collect()
+}
+
+/// What a rollout waits for, in a few words: for whose word, or for what of all that it waits for; nothing while it
+/// goes on. What others said in it is as they said it.
+pub fn held_up(rollout: &Rollout) -> Option<String> {
+    /// More does not fit beside the rest of a line.
+    const CHARS_MAX: usize = 120;
+    let plan = rollout.plan();
+    if rollout.stopping().is_none() && rollout.asks_for_approval() {
+        let Target { service, environment } = &plan.target;
+        return Some(format!("waits for `towpath approve {service} {environment}`"));
+    }
+    let short = |text: String| {
+        let more = if text.chars().nth(CHARS_MAX).is_some() { "…" } else { "" };
+        format!("{}{more}", text.chars().take(CHARS_MAX).collect::<String>())
+    };
+    let halts = rollout.halts();
+    if let Some(first) = halts.first() {
+        let more = match halts.len() - 1 {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        return Some(format!("{}{more}", short(first.to_string())));
+    }
+    let said = rollout.in_hand().filter_map(|(id, _)| {
+        let (word, node) = (op_word(plan, id), plan.task(id)?.node.as_ref());
+        let at = node.map_or_else(String::new, |node| format!(" on {node}"));
+        match rollout.state(id)? {
+            OpState::Running { waiting: Some(why), .. } => {
+                Some(format!("waits for {word}{at}: {why}"))
+            }
+            OpState::Running { waiting: None, .. } | OpState::Idle { .. } => {
+                Some(format!("{word}{at} is tried again: {}", rollout.last_error(id)?))
+            }
+            OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => None,
+        }
+    });
+    let said: Vec<String> = said.collect();
+    let more = match said.len() {
+        0 | 1 => String::new(),
+        all => format!("; and {} more", all - 1),
+    };
+    said.into_iter().next().map(|first| format!("{}{more}", short(first)))
 }

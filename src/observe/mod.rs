@@ -121,6 +121,11 @@ impl Survey {
         }
     }
 
+    /// When the newest of its facts was seen.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.nodes.values().map(Fact::at).max()
+    }
+
     /// When the oldest of its facts was seen.
     pub fn oldest(&self) -> Option<Timestamp> {
         self.nodes.values().map(Fact::at).min()

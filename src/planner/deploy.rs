@@ -109,7 +109,7 @@ pub(super) fn standing(rollout: &Rollout, world: World<'_>) -> Hold {
         Phase::Halted(halts) => {
             let mut why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             why.extend(gone(rollout, world));
-            Hold::Halted { rollout: id, reference, why }
+            Hold::Halted { rollout: id, reference, why, remedies: rollout.remedies() }
         }
         Phase::Running if rollout.asks_for_approval() => {
             Hold::Approvals { reference, have: 0, need: 1 }

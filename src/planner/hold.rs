@@ -6,7 +6,7 @@ use crate::model::{
     EnvironmentName, GateName, NodeName, PersonName, Ref, Revision, RolloutId, Scope, ServiceName,
     Target, Timestamp,
 };
-use crate::rollout::Ending;
+use crate::rollout::{Ending, Remedy};
 
 /// One reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -204,9 +204,7 @@ pub enum Hold {
         reference: Ref,
     },
     /// A rollout needs a person.
-    #[error(
-        "rollout {rollout} to {reference} is halted: {why}; lifts with `towpath retry`, `resume` or `abort`"
-    )]
+    #[error("rollout {rollout} to {reference} is halted: {why}; lifts with {}", lifting(remedies))]
     Halted {
         /// Which.
         rollout: RolloutId,
@@ -214,6 +212,8 @@ pub enum Hold {
         reference: Ref,
         /// All reasons.
         why: String,
+        /// What a person may say.
+        remedies: Vec<Remedy>,
     },
     /// A plan that contradicts the rules: our mistake, not the user's.
     #[error("the plan for it is not sound: {why}; this is a fault in towpath, please report it")]
@@ -354,7 +354,7 @@ pub enum Hold {
     },
     /// It would be a step back.
     #[error(
-        "{candidate} is older than {current}, which is wanted here; lifts with a newer ref, or `towpath promote`"
+        "{candidate} is older than {current}, which is wanted here; lifts with a newer ref (`towpath promote` would go back to {candidate})"
     )]
     Older {
         /// What would come.
@@ -497,6 +497,28 @@ fn waits_in(number: Option<u64>) -> String {
         }
         None => "for its merge request to be opened; lifts when the forge takes it".to_owned(),
     }
+}
+
+/// The words that lift a halt, and no others.
+fn lifting(remedies: &[Remedy]) -> String {
+    let words = remedies.iter().map(|it| match it {
+        Remedy::Settle => "resume --migration done",
+        Remedy::Retry => "retry",
+        Remedy::Resume => "resume",
+        Remedy::Abort => "abort",
+        Remedy::AbortNow => "abort --now",
+    });
+    let mut text = String::new();
+    for (at, word) in words.enumerate() {
+        text += match at {
+            0 => "`towpath ",
+            _ if at + 1 == remedies.len() => " or `",
+            _ => ", `",
+        };
+        text += word;
+        text.push('`');
+    }
+    text
 }
 
 /// How a pause is lifted by hand: with the scope that it was set with.

@@ -1,5 +1,6 @@
 //! Decides what may happen next. Pure: same inputs, same decision; says why when it does nothing.
 
+mod awaited;
 mod check;
 mod deploy;
 mod draft;
@@ -25,6 +26,7 @@ use crate::model::{NodeName, Ref, Target, Timestamp};
 use crate::observe::Observation;
 use crate::rollout::{History, Ledger, Plan, Purpose};
 
+pub use awaited::{awaits_approval, awaits_none};
 pub use check::objections;
 pub(crate) use excluded::silent as excluded;
 pub use hold::{Hold, ending_word};

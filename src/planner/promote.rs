@@ -32,6 +32,7 @@ const NO_HISTORY: &History = &History {
     hurry: None,
     retreated: None,
     dropped_patches: BTreeSet::new(),
+    mixed: None,
 };
 
 /// What to do about a target's promotion.
@@ -322,11 +323,10 @@ fn not_again(to: &Ref, spec: &Spec<'_>, history: &History, wanted: bool) -> Vec<
         holds.push(Hold::Vetoed { reference: to.clone(), how: how.clone() });
     }
     let ran = history.past.iter().any(|past| past.reference == *to);
-    if !wanted && (history.promoted.contains(to) || ran) {
-        holds.push(Hold::Promoted { reference: to.clone() });
-    }
     if !wanted && to.age_order(current) == Some(std::cmp::Ordering::Less) {
         holds.push(Hold::Older { candidate: to.clone(), current: current.clone() });
+    } else if !wanted && (history.promoted.contains(to) || ran) {
+        holds.push(Hold::Promoted { reference: to.clone() });
     }
     holds
 }

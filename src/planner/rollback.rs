@@ -23,6 +23,8 @@ pub struct WayBack {
     pub from: Ref,
     /// What it would ask for.
     pub to: Ref,
+    /// Whether that is known to have run there.
+    pub ran: bool,
     /// How far back it may go.
     pub floor: Option<Floor>,
     /// The ref whose regular migrations ran last, if it is not `to`: they stay.
@@ -124,6 +126,7 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
     }
     Ok(WayBack {
         from: spec.target.reference.clone(),
+        ran: history.is_some_and(|it| it.past.iter().any(|past| past.reference == to)),
         floor: history.and_then(|it| it.floor.clone()),
         migrated: history.and_then(|it| it.migrated.clone()).filter(|it| *it != to),
         differing,

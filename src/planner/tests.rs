@@ -5,7 +5,9 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod awaited;
 mod excluded;
+mod mixed;
 mod owed;
 mod retreats;
 mod zones;
@@ -360,61 +362,6 @@ fn a_node_is_asked_for_first_where_it_can_be_spared_least() {
     let out = "web/web-1 drained\nweb/web-2 drained\nweb/web-3 drained\n\
                ours web/web-1\nours web/web-2\nours web/web-3";
     assert_eq!(drains(out), ["srv-web-4@web", "web-4@api"]);
-}
-
-#[test]
-fn since_when_a_target_is_mixed_the_journal_knows_better_than_the_eye() {
-    use crate::rollout::{Event, Rollout, Stopped, What};
-    let Deploy::Start(plan) = decision("") else { panic!("it does not start") };
-    let mut survey = Survey::default();
-    for (node, runs) in [("web-1", "1.0.0"), ("web-2", "1.0.1")] {
-        let value = Ref::parse(runs).ok();
-        let node = NodeName::parse(node).unwrap();
-        survey.nodes.insert(node, Seen::Known { value, at: Timestamp(90) });
-    }
-    let (mut seen, mut ledger) = (Observation::default(), Ledger::default());
-    let since = |ledger: &Ledger, seen: &Observation| mixed_since(&target(), ledger, seen);
-    assert_eq!(since(&ledger, &seen), None, "nobody has looked");
-    seen.surveys.insert(target(), survey.clone());
-    assert_eq!(since(&ledger, &seen), None, "nobody knows");
-    seen.mixed.insert(target(), Timestamp(80));
-    assert_eq!(since(&ledger, &seen), Some(Timestamp(80)), "as it was seen");
-    // A rollout that left it so, before this controller looked for the first time.
-    let stopped = Stopped {
-        rollout: plan.id.clone(),
-        reference: plan.to.clone(),
-        ending: crate::rollout::Ending::Aborted,
-        at: Timestamp(70),
-        left_out: std::collections::BTreeSet::new(),
-    };
-    ledger.histories.entry(target()).or_default().stopped = Some(stopped);
-    assert_eq!(since(&ledger, &seen), Some(Timestamp(70)));
-    // One under way, of which nothing was begun on a node, and then something.
-    let (epoch, mut at) = (plan.epoch, 50);
-    let mut rollout = Rollout::new(*plan);
-    let mut happens = |rollout: &mut Rollout, what: What| {
-        at += 1;
-        rollout.apply(&Event { at: Timestamp(at), what }).unwrap();
-        at
-    };
-    let begun = loop {
-        let want = rollout.wants(Timestamp(50)).remove(0);
-        let (op, attempt) = (want.id, want.attempt);
-        let at = happens(&mut rollout, What::Started { op, attempt, epoch });
-        if matches!(rollout.plan().op(op), Some(Op::Step { .. })) {
-            break at;
-        }
-        let outcome = crate::rollout::Outcome::Done { evidence: String::new() };
-        happens(&mut rollout, What::Finished { op, outcome });
-    };
-    assert!(begun > 51 && begun < 70, "{begun}: some were fenced before");
-    ledger.rollouts.insert(target(), rollout);
-    assert_eq!(since(&ledger, &seen), Some(Timestamp(begun)));
-    seen.surveys.remove(&target());
-    assert_eq!(since(&ledger, &seen), Some(Timestamp(begun)), "not looked at meanwhile");
-    survey.nodes.pop_last();
-    seen.surveys.insert(target(), survey);
-    assert_eq!(since(&ledger, &seen), None, "all run the same");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::model::{NodeName, Timestamp};
 
+use super::event::{Outcome, What};
 use super::machine::Rollout;
 use super::plan::OpId;
 use super::state::{OpState, Standing, task_id};
@@ -30,6 +31,8 @@ pub enum Stands {
         since: Option<Timestamp>,
         /// Why it is not done yet, if that was said.
         waiting: Option<String>,
+        /// Why it could not be done when it was tried last, if it could not.
+        error: Option<String>,
     },
     /// All of it is done.
     Done,
@@ -64,6 +67,25 @@ impl Rollout {
         all
     }
 
+    /// Why an operation could not be done when it was tried last, if it could not and is tried again.
+    pub fn last_error(&self, id: OpId) -> Option<String> {
+        let errors = match self.state(id)? {
+            OpState::Idle { errors, .. } | OpState::Running { errors, .. } => *errors,
+            OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => 0,
+        };
+        if errors == 0 {
+            return None;
+        }
+        self.events().iter().rev().find_map(|event| {
+            if let What::Finished { op, outcome: Outcome::Errored { why, .. } } = &event.what
+                && *op == id
+            {
+                return Some(why.clone());
+            }
+            None
+        })
+    }
+
     fn stands(&self, id: OpId, standing: Standing) -> Option<Stands> {
         let skipped = self.states.task(id).is_some_and(|it| it.skipped);
         Some(match standing {
@@ -78,10 +100,12 @@ impl Rollout {
                         Stands::Failed { op, why: why.clone() }
                     }
                     OpState::Running { since, waiting, .. } => {
-                        Stands::InHand { op, since: Some(*since), waiting: waiting.clone() }
+                        let (since, waiting) = (Some(*since), waiting.clone());
+                        Stands::InHand { op, since, waiting, error: self.last_error(op) }
                     }
                     OpState::Idle { .. } | OpState::Done { .. } => {
-                        Stands::InHand { op, since: None, waiting: None }
+                        let error = self.last_error(op);
+                        Stands::InHand { op, since: None, waiting: None, error }
                     }
                 }
             }

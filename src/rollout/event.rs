@@ -9,6 +9,9 @@ use super::plan::OpId;
 /// How the reason begins why a gate waits that could not be asked, or whose answer was not understood.
 pub const CANNOT_ASK: &str = "cannot be asked: ";
 
+/// How evidence begins of what a person wants otherwise, and has otherwise.
+pub const LEFT: &str = "left to a person";
+
 /// One thing that happened, with when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

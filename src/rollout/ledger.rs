@@ -10,6 +10,7 @@ use crate::model::{
 };
 
 use super::cancel::Cancel;
+use super::change::changes;
 use super::event::{Ending, Event, Outcome, What, Word};
 use super::fact::{Entry, Fact};
 use super::glass::Glass;
@@ -108,6 +109,8 @@ pub struct History {
     pub retreated: Option<Ref>,
     /// Hot patches that a person lets newer refs come without.
     pub dropped_patches: BTreeSet<Ref>,
+    /// Since when rollouts have changed what nodes run, without one of them bringing its ref everywhere.
+    pub mixed: Option<Timestamp>,
 }
 
 /// A merge request of ours.
@@ -395,6 +398,10 @@ impl Ledger {
                     let floor = Floor { reference: reference.clone(), revision, at: event.at };
                     self.histories.entry(target.clone()).or_default().floor = Some(floor);
                 }
+                if changes(plan, *op) {
+                    let history = self.histories.entry(target.clone()).or_default();
+                    history.mixed.get_or_insert(event.at);
+                }
             }
             What::TakenOver { epoch } | What::Stopping { epoch, .. } => {
                 self.epoch = self.epoch.max(Some(*epoch));
@@ -449,6 +456,7 @@ impl Ledger {
         match ending {
             Ending::Succeeded => {
                 history.rebuilt = false;
+                history.mixed = None;
                 history.hurry.take_if(|it| *it == plan.to);
                 if plan.purpose == Purpose::Deploy {
                     history.retreated = None;

@@ -466,7 +466,12 @@ impl Rollout {
     }
 
     fn any_failed(&self, check: impl Fn(&Task) -> bool) -> bool {
-        self.failed_ops().into_iter().filter_map(|id| self.plan.task(id)).any(check)
+        self.failed_tasks().into_iter().any(check)
+    }
+
+    /// Tasks that failed in the stage in hand.
+    pub(super) fn failed_tasks(&self) -> Vec<&Task> {
+        self.failed_ops().into_iter().filter_map(|id| self.plan.task(id)).collect()
     }
 
     pub(super) fn owes_migration(&self, node: &NodeName) -> bool {
@@ -479,7 +484,7 @@ impl Rollout {
 }
 
 /// A node may be left behind; a gate, a migration or a test may not.
-fn may_be_left_out(task: &Task) -> bool {
+pub(super) fn may_be_left_out(task: &Task) -> bool {
     let migrates =
         task.ops.iter().any(|op| matches!(op, Op::Step { kind, .. } if kind.is_migration()));
     task.node.is_some() && !migrates

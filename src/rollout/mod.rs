@@ -1,6 +1,7 @@
 //! One run of one plan: [`Plan`] + every [`Event`] so far. Pure.
 
 mod cancel;
+mod change;
 mod event;
 mod fact;
 mod glass;
@@ -16,6 +17,7 @@ mod detail;
 mod pace;
 mod plan;
 mod recall;
+mod remedy;
 mod settled;
 mod state;
 mod traffic;
@@ -24,8 +26,9 @@ mod traffic;
 mod tests;
 
 pub use cancel::Cancel;
+pub use change::Change;
 pub use detail::{Stands, TaskDetail};
-pub use event::{CANNOT_ASK, Cause, Ending, Event, Outcome, Undo, What, Word};
+pub use event::{CANNOT_ASK, Cause, Ending, Event, LEFT, Outcome, Undo, What, Word};
 pub use fact::{Entry, Fact, MENDED};
 pub use glass::Glass;
 pub use kept::Kept;
@@ -38,6 +41,7 @@ pub use plan::{
     When,
 };
 pub use recall::Recall;
+pub use remedy::Remedy;
 pub use report::{Halt, Phase, Progress};
 pub use settled::{RecallEnd, Recalled, Settled, Unrecorded};
 pub use state::OpState;

@@ -46,6 +46,20 @@ fn a_broken_file_takes_no_target_out_of_sight() {
     assert_eq!((rows.len(), &rows[0]["in_sync"]), (1, &serde_json::json!(false)), "{rows:?}");
     let plan = world.towpath(&["plan", "shop", "canary"]);
     assert!(plan.stderr.contains("towpath validate"), "{plan:?}");
+    let why = world.towpath(&["explain", "shop", "canary"]);
+    assert_eq!(why.status, 0, "{why:?}");
+    assert!(why.stdout.contains("the config is broken: services/shop.yaml:"), "{why:?}");
+    assert!(why.stdout.contains(&format!("{OLD} since")), "{why:?}");
+}
+
+#[test]
+fn a_config_that_is_broken_from_the_start_is_bad_input_and_no_missing_target() {
+    let world = World::new();
+    world.write("services/shop.yaml", "service: shop\ntargets: [\n");
+    world.commit("rubbish");
+    let plan = world.towpath(&["plan"]);
+    assert_eq!(plan.status, 65, "{plan:?}");
+    assert!(plan.stderr.contains("the config is broken: services/shop.yaml:"), "{plan:?}");
 }
 
 #[test]

@@ -421,7 +421,11 @@ fn check_stages(
                 StageGate::Named(gate) if !environment.gates.contains_key(gate) => {
                     let message =
                         format!("{of} has the gate `{gate}`, which `{here}` does not have");
-                    let hint = format!("add it to `gates` in environments/{here}.yaml");
+                    let hint = if gate.as_str() == super::environment::ALERTS {
+                        format!("say `alerts:` in environments/{here}.yaml")
+                    } else {
+                        format!("add it to `gates` in environments/{here}.yaml")
+                    };
                     notes.error(target.place, "unknown-name", message, hint);
                 }
                 StageGate::Smoke if !target.smoke => {

@@ -84,6 +84,8 @@ struct History {
     retreated: Option<Text<Ref>>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     dropped_patches: BTreeSet<Text<Ref>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mixed: Option<At>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -172,6 +174,7 @@ impl From<&rollout::History> for History {
             hurry,
             retreated,
             dropped_patches,
+            mixed,
         } = history;
         let said = vetoes.iter().map(|(reference, how)| (Text(reference.clone()), how.clone()));
         let agreed = approvals.iter().map(|(it, people)| (Text(it.clone()), set(people)));
@@ -197,6 +200,7 @@ impl From<&rollout::History> for History {
             hurry: opt(hurry.as_ref()),
             retreated: opt(retreated.as_ref()),
             dropped_patches: set(dropped_patches),
+            mixed: mixed.map(At),
         }
     }
 }
@@ -225,6 +229,7 @@ impl From<History> for rollout::History {
             hurry,
             retreated,
             dropped_patches,
+            mixed,
         } = history;
         Self {
             past: past.into_iter().map(Into::into).collect(),
@@ -248,6 +253,7 @@ impl From<History> for rollout::History {
             hurry: unopt(hurry),
             retreated: unopt(retreated),
             dropped_patches: unset(dropped_patches),
+            mixed: mixed.map(|it| it.0),
         }
     }
 }

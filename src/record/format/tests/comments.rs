@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use super::samples::{at, id, kept, op, reference, revision, target, word};
 use crate::model::{Command, Comment, NodeName, RoleName, Route};
-use crate::rollout::{Event, Fact, Kept, Outcome, Recall, What};
+use crate::record::format::{decode, encode};
+use crate::rollout::{Entry, Event, Fact, Kept, Outcome, Recall, What};
 
 /// All of that, in the order of the golden file.
 pub(super) fn later() -> Vec<Fact> {
@@ -98,4 +99,13 @@ fn ended() -> Fact {
     let outcome = Outcome::Ended { why: "canceled".to_owned() };
     let what = What::Finished { op: op(0, 1), outcome };
     Fact::Rollout { target: target(), id: id(), event: Event { at: at(3), what } }
+}
+
+#[test]
+fn since_when_nodes_are_mixed_outlives_the_rollout_that_made_them_so() {
+    let mut kept = kept();
+    kept.history.mixed = Some(at(8));
+    let fact = Fact::Kept(Box::new(kept));
+    let (_, kind, body) = encode(&Entry { at: at(9), fact: fact.clone() });
+    assert_eq!(decode(at(9), kind, &body).unwrap().fact, fact);
 }

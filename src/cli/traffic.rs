@@ -1,0 +1,106 @@
+//! What people and rollouts have done about the traffic of a target, in a few words each: only what is sure.
+
+use crate::controller::Inspection;
+use crate::model::{NodeName, RoleName, Target, Traffic};
+use crate::observe::{Fact, Survey};
+use crate::planner::left_alone;
+use crate::rollout::{Ledger, Out};
+
+/// Nodes that are named; of more, the number says enough.
+const NAMED: usize = 3;
+
+/// What people and rollouts have done about it.
+pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
+    let mut all = Vec::new();
+    let out = left_alone(target, seen.world());
+    if out.len() > NAMED {
+        all.push(format!("{} nodes are kept out of the load balancer", out.len()));
+    } else {
+        all.extend(out.iter().map(|(node, how)| format!("{node} is {how}")));
+    }
+    let Some(spec) = seen.snapshot().spec(target) else { return all };
+    for (role, _) in spec.roles() {
+        let key = (target.environment.clone(), role.clone());
+        if let Some((percent, order)) = seen.ledger.weights.get(&key) {
+            all.push(format!("{role} gets {percent}% by {}", order.word.by));
+        }
+        let survey = seen.seen.surveys.get(target);
+        all.extend(taken_out(target, role, &seen.ledger, survey));
+    }
+    all
+}
+
+/// How many of a role rollouts have taken out, and who of them gets traffic all the same. Who is on the way out or back
+/// does not count.
+fn taken_out(
+    target: &Target,
+    role: &RoleName,
+    ledger: &Ledger,
+    survey: Option<&Survey>,
+) -> Option<String> {
+    let here = ledger
+        .drained
+        .iter()
+        .filter(|((environment, it, _), _)| *environment == target.environment && it == role);
+    let out: Vec<&NodeName> =
+        here.filter(|(_, out)| is_out(out)).map(|((_, _, node), _)| node).collect();
+    let serves = |node: &NodeName| {
+        let seen = survey.and_then(|it| it.traffic.get(&(role.clone(), node.clone())));
+        match seen {
+            Some(Fact::Known { value, .. }) => match value {
+                Traffic::Serving { weight } => *weight > 0,
+                Traffic::Mixed => true,
+                Traffic::Draining { .. } | Traffic::Maintenance | Traffic::Down => false,
+            },
+            Some(Fact::Unknown { .. }) | None => false,
+        }
+    };
+    let in_spite: Vec<&str> =
+        out.iter().filter(|node| serves(node)).map(|node| node.as_str()).collect();
+    let in_spite = match in_spite.len() {
+        0 => String::new(),
+        1 => format!(", of which {} gets traffic", in_spite[0]),
+        2..=NAMED => format!(", of which {} get traffic", in_spite.join(", ")),
+        many => format!(", of which {many} get traffic"),
+    };
+    (!out.is_empty()).then(|| format!("{} of {role} taken out by rollouts{in_spite}", out.len()))
+}
+
+/// Whether its load balancers are known to have it out; else it is on its way out, or back.
+fn is_out(out: &Out) -> bool {
+    out.since.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EnvironmentName, RolloutId, ServiceName, Timestamp};
+
+    #[test]
+    fn only_who_is_known_to_be_out_is_called_so() {
+        let (service, environment) =
+            (ServiceName::parse("shop"), EnvironmentName::parse("production"));
+        let target = Target::new(&service.unwrap(), &environment.unwrap());
+        let role = RoleName::parse("web").unwrap();
+        let (mut ledger, mut survey) = (Ledger::default(), Survey::default());
+        let mut out = |node: &str, since: Option<u64>, value: Traffic| {
+            let node = NodeName::parse(node).unwrap();
+            let (by, rollout) = (target.clone(), RolloutId::unset());
+            let since = since.map(Timestamp);
+            let key = (target.environment.clone(), role.clone(), node.clone());
+            ledger.drained.insert(key, Out { by, rollout, since });
+            let seen = Fact::Known { value, at: Timestamp(9) };
+            survey.traffic.insert((role.clone(), node), seen);
+            taken_out(&target, &role, &ledger, Some(&survey))
+        };
+        // It was asked for, and no more.
+        assert_eq!(out("web-1", None, Traffic::Serving { weight: 100 }), None);
+        let said = out("web-2", Some(1), Traffic::Draining { sessions: 0 });
+        assert_eq!(said.as_deref(), Some("1 of web taken out by rollouts"));
+        let said = out("web-3", Some(1), Traffic::Serving { weight: 100 });
+        let expected = "2 of web taken out by rollouts, of which web-3 gets traffic";
+        assert_eq!(said.as_deref(), Some(expected));
+        let said = out("web-4", Some(1), Traffic::Mixed).unwrap();
+        assert!(said.ends_with("of which web-3, web-4 get traffic"), "{said}");
+    }
+}

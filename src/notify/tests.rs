@@ -1,0 +1,206 @@
+//! What people on call read of a rollout: what happens, what it waits for, and what they may say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{held_up, say, summary, waits};
+use crate::model::{
+    Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, NodeName, Question, Ref,
+    Revision, RoleName, RolloutId, Seat, ServiceName, Target, Timestamp, Voucher,
+};
+use crate::rollout::{
+    Batch, Entry, Event, Fact, Lane, Op, OpId, Outcome, Plan, Purpose, Remedy, Rollout, Stage,
+    StageKind, Stands, StepKind, Task, What, When,
+};
+
+fn target() -> Target {
+    let service = ServiceName::parse("shop").unwrap();
+    Target::new(&service, &EnvironmentName::parse("staging").unwrap())
+}
+
+fn question() -> Question {
+    let (argv, timeout) = (vec!["true".to_owned()], Duration::from_secs(10));
+    Question::Run { argv, variables: Vec::new(), timeout, absent: None }
+}
+
+fn stage(name: &str, node: Option<&NodeName>, ops: Vec<Op>) -> Stage {
+    let task = Task { node: node.cloned(), when: When::Always, ops };
+    let lane = Lane {
+        name: "web".to_owned(),
+        size: 2,
+        keep: 0,
+        max_failures: 0,
+        width: 0,
+        batches: vec![Batch { tasks: vec![task] }],
+    };
+    Stage { name: name.to_owned(), kind: StageKind::Forward, lanes: vec![lane] }
+}
+
+/// Alerts are asked, then a node is drained, updated, asked, and let back; then a person is.
+fn rollout() -> Rollout {
+    let node = NodeName::parse("web-1").unwrap();
+    let role = RoleName::parse("web").unwrap();
+    let drain = Drain { timeout: Duration::from_mins(1), then: DrainEnd::Halt, maintenance: false };
+    let seat = Seat {
+        environment: target().environment,
+        node: node.clone(),
+        server: "web-1".to_owned(),
+        backends: vec!["web".to_owned()],
+        balancers: Vec::new(),
+        drain,
+    };
+    let patience = Duration::from_mins(5);
+    let gate = Op::Gate {
+        name: GateName::parse("alerts").unwrap(),
+        question: question(),
+        patience,
+        max_age: Duration::from_hours(1),
+    };
+    let (argv, variables) = (vec!["install".to_owned()], Vec::new());
+    let deed = Deed::Run { argv, variables, timeout: Duration::from_secs(10) };
+    let ops = vec![
+        Op::Drained { role: role.clone(), seat: seat.clone(), keep: 0 },
+        Op::Step { kind: StepKind::Run, deed, status: None },
+        Op::Healthy { question: question(), patience },
+        Op::Serving { role, seat, weight: 100, voucher: Voucher::Balancer },
+    ];
+    let closing = Stage { name: "finally".to_owned(), kind: StageKind::Closing, lanes: Vec::new() };
+    Rollout::new(Plan {
+        id: RolloutId::parse("0123456789ab").unwrap(),
+        target: target(),
+        purpose: Purpose::Deploy,
+        from: None,
+        to: Ref::parse("1.0.1").unwrap(),
+        revision: Revision::new([1; 20]),
+        epoch: Epoch(1),
+        planned_at: Timestamp(0),
+        connect: Connect::Local { directory: None },
+        nodes: [node.clone()].into_iter().collect(),
+        pools: Vec::new(),
+        left_alone: BTreeMap::new(),
+        haste: None,
+        defers: Vec::new(),
+        owed: None,
+        stages: vec![
+            stage("fleet gates", None, vec![gate]),
+            stage("fleet", Some(&node), ops),
+            stage("post approval", None, vec![Op::Approved]),
+            closing,
+        ],
+    })
+}
+
+fn happens(rollout: &mut Rollout, what: What) -> Option<String> {
+    let at = Timestamp(rollout.events().last().map_or(0, |it| it.at.0) + 60_000);
+    let event = Event { at, what };
+    rollout.apply(&event).unwrap();
+    let id = rollout.plan().id.clone();
+    let entry = Entry { at, fact: Fact::Rollout { target: target(), id, event } };
+    say(&entry, Some(rollout.plan()))
+}
+
+fn begins(rollout: &mut Rollout) -> (OpId, Option<String>) {
+    let now = rollout.events().last().map_or(0, |it| it.at.0) + 60_000;
+    let want = rollout.wants(Timestamp(now)).remove(0);
+    let (op, attempt, epoch) = (want.id, want.attempt, rollout.epoch());
+    (op, happens(rollout, What::Started { op, attempt, epoch }))
+}
+
+fn ends(rollout: &mut Rollout, op: OpId, outcome: Outcome) -> Option<String> {
+    happens(rollout, What::Finished { op, outcome })
+}
+
+fn done(evidence: &str) -> Outcome {
+    Outcome::Done { evidence: evidence.to_owned() }
+}
+
+#[test]
+fn a_drain_is_out_of_service_when_it_is_done_and_who_is_left_out_does_not_serve() {
+    let mut rollout = rollout();
+    let (gate, _) = begins(&mut rollout);
+    ends(&mut rollout, gate, done("none fires"));
+    let (drain, said) = begins(&mut rollout);
+    assert_eq!(said.as_deref(), Some("shop/staging: web-1 fleet is being drained"));
+    let said = ends(&mut rollout, drain, done(""));
+    assert_eq!(said.as_deref(), Some("shop/staging: web-1 fleet is out of service"));
+    for _ in 0..2 {
+        let (op, _) = begins(&mut rollout);
+        ends(&mut rollout, op, done(""));
+    }
+    let mut other = rollout.clone();
+    let (back, _) = begins(&mut rollout);
+    let said = ends(&mut rollout, back, done("left to a person: web-1 is in maintenance"));
+    let expected =
+        "shop/staging: web-1 fleet is not let serve: left to a person: web-1 is in maintenance";
+    assert_eq!(said.as_deref(), Some(expected));
+    begins(&mut other);
+    let said = ends(&mut other, back, done("1 server at 100%"));
+    assert_eq!(said.as_deref(), Some("shop/staging: web-1 fleet serves again"));
+}
+
+#[test]
+fn an_alert_is_waited_for_and_only_what_helps_is_suggested() {
+    let mut rollout = rollout();
+    assert_eq!(held_up(&rollout), None);
+    let (gate, _) = begins(&mut rollout);
+    let why = "1 alert fires: Burning".to_owned();
+    happens(&mut rollout, What::Waiting { op: gate, why: why.clone(), out: None });
+    let expected = "waits for gate alerts: 1 alert fires: Burning";
+    assert_eq!(held_up(&rollout).as_deref(), Some(expected));
+    ends(&mut rollout, gate, Outcome::Failed { why });
+    let held = held_up(&rollout);
+    assert_eq!(held.as_deref(), Some("fleet gates failed: 1 alert fires: Burning"));
+    assert_eq!(rollout.remedies(), [Remedy::Retry, Remedy::Abort], "nothing can be left out");
+    let said = summary(&rollout, None, Timestamp(0));
+    assert!(said.contains("- next: `towpath retry shop staging`, `towpath abort"), "{said}");
+    assert!(!said.contains("resume"), "{said}");
+}
+
+#[test]
+fn what_is_tried_again_says_why() {
+    let mut rollout = rollout();
+    for _ in 0..3 {
+        let (op, _) = begins(&mut rollout);
+        ends(&mut rollout, op, done("none fires"));
+    }
+    let (check, _) = begins(&mut rollout);
+    assert_eq!(waits(&rollout), [""; 0]);
+    let why = "no balancer answers \u{1b}[2J".to_owned();
+    ends(&mut rollout, check, Outcome::Errored { why: why.clone(), retry: true });
+    let expected = "health check on web-1 is tried again: no balancer answers \u{1b}[2J";
+    assert_eq!(held_up(&rollout).as_deref(), Some(expected));
+    let said = waits(&rollout);
+    assert_eq!(said.len(), 1);
+    assert!(
+        said[0].starts_with("web-1 fleet: health check is tried again: no balancer"),
+        "{said:?}"
+    );
+    let stands = |rollout: &Rollout| {
+        let tasks = rollout.tasks().into_iter();
+        tasks.map(|it| it.stands).find(|it| matches!(it, Stands::InHand { .. })).unwrap()
+    };
+    let error = Some(why);
+    let expected = Stands::InHand { op: check, since: None, waiting: None, error: error.clone() };
+    assert_eq!(stands(&rollout), expected);
+    begins(&mut rollout);
+    assert!(matches!(stands(&rollout), Stands::InHand { error: it, .. } if it == error), "still");
+    let said = summary(&rollout, None, Timestamp(0));
+    assert!(said.contains("health check, tried again after `no balancer answers"), "{said}");
+    assert!(
+        said.contains("- gate alerts passed last at ") && !said.contains("gate gate"),
+        "{said}"
+    );
+    ends(&mut rollout, check, Outcome::Failed { why: "it is ill".to_owned() });
+    assert_eq!(rollout.remedies(), [Remedy::Retry, Remedy::Resume, Remedy::Abort]);
+}
+
+#[test]
+fn a_person_who_is_waited_for_is_told_how_to_agree() {
+    let mut rollout = rollout();
+    for _ in 0..5 {
+        let (op, _) = begins(&mut rollout);
+        ends(&mut rollout, op, done(""));
+    }
+    begins(&mut rollout);
+    assert_eq!(held_up(&rollout).as_deref(), Some("waits for `towpath approve shop staging`"));
+}
