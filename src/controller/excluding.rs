@@ -31,6 +31,7 @@ impl Core {
         let still = rollout.map(|it| still_runs(it, &node)).unwrap_or_default();
         let command = Command::LeaveOut { target: target.clone(), node: node.clone(), lift };
         let mut said = done_word(&command);
+        let seated = !lift && self.is_seated(target, &node);
         self.write(command, word.clone(), turn)?;
         if let Some(id) = id {
             said = format!(
@@ -38,9 +39,18 @@ impl Core {
             );
             self.happen(turn, target, id, What::Excluded { node, undo: Undo::Tried, word })?;
         }
+        if seated {
+            said += "; its load balancers give it nothing more meanwhile, as long as enough others serve";
+        }
         self.touch(target.clone());
         self.want_survey(target.clone());
         Ok(Ok(Answer::Now(said)))
+    }
+
+    /// Whether load balancers know the node.
+    fn is_seated(&self, target: &Target, node: &NodeName) -> bool {
+        let spec = self.snapshot().and_then(|it| it.spec(target));
+        spec.is_some_and(|it| it.seats().iter().any(|(_, seat)| seat.node == *node))
     }
 
     /// Why the word would mean nothing, or must not be taken.

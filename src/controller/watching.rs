@@ -1,5 +1,6 @@
 //! Watches the nodes that rollouts left out of the load balancers while nothing is done on them: one that
-//! failed does not serve because a balancer was reloaded or restarted and has forgotten it.
+//! failed does not serve because a balancer was reloaded or restarted and has forgotten it. And takes out whom a
+//! person leaves out because it does not answer: it would serve with an ever older version.
 //!
 //! Invariants: a balancer is not told anything about a node while an operation on it is under way, and none is
 //! begun there before the balancer has answered; whom a person let serve is left alone.
@@ -31,6 +32,7 @@ impl Core {
     /// Looks again in a while, as long as somebody is to be kept out.
     pub(super) fn watch_soon(&mut self, turn: &Turn) {
         let any = self.ledger.drained.values().any(|it| it.since.is_some());
+        let any = any || !self.ledger.excluded.is_empty();
         if any && !self.limits.check_only && !self.is_set(&Alarm::Watch) {
             self.alarm(turn.now.after(WATCH_EVERY), Alarm::Watch);
         }
@@ -39,12 +41,15 @@ impl Core {
     pub(super) fn watch(&mut self, turn: &mut Turn) {
         let busy = self.busy();
         let mut places: BTreeMap<EnvironmentName, Vec<(RoleName, Seat)>> = BTreeMap::new();
-        for (place, out) in &self.ledger.drained {
-            if out.since.is_some()
-                && !self.is_worked_on(place, &busy)
-                && let Some((seat, ..)) = self.place_of(place)
+        let out = self.ledger.drained.iter().filter(|(_, it)| it.since.is_some());
+        let mut all: BTreeSet<Place> = out.map(|(place, _)| place.clone()).collect();
+        all.extend(self.silent());
+        for place in all {
+            if !self.is_worked_on(&place, &busy)
+                && let Some((seat, ..)) = self.place_of(&place)
             {
-                places.entry(place.0.clone()).or_default().push((place.1.clone(), seat));
+                let (environment, role, _) = place;
+                places.entry(environment).or_default().push((role, seat));
             }
         }
         for (environment, seats) in places {
@@ -65,10 +70,18 @@ impl Core {
         let busy = self.busy();
         for ((role, node), fact) in seen {
             let place = (environment.clone(), role, node);
-            // Who was moved since it was looked at is looked at again.
-            let out = self.ledger.drained.get(&place).filter(|it| it.since < Some(asked));
-            let (Some(out), Seen::Known { value, .. }) = (out, fact) else { continue };
+            let Seen::Known { value, .. } = fact else { continue };
             if self.is_worked_on(&place, &busy) {
+                continue;
+            }
+            let Some(out) = self.ledger.drained.get(&place) else {
+                if self.left_out(&place).is_some() && !value.traffic.is_out() {
+                    self.keep_out(place, turn);
+                }
+                continue;
+            };
+            // Who was moved since it was looked at is looked at again.
+            if out.since >= Some(asked) {
                 continue;
             }
             let by = out.by.clone();
@@ -124,20 +137,20 @@ impl Core {
         for target in here {
             self.touch(target);
         }
-        let Some(by) = self.ledger.drained.get(&place).map(|it| it.by.clone()) else {
-            return Ok(());
+        let again = self.ledger.drained.get(&place).map(|it| it.by.clone());
+        let done = match again {
+            Some(_) => "drained again, for a load balancer began anew and let it serve",
+            None => "drained, for a person left it out",
         };
+        let Some(by) = again.or_else(|| self.left_out(&place)) else { return Ok(()) };
         match result {
             Ok(evidence) => {
-                let how = format!(
-                    "drained again, for a load balancer began anew and let it serve: {evidence}"
-                );
-                self.note(turn, watched(place, by, true, how))
+                self.note(turn, watched(place, by, true, format!("{done}: {evidence}")))
             }
             Err(why) => {
                 tracing::warn!(
                     %environment, %role, %node, %why,
-                    "it serves, though a rollout left it out: its load balancer began anew, and it is not drained again"
+                    "it serves, though it was left out, and is not drained"
                 );
                 Ok(())
             }
@@ -151,6 +164,31 @@ impl Core {
             matches!(it, Flight::KeepOut(environment, _, it)
                 if *environment == plan.target.environment && it == node)
         })
+    }
+
+    /// Nodes that people leave out until they answer, and that serve for all we know: what they run is as old as
+    /// that word, and gets older. Whom a person let serve since is left alone.
+    fn silent(&self) -> impl Iterator<Item = Place> {
+        let snapshot = self.snapshot();
+        self.ledger.excluded.keys().flat_map(move |(target, node)| {
+            let roles = snapshot.and_then(|it| it.spec(target)).into_iter();
+            let roles = roles.flat_map(|spec| {
+                let mine = spec.roles().filter(|(_, role)| role.nodes.contains(node));
+                mine.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+            });
+            let place = |role| (target.environment.clone(), role, node.clone());
+            roles.map(place).filter(|it| {
+                !self.ledger.drained.contains_key(it) && !self.ledger.let_in.contains(it)
+            })
+        })
+    }
+
+    /// For what a node is left out by a person's word, if it is.
+    fn left_out(&self, (environment, role, node): &Place) -> Option<Target> {
+        let place = (environment.clone(), role.clone(), node.clone());
+        let mut excluded = self.ledger.excluded.keys();
+        let here = excluded.find(|(it, of)| it.environment == *environment && of == node);
+        here.filter(|_| !self.ledger.let_in.contains(&place)).map(|(target, _)| target.clone())
     }
 
     /// Nodes on which something is done.

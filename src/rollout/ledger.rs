@@ -184,6 +184,8 @@ pub struct Ledger {
     /// Nodes of roles that we took out of the load balancers and have not let serve since, and by
     /// which rollout of what. All others that are out, people have out.
     pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), Out>,
+    /// Those that are left out by a word and that somebody let serve since.
+    pub let_in: BTreeSet<(EnvironmentName, RoleName, NodeName)>,
     /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// Roles of which people took that back, until the load balancers have heard of it.
@@ -317,10 +319,18 @@ impl Ledger {
             }
             Fact::Watched { target, role, node, out, how: _ } => {
                 let key = (target.environment.clone(), role.clone(), node.clone());
+                let excluded = self.excluded.contains_key(&(target.clone(), node.clone()));
                 if !out {
                     self.drained.remove(&key);
+                    if excluded {
+                        self.let_in.insert(key);
+                    }
                 } else if let Some(it) = self.drained.get_mut(&key) {
                     it.since = it.since.map(|_| entry.at);
+                } else if excluded {
+                    // No rollout took it out, but the word that leaves it out.
+                    let (by, rollout) = (target.clone(), RolloutId::unset());
+                    self.drained.insert(key, Out { by, rollout, since: Some(entry.at) });
                 }
             }
             Fact::Kept(kept) => self.keep(kept),

@@ -132,6 +132,7 @@ impl Ledger {
     /// then.
     fn leave_out(&mut self, target: &Target, node: &NodeName, order: Option<Order>) {
         let key = (target.clone(), node.clone());
+        self.let_in.retain(|(it, _, of)| *it != target.environment || of != node);
         if let Some(order) = order {
             self.excluded.insert(key, order);
             return;

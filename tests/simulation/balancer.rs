@@ -138,13 +138,21 @@ impl World {
         let away = self.now < self.balancers.away_until
             || self.now > not_after
             || self.says_who_follows(&asked, (epoch, given)).is_some();
-        let result = if away { Err("no answer".to_owned()) } else { self.take_out(&seat, keep) };
+        let result =
+            if away { Err("no answer".to_owned()) } else { self.take_out(&role, &seat, keep) };
         let (environment, node) = (seat.environment, seat.node);
         self.answer(from, Wake::KeptOut { environment, role, node, result });
     }
 
-    fn take_out(&mut self, seat: &Seat, keep: usize) -> Result<String, String> {
+    fn take_out(&mut self, role: &RoleName, seat: &Seat, keep: usize) -> Result<String, String> {
         let place = (&seat.environment, &seat.node);
+        let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+        let again = self.shadow.drained.get(&key).map(|it| it.by.clone());
+        let mut silent = self.shadow.excluded.keys();
+        let silent = silent.find(|(it, node)| it.environment == *place.0 && node == place.1);
+        let silent = silent.map(|(target, _)| target.clone());
+        // Before the word that leaves it out, a person may have done with it what he liked.
+        let heeds = again.is_some() || self.shadow.let_in.contains(&key);
         let busy = self.shadow.rollouts.values().any(|rollout| {
             let plan = rollout.plan();
             plan.target.environment == *place.0
@@ -161,8 +169,11 @@ impl World {
                 continue;
             }
             server.gate = Gate::Drained { by_person: false };
-            let let_in = std::mem::take(&mut server.let_in);
-            self.totals.count("kept out after a reload");
+            let let_in = std::mem::take(&mut server.let_in) && heeds;
+            server.by = again.clone().or_else(|| silent.clone());
+            let what =
+                if again.is_some() { "kept out after a reload" } else { "taken out as silent" };
+            self.totals.count(what);
             self.tell(|| format!("{key:?} is drained again"));
             if let_in {
                 self.broken("6 whom a person let serve is left alone", &format!("{key:?}"));

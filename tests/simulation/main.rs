@@ -131,6 +131,7 @@ const UNKIND: &[&str] = &[
     "recalls that did not",
     "drained again",
     "kept out after a reload",
+    "taken out as silent",
     "let in by people",
     "controllers stopped",
     "stopped controllers that went on",

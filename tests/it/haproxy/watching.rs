@@ -77,3 +77,31 @@ async fn who_was_left_out_serves_on_while_too_few_others_do() {
     apps[0].rise("old").await;
     until("it is drained again", || proxy.admin("web-2") == 8);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_left_out_because_it_is_silent_serves_no_old_version() {
+    let (world, proxy, _apps) = fleet("").await;
+    let _controller = world.start();
+    world.until_in_sync();
+    let (node, away) = (world.node("production", "web-2"), world.root.join("away"));
+    std::fs::rename(&node, &away).unwrap();
+    std::fs::write(&node, "no directory").unwrap();
+    world.want("production", NEW);
+    world.until_explained("production", "web-2");
+    let said =
+        world.order(&["exclude", "shop", "production", "web-2", "--reason", "its disk died"]);
+    assert!(said.contains("its load balancers give it nothing more"), "{said}");
+    until("it is taken out", || proxy.admin("web-2") == 8);
+    world.until("the others are brought there", || {
+        ["web-1", "web-3"].iter().all(|it| world.read("production", it, "version").trim() == NEW)
+    });
+    // A person's hand counts for more than that word.
+    proxy.say("set server web/web-2 state ready");
+    assert!(stays(LONG, || proxy.admin("web-2") == 0));
+    std::fs::remove_file(&node).unwrap();
+    std::fs::rename(&away, &node).unwrap();
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0; 3]);
+    assert_eq!(world.read("production", "web-2", "states").trim(), "8", "it was drained first");
+}
