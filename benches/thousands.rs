@@ -275,6 +275,8 @@ impl Brain {
             | Effect::AskGate { .. }
             | Effect::AskInventory { .. }
             | Effect::Weigh { .. }
+            | Effect::Watch { .. }
+            | Effect::KeepOut { .. }
             | Effect::Propose { .. }
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }

@@ -157,6 +157,8 @@ impl Brain {
             | Effect::Review { .. }
             | Effect::Answer { .. }
             | Effect::Weigh { .. }
+            | Effect::Watch { .. }
+            | Effect::KeepOut { .. }
             | Effect::AskInventory { .. }
             | Effect::ReadProposal { .. }
             | Effect::Report { .. }

@@ -13,6 +13,7 @@ use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
+use super::limits::Limits;
 use super::promoting::Rest;
 use super::reverting::Reverting;
 use super::saying::Saying;
@@ -46,36 +47,6 @@ pub enum Fatal {
     /// Our own journal, or what we would add to it, cannot be true.
     #[error("the journal makes no sense")]
     Illegal(#[from] Illegal),
-}
-
-/// How often, and how many.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Routine looks at what a target runs are so far apart.
-    pub survey_every: Duration,
-    /// Looks at the config branch and the merge requests, beside those that a wake asks for.
-    pub poll_every: Duration,
-    /// Routine looks per second, over all targets: with many targets the looks are further apart.
-    pub surveys_per_second: u32,
-    /// Surveys under way at once.
-    pub surveys_at_once: usize,
-    /// Whether people's merge requests and comments on the forge are looked at.
-    pub looks_around: bool,
-    /// Whether effects that change the world are withheld (`run --check`).
-    pub check_only: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            survey_every: Duration::from_mins(5),
-            poll_every: Duration::from_secs(30),
-            surveys_per_second: 2,
-            surveys_at_once: 16,
-            looks_around: false,
-            check_only: false,
-        }
-    }
 }
 
 /// Something under way; at most one of each.
@@ -348,7 +319,7 @@ impl Core {
                 self.take_weighed((environment, role), ticket, result, turn)?;
             }
             Wake::Watched { environment, asked, seen } => {
-                self.take_watched(environment, asked, seen, turn)?;
+                self.take_watched(&environment, asked, seen, turn)?;
             }
             Wake::KeptOut { environment, role, node, result } => {
                 self.take_kept_out((environment, role, node), result, turn)?;

@@ -6,6 +6,7 @@ mod answer;
 mod approving;
 mod report;
 mod core;
+mod limits;
 mod compacting;
 mod configuring;
 mod inventories;
@@ -63,10 +64,11 @@ mod tests_saying;
 #[cfg(test)]
 mod tests_traffic;
 
-pub use self::core::{Core, Fatal, Journal, Limits, Waiting};
+pub use self::core::{Core, Fatal, Journal, Waiting};
 pub use doors::{Scheme, ServerAt};
 pub use files::changes_between;
 pub use inspect::{InspectError, Inspection, config_in_force, inspect};
+pub use limits::Limits;
 pub use logs::{Logs, StepLog};
 pub use perform::Hands;
 pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};

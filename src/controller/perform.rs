@@ -17,9 +17,7 @@ use crate::model::{
     RoleName, ServiceName, Sought, Timestamp, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
-use crate::rollout::{
-    Applied, CANNOT_ASK, Course, Guard, Inquiry, Op, Status, StepKind, Trace, course,
-};
+use crate::rollout::{Applied, CANNOT_ASK, Course, Inquiry, Op, Status, StepKind, Trace, course};
 
 use super::keeping::CameBack;
 use super::wake::{Effect, Perform, Report, Wake};
@@ -340,7 +338,7 @@ impl Hands {
     }
 
     /// Asks a gate. Its answer is as old as the question.
-    async fn gate(&self, place: &Place, question: &Question) -> Report {
+    pub(super) async fn gate(&self, place: &Place, question: &Question) -> Report {
         let at = clock::now();
         let (verdict, evidence) = self.ask_in_full(place, question).await;
         let why = match verdict {
@@ -349,43 +347,6 @@ impl Hands {
             Verdict::Error { why } => format!("{CANNOT_ASK}{why}"),
         };
         Report::Pending { again_after: GATE_AGAIN, why }
-    }
-
-    /// Asks everything that guards a bake, at once.
-    async fn guards(&self, place: &Place, guards: &[Guard]) -> Report {
-        let mut asked = tokio::task::JoinSet::new();
-        for guard in guards {
-            let (hands, place, guard) = (self.clone(), place.clone(), guard.clone());
-            asked.spawn(async move { (hands.gate(&place, &guard.question).await, guard.name) });
-        }
-        let mut answers = asked.join_all().await;
-        answers.sort_by(|(_, a), (_, b)| a.cmp(b));
-        let (mut closed, mut open, mut oldest) = (Vec::new(), Vec::new(), clock::now());
-        for (report, name) in answers {
-            match report {
-                Report::Done { evidence, at } => {
-                    oldest = oldest.min(at);
-                    open.push(format!("{name}: {evidence}"));
-                }
-                Report::Pending { why, .. }
-                | Report::Draining { why, .. }
-                | Report::Failed { why }
-                | Report::Ended { why }
-                | Report::Errored { why, .. }
-                | Report::Lost { why } => {
-                    // What said no before what could not be asked, and alerts before all others.
-                    let order = (why.starts_with(CANNOT_ASK), name.as_str() != "alerts");
-                    closed.push((order, format!("gate {name}: {why}")));
-                }
-            }
-        }
-        closed.sort();
-        let closed: Vec<String> = closed.into_iter().map(|(_, why)| why).collect();
-        if closed.is_empty() {
-            Report::Done { evidence: open.join("; "), at: oldest }
-        } else {
-            Report::Pending { again_after: GATE_AGAIN, why: closed.join("; ") }
-        }
     }
 
     /// A smoke test by command is a step with a key, so that its run has a name, and a crash of

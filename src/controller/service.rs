@@ -23,11 +23,12 @@ use crate::model::{Ask, Epoch, Target};
 use crate::planner::Hold;
 use crate::rollout::{Entry, Ledger};
 
-use super::core::{Core, Fatal, Limits};
+use super::core::{Core, Fatal};
 use super::deploying;
 use super::doors::ServerAt;
 use super::files::moved;
 use super::gitwork::{GitWorker, Told};
+use super::limits::Limits;
 use super::overtaken;
 use super::perform::Hands;
 use super::store::{Store, StoreError};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::core::{Core, Limits};
+use super::core::Core;
+use super::limits::Limits;
 use super::testing::{self, Memory, at};
 use super::wake::{Effect, Perform, Report, Ticket, Wake};
 use crate::drivers::ci::LOST_FOR;

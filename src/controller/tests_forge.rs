@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::core::{Core, Limits};
+use super::core::Core;
+use super::limits::Limits;
 use super::testing::{self, HEAD, Memory, NOW, at, person, reference, target};
 use super::wake::{Around, Effect, NotRecorded, Ticket, Wake};
 use crate::config::{Change, Loaded};

@@ -4,7 +4,8 @@ mod approving;
 
 use std::collections::BTreeMap;
 
-use super::core::{Core, Limits};
+use super::core::Core;
+use super::limits::Limits;
 use super::testing::{self, HEAD, Memory, NOW, at, person, reference, target};
 use super::wake::{Effect, Refusal, Ticket, Wake};
 use crate::config::{Change, Loaded};

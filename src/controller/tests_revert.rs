@@ -1,6 +1,7 @@
 //! The core alone, with a journal in memory: a rollback by a commit, and somebody whose push is faster.
 
-use super::core::{Core, Flight, Limits};
+use super::core::{Core, Flight};
+use super::limits::Limits;
 use super::testing::{self, Memory, NOW, at, person, reference, target};
 use super::wake::{Effect, Head, NotReverted, Refusal, Ticket, Wake};
 use crate::config::{Change, Content, Loaded};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::core::{Core, Limits};
+use super::core::Core;
+use super::limits::Limits;
 use super::testing::{Memory, at};
 use super::tests::{PIPELINE, answers, asked, rolling, target};
 use super::wake::{Effect, Perform, Report, Wake};

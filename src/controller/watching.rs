@@ -61,7 +61,7 @@ impl Core {
 
     pub(super) fn take_watched(
         &mut self,
-        environment: EnvironmentName,
+        environment: &EnvironmentName,
         asked: Timestamp,
         seen: BTreeMap<(RoleName, NodeName), Seen<Standing>>,
         turn: &mut Turn,

@@ -258,15 +258,7 @@ impl Ledger {
                 }
             }
             Fact::Refused { revision } => self.refused = Some(*revision),
-            Fact::Planned(plan) => {
-                self.epoch = self.epoch.max(Some(plan.epoch));
-                let history = self.histories.entry(plan.target.clone()).or_default();
-                history.stopped = None;
-                history.begins_to(plan);
-                history.attempted = Some(plan.to.clone());
-                history.owed_wanted &= plan.owed.is_none();
-                self.rollouts.insert(plan.target.clone(), Rollout::new((**plan).clone()));
-            }
+            Fact::Planned(plan) => self.begin(plan),
             Fact::Rollout { target, event, .. } => self.happen(target, event)?,
             Fact::Asked { word, command } => {
                 self.obey(entry.at, word, command);
@@ -318,24 +310,45 @@ impl Ledger {
                 self.recorded(record);
             }
             Fact::Watched { target, role, node, out, how: _ } => {
-                let key = (target.environment.clone(), role.clone(), node.clone());
-                let excluded = self.excluded.contains_key(&(target.clone(), node.clone()));
-                if !out {
-                    self.drained.remove(&key);
-                    if excluded {
-                        self.let_in.insert(key);
-                    }
-                } else if let Some(it) = self.drained.get_mut(&key) {
-                    it.since = it.since.map(|_| entry.at);
-                } else if excluded {
-                    // No rollout took it out, but the word that leaves it out.
-                    let (by, rollout) = (target.clone(), RolloutId::unset());
-                    self.drained.insert(key, Out { by, rollout, since: Some(entry.at) });
-                }
+                self.watched(entry.at, target, (role, node), *out);
             }
             Fact::Kept(kept) => self.keep(kept),
         }
         Ok(())
+    }
+
+    fn begin(&mut self, plan: &Plan) {
+        self.epoch = self.epoch.max(Some(plan.epoch));
+        let history = self.histories.entry(plan.target.clone()).or_default();
+        history.stopped = None;
+        history.begins_to(plan);
+        history.attempted = Some(plan.to.clone());
+        history.owed_wanted &= plan.owed.is_none();
+        self.rollouts.insert(plan.target.clone(), Rollout::new(plan.clone()));
+    }
+
+    /// A node was seen that is to be out of the load balancers.
+    fn watched(
+        &mut self,
+        at: Timestamp,
+        target: &Target,
+        (role, node): (&RoleName, &NodeName),
+        out: bool,
+    ) {
+        let key = (target.environment.clone(), role.clone(), node.clone());
+        let excluded = self.excluded.contains_key(&(target.clone(), node.clone()));
+        if !out {
+            self.drained.remove(&key);
+            if excluded {
+                self.let_in.insert(key);
+            }
+        } else if let Some(it) = self.drained.get_mut(&key) {
+            it.since = it.since.map(|_| at);
+        } else if excluded {
+            // No rollout took it out, but the word that leaves it out.
+            let (by, rollout) = (target.clone(), RolloutId::unset());
+            self.drained.insert(key, Out { by, rollout, since: Some(at) });
+        }
     }
 
     /// What happened at a target, if anything did.

@@ -373,6 +373,7 @@ pub(crate) fn performed(perform: &Perform, report: Report) -> Wake {
 }
 
 /// What the edge says when its deadline passes; none where nothing waits.
+#[expect(clippy::too_many_lines, reason = "every effect has its few lines")]
 pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
     let why = || "no answer in time".to_owned();
     Some(match effect {
