@@ -185,11 +185,16 @@ async fn one(world: &World, haproxy: &Haproxy, at: usize) {
         drain: Drain { timeout: Duration::from_mins(2), then: DrainEnd::Halt, maintenance: true },
     };
     let keep = world.apps.len() - WINDOW;
-    let begun = Instant::now();
+    let mut out: Option<Instant> = None;
     loop {
-        match haproxy.drained(&seat, keep, begun.elapsed()).await.expect("it is drained") {
+        let so_long = out.map(|it| it.elapsed()).unwrap_or_default();
+        match haproxy.drained(&seat, keep, so_long).await.expect("it is drained") {
             Settling::Done { .. } => break,
             Settling::Waiting { again_after, .. } => tokio::time::sleep(again_after).await,
+            Settling::Draining { again_after, .. } => {
+                out.get_or_insert_with(Instant::now);
+                tokio::time::sleep(again_after).await;
+            }
             Settling::LeftToPerson { why } => panic!("{why}"),
         }
     }
@@ -197,7 +202,9 @@ async fn one(world: &World, haproxy: &Haproxy, at: usize) {
     loop {
         match haproxy.serving(&seat, 100, towpath::model::Voucher::Node).await.expect("it serves") {
             Settling::Done { .. } => break,
-            Settling::Waiting { again_after, .. } => tokio::time::sleep(again_after).await,
+            Settling::Waiting { again_after, .. } | Settling::Draining { again_after, .. } => {
+                tokio::time::sleep(again_after).await;
+            }
             Settling::LeftToPerson { why } => panic!("{why}"),
         }
     }

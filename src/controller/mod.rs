@@ -37,6 +37,7 @@ mod glass;
 mod gitwork;
 mod recording;
 mod perform;
+mod guarding;
 mod moving;
 mod keeping;
 mod succession;

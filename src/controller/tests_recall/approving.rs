@@ -20,7 +20,7 @@ fn the_open_promotion_is_meant_while_it_lacks_some() {
     world.shows(Some(open.clone()));
     assert_eq!(approved(&mut world).unwrap(), "bob approved 1.2.0 for shop/canary");
     world.shows(Some(green(open)));
-    assert!(world.asks("eve", approve()).1.is_ok_and(|it| it.contains("1.2.0")));
+    assert!(world.asks("ann", approve()).1.is_ok_and(|it| it.contains("1.2.0")));
     let refused = approved(&mut world).unwrap_err();
     assert!(refused.contains("nothing waits for approval"), "two were enough: {refused}");
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::samples::{at, id, kept, op, reference, revision, target, word};
-use crate::model::{Command, Comment, NodeName, RoleName, Route};
+use crate::model::{Command, Comment, EnvironmentName, NodeName, RoleName, Route};
 use crate::record::format::{decode, encode};
-use crate::rollout::{Entry, Event, Fact, Kept, Outcome, Recall, What};
+use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Recall, What};
 
 /// All of that, in the order of the golden file.
 pub(super) fn later() -> Vec<Fact> {
@@ -108,4 +108,13 @@ fn since_when_nodes_are_mixed_outlives_the_rollout_that_made_them_so() {
     let fact = Fact::Kept(Box::new(kept));
     let (_, kind, body) = encode(&Entry { at: at(9), fact: fact.clone() });
     assert_eq!(decode(at(9), kind, &body).unwrap().fact, fact);
+}
+
+pub(super) fn still_out(op: OpId) -> What {
+    What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)) }
+}
+
+pub(super) fn weight_back() -> Fact {
+    let environment = EnvironmentName::parse("production").unwrap();
+    Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() }
 }

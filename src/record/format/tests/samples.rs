@@ -511,17 +511,8 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all.extend(comments::later());
-    all.extend([told(still_out(op)), weight_back()]);
+    all.extend([told(comments::still_out(op)), comments::weight_back()]);
     all
-}
-
-fn still_out(op: OpId) -> What {
-    What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)) }
-}
-
-fn weight_back() -> Fact {
-    let environment = EnvironmentName::parse("production").unwrap();
-    Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() }
 }
 
 /// A plan that is this operation.
