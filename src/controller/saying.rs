@@ -74,9 +74,7 @@ impl Core {
             // Of a controller before us nobody knows when it wrote this.
             saying.noted.get_or_insert(turn.now);
             let only_counts = worded(said).eq(worded(&why));
-            // Sessions that end one by one are no news.
-            let coming_down = only_counts && rollout.plan().op(op).is_some_and(counts_down);
-            if coming_down || !saying.is_due(only_counts, turn.now) {
+            if !saying.is_due(only_counts, turn.now) {
                 saying.newest = Some(why);
                 return Ok(());
             }

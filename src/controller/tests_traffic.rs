@@ -97,7 +97,7 @@ fn sessions_have_their_time_from_when_their_server_was_out() {
     let question = driver.hears(&question, 29 * MINUTE, busy(3, true)).unwrap();
     let out = Some(at(29 * MINUTE));
     assert_eq!(question.out, out);
-    let question = driver.hears(&question, 31 * MINUTE, busy(2, false)).unwrap();
+    let question = driver.hears(&question, 29 * MINUTE + 10, busy(2, false)).unwrap();
     assert_eq!(question.out, out, "it was all the time");
     assert_eq!(driver.waits(), 2, "sessions that end one by one are no news");
     // Another controller knows it, too.
@@ -110,7 +110,7 @@ fn sessions_have_their_time_from_when_their_server_was_out() {
     assert!(driver.hears(&question, 44 * MINUTE, busy(1, false)).is_some(), "given up too soon");
     let (mut driver, question) = Driver::begin(driver.core.ledger().clone(), 45 * MINUTE - 2);
     assert_eq!(driver.hears(&question, 46 * MINUTE, busy(1, false)), None, "for ever");
-    assert_eq!(driver.why(), "out of patience: 2 sessions left");
+    assert_eq!(driver.why(), "out of patience: 1 sessions left");
 }
 
 #[test]
