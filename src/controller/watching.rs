@@ -74,12 +74,25 @@ impl Core {
             if self.is_worked_on(&place, &busy) {
                 continue;
             }
+            let serves = !value.traffic.is_out();
             let Some(out) = self.ledger.drained.get(&place) else {
-                if self.left_out(&place).is_some() && !value.traffic.is_out() {
+                if let Some(by) = self.left_out(&place).filter(|_| serves) {
+                    // Written down first: whoever follows knows that it is no person's doing.
+                    let how = "is taken out, for a person left it out".to_owned();
+                    self.note(turn, watched(place.clone(), by, true, how))?;
                     self.keep_out(place, turn);
                 }
                 continue;
             };
+            if out.since.is_none() && out.is_by_word() {
+                if serves {
+                    self.keep_out(place, turn);
+                } else {
+                    let by = out.by.clone();
+                    self.note(turn, watched(place, by, true, "is out".to_owned()))?;
+                }
+                continue;
+            }
             // Who was moved since it was looked at is looked at again.
             if out.since >= Some(asked) {
                 continue;
@@ -137,12 +150,13 @@ impl Core {
         for target in here {
             self.touch(target);
         }
-        let again = self.ledger.drained.get(&place).map(|it| it.by.clone());
-        let done = match again {
-            Some(_) => "drained again, for a load balancer began anew and let it serve",
-            None => "drained, for a person left it out",
+        let Some(out) = self.ledger.drained.get(&place) else { return Ok(()) };
+        let by = out.by.clone();
+        let done = if out.since.is_some() {
+            "drained again, for a load balancer began anew and let it serve"
+        } else {
+            "drained, for a person left it out"
         };
-        let Some(by) = again.or_else(|| self.left_out(&place)) else { return Ok(()) };
         match result {
             Ok(evidence) => {
                 self.note(turn, watched(place, by, true, format!("{done}: {evidence}")))
@@ -178,7 +192,9 @@ impl Core {
             });
             let place = |role| (target.environment.clone(), role, node.clone());
             roles.map(place).filter(|it| {
-                !self.ledger.drained.contains_key(it) && !self.ledger.let_in.contains(it)
+                let out = self.ledger.drained.get(it);
+                let taken = out.is_some_and(|it| it.since.is_some() || !it.is_by_word());
+                !taken && !self.ledger.let_in.contains(it)
             })
         })
     }

@@ -343,11 +343,13 @@ impl Ledger {
                 self.let_in.insert(key);
             }
         } else if let Some(it) = self.drained.get_mut(&key) {
-            it.since = it.since.map(|_| at);
+            if it.since.is_some() || it.is_by_word() {
+                it.since = Some(at);
+            }
         } else if excluded {
-            // No rollout took it out, but the word that leaves it out.
+            // It is about to be.
             let (by, rollout) = (target.clone(), RolloutId::unset());
-            self.drained.insert(key, Out { by, rollout, since: Some(at) });
+            self.drained.insert(key, Out { by, rollout, since: None });
         }
     }
 

@@ -18,7 +18,7 @@ const AGE_MARGIN: Duration = Duration::from_secs(2);
 pub struct Out {
     /// For what.
     pub by: Target,
-    /// In which rollout.
+    /// In which rollout; see [`Out::is_by_word`].
     pub rollout: RolloutId,
     /// Since when its balancers are known to have it out, and are to. `None`: it is on its way out, or
     /// back.
@@ -39,6 +39,11 @@ pub enum Stays {
 }
 
 impl Out {
+    /// Whether no rollout took it out, but the word that leaves it out.
+    pub fn is_by_word(&self) -> bool {
+        self.rollout == RolloutId::unset()
+    }
+
     /// What is seen of it says this; nothing while it is on its way out or back.
     pub fn stays(&self, seen: &Standing) -> Option<Stays> {
         let since = self.since?;

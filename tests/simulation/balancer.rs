@@ -147,7 +147,8 @@ impl World {
     fn take_out(&mut self, role: &RoleName, seat: &Seat, keep: usize) -> Result<String, String> {
         let place = (&seat.environment, &seat.node);
         let key = (seat.environment.clone(), role.clone(), seat.node.clone());
-        let again = self.shadow.drained.get(&key).map(|it| it.by.clone());
+        let again = self.shadow.drained.get(&key).filter(|it| it.since.is_some());
+        let again = again.map(|it| it.by.clone());
         let mut silent = self.shadow.excluded.keys();
         let silent = silent.find(|(it, node)| it.environment == *place.0 && node == place.1);
         let silent = silent.map(|(target, _)| target.clone());

@@ -29,8 +29,15 @@ impl World {
                 self.take_word(command);
                 self.count_word(command, word);
             }
-            Fact::Watched { out: false, .. } => self.totals.count("let in by people"),
-            Fact::Watched { out: true, .. } => self.totals.count("seen out in a new balancer"),
+            Fact::Watched { target, role, node, out, .. } => {
+                let key = (target.environment.clone(), role.clone(), node.clone());
+                if *out {
+                    self.by_us.insert(key, target.clone());
+                } else {
+                    self.by_us.remove(&key);
+                    self.totals.count("let in by people");
+                }
+            }
             Fact::Vetoed { .. } => self.totals.count("vetoes noted"),
             Fact::Refused { .. } => self.totals.count("heads refused"),
             Fact::Recalling(_) | Fact::RecallOver { .. } => self.take_recall(&entry.fact),
