@@ -72,9 +72,9 @@ async fn measure(mode: Mode) {
         &["how", "servers", "seconds", "requests", "failed", "s/server", "ratio"],
     );
     let world = World { apps, proxy };
-    let ours = world.row(&table, "Towpath: sliding window", servers, None, sliding(&world)).await;
+    let ours = world.row(&table, "driver: sliding window", servers, None, sliding(&world)).await;
     let per = Some(ours);
-    world.row(&table, "Towpath: batches", servers, per, batches(&world)).await;
+    world.row(&table, "driver: batches", servers, per, batches(&world)).await;
     world.row(&table, "naive: maint, restart, ready; batches", servers, per, naive(&world)).await;
     let ansible = std::env::args().find_map(|it| it.strip_prefix("--ansible=").map(PathBuf::from));
     let Some(program) = ansible else {

@@ -17,6 +17,7 @@
 #[expect(dead_code, reason = "each benchmark uses its share")]
 #[path = "../common/mod.rs"]
 mod common;
+mod controller;
 mod free;
 mod peers;
 #[expect(dead_code, reason = "the tests use the rest")]
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Mode, Table, computed, mode, ms};
+use controller::Controller;
 use free::Free;
 use sshd::{Net, Sshd};
 use tokio::sync::Semaphore;
@@ -40,6 +42,9 @@ use towpath::model::{
     Timestamp, Transport,
 };
 use towpath::observe::Fact;
+
+/// How the row is called with which the others are compared.
+const DRIVER: &str = "Towpath's driver, built-in";
 
 /// Nodes at once, for all tools.
 const AT_ONCE: usize = 50;
@@ -128,13 +133,10 @@ fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&
         command
     };
     let mut best = None;
-    let mut row = |name: &str, mut command: Command| {
-        nodes.reset();
-        let run = timed(&mut command);
-        let done = nodes.done();
+    let mut row = |name: &str, run: &Run, done: usize| {
         let rate = f64::from(u32::try_from(done).expect("few")) / run.wall.as_secs_f64();
         // The first that is measured warm is what others are compared with.
-        if name.contains("built-in") && !name.contains("first") {
+        if name == DRIVER {
             best = Some(rate);
         }
         table.row(&[
@@ -148,9 +150,21 @@ fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&
             println!("  {} nodes were not done", count - done);
         }
     };
-    row("Towpath, built-in, first time: runner installed", ours("built-in"));
-    row("Towpath, built-in", ours("built-in"));
-    row("Towpath, openssh", ours("openssh"));
+    let first = format!("{DRIVER}, first time: runner installed");
+    for (name, how) in [
+        (first.as_str(), "built-in"),
+        (DRIVER, "built-in"),
+        ("Towpath's driver, openssh", "openssh"),
+    ] {
+        nodes.reset();
+        let run = timed(&mut ours(how));
+        row(name, &run, nodes.done());
+    }
+    if what == "real sshd" {
+        nodes.reset();
+        let run = Controller::start(&net.config(), &names).rolls_out();
+        row("Towpath, the whole program, built-in", &run, nodes.done());
+    }
     let Some(venv) = venv else {
         return println!(
             "the others are left out: name their virtual environment with --venv=PATH"
@@ -159,8 +173,10 @@ fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&
     let peers = peers::all(venv, net, &names);
     // Ansible's modules need a Python on the node.
     let fit = peers.into_iter().filter(|it| what == "real sshd" || !it.name.contains("module"));
-    for peer in fit {
-        row(peer.name, peer.command);
+    for mut peer in fit {
+        nodes.reset();
+        let run = timed(&mut peer.command);
+        row(peer.name, &run, nodes.done());
     }
 }
 

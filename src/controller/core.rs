@@ -136,6 +136,8 @@ pub struct Core {
     pub(super) reverting: BTreeMap<Target, Reverting>,
     /// How often the merge requests could not be listed, one after the other.
     pub(super) unlisted: u32,
+    /// Nodes that serve although they were left out, and why they are not drained, as it was told last.
+    pub(super) not_kept_out: BTreeMap<(EnvironmentName, RoleName, NodeName), String>,
     /// What people do on the forge.
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
@@ -208,6 +210,7 @@ impl Core {
             rests: BTreeMap::new(),
             reverting: BTreeMap::new(),
             unlisted: 0,
+            not_kept_out: BTreeMap::new(),
             visitors: Visitors::default(),
             record_rest: None,
             record_tries: 0,

@@ -159,13 +159,18 @@ impl Core {
         };
         match result {
             Ok(evidence) => {
+                self.not_kept_out.remove(&place);
                 self.note(turn, watched(place, by, true, format!("{done}: {evidence}")))
             }
             Err(why) => {
-                tracing::warn!(
-                    %environment, %role, %node, %why,
-                    "it serves, though it was left out, and is not drained"
-                );
+                // It is tried again soon, and told when there is something new.
+                if self.not_kept_out.get(&place) != Some(&why) {
+                    tracing::warn!(
+                        %environment, %role, %node, %why,
+                        "it serves, though it was left out, and is not drained"
+                    );
+                    self.not_kept_out.insert(place, why);
+                }
                 Ok(())
             }
         }

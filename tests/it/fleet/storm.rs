@@ -308,8 +308,8 @@ async fn the_runner_dies_in_the_middle_of_every_kind_of_step() {
     }
     let _controller = Controller::spawn(world);
     world.want("production", NEW);
-    let said = world.until_explained("production", "its end was not seen");
-    assert!(said.contains("migrat"), "{said}");
+    let said = world.until_explained("production", "is halted");
+    assert!(said.contains("migrat") && said.contains("its end was not seen"), "{said}");
     assert_eq!(fleet.count("migrated", NEW), [1, 0, 0], "it is not begun again");
     assert_eq!(fleet.count("installed", NEW), [0; 3], "nor is what comes after it");
     let looked = ["--migration", "done", "--reason", "looked at the schema"];

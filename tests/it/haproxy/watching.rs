@@ -81,7 +81,7 @@ async fn who_was_left_out_serves_on_while_too_few_others_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_left_out_because_it_is_silent_serves_no_old_version() {
     let (world, proxy, _apps) = fleet("").await;
-    let _controller = world.start();
+    let controller = world.start();
     world.until_in_sync();
     let (node, away) = (world.node("production", "web-2"), world.root.join("away"));
     std::fs::rename(&node, &away).unwrap();
@@ -92,6 +92,8 @@ async fn who_is_left_out_because_it_is_silent_serves_no_old_version() {
         world.order(&["exclude", "shop", "production", "web-2", "--reason", "its disk died"]);
     assert!(said.contains("its load balancers give it nothing more"), "{said}");
     until("it is taken out", || proxy.admin("web-2") == 8);
+    // It is to be, and it is.
+    until("that is known", || controller.told("traffic", "web-2 in web: ") >= 2);
     world.until("the others are brought there", || {
         ["web-1", "web-3"].iter().all(|it| world.read("production", it, "version").trim() == NEW)
     });
