@@ -195,16 +195,17 @@ ask_log() { # KEY
   name "$1" || { say bad; return; }
   step=$P/steps/$1
   ! ended || settle
-  send 1 "$step@log" -
-  from=
+  # The end is looked at first: where there is one, the beginning is whole.
+  from= end=$tmp
   if [ -e "$step@tailed" ]; then
     read -r from <"$step@tailed"
-    send 2 "$step@tail" -
+    end=$step@tail
   else
     pieces "$tmp"
-    [ -z "$from" ] || send 2 "$tmp" -
-    rm -f "$tmp"
   fi
+  send 1 "$step@log" -
+  [ -z "$from" ] || send 2 "$end" -
+  rm -f "$tmp"
   say ok $from
 }
 
