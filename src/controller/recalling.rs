@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::config::Snapshot;
 use crate::model::{Ask, Ref, Revision, Route, Target};
 use crate::observe::{Direction, Fact as Seen, MergeRequest, State};
-use crate::planner::{self, World};
+use crate::planner;
 use crate::rollout::{Fact, Recall, Word};
 
 use super::core::{Core, Fatal, Turn};
@@ -53,25 +53,7 @@ impl Core {
         turn: &Turn,
     ) -> Result<Recall, Refusal> {
         let not_now = |why: String| Err(Refusal::NotNow(why));
-        let spec = self.snapshot().and_then(|it| Some((it, it.spec(target)?)));
-        let Some((snapshot, spec)) = spec else { return Err(Refusal::NoTarget(target.clone())) };
-        if self.limits.check_only {
-            return not_now("this controller only checks (`run --check`)".to_owned());
-        }
-        if let Some(glass) = self.ledger.glasses.values().next() {
-            return not_now(format!(
-                "the config branch does not have the break-glass rollback of {} yet: `--break-glass` goes on top of it",
-                glass.target
-            ));
-        }
-        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now: turn.now };
-        let to = planner::destination(target, to, world).map_err(Refusal::NotNow)?;
-        if let Some(why) = planner::forbidden(target, &to, world) {
-            return not_now(why);
-        }
-        if spec.service.blocked.contains(&to) {
-            return not_now(format!("{to} is blocked: name another ref with --to"));
-        }
+        let (spec, to) = self.way_back(target, to, turn.now)?;
         if let Some(old) = self.ledger.recalls.get(target)
             && (&old.to, old.fast) == (&to, fast)
         {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::config::Spec;
 use crate::model::{Ask, Command, Ref, RepoPath, Revision, Route, Target, Timestamp};
 use crate::planner::{self, World};
 use crate::rollout::{Fact, Word};
@@ -109,6 +110,48 @@ impl Core {
         let Reverting { from, to, late, base: tried, .. } = it;
         let not_now = |why: String| Err(Refusal::NotNow(why));
         let wait = |why: String| Ok(Next::Wait { why });
+        let revision = self.snapshot().map(|it| it.revision);
+        let Some((spec, revision)) = self.snapshot().and_then(|it| it.spec(target)).zip(revision)
+        else {
+            return Err(Refusal::NoTarget(target.clone()));
+        };
+        let wanted = &spec.target.reference;
+        if wanted != from && wanted != to {
+            let Target { service, environment } = target;
+            return not_now(format!(
+                "{target} was set to {wanted} meanwhile (commit {}), and no more to {from}: look at that, and say `towpath rollback {service} {environment} --to {to}` if it is to go back from there too",
+                revision.short()
+            ));
+        }
+        self.way_back(target, Some(to), now)?;
+        let Some(base) = self.seen.base else {
+            return wait(self.unread("the config branch cannot be read"));
+        };
+        if self.ledger.refused == Some(base) {
+            let short = base.short();
+            return not_now(format!(
+                "the config branch was rewritten (commit {short}): `towpath accept {short}` first, or `--break-glass`, which does without it"
+            ));
+        }
+        if base != revision || *tried == Some(base) {
+            let others = if *late == 0 { "moved" } else { "moved meanwhile" };
+            return wait(self.unread(&format!("the config branch {others}, and is not read yet")));
+        }
+        if self.flights.contains(&Flight::Forge(target.clone())) {
+            return wait(format!("{target} has a merge request in hand: try again in a moment"));
+        }
+        let file = spec_file(self, target).ok_or_else(|| Refusal::NoTarget(target.clone()))?;
+        Ok(Next::Commit { file, base })
+    }
+
+    /// Where a rollback by the config branch leads, whichever way it takes there; or why there is none now.
+    pub(super) fn way_back(
+        &self,
+        target: &Target,
+        to: Option<&Ref>,
+        now: Timestamp,
+    ) -> Result<(Spec<'_>, Ref), Refusal> {
+        let not_now = |why: String| Err(Refusal::NotNow(why));
         let spec = self.snapshot().and_then(|it| Some((it, it.spec(target)?)));
         let Some((snapshot, spec)) = spec else { return Err(Refusal::NoTarget(target.clone())) };
         if self.limits.check_only {
@@ -120,40 +163,15 @@ impl Core {
                 glass.target
             ));
         }
-        let wanted = &spec.target.reference;
-        if wanted != from && wanted != to {
-            let Target { service, environment } = target;
-            return not_now(format!(
-                "{target} was set to {wanted} meanwhile (commit {}), and no more to {from}: look at that, and say `towpath rollback {service} {environment} --to {to}` if it is to go back from there too",
-                snapshot.revision.short()
-            ));
-        }
         let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now };
-        planner::destination(target, Some(to), world).map_err(Refusal::NotNow)?;
-        if let Some(why) = planner::forbidden(target, to, world) {
+        let to = planner::destination(target, to, world).map_err(Refusal::NotNow)?;
+        if let Some(why) = planner::forbidden(target, &to, world) {
             return not_now(why);
         }
-        if spec.service.blocked.contains(to) {
+        if spec.service.blocked.contains(&to) {
             return not_now(format!("{to} is blocked: name another ref with --to"));
         }
-        let Some(base) = self.seen.base else {
-            return wait(self.unread("the config branch cannot be read"));
-        };
-        if self.ledger.refused == Some(base) {
-            let short = base.short();
-            return not_now(format!(
-                "the config branch was rewritten (commit {short}): `towpath accept {short}` first, or `--break-glass`, which does without it"
-            ));
-        }
-        if base != snapshot.revision || *tried == Some(base) {
-            let others = if *late == 0 { "moved" } else { "moved meanwhile" };
-            return wait(self.unread(&format!("the config branch {others}, and is not read yet")));
-        }
-        if self.flights.contains(&Flight::Forge(target.clone())) {
-            return wait(format!("{target} has a merge request in hand: try again in a moment"));
-        }
-        let file = spec_file(self, target).ok_or_else(|| Refusal::NoTarget(target.clone()))?;
-        Ok(Next::Commit { file, base })
+        Ok((spec, to))
     }
 
     fn unread(&self, what: &str) -> String {
