@@ -26,8 +26,37 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
         }
         let survey = seen.seen.surveys.get(target);
         all.extend(taken_out(target, role, &seen.ledger, survey));
+        all.extend(in_spite_of_a_word(target, role, &seen.ledger, survey));
     }
     all
+}
+
+/// Nodes that people leave out until they answer, and that get traffic all the same: too few others serve, or a
+/// person let them.
+fn in_spite_of_a_word(
+    target: &Target,
+    role: &RoleName,
+    ledger: &Ledger,
+    survey: Option<&Survey>,
+) -> Vec<String> {
+    let here = ledger.excluded.iter().filter(|((it, _), _)| it == target);
+    let serving = here.filter(|((_, node), _)| serves(role, node, survey));
+    let said = serving.map(|((_, node), order)| {
+        format!("{node} gets traffic in {role}, though {} left it out", order.word.by)
+    });
+    said.collect()
+}
+
+/// Whether a node of a role is seen to get traffic.
+fn serves(role: &RoleName, node: &NodeName, survey: Option<&Survey>) -> bool {
+    match survey.and_then(|it| it.traffic.get(&(role.clone(), node.clone()))) {
+        Some(Fact::Known { value, .. }) => match value {
+            Traffic::Serving { weight } => *weight > 0,
+            Traffic::Mixed => true,
+            Traffic::Draining { .. } | Traffic::Maintenance | Traffic::Down => false,
+        },
+        Some(Fact::Unknown { .. }) | None => false,
+    }
 }
 
 /// How many of a role rollouts have taken out, and who of them gets traffic all the same. Who is on the way out or back
@@ -44,19 +73,8 @@ fn taken_out(
         .filter(|((environment, it, _), _)| *environment == target.environment && it == role);
     let out: Vec<&NodeName> =
         here.filter(|(_, out)| is_out(out)).map(|((_, _, node), _)| node).collect();
-    let serves = |node: &NodeName| {
-        let seen = survey.and_then(|it| it.traffic.get(&(role.clone(), node.clone())));
-        match seen {
-            Some(Fact::Known { value, .. }) => match value {
-                Traffic::Serving { weight } => *weight > 0,
-                Traffic::Mixed => true,
-                Traffic::Draining { .. } | Traffic::Maintenance | Traffic::Down => false,
-            },
-            Some(Fact::Unknown { .. }) | None => false,
-        }
-    };
-    let in_spite: Vec<&str> =
-        out.iter().filter(|node| serves(node)).map(|node| node.as_str()).collect();
+    let in_spite = out.iter().filter(|node| serves(role, node, survey));
+    let in_spite: Vec<&str> = in_spite.map(|node| node.as_str()).collect();
     let in_spite = match in_spite.len() {
         0 => String::new(),
         1 => format!(", of which {} gets traffic", in_spite[0]),
@@ -66,15 +84,17 @@ fn taken_out(
     (!out.is_empty()).then(|| format!("{} of {role} taken out by rollouts{in_spite}", out.len()))
 }
 
-/// Whether its load balancers are known to have it out; else it is on its way out, or back.
+/// Whether its load balancers are known to have it out by a rollout; else it is on its way out, or back, or a person
+/// left it out.
 fn is_out(out: &Out) -> bool {
-    out.since.is_some()
+    out.since.is_some() && !out.is_by_word()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EnvironmentName, RolloutId, ServiceName, Timestamp};
+    use crate::model::{EnvironmentName, PersonName, RolloutId, ServiceName, Timestamp};
+    use crate::rollout::{Order, Word};
 
     #[test]
     fn only_who_is_known_to_be_out_is_called_so() {
@@ -85,7 +105,8 @@ mod tests {
         let (mut ledger, mut survey) = (Ledger::default(), Survey::default());
         let mut out = |node: &str, since: Option<u64>, value: Traffic| {
             let node = NodeName::parse(node).unwrap();
-            let (by, rollout) = (target.clone(), RolloutId::unset());
+            let rollout = RolloutId::parse("0123456789ab").unwrap();
+            let by = target.clone();
             let since = since.map(Timestamp);
             let key = (target.environment.clone(), role.clone(), node.clone());
             ledger.drained.insert(key, Out { by, rollout, since });
@@ -102,5 +123,30 @@ mod tests {
         assert_eq!(said.as_deref(), Some(expected));
         let said = out("web-4", Some(1), Traffic::Mixed).unwrap();
         assert!(said.ends_with("of which web-3, web-4 get traffic"), "{said}");
+    }
+    #[test]
+    fn who_serves_though_a_person_left_it_out_is_named() {
+        let (service, environment) =
+            (ServiceName::parse("shop"), EnvironmentName::parse("production"));
+        let target = Target::new(&service.unwrap(), &environment.unwrap());
+        let (role, node) = (RoleName::parse("web").unwrap(), NodeName::parse("web-1").unwrap());
+        let word = Word { by: PersonName::parse("ann").unwrap(), reason: "dead".to_owned() };
+        let mut ledger = Ledger::default();
+        let order = Order { word, at: Timestamp(1), until: None };
+        ledger.excluded.insert((target.clone(), node.clone()), order);
+        let key = (target.environment.clone(), role.clone(), node.clone());
+        let (by, rollout) = (target.clone(), RolloutId::unset());
+        ledger.drained.insert(key, Out { by, rollout, since: Some(Timestamp(2)) });
+        let said = |value: Traffic| {
+            let mut survey = Survey::default();
+            let seen = Fact::Known { value, at: Timestamp(9) };
+            survey.traffic.insert((role.clone(), node.clone()), seen);
+            let by_rollouts = taken_out(&target, &role, &ledger, Some(&survey));
+            assert_eq!(by_rollouts, None, "no rollout did that");
+            in_spite_of_a_word(&target, &role, &ledger, Some(&survey))
+        };
+        assert_eq!(said(Traffic::Draining { sessions: 0 }), Vec::<String>::new());
+        let expected = "web-1 gets traffic in web, though ann left it out";
+        assert_eq!(said(Traffic::Serving { weight: 100 }), [expected]);
     }
 }
