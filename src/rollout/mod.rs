@@ -45,5 +45,5 @@ pub use remedy::Remedy;
 pub use report::{Halt, Phase, Progress};
 pub use settled::{RecallEnd, Recalled, Settled, Unrecorded};
 pub use state::OpState;
-pub use traffic::{Out, Stays};
+pub use traffic::{Holds, Out, Share, Stays};
 pub use wants::Want;

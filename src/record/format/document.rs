@@ -131,6 +131,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
         | Fact::WeightBack { environment: _, role: _ }
+        | Fact::SharesGiven { environment: _, role: _, nodes: _, percent: _, again: _, how: _ }
         | Fact::Refused { revision: _ }
         | Fact::Planned(_)
         | Fact::Rollout { target: _, id: _, event: _ }
