@@ -50,11 +50,11 @@ for command in TASKS:
 const FABRIC: &str = "
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
-from fabric import Config, Connection
+from fabric import Connection
 TASKS = json.loads(sys.argv[-1])
-config, names = Config(runtime_ssh_path=sys.argv[1]), sys.argv[2].split(',')
+key, names = {'key_filename': sys.argv[1]}, sys.argv[2].split(',')
 def one(name):
-    with Connection(name, config=config) as node:
+    with Connection(name, user=sys.argv[3], port=int(sys.argv[4]), connect_kwargs=key) as node:
         for command in TASKS:
             node.run(command, hide=True)
 with ThreadPoolExecutor(50) as places:
@@ -86,19 +86,17 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
         command
     };
     let tasks = serde_json::to_string(&TASKS).unwrap();
-    let by_config = |script: &str| {
-        let mut command = python(script);
-        command.arg(net.config()).arg(names.join(",")).arg(&tasks);
-        command
-    };
+    let mut asyncssh = python("async.py");
+    asyncssh.arg(net.config()).arg(names.join(",")).arg(&tasks);
     let user = Command::new("id").arg("-un").output().unwrap();
     let user = String::from_utf8(user.stdout).unwrap();
-    let parallel = |tasks: &[&str]| {
-        let mut parallel = python("parallel.py");
-        parallel.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
-        parallel.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
-        parallel
+    let by_key = |script: &str, tasks: &[&str]| {
+        let mut command = python(script);
+        command.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
+        command.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
+        command
     };
+    let parallel = |tasks: &[&str]| by_key("parallel.py", tasks);
     let mut modules = ansible(venv, net, "modules.yml");
     modules.env("ANSIBLE_PIPELINING", "1");
     let mut mitogen = ansible(venv, net, "modules.yml");
@@ -109,8 +107,8 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     openssh.arg(net.config()).arg("{}").arg(TASKS.join("; "));
     let pyinfra = pyinfra(venv, net, names, user.trim());
     vec![
-        Peer { name: "asyncssh, 3 commands", command: by_config("async.py") },
-        Peer { name: "fabric, 3 commands", command: by_config("fab.py") },
+        Peer { name: "asyncssh, 3 commands", command: asyncssh },
+        Peer { name: "fabric, 3 commands", command: by_key("fab.py", &TASKS) },
         Peer { name: "OpenSSH's client for each node, 1 command with all", command: openssh },
         Peer { name: "parallel-ssh, 3 commands", command: parallel(&TASKS) },
         Peer { name: "parallel-ssh, 1 command with all", command: parallel(&[&TASKS.join("; ")]) },
