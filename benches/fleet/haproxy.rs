@@ -79,10 +79,13 @@ async fn measure(mode: Mode) {
     let scene = Scene { apps, proxy };
     let control = control(scene.clone()).await;
     let window = whole(&scene, control, false);
-    let ours = scene.row(&table, "Towpath: sliding window", servers, None, rolls(window)).await;
+    let ours =
+        scene.row(&table, "Towpath: sliding window", servers, None, async { rolls(window) }).await;
     let per = Some(ours);
     let batched = whole(&scene, control, true);
-    scene.row(&table, "Towpath: batches, a gate before each", servers, per, rolls(batched)).await;
+    scene
+        .row(&table, "Towpath: batches, a gate before each", servers, per, async { rolls(batched) })
+        .await;
     scene.row(&table, "its driver alone: sliding window", servers, per, sliding(&scene)).await;
     scene.row(&table, "its driver alone: batches", servers, per, batches(&scene)).await;
     scene.row(&table, "naive: maint, restart, ready; batches", servers, per, naive(&scene)).await;
@@ -170,7 +173,7 @@ fn whole(scene: &Scene, control: u16, gated: bool) -> Controller {
 }
 
 /// Until the new version is everywhere.
-async fn rolls(mut controller: Controller) {
+fn rolls(mut controller: Controller) {
     tokio::task::block_in_place(|| controller.rolls_out());
 }
 
