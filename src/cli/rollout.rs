@@ -27,7 +27,8 @@ use super::{Common, Failure, Kind, Tone, Ui};
 /// How rollouts under way go: stages, nodes, what they wait for, and about how long it takes.
 ///
 /// Reads the journal; no controller needs to answer. `towpath log SERVICE ENV` tells of those that
-/// have ended, `towpath log ROLLOUT NODE` shows what a node's commands printed.
+/// have ended, `towpath log ROLLOUT --summary` sums one of them up, `towpath log ROLLOUT NODE` shows what a node's
+/// commands printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   towpath rollout
@@ -93,7 +94,12 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let past = |rollout: &Rollout| known.get(&rollout.plan().id).map_or(&[][..], Vec::as_slice);
         if rollouts.is_empty() {
             if changed {
-                ui.story("no rollout is under way; `towpath log` tells of those that ended");
+                let ended = if args.summary {
+                    "`towpath log ROLLOUT --summary` sums up one that ended"
+                } else {
+                    "`towpath log` tells of those that ended"
+                };
+                ui.story(format_args!("no rollout is under way; {ended}"));
             }
         } else if let Some(screen) = &mut screen {
             let mut lines: Vec<String> = Vec::new();
@@ -139,6 +145,13 @@ pub(super) fn peek(setup: &Setup) -> Result<Ledger, Failure> {
         .hint("a controller writes it: `towpath run`"));
     }
     Store::peek(&journal).map_err(|error| Failure::of(Kind::Error, &error))
+}
+
+/// The summary of one under way.
+pub(super) fn summed_up(rollout: &Rollout, setup: &Setup) -> String {
+    let now = clock::now();
+    let past = past(setup, &rollout.plan().target);
+    summary(rollout, rollout.remaining(&past, now), now)
 }
 
 /// How the last rollouts of a target went; none where the records cannot be read.
