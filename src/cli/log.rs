@@ -7,7 +7,7 @@ use crate::text::visible;
 
 use super::entry::{brief, json, of_history, time, what, whose};
 use super::run::setup;
-use super::{Common, Failure, Kind, Tone, Ui, source, steplog};
+use super::{Common, Failure, Kind, Tone, Ui, recorded, source, steplog};
 
 /// What was deployed, promoted and decided, newest first; or what a node printed
 ///
@@ -151,15 +151,7 @@ fn step(
 
 /// The record of one rollout.
 fn one(id: &RolloutId, source: &source::Source, ui: &Ui) -> Result<u8, Failure> {
-    let all = history::log(&source.repository, &Of::All, steplog::SEARCHED);
-    let all = all.map_err(|error| of_history(&error))?;
-    let of_it = |it: &Entered| {
-        matches!(it.record.subject, history::Subject::Rollout(_)) && it.record.id == id.to_string()
-    };
-    let Some(found) = all.into_iter().find(of_it) else {
-        return Err(Failure::new(Kind::Usage, format!("no record tells of a rollout {id}"))
-            .hint("`towpath log` lists those that ended, `towpath rollout` those under way"));
-    };
+    let found = recorded::of_rollout(source, id)?;
     if ui.json {
         ui.result_json(&json(&found));
     } else {

@@ -10,6 +10,7 @@ mod explain;
 mod rollout;
 mod steplog;
 mod summary;
+mod recorded;
 mod orders;
 mod rollback;
 

@@ -6,22 +6,17 @@ use crate::controller::{Logs, Setup, StepLog, config_in_force};
 use crate::drivers::fleet::{Exit, Piece, StepState};
 use crate::model::{Connect, NodeName, RolloutId, StepKey, Target, Timestamp};
 use crate::notify::awaits;
-use crate::record::format::Told;
-use crate::record::history::{self, Of, Subject};
 use crate::rollout::{Op, Rollout, Settled, What};
 use crate::text::visible;
 
-use super::entry::{of_history, time};
+use super::entry::time;
 use super::rollout::peek;
 use super::source::Source;
 use super::standing::is_alone;
-use super::{Failure, Kind, Tone, Ui};
+use super::{Failure, Kind, Tone, Ui, recorded};
 
 /// How often a log that grows is read.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How many records are searched for a rollout that has ended.
-pub(super) const SEARCHED: usize = 2000;
 
 /// One attempt of a step.
 struct Attempt {
@@ -221,15 +216,8 @@ fn find(setup: &Setup, id: &RolloutId, node: &NodeName) -> Result<Steps, Failure
         }
     }
     let source = Source::of(setup)?;
-    let records = history::log(&source.repository, &Of::All, SEARCHED);
-    let records = records.map_err(|error| of_history(&error))?.into_iter().map(|it| it.record);
-    let told = records
-        .filter(|it| matches!(it.subject, Subject::Rollout(_)) && it.id == id.to_string())
-        .find_map(|it| Told::parse(&it.document).ok());
-    let Some(told) = told else {
-        return Err(Failure::new(Kind::Usage, format!("there is no rollout {id}"))
-            .hint("`towpath log` lists those that ended, `towpath rollout` those under way"));
-    };
+    let found = recorded::of_rollout(&source, id)?;
+    let told = recorded::told(&found.record.document, id)?;
     let attempts = told.attempts_on(node).into_iter();
     let attempts: Vec<Attempt> =
         attempts.map(|(stage, key, at)| Attempt { stage: stage.to_owned(), key, at }).collect();

@@ -5,15 +5,13 @@ use crate::controller::Setup;
 use crate::model::RolloutId;
 use crate::notify::{Over, summary_of};
 use crate::record::format::{Told, rollout_record};
-use crate::record::history::{self, Of, Subject};
 use crate::rollout::{Ledger, Settled};
 use crate::text::visible;
 
-use super::entry::of_history;
 use super::rollout::{peek, summed_up, unattended};
 use super::run::setup;
 use super::standing::is_alone;
-use super::{Common, Failure, Kind, Ui, source, steplog};
+use super::{Common, Failure, Ui, recorded, source};
 
 /// Prints it: from the journal until its record is in git, else from there. The journal is read first, for it says that
 /// a record is in git when it is.
@@ -39,22 +37,8 @@ pub(super) fn run(
         }
     }
     let source = at.open(common)?;
-    let all = history::log(&source.repository, &Of::All, steplog::SEARCHED);
-    let all = all.map_err(|error| of_history(&error))?;
-    let searched = all.len();
-    let record = all
-        .into_iter()
-        .map(|it| it.record)
-        .find(|it| matches!(it.subject, Subject::Rollout(_)) && it.id == id.to_string());
-    let Some(record) = record else {
-        let where_ = match searched {
-            steplog::SEARCHED => format!("none of the last {searched} records tells"),
-            _ => "no record tells".to_owned(),
-        };
-        return Err(Failure::new(Kind::Usage, format!("{where_} of a rollout {id}"))
-            .hint("`towpath log` lists those that ended, `towpath rollout` those under way"));
-    };
-    show(id, &summary_of(&over(&record.document, id)?), ui);
+    let found = recorded::of_rollout(&source, id)?;
+    show(id, &summary_of(&over(&found.record.document, id)?), ui);
     Ok(0)
 }
 
@@ -69,11 +53,6 @@ fn unrecorded(ledger: &Ledger, id: &RolloutId) -> Option<String> {
 }
 
 fn over(document: &str, id: &RolloutId) -> Result<Over, Failure> {
-    let told = Told::parse(document).map_err(|error| {
-        Failure::of(Kind::Error, &error).hint(format!(
-            "a newer Towpath may have written it; `towpath log {id} --json` shows it as it is"
-        ))
-    })?;
     let Told {
         id,
         target,
@@ -90,7 +69,7 @@ fn over(document: &str, id: &RolloutId) -> Result<Over, Failure> {
         omitted,
         stages: _,
         events: _,
-    } = told;
+    } = recorded::told(document, id)?;
     Ok(Over {
         id,
         target,
