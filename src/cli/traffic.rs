@@ -1,5 +1,7 @@
 //! What people and rollouts have done about the traffic of a target, in a few words each: only what is sure.
 
+use std::collections::BTreeMap;
+
 use crate::controller::Inspection;
 use crate::model::{NodeName, RoleName, Target, Traffic};
 use crate::observe::{Fact, Survey};
@@ -23,12 +25,29 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
         let key = (target.environment.clone(), role.clone());
         if let Some((percent, order)) = seen.ledger.weights.get(&key) {
             all.push(format!("{role} gets {percent}% by {}", order.word.by));
+        } else {
+            all.extend(shares(target, role, &seen.ledger));
         }
         let survey = seen.seen.surveys.get(target);
         all.extend(taken_out(target, role, &seen.ledger, survey));
         all.extend(in_spite_of_a_word(target, role, &seen.ledger, survey));
     }
     all
+}
+
+/// How many nodes of a role have which share by what rollouts gave.
+fn shares(target: &Target, role: &RoleName, ledger: &Ledger) -> Vec<String> {
+    let mut nodes: BTreeMap<u32, usize> = BTreeMap::new();
+    for ((environment, of, _), share) in &ledger.shares {
+        if *environment == target.environment && of == role && share.since.is_some() {
+            *nodes.entry(share.percent).or_default() += 1;
+        }
+    }
+    let said = nodes.into_iter().map(|(percent, nodes)| match nodes {
+        1 => format!("1 node of {role} gets {percent}% by a rollout"),
+        many => format!("{many} nodes of {role} get {percent}% by a rollout"),
+    });
+    said.collect()
 }
 
 /// Nodes that people leave out until they answer, and that get traffic all the same: too few others serve, or a
@@ -94,7 +113,7 @@ fn is_out(out: &Out) -> bool {
 mod tests {
     use super::*;
     use crate::model::{EnvironmentName, PersonName, RolloutId, ServiceName, Timestamp};
-    use crate::rollout::{Order, Word};
+    use crate::rollout::{Order, Share, Word};
 
     #[test]
     fn only_who_is_known_to_be_out_is_called_so() {
@@ -124,6 +143,28 @@ mod tests {
         let said = out("web-4", Some(1), Traffic::Mixed).unwrap();
         assert!(said.ends_with("of which web-3, web-4 get traffic"), "{said}");
     }
+
+    #[test]
+    fn shares_that_rollouts_left_are_counted() {
+        let (service, environment) =
+            (ServiceName::parse("shop"), EnvironmentName::parse("production"));
+        let target = Target::new(&service.unwrap(), &environment.unwrap());
+        let role = RoleName::parse("web").unwrap();
+        let mut ledger = Ledger::default();
+        let since = Some(Timestamp(1));
+        for (node, percent, since) in
+            [("web-1", 25, since), ("web-2", 25, since), ("web-3", 5, since), ("web-4", 5, None)]
+        {
+            let key = (target.environment.clone(), role.clone(), NodeName::parse(node).unwrap());
+            ledger.shares.insert(key, Share { percent, since });
+        }
+        let said = shares(&target, &role, &ledger);
+        assert_eq!(
+            said,
+            ["1 node of web gets 5% by a rollout", "2 nodes of web get 25% by a rollout"]
+        );
+    }
+
     #[test]
     fn who_serves_though_a_person_left_it_out_is_named() {
         let (service, environment) =

@@ -14,7 +14,7 @@ use crate::model::{
     Target, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Survey};
-use crate::rollout::{Ledger, Op};
+use crate::rollout::{Ledger, Op, Share};
 
 const NOW: Revision = Revision::new([7; 20]);
 const CONFIG: &[(&str, &str)] = &[
@@ -267,4 +267,18 @@ fn nobody_gets_traffic_from_a_rollout_while_a_share_is_on_its_way() {
     let performs = |effects: &[Effect]| effects.iter().any(|it| matches!(it, Effect::Perform(_)));
     assert!(!performs(&shares.wakes(Wake::Tick)), "the two race");
     assert!(performs(&shares.hears(None, Ok("read back"))), "it goes on");
+}
+
+#[test]
+fn what_a_rollout_left_is_taken_back_by_a_word() {
+    let mut shares = Shares::begin(Memory::default());
+    let (environment, role) = place();
+    let command = Command::Weigh { environment, role, percent: None };
+    let said = shares.wakes(asks(command));
+    assert_eq!(shares.share(said), None, "there is nothing to take back");
+    let (environment, role) = place();
+    let share = Share { percent: 25, since: Some(at(50)) };
+    let key = (environment, role, NodeName::parse("web-1").unwrap());
+    shares.core.ledger.shares.insert(key, share);
+    assert_eq!(shares.asks(None).weight, 100);
 }

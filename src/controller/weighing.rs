@@ -28,7 +28,7 @@ impl Core {
             return Ok(Err(Refusal::NotNow(why)));
         }
         let key = (environment.clone(), role.clone());
-        let given = self.ledger.weights.contains_key(&key);
+        let given = self.ledger.weights.contains_key(&key) || self.has_shares(&key);
         if percent.is_none() && !given && !self.ledger.weights_back.contains(&key) {
             let why = format!("nobody gave {role} of {environment} another share");
             return Ok(Err(Refusal::NotNow(why)));
@@ -56,6 +56,12 @@ impl Core {
             }
             Err(why) => Ok(Err(Refusal::NotNow(why))),
         }
+    }
+
+    /// Whether nodes of a role have another share than all, also by a rollout that was ended between its steps.
+    fn has_shares(&self, (environment, role): &(EnvironmentName, RoleName)) -> bool {
+        let mut places = self.ledger.shares.keys();
+        places.any(|(it, of, _)| it == environment && of == role)
     }
 
     /// What to ask so that a role gets its share: what a person gave it, else what rollouts ask for.
