@@ -238,6 +238,28 @@ fn a_fleet_is_closed_drained_and_opened_step_by_step() {
 }
 
 #[test]
+fn the_first_share_of_a_canary_is_given_before_the_new_ref_comes_there() {
+    let stages = |steps: &str| {
+        let said = told(&decision_of(&CONFIG.replace("[0%, 25%, 100%]", steps), ""));
+        let moves = said.lines().filter(|it| it.contains("of web") || it.contains("web-1: drain"));
+        moves.map(|it| it.split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    expect![[r#"
+        4 of web 5%
+        drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 5%
+        4 of web 5%
+        4 of web 100%
+        4 of web 100% if stopped"#]]
+    .assert_eq(&stages("[5%, 100%]"));
+    // There is nothing to be careful with.
+    expect![[r#"
+        drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 100%
+        4 of web 100%
+        4 of web 100% if stopped"#]]
+    .assert_eq(&stages("[100%]"));
+}
+
+#[test]
 fn who_is_out_goes_first_and_people_are_obeyed() {
     check(
         "web/web-3 drained
@@ -440,6 +462,15 @@ fn the_second_opinion_objects_to_unsound_traffic() {
         }
     });
     assert!(greedy.contains("needs 1"), "{greedy}");
+    let hasty = object(&|ops| {
+        ops.retain(|it| !matches!(it, Op::Weighted { weight: 0, .. }));
+        for op in ops {
+            if let Op::Serving { weight, .. } = op {
+                *weight = 26;
+            }
+        }
+    });
+    assert!(hasty.contains("web-1 of web serves with 26% before 25%"), "{hasty}");
     let mut kept = (*plan).clone();
     if let Some(closing) = kept.stages.last_mut() {
         closing.lanes.truncate(1);

@@ -69,15 +69,15 @@ impl Draft<'_> {
         true
     }
 
-    /// Closes roles before the stage at `at` touches them, if a later stage opens them from 0%:
-    /// before they are drained, or first touched where nothing is.
+    /// Lowers the share of roles to what a later stage opens them with, before the stage at `at` touches
+    /// them: before they are drained, or first touched where nothing is. With the new ref they get no
+    /// more than that until the first gate of that stage.
     pub(super) fn close_before(&self, recipe: &[&StageSpec], at: usize, way: &mut Way) {
-        let opens = |it: &&StageSpec| it.kind == Kind::Weight && it.steps.first() == Some(&0);
-        let later: Vec<&StageSpec> = recipe[at + 1..].iter().copied().filter(opens).collect();
         let touches = |stage: &StageSpec, role: &RoleName| {
             stage.kind == Kind::Run && covers(self.spec, stage, role)
         };
-        for spec in later {
+        for spec in recipe[at + 1..].iter().filter(|it| it.kind == Kind::Weight) {
+            let Some(first) = spec.steps.first().filter(|it| **it < ALL) else { continue };
             let roles: Vec<(&RoleName, &Role)> = self
                 .weighed(spec)
                 .into_iter()
@@ -90,7 +90,8 @@ impl Draft<'_> {
                 })
                 .collect();
             if !roles.is_empty() {
-                self.step(&format!("{} closed", spec.name), &roles, 0, way);
+                let to = if *first == 0 { String::new() } else { format!(" to {first}%") };
+                self.step(&format!("{} closed{to}", spec.name), &roles, *first, way);
             }
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod apps;
 pub(crate) mod load;
 pub(crate) mod proxy;
 
+mod canary;
 mod drains;
 mod guards;
 mod hostile;
