@@ -10,6 +10,7 @@ mod guards;
 mod hostile;
 mod keeping;
 mod watching;
+mod old_workers;
 mod reloads;
 mod rollouts;
 mod weights;
