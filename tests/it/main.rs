@@ -26,6 +26,7 @@ mod fleet;
 mod gates;
 mod haproxy;
 mod hosted;
+mod hot_patches;
 mod hostile;
 mod operations;
 mod overtaken;
