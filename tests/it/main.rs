@@ -25,6 +25,7 @@ mod crashes;
 mod fleet;
 mod gates;
 mod haproxy;
+mod haste;
 mod hosted;
 mod hot_patches;
 mod hostile;
