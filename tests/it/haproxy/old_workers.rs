@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::apps::App;
-use super::load::once;
+use super::load::{Answer, once};
 use super::proxy::{Proxy, until};
 use super::rollouts::fleet;
 use crate::world::{Controller, NEW, OLD, World, stays};
@@ -18,7 +18,7 @@ struct Busy {
     proxy: Proxy,
     apps: Vec<App>,
     /// One at each node, in no order.
-    requests: Vec<JoinHandle<bool>>,
+    requests: Vec<JoinHandle<Result<Answer, String>>>,
     _controller: Controller,
 }
 
@@ -35,9 +35,7 @@ impl Busy {
         let controller = world.start();
         world.until_in_sync();
         let port = proxy.port;
-        let well =
-            || async move { once(port, "held", None).await.is_ok_and(|it| it.status == 200) };
-        let requests = (0..3).map(|_| tokio::spawn(well())).collect();
+        let requests = (0..3).map(|_| tokio::spawn(once(port, "held", None))).collect();
         until("each node is busy with one", || apps.iter().all(|it| it.served() == 1));
         world.want("production", NEW);
         Self { world, proxy, apps, requests, _controller: controller }
@@ -52,13 +50,17 @@ impl Busy {
         self.requests.iter().filter(|it| !it.is_finished()).count()
     }
 
-    /// Whether every request was answered.
-    async fn all_well(self) -> [bool; 3] {
-        let mut well = [false; 3];
-        for (it, well) in self.requests.into_iter().zip(&mut well) {
-            *well = it.await.unwrap();
+    /// How each request ended: `well`, `cut`, or nobody answered for longer than its client waits.
+    async fn ends(self) -> Vec<&'static str> {
+        let mut ends = Vec::new();
+        for it in self.requests {
+            ends.push(match it.await.unwrap() {
+                Ok(Answer { status: 200, .. }) => "well",
+                Err(why) if why == "no answer" => "no answer",
+                Ok(_) | Err(_) => "cut",
+            });
         }
-        well
+        ends
     }
 }
 
@@ -81,7 +83,7 @@ async fn requests_in_an_old_worker_are_waited_for_also_where_the_drain_came_late
     world.until_in_sync();
     assert_eq!(NODES.map(|it| proxy.admin(it)), [0; 3], "all serve");
     assert_eq!(NODES.map(|it| world.read("production", it, "states")), ["8\n"; 3], "drained");
-    assert_eq!(busy.all_well().await, [true; 3], "none was cut");
+    assert_eq!(busy.ends().await, ["well"; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -103,7 +105,7 @@ async fn what_does_not_end_in_an_old_worker_in_time_halts_the_rollout() {
     world.until_runs("production", NEW);
     world.until_in_sync();
     assert_eq!(NODES.map(|it| proxy.admin(it)), [0; 3], "all serve");
-    assert_eq!(busy.all_well().await, [true; 3]);
+    assert_eq!(busy.ends().await, ["well"; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -116,7 +118,7 @@ async fn what_does_not_end_in_an_old_worker_in_time_is_cut_where_that_is_wanted(
     world.until_in_sync();
     assert_eq!(NODES.map(|it| world.read("production", it, "states")), ["8\n"; 3], "drained");
     assert_eq!(NODES.map(|it| proxy.admin(it)), [0; 3], "all serve");
-    assert_eq!(busy.all_well().await, [false; 3], "nobody released them");
+    assert_eq!(busy.ends().await, ["cut"; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -129,5 +131,5 @@ async fn without_the_masters_socket_nobody_sees_them() {
     world.until_in_sync();
     assert_eq!(busy.under_way(), 3, "they go on as if nothing had happened");
     apps.iter().for_each(App::release);
-    assert_eq!(busy.all_well().await, [true; 3]);
+    assert_eq!(busy.ends().await, ["well"; 3]);
 }
