@@ -1,13 +1,41 @@
 //! Keeps to the shares of traffic that people gave to roles, beside any rollout.
 
-use crate::model::{Command, Connect, EnvironmentName, Epoch, RoleName, Seat, Target, Traffic};
+use std::collections::BTreeSet;
+
+use crate::model::{
+    Command, Connect, EnvironmentName, Epoch, NodeName, RoleName, Seat, Target, Traffic,
+};
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, Survey};
-use crate::rollout::{Fact, Op, OpState, Word};
+use crate::rollout::{Cause, Fact, Op, OpState, Rollout, StepKind, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::rolling::BALANCER_GRACE;
 use super::wake::{Effect, Refusal, Ticket, Unmoved};
+
+/// What a rollout does about shares, once it is ended because another ref is wanted: nodes that it has brought
+/// its own keep what they have. The next one takes them out, and until then the usual share would be all
+/// their traffic with what was just given up.
+pub(super) fn given_back(rollout: &Rollout, mut op: Op) -> Op {
+    if let Op::Weighted { role, seats, .. } = &mut op
+        && matches!(rollout.stopping(), Some(Cause::Superseded { .. }))
+    {
+        let brought = brought(rollout, role);
+        seats.retain(|seat| !brought.contains(&seat.node));
+    }
+    op
+}
+
+/// The nodes of a role on which the work between drain and service was begun.
+fn brought<'a>(rollout: &'a Rollout, role: &RoleName) -> BTreeSet<&'a NodeName> {
+    let serves = |op: &Op| matches!(op, Op::Serving { role: it, .. } if it == role);
+    let begun = rollout.plan().ops().filter(|(id, task, op)| {
+        matches!(op, Op::Step { kind: StepKind::Run, .. })
+            && task.ops.iter().any(serves)
+            && rollout.state(*id).is_some_and(OpState::was_tried)
+    });
+    begun.filter_map(|(_, task, _)| task.node.as_ref()).collect()
+}
 
 impl Core {
     /// A person gives a role a share of its usual traffic, or takes that back. It is in the ledger

@@ -109,6 +109,11 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 let value = Traffic::Draining { sessions: 0 };
                 survey.traffic.insert(seat(it), Seen::Known { value, at });
             }
+            (it, share) if share.ends_with('%') => {
+                let weight = share.trim_end_matches('%').parse().unwrap();
+                let value = Traffic::Serving { weight };
+                survey.traffic.insert(seat(it), Seen::Known { value, at });
+            }
             (it, "down") => {
                 survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Down, at });
             }
@@ -257,6 +262,24 @@ fn the_first_share_of_a_canary_is_given_before_the_new_ref_comes_there() {
         4 of web 100%
         4 of web 100% if stopped"#]]
     .assert_eq(&stages("[100%]"));
+}
+
+#[test]
+fn who_was_left_between_two_steps_is_opened_step_by_step_by_the_next_one() {
+    let moves = |world: &str| {
+        let said = told(&decision(&format!("all 1.0.1\njob-1 1.0.0\n{world}")));
+        let moves = said.lines().filter(|it| it.contains("of web"));
+        moves.map(|it| it.split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(moves(""), "", "it is not touched");
+    expect![[r#"
+        4 of web 0%
+        4 of web 0%
+        4 of web 25%
+        4 of web 100%
+        1 of web 25% if stopped
+        3 of web 100% if stopped"#]]
+    .assert_eq(&moves("web/web-1 25%"));
 }
 
 #[test]

@@ -44,12 +44,24 @@ impl Draft<'_> {
         }
     }
 
-    /// The roles of a stage that moves traffic, if this rollout touches them.
+    /// Whether a node serves with less than its role usually has, and not by a person's word.
+    fn has_less(&self, role: &RoleName, node: &NodeName) -> bool {
+        let less =
+            matches!(self.stand(role, node), Stand::In(weight) if weight < usual(self.spec, role));
+        let key = (self.target.environment.clone(), role.clone());
+        less && !self.ledger.weights.contains_key(&key)
+    }
+
+    /// The roles of a stage that moves traffic, if this rollout touches them, or an earlier one was ended
+    /// between its steps.
     fn weighed(&self, spec: &StageSpec) -> Vec<(&RoleName, &Role)> {
         let roles = self.spec.roles().filter(|(name, role)| {
             role.seats.is_some()
                 && covers(self.spec, spec, name)
-                && role.nodes.iter().any(|node| self.nodes.contains(node))
+                && role
+                    .nodes
+                    .iter()
+                    .any(|node| self.nodes.contains(node) || self.has_less(name, node))
         });
         roles.collect()
     }

@@ -163,3 +163,40 @@ async fn a_rollout_that_is_aborted_between_the_steps_gives_back_the_shares_it_fo
     weigh(&world, "auto");
     assert_eq!(weights(&proxy), ["100", "100", "100"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_is_rolled_back_gets_no_more_with_the_ref_that_is_taken_back() {
+    let (world, proxy, _apps) = canary().await;
+    // Preparing goes before all else, on the way back as well.
+    let prepare = format!(
+        "stages:\n  - {{ name: prepare, on: all, run: [sh, {}/prepare.sh, '{{ref}}'], finally: [\"true\"], timeout: 90s }}\n",
+        world.root.display()
+    );
+    world.edit("recipes/fleet.yaml", "stages:\n", &prepare);
+    world.script("prepare", "echo \"$1\" >> prepared; while [ -e wait ]; do sleep 0.02; done");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    for times in 1..=3 {
+        until_asked(&world, times);
+        yes(&world);
+    }
+    until_asked(&world, 4);
+    std::fs::write(world.root.join("no"), "4% of requests fail\n").unwrap();
+    world.until_explained("production", "4% of requests fail");
+    assert_eq!(weights(&proxy), ["25", "100", "100"]);
+
+    let wait = world.node("production", "web-1").join("wait");
+    std::fs::write(&wait, "").unwrap();
+    world.order(&["rollback", "shop", "production", "--reason", "requests fail"]);
+    let prepares = || world.count("production", "web-1", "prepared", OLD) == 1;
+    world.until("it is on its way back", prepares);
+    assert_eq!((version(&world, "web-1").as_str(), proxy.admin("web-1")), (NEW, 0), "it serves");
+    assert_eq!(weights(&proxy), ["25", "100", "100"]);
+    // Gates of one's own stand on the way back as well.
+    world.script("gate", "exit 0");
+    std::fs::remove_file(wait).unwrap();
+    world.until_runs("production", OLD);
+    world.until_in_sync();
+    assert_eq!(weights(&proxy), ["100", "100", "100"]);
+}
