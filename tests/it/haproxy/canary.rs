@@ -176,13 +176,26 @@ async fn a_canary_that_is_rolled_back_gets_no_more_with_the_ref_that_is_taken_ba
     world.script("prepare", "echo \"$1\" >> prepared; while [ -e wait ]; do sleep 0.02; done");
     let _controller = world.start();
     world.until_in_sync();
+    let no = world.root.join("no");
+
+    // Who was not brought it yet has its share back at once.
+    std::fs::write(&no, "not today\n").unwrap();
+    world.want("production", NEW);
+    world.until_explained("production", "not today");
+    assert_eq!(weights(&proxy), ["5", "100", "100"]);
+    world.want("production", OLD);
+    world.until_in_sync();
+    assert_eq!(weights(&proxy), ["100", "100", "100"]);
+    std::fs::remove_file(&no).unwrap();
+    std::fs::remove_file(world.root.join("asked")).unwrap();
+
     world.want("production", NEW);
     for times in 1..=3 {
         until_asked(&world, times);
         yes(&world);
     }
     until_asked(&world, 4);
-    std::fs::write(world.root.join("no"), "4% of requests fail\n").unwrap();
+    std::fs::write(no, "4% of requests fail\n").unwrap();
     world.until_explained("production", "4% of requests fail");
     assert_eq!(weights(&proxy), ["25", "100", "100"]);
 
