@@ -1,6 +1,7 @@
 //! A rolling update of 100 servers behind one HAProxy under load that never stops: on kept and on
-//! new connections, by sticky clients, 3 in 100 requests slow. Our procedure by the real driver,
-//! beside a naive script and Ansible's own module, in the same run.
+//! new connections, by sticky clients, 3 in 100 requests slow. By the whole program, from the commit of the
+//! config change to the end of the rollout; by its driver alone; by a naive script; and by Ansible's own
+//! module, in the same run.
 //!
 //! `cargo bench --bench haproxy -- --ansible=PATH` names an `ansible-playbook` that has the
 //! collection `community.general`; without one its rows are left out.
@@ -19,11 +20,14 @@ mod apps;
 #[expect(dead_code, reason = "each benchmark uses its share")]
 #[path = "../common/mod.rs"]
 mod common;
+mod controller;
 #[path = "../../tests/it/haproxy/load.rs"]
 mod load;
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/it/haproxy/proxy.rs"]
 mod proxy;
+#[expect(dead_code, reason = "each benchmark uses its share")]
+mod world;
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -33,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use apps::App;
 use common::{Mode, Table, mode};
+use controller::Controller;
 use load::{Crowd, Load};
 use proxy::{PLAIN, Proxy, Shape, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -71,11 +76,19 @@ async fn measure(mode: Mode) {
         "rolling update under load",
         &["how", "servers", "seconds", "requests", "failed", "s/server", "ratio"],
     );
-    let world = World { apps, proxy };
-    let ours = world.row(&table, "driver: sliding window", servers, None, sliding(&world)).await;
+    let scene = Scene { apps, proxy };
+    let control = control(scene.clone()).await;
+    let window = whole(&scene, control, false);
+    let ours =
+        scene.row(&table, "Towpath: sliding window", servers, None, async { rolls(window) }).await;
     let per = Some(ours);
-    world.row(&table, "driver: batches", servers, per, batches(&world)).await;
-    world.row(&table, "naive: maint, restart, ready; batches", servers, per, naive(&world)).await;
+    let batched = whole(&scene, control, true);
+    scene
+        .row(&table, "Towpath: batches, a gate before each", servers, per, async { rolls(batched) })
+        .await;
+    scene.row(&table, "its driver alone: sliding window", servers, per, sliding(&scene)).await;
+    scene.row(&table, "its driver alone: batches", servers, per, batches(&scene)).await;
+    scene.row(&table, "naive: maint, restart, ready; batches", servers, per, naive(&scene)).await;
     let ansible = std::env::args().find_map(|it| it.strip_prefix("--ansible=").map(PathBuf::from));
     let Some(program) = ansible else {
         return println!("Ansible is left out: name its program with --ansible=PATH");
@@ -83,16 +96,16 @@ async fn measure(mode: Mode) {
     // Its rate does not depend on how many batches there are, and all of them would take minutes.
     let some = mode.pick(30, 10);
     let name = "Ansible: drain and wait; batches";
-    world.row(&table, name, some, per, ansible_rolls(&world, &program, some)).await;
+    scene.row(&table, name, some, per, ansible_rolls(&scene, &program, some, control)).await;
 }
 
 #[derive(Clone)]
-struct World {
+struct Scene {
     apps: Arc<Vec<App>>,
     proxy: Arc<Proxy>,
 }
 
-impl World {
+impl Scene {
     /// Measures one way of doing it; gives seconds for each server.
     async fn row(
         &self,
@@ -140,16 +153,40 @@ impl World {
     }
 }
 
+/// `towpath run` over these servers as its local nodes. A step restarts its application.
+fn whole(scene: &Scene, control: u16, gated: bool) -> Controller {
+    let names: Vec<&str> = scene.apps.iter().map(|it| it.name.as_str()).collect();
+    let environment = format!(
+        "connect: local\nbalancers: [{{ haproxy: 'unix:{socket}' }}]\nroles:\n  web:\n    nodes: [{nodes}]\n    backend: web\n    batch: {WINDOW}\n    min_healthy: {keep}\n    drain: {{ timeout: 2m, maintenance: true }}\nversion: {{ run: [cat, version] }}\ngates: {{ calm: {{ run: ['true'] }} }}\n",
+        socket = scene.proxy.path("admin.sock"),
+        nodes = names.join(", "),
+        keep = names.len() - WINDOW,
+    );
+    let ask = |what: &str| format!("curl -fsS http://127.0.0.1:{control}/{what}/$TOWPATH_NODE");
+    let stages = format!(
+        "  - name: fleet\n    on: [web]\n    drain: true\n    run: [sh, -c, '{} && echo \"$TOWPATH_REF\" > version']\n    check: {{ run: [sh, -c, '{}'], timeout: 10s }}\n    timeout: 1m{}\n",
+        ask("restart"),
+        ask("well"),
+        if gated { "\n    gates: [calm]" } else { "" },
+    );
+    Controller::start(&environment, &stages, &names)
+}
+
+/// Until the new version is everywhere.
+fn rolls(mut controller: Controller) {
+    tokio::task::block_in_place(|| controller.rolls_out());
+}
+
 /// One server after another as soon as one of the ten is back.
-async fn sliding(world: &World) {
+async fn sliding(scene: &Scene) {
     let haproxy = Arc::new(Haproxy::new());
     let places = Arc::new(Semaphore::new(WINDOW));
     let mut under_way = Vec::new();
-    for at in 0..world.apps.len() {
+    for at in 0..scene.apps.len() {
         let place = Arc::clone(&places).acquire_owned().await.expect("it is open");
-        let (world, haproxy) = (world.clone(), Arc::clone(&haproxy));
+        let (scene, haproxy) = (scene.clone(), Arc::clone(&haproxy));
         under_way.push(tokio::spawn(async move {
-            one(&world, &haproxy, at).await;
+            one(&scene, &haproxy, at).await;
             drop(place);
         }));
     }
@@ -159,13 +196,13 @@ async fn sliding(world: &World) {
 }
 
 /// Ten, and when all are back the next ten.
-async fn batches(world: &World) {
+async fn batches(scene: &Scene) {
     let haproxy = Arc::new(Haproxy::new());
-    let all: Vec<usize> = (0..world.apps.len()).collect();
+    let all: Vec<usize> = (0..scene.apps.len()).collect();
     for batch in all.chunks(WINDOW) {
         let tasks = batch.iter().map(|at| {
-            let (world, haproxy, at) = (world.clone(), Arc::clone(&haproxy), *at);
-            tokio::spawn(async move { one(&world, &haproxy, at).await })
+            let (scene, haproxy, at) = (scene.clone(), Arc::clone(&haproxy), *at);
+            tokio::spawn(async move { one(&scene, &haproxy, at).await })
         });
         for task in tasks.collect::<Vec<_>>() {
             task.await.expect("it ends well");
@@ -174,17 +211,17 @@ async fn batches(world: &World) {
 }
 
 /// Our procedure for one server.
-async fn one(world: &World, haproxy: &Haproxy, at: usize) {
-    let name = world.apps[at].name.clone();
+async fn one(scene: &Scene, haproxy: &Haproxy, at: usize) {
+    let name = scene.apps[at].name.clone();
     let seat = Seat {
         environment: EnvironmentName::parse("production").expect("a name"),
         node: NodeName::parse(&name).expect("a name"),
         server: name,
         backends: vec!["web".to_owned()],
-        balancers: vec![world.proxy.address()],
+        balancers: vec![scene.proxy.address()],
         drain: Drain { timeout: Duration::from_mins(2), then: DrainEnd::Halt, maintenance: true },
     };
-    let keep = world.apps.len() - WINDOW;
+    let keep = scene.apps.len() - WINDOW;
     let mut out: Option<Instant> = None;
     loop {
         let so_long = out.map(|it| it.elapsed()).unwrap_or_default();
@@ -198,7 +235,7 @@ async fn one(world: &World, haproxy: &Haproxy, at: usize) {
             Settling::LeftToPerson { why } => panic!("{why}"),
         }
     }
-    world.restart(at).await;
+    scene.restart(at).await;
     loop {
         match haproxy.serving(&seat, 100, towpath::model::Voucher::Node).await.expect("it serves") {
             Settling::Done { .. } => break,
@@ -211,16 +248,16 @@ async fn one(world: &World, haproxy: &Haproxy, at: usize) {
 }
 
 /// What a script does that somebody wrote in a hurry.
-async fn naive(world: &World) {
-    let all: Vec<usize> = (0..world.apps.len()).collect();
+async fn naive(scene: &Scene) {
+    let all: Vec<usize> = (0..scene.apps.len()).collect();
     for batch in all.chunks(WINDOW) {
         let tasks = batch.iter().map(|at| {
-            let (world, at) = (world.clone(), *at);
+            let (scene, at) = (scene.clone(), *at);
             tokio::spawn(async move {
-                let server = &world.apps[at].name;
-                world.proxy.say(&format!("set server web/{server} state maint"));
-                world.restart(at).await;
-                world.proxy.say(&format!("set server web/{server} state ready"));
+                let server = &scene.apps[at].name;
+                scene.proxy.say(&format!("set server web/{server} state maint"));
+                scene.restart(at).await;
+                scene.proxy.say(&format!("set server web/{server} state ready"));
             })
         });
         for task in tasks.collect::<Vec<_>>() {
@@ -231,18 +268,17 @@ async fn naive(world: &World) {
 
 /// `community.general.haproxy` in a playbook with `serial: 10`, its pauses cut from five seconds
 /// to one.
-async fn ansible_rolls(world: &World, program: &Path, servers: usize) {
-    let control = control(world.clone()).await;
+async fn ansible_rolls(scene: &Scene, program: &Path, servers: usize, control: u16) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut inventory = String::from("[web]\n");
-    for app in &world.apps[..servers] {
+    for app in &scene.apps[..servers] {
         let _ = writeln!(inventory, "{} ansible_connection=local", app.name);
     }
-    let socket = world.proxy.path("admin.sock");
+    let socket = scene.proxy.path("admin.sock");
     let playbook = format!(
         "- hosts: web\n  gather_facts: false\n  serial: {WINDOW}\n  vars:\n    ansible_python_interpreter: '{{{{ ansible_playbook_python }}}}'\n  tasks:\n\
          \x20   - community.general.haproxy: {{ state: disabled, backend: web, host: '{{{{ inventory_hostname }}}}', socket: {socket}, drain: true, wait: true, wait_interval: 1, wait_retries: 60 }}\n\
-         \x20   - ansible.builtin.command: curl -fsS http://127.0.0.1:{control}/{{{{ inventory_hostname }}}}\n\
+         \x20   - ansible.builtin.command: curl -fsS http://127.0.0.1:{control}/restart/{{{{ inventory_hostname }}}}\n\
          \x20   - community.general.haproxy: {{ state: enabled, backend: web, host: '{{{{ inventory_hostname }}}}', socket: {socket}, wait: true, wait_interval: 1, wait_retries: 60 }}\n"
     );
     std::fs::write(directory.path().join("hosts"), inventory).expect("written");
@@ -257,13 +293,13 @@ async fn ansible_rolls(world: &World, program: &Path, servers: usize) {
     assert!(output.status.success(), "{said}\n{errors}");
 }
 
-/// `GET /NAME` restarts that application, and answers when it runs again.
-async fn control(world: World) -> u16 {
+/// `GET /restart/NAME` restarts that application, and answers when it runs again; `GET /well/NAME` answers when it is well.
+async fn control(scene: Scene) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let world = world.clone();
+            let scene = scene.clone();
             tokio::spawn(async move {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
@@ -272,9 +308,13 @@ async fn control(world: World) -> u16 {
                     }
                 }
                 let head = String::from_utf8_lossy(&head).into_owned();
-                let name = head.split(['/', ' ']).nth(2).expect("a name");
-                let at = world.apps.iter().position(|app| app.name == name).expect("a server");
-                world.restart(at).await;
+                let mut words = head.split(['/', ' ']).skip(2);
+                let (what, name) = (words.next().expect("a word"), words.next().expect("a name"));
+                let at = scene.apps.iter().position(|app| app.name == name).expect("a server");
+                match what {
+                    "restart" => scene.restart(at).await,
+                    _ => _ = load::once(scene.apps[at].port, "0", None).await.expect("it is well"),
+                }
                 let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                 stream.write_all(answer).await.expect("it reads");
             });

@@ -47,6 +47,20 @@ for command in TASKS:
         assert it.exit_code == 0
 ";
 
+const FABRIC: &str = "
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
+from fabric import Connection
+TASKS = json.loads(sys.argv[-1])
+key, names = {'key_filename': sys.argv[1]}, sys.argv[2].split(',')
+def one(name):
+    with Connection(name, user=sys.argv[3], port=int(sys.argv[4]), connect_kwargs=key) as node:
+        for command in TASKS:
+            node.run(command, hide=True)
+with ThreadPoolExecutor(50) as places:
+    list(places.map(one, names))
+";
+
 /// What pyinfra is told to do.
 const PYINFRA: &str = "
 from pyinfra.operations import server
@@ -62,37 +76,57 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     playbook(root, "three.yml", &TASKS.map(|it| format!("ansible.builtin.raw: {it}")));
     playbook(root, "one.yml", &[format!("ansible.builtin.raw: {}", TASKS.join("; "))]);
     playbook(root, "modules.yml", &TASKS.map(|it| format!("ansible.builtin.shell: {it}")));
+    std::fs::write(root.join("names"), names.join("\n") + "\n").unwrap();
     std::fs::write(root.join("async.py"), ASYNCSSH).unwrap();
+    std::fs::write(root.join("fab.py"), FABRIC).unwrap();
     std::fs::write(root.join("parallel.py"), PARALLEL).unwrap();
     let python = |script: &str| {
         let mut command = Command::new(venv.join("python"));
         command.arg(root.join(script));
         command
     };
-    let mut asyncssh = python("async.py");
     let tasks = serde_json::to_string(&TASKS).unwrap();
+    let mut asyncssh = python("async.py");
     asyncssh.arg(net.config()).arg(names.join(",")).arg(&tasks);
     let user = Command::new("id").arg("-un").output().unwrap();
     let user = String::from_utf8(user.stdout).unwrap();
-    let parallel = |tasks: &[&str]| {
-        let mut parallel = python("parallel.py");
-        parallel.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
-        parallel.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
-        parallel
+    let by_key = |script: &str, tasks: &[&str]| {
+        let mut command = python(script);
+        command.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
+        command.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
+        command
     };
+    let parallel = |tasks: &[&str]| by_key("parallel.py", tasks);
     let mut modules = ansible(venv, net, "modules.yml");
     modules.env("ANSIBLE_PIPELINING", "1");
+    let mut mitogen = ansible(venv, net, "modules.yml");
+    mitogen.env("ANSIBLE_STRATEGY", "mitogen_linear");
+    mitogen.env("ANSIBLE_STRATEGY_PLUGINS", strategies(venv));
+    let mut openssh = Command::new("xargs");
+    openssh.arg("-a").arg(root.join("names")).args(["-P", "50", "-I", "{}", "ssh", "-T", "-F"]);
+    openssh.arg(net.config()).arg("{}").arg(TASKS.join("; "));
     let pyinfra = pyinfra(venv, net, names, user.trim());
     vec![
         Peer { name: "asyncssh, 3 commands", command: asyncssh },
+        Peer { name: "fabric, 3 commands", command: by_key("fab.py", &TASKS) },
+        Peer { name: "OpenSSH's client for each node, 1 command with all", command: openssh },
         Peer { name: "parallel-ssh, 3 commands", command: parallel(&TASKS) },
         Peer { name: "parallel-ssh, 1 command with all", command: parallel(&[&TASKS.join("; ")]) },
         Peer { name: "what a login and its shell cost", command: parallel(&[FLOOR]) },
         Peer { name: "Ansible, 1 raw task", command: ansible(venv, net, "one.yml") },
         Peer { name: "Ansible, 3 raw tasks", command: ansible(venv, net, "three.yml") },
         Peer { name: "Ansible, 3 tasks of its shell module, pipelining", command: modules },
+        Peer { name: "the same modules with mitogen", command: mitogen },
         Peer { name: "pyinfra, 3 operations", command: pyinfra },
     ]
+}
+
+/// Where mitogen has its plugins.
+fn strategies(venv: &Path) -> std::path::PathBuf {
+    let python = "import ansible_mitogen, os; print(os.path.dirname(ansible_mitogen.__file__))";
+    let output = Command::new(venv.join("python")).args(["-c", python]).output().unwrap();
+    let place = String::from_utf8(output.stdout).unwrap();
+    Path::new(place.trim()).join("plugins/strategy")
 }
 
 fn playbook(root: &Path, file: &str, tasks: &[String]) {

@@ -1,9 +1,10 @@
 //! The same work on a fleet of real sshd by several tools: see which version runs, install one in a
-//! step, see it again. Towpath's own driver with both of its clients, beside Ansible, parallel-ssh,
-//! asyncssh and pyinfra, each a process of its own, one after the other in one run.
+//! step, see it again. Towpath's own driver with both of its clients and the whole program, beside Ansible
+//! without and with mitogen, parallel-ssh, asyncssh, fabric, pyinfra and OpenSSH's client, each a process of its
+//! own, one after the other in one run.
 //!
 //! `cargo bench --bench fleet -- --venv=PATH` names a virtual environment of Python that has them
-//! (`pip install ansible-core asyncssh parallel-ssh pyinfra`); without one only Towpath runs.
+//! (`pip install ansible-core asyncssh fabric mitogen parallel-ssh pyinfra`); without one only Towpath runs.
 //! `--nodes=20,100` says how many nodes.
 
 #![expect(
@@ -42,12 +43,16 @@ use towpath::model::{
     Timestamp, Transport,
 };
 use towpath::observe::Fact;
+use world::Run;
 
 /// How the row is called with which the others are compared.
 const DRIVER: &str = "Towpath's driver, built-in";
 
 /// Nodes at once, for all tools.
 const AT_ONCE: usize = 50;
+
+/// Deaths of the controller in one rollout.
+const DEATHS: u32 = 3;
 
 fn main() {
     let word =
@@ -102,6 +107,8 @@ impl Nodes {
             Self::Real(nodes) => {
                 for node in nodes {
                     std::fs::write(node.home().join("version"), "1.0\n").expect("written");
+                    // Most never counted.
+                    let _ = std::fs::remove_file(node.home().join("count"));
                 }
             }
             Self::Free(free) => {
@@ -162,8 +169,9 @@ fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&
     }
     if what == "real sshd" {
         nodes.reset();
-        let run = Controller::start(&net.config(), &names).rolls_out();
+        let run = whole(net, &names).rolls_out();
         row("Towpath, the whole program, built-in", &run, nodes.done());
+        die(net, &names, &mut nodes, run.wall);
     }
     let Some(venv) = venv else {
         return println!(
@@ -180,11 +188,34 @@ fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&
     }
 }
 
-/// What a tool took.
-struct Run {
-    wall: Duration,
-    cpu: Duration,
-    memory: u64,
+/// The whole program. Every node counts how often its step ran.
+fn whole(net: &Net, names: &[&str]) -> Controller {
+    let environment = format!(
+        "connect: {{ ssh: {{ config: {}, transport: built-in }} }}\nroles:\n  web: {{ nodes: [{}], batch: {AT_ONCE} }}\nversion: {{ run: [cat, version], timeout: 60s }}\n",
+        net.config().display(),
+        names.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ")
+    );
+    let step = "echo x >> count; echo \"$TOWPATH_REF\" > version";
+    let stages =
+        format!("  - {{ name: install, on: [web], run: [sh, -c, '{step}'], timeout: 60s }}\n");
+    Controller::start(&environment, &stages, &[])
+}
+
+/// What sudden deaths of the controller in the middle cost, and whether a step runs twice.
+fn die(net: &Net, names: &[&str], nodes: &mut Nodes, alone: Duration) {
+    nodes.reset();
+    let moments: Vec<Duration> = (1..=DEATHS).map(|it| alone * it / (DEATHS + 1)).collect();
+    let run = whole(net, names).rolls_out_killed(&moments);
+    let Nodes::Real(real) = nodes else { return };
+    let twice = real.iter().filter(|it| it.read("count") != "x\n").count();
+    println!(
+        "  killed (SIGKILL) {DEATHS} times in its middle: {} instead of {}, {} lost a death; {} of {} done, {twice} touched twice or never",
+        ms(run.wall),
+        ms(alone),
+        ms(run.wall.saturating_sub(alone) / DEATHS),
+        nodes.done(),
+        names.len()
+    );
 }
 
 /// Runs a tool to its end. Processor time is that of all its children that it waited for; memory is

@@ -38,3 +38,10 @@ pub(crate) fn memory(id: u32) -> u64 {
         .sum();
     share.unwrap_or(0) * 1024 + children
 }
+
+/// What a tool took.
+pub(crate) struct Run {
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) memory: u64,
+}

@@ -3,6 +3,7 @@
 use crate::controller::config_in_force;
 use crate::model::{EnvironmentName, NodeName, RolloutId, ServiceName, Target};
 use crate::record::history::{self, Entered, Of, Record};
+use crate::text::visible;
 
 use super::entry::{brief, json, of_history, time, what, whose};
 use super::run::setup;
@@ -11,12 +12,14 @@ use super::{Common, Failure, Kind, Tone, Ui, source, steplog};
 /// What was deployed, promoted and decided, newest first; or what a node printed
 ///
 /// From the records in git alone; no controller needs to run. Times are UTC. With a rollout and a
-/// node, what that rollout's commands printed there: as long as the node keeps it.
+/// node, what that rollout's commands printed there: as long as the node keeps it. With `--summary`,
+/// one rollout as a text for an incident, be it under way or over.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   towpath log
   towpath log shop production --limit 50
   towpath log shop --repository config.git --json
+  towpath log 1f6f0a3c9b2e --summary | pbcopy
   towpath log 1f6f0a3c9b2e web-01 --follow")]
 pub struct Args {
     /// Only this service; or a rollout
@@ -26,6 +29,10 @@ pub struct Args {
     /// Only in this environment; or what a rollout printed on this node
     #[arg(value_name = "ENV|NODE")]
     second: Option<String>,
+
+    /// Markdown to paste into an incident: one rollout, under way or over
+    #[arg(long, conflicts_with_all = ["follow", "limit"])]
+    summary: bool,
 
     /// Go on with what a node prints until the rollout's commands there have ended
     #[arg(long)]
@@ -45,7 +52,10 @@ const WHY_CHARS: usize = 72;
 
 /// Runs it.
 pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> {
-    let Args { first, second, follow, limit, at } = args;
+    let Args { first, second, summary, follow, limit, at } = args;
+    if *summary {
+        return super::summary::run(&whole(first.as_deref(), second.as_deref())?, at, common, ui);
+    }
     if let Some((rollout, node)) = step(first.as_deref(), second.as_deref())? {
         return steplog::run(&setup(common)?, &rollout, &node, *follow, ui);
     }
@@ -101,6 +111,31 @@ fn rollout(word: Option<&str>) -> Option<RolloutId> {
     /// Digits of a rollout's id.
     const DIGITS: usize = 12;
     word.filter(|it| it.len() == DIGITS).and_then(RolloutId::parse)
+}
+
+/// The one rollout that is to be summed up.
+fn whole(first: Option<&str>, second: Option<&str>) -> Result<RolloutId, Failure> {
+    let usage = |why: String, hint: String| Err(Failure::new(Kind::Usage, why).hint(hint));
+    let ids = "`towpath log` and `towpath rollout` show the ids: towpath log ROLLOUT --summary";
+    match (rollout(first), second) {
+        (Some(id), None) => Ok(id),
+        (Some(id), Some(node)) => usage(
+            format!("`--summary` is of a whole rollout, not of {} alone", visible(node)),
+            format!("`towpath log {id} --summary`, or `towpath log {id} NODE` for what it printed"),
+        ),
+        (None, _) => {
+            let why = first.map_or_else(
+                || "`--summary` needs a rollout".to_owned(),
+                |it| {
+                    format!(
+                        "`--summary` is of one rollout, and `{}` is no rollout's id",
+                        visible(it)
+                    )
+                },
+            );
+            usage(why, ids.to_owned())
+        }
+    }
 }
 
 /// A rollout and a node, if that is what the words mean.

@@ -9,6 +9,7 @@ mod status;
 mod explain;
 mod rollout;
 mod steplog;
+mod summary;
 mod orders;
 mod rollback;
 

@@ -8,10 +8,14 @@ use crate::api::is_attended;
 use crate::controller::{Setup, Store, journal_path};
 use crate::drivers::clock;
 use crate::model::{EnvironmentName, RolloutId, ServiceName, Target, Timestamp};
-use crate::notify::{awaits, op_word, purpose_word, rough, summary};
+use crate::notify::{
+    awaits, lane_count, lane_rest, lanes_differ, op_word, purpose_word, rough, summary,
+};
 use crate::record::format::Told;
 use crate::record::history::{self, Of, Subject};
-use crate::rollout::{Ledger, OpId, Pace, Phase, Rollout, Stands, TaskDetail};
+use crate::rollout::{
+    LaneProgress, Ledger, OpId, Pace, Phase, Progress, Rollout, Stands, TaskDetail, Unit,
+};
 use crate::text::visible;
 
 use super::entry::{age, time};
@@ -23,7 +27,8 @@ use super::{Common, Failure, Kind, Tone, Ui};
 /// How rollouts under way go: stages, nodes, what they wait for, and about how long it takes.
 ///
 /// Reads the journal; no controller needs to answer. `towpath log SERVICE ENV` tells of those that
-/// have ended, `towpath log ROLLOUT NODE` shows what a node's commands printed.
+/// have ended, `towpath log ROLLOUT --summary` sums one of them up, `towpath log ROLLOUT NODE` shows what a node's
+/// commands printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   towpath rollout
@@ -89,7 +94,12 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let past = |rollout: &Rollout| known.get(&rollout.plan().id).map_or(&[][..], Vec::as_slice);
         if rollouts.is_empty() {
             if changed {
-                ui.story("no rollout is under way; `towpath log` tells of those that ended");
+                let ended = if args.summary {
+                    "`towpath log ROLLOUT --summary` sums up one that ended"
+                } else {
+                    "`towpath log` tells of those that ended"
+                };
+                ui.story(format_args!("no rollout is under way; {ended}"));
             }
         } else if let Some(screen) = &mut screen {
             let mut lines: Vec<String> = Vec::new();
@@ -137,6 +147,13 @@ pub(super) fn peek(setup: &Setup) -> Result<Ledger, Failure> {
     Store::peek(&journal).map_err(|error| Failure::of(Kind::Error, &error))
 }
 
+/// The summary of one under way.
+pub(super) fn summed_up(rollout: &Rollout, setup: &Setup) -> String {
+    let now = clock::now();
+    let past = past(setup, &rollout.plan().target);
+    summary(rollout, rollout.remaining(&past, now), now)
+}
+
 /// How the last rollouts of a target went; none where the records cannot be read.
 fn past(setup: &Setup, target: &Target) -> Vec<Pace> {
     let Ok(source) = Source::of(setup) else { return Vec::new() };
@@ -170,35 +187,66 @@ fn show(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) {
 fn text(rollout: &Rollout, past: &[Pace], args: &Args, ui: &Ui) -> Vec<String> {
     let now = clock::now();
     let mut lines = vec![head(rollout, rollout.remaining(past, now), now, ui)];
-    let tasks = rollout.tasks();
-    let mut rows = Vec::new();
-    for (progress, at) in rollout.progress().iter().zip(0_u32..) {
-        if progress.total == 0 {
-            continue;
-        }
-        let (tone, sign) = match (progress.failed, progress.open, progress.done) {
-            (1.., _, _) => (Tone::Bad, "failed"),
-            (0, _, done) if done == progress.total => (Tone::Good, "done"),
-            (0, 0, 0) => (Tone::Faint, "ahead"),
-            (0, _, _) => (Tone::Waiting, "now"),
-        };
-        rows.push(vec![
-            (tone, sign.to_owned()),
-            (Tone::Strong, progress.name.clone()),
-            (Tone::Plain, format!("{} of {}", progress.done, progress.total)),
-            (Tone::Plain, String::new()),
-        ]);
-        for task in tasks.iter().filter(|task| task.id.stage == at) {
-            rows.extend(row(rollout, task, args.nodes, now));
-        }
-    }
-    lines.extend(ui.lined_up(&rows));
+    lines.extend(ui.lined_up(&rows(rollout, args.nodes, now)));
     if let Phase::Halted(halts) = rollout.phase() {
         for halt in halts {
             lines.push(ui.paint(Tone::Bad, format!("halted: {}", visible(&halt.to_string()))));
         }
     }
     lines
+}
+
+/// Stages, in them the lanes where these say more, and in these what is in hand or has failed; with `all` every lane and
+/// node.
+fn rows(rollout: &Rollout, all: bool, now: Timestamp) -> Vec<Vec<(Tone, String)>> {
+    let tasks = rollout.tasks();
+    let mut rows = Vec::new();
+    for (stage, at) in rollout.progress().iter().zip(0_u32..) {
+        if stage.total == 0 {
+            continue;
+        }
+        let Progress { name, done, open, failed, total, lanes } = stage;
+        let (tone, sign) = sign((*failed, *open, *done, *total));
+        rows.push(vec![
+            (tone, sign.to_owned()),
+            (Tone::Strong, name.clone()),
+            (Tone::Plain, format!("{done} of {total}")),
+            (Tone::Plain, String::new()),
+        ]);
+        let several = lanes.iter().filter(|lane| !lane.is_empty()).count() > 1;
+        let told = lanes_differ(stage) || (all && several);
+        for (lane, l) in lanes.iter().zip(0_u32..) {
+            if told && !lane.is_empty() {
+                rows.push(lane_row(lane));
+            }
+            for task in tasks.iter().filter(|task| (task.id.stage, task.id.lane) == (at, l)) {
+                rows.extend(row(rollout, task, (all, told), now));
+            }
+        }
+    }
+    rows
+}
+
+/// How something stands of which so many failed, are in hand, are done, and are there.
+fn sign(counts: (usize, usize, usize, usize)) -> (Tone, &'static str) {
+    match counts {
+        (1.., _, _, _) => (Tone::Bad, "failed"),
+        (0, _, _, 0) => (Tone::Faint, "out"),
+        (0, _, done, total) if done == total => (Tone::Good, "done"),
+        (0, 0, 0, _) => (Tone::Faint, "ahead"),
+        (0, _, _, _) => (Tone::Waiting, "now"),
+    }
+}
+
+fn lane_row(lane: &LaneProgress) -> Vec<(Tone, String)> {
+    let failed = lane.failed + lane.gates_failed;
+    let (tone, sign) = sign((failed, lane.open + lane.gates_asked, lane.done, lane.total));
+    vec![
+        (tone, sign.to_owned()),
+        (Tone::Plain, format!("  {}", lane.name)),
+        (Tone::Plain, lane_count(lane)),
+        (if lane.has_failed() { Tone::Bad } else { Tone::Plain }, lane_rest(lane)),
+    ]
 }
 
 fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) -> String {
@@ -226,11 +274,11 @@ fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) -> S
     )
 }
 
-/// What is in hand or has failed, and with `all` every node.
+/// What is in hand or has failed, and with `all` every node; `told` if its lane stands above it.
 fn row(
     rollout: &Rollout,
     task: &TaskDetail,
-    all: bool,
+    (all, told): (bool, bool),
     now: Timestamp,
 ) -> Option<Vec<(Tone, String)>> {
     let plan = rollout.plan();
@@ -253,9 +301,10 @@ fn row(
         Stands::Ahead if all => (Tone::Faint, "ahead".to_owned()),
         Stands::Done | Stands::Ahead => return None,
     };
-    let lane = lane(rollout, task.id);
     let place = match &task.node {
-        Some(node) => format!("{node} ({lane})"),
+        Some(node) if told => format!("  {node}"),
+        Some(node) => format!("{node} ({})", lane(rollout, task.id)),
+        None if told && (all || task.stands != Stands::Done) => "  -".to_owned(),
         None if all || task.stands != Stands::Done => "-".to_owned(),
         None => return None,
     };
@@ -270,6 +319,25 @@ fn row(
 fn lane(rollout: &Rollout, id: OpId) -> &str {
     let stage = rollout.plan().stages.get(id.stage as usize);
     stage.and_then(|it| it.lanes.get(id.lane as usize)).map_or("", |it| it.name.as_str())
+}
+
+fn lane_json(lane: &LaneProgress) -> serde_json::Value {
+    let LaneProgress { name, unit, done, open, failed, left_out, total, gates_asked, gates_failed } =
+        lane;
+    serde_json::json!({
+        "name": name,
+        "unit": match unit {
+            Unit::Nodes => "nodes",
+            Unit::Tasks => "tasks",
+        },
+        "done": done,
+        "open": open,
+        "failed": failed,
+        "left_out": left_out,
+        "total": total,
+        "gates_asked": gates_asked,
+        "gates_failed": gates_failed,
+    })
 }
 
 fn json(rollout: &Rollout, left: Option<Duration>) -> serde_json::Value {
@@ -307,6 +375,7 @@ fn json(rollout: &Rollout, left: Option<Duration>) -> serde_json::Value {
                 "open": progress.open,
                 "failed": progress.failed,
                 "total": progress.total,
+                "lanes": progress.lanes.iter().map(lane_json).collect::<Vec<_>>(),
                 "tasks": tasks.iter().filter(|it| it.id.stage == at).map(task).collect::<Vec<_>>(),
             })
         })

@@ -284,7 +284,7 @@ pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> se
             Fact::Applied { .. } => "config",
             Fact::BrokeGlass(_) | Fact::GlassOver { .. } => "break_glass",
             Fact::Recalling(_) | Fact::RecallOver { .. } => "rollback",
-            Fact::Watched { .. } => "traffic",
+            Fact::Watched { .. } | Fact::SharesGiven { .. } => "traffic",
             Fact::Refused { .. } => "refused",
             Fact::Proposed { .. } => "proposed",
             Fact::Merged { .. } => "merged",

@@ -15,6 +15,17 @@ pub enum NotRecorded {
     Never(String),
 }
 
+/// What share of their traffic nodes of a role are to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareOrder {
+    /// Percent of the weight that the balancers' configuration gives them.
+    pub percent: u32,
+    /// Whether they had it before, and a balancer began anew since.
+    pub again: bool,
+    /// Who waits for the answer, if somebody does.
+    pub ticket: Option<Ticket>,
+}
+
 /// Why a share of traffic was not moved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unmoved {

@@ -138,6 +138,8 @@ pub struct Core {
     pub(super) unlisted: u32,
     /// Nodes that serve although they were left out, and why they are not drained, as it was told last.
     pub(super) not_kept_out: BTreeMap<(EnvironmentName, RoleName, NodeName), String>,
+    /// Why the load balancers do not give a role the share that it is to have, as it was told last.
+    pub(super) not_given: BTreeMap<(EnvironmentName, RoleName), String>,
     /// What people do on the forge.
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
@@ -211,6 +213,7 @@ impl Core {
             reverting: BTreeMap::new(),
             unlisted: 0,
             not_kept_out: BTreeMap::new(),
+            not_given: BTreeMap::new(),
             visitors: Visitors::default(),
             record_rest: None,
             record_tries: 0,
@@ -318,8 +321,8 @@ impl Core {
             Wake::Broken(head) => self.take_broken(head, turn)?,
             Wake::ConfigRead { to, changes } => self.take_config(to, changes, turn)?,
             Wake::Surveyed { target, survey } => self.take_survey(target, survey, turn),
-            Wake::Weighed { environment, role, ticket, result } => {
-                self.take_weighed((environment, role), ticket, result, turn)?;
+            Wake::Weighed { environment, role, nodes, order, result } => {
+                self.take_weighed((environment, role), (nodes, order), result, turn)?;
             }
             Wake::Watched { environment, asked, seen } => {
                 self.take_watched(&environment, asked, seen, turn)?;

@@ -65,7 +65,8 @@ pub(super) fn tell(page: &Deployments, entry: &Entry) {
         | Fact::Canceling(_)
         | Fact::Watched { .. }
         | Fact::CancelOver { .. }
-        | Fact::WeightBack { .. } => {}
+        | Fact::WeightBack { .. }
+        | Fact::SharesGiven { .. } => {}
     }
 }
 

@@ -24,6 +24,7 @@ mod orders;
 mod overtaken;
 mod weighing;
 mod watching;
+mod sharing;
 mod patches;
 mod reasons;
 mod recalling;
@@ -63,6 +64,8 @@ mod tests_revert;
 #[cfg(test)]
 mod tests_saying;
 #[cfg(test)]
+mod tests_shares;
+#[cfg(test)]
 mod tests_traffic;
 
 pub use self::core::{Core, Fatal, Journal, Waiting};
@@ -76,6 +79,6 @@ pub use service::{Doorbell, News, Service, ServiceError, Setup, journal_path};
 pub use store::{Store, StoreError};
 pub use view::{Counts, Troubles, View};
 pub use wake::{
-    Around, Effect, Head, NotRecorded, NotReverted, Perform, Refusal, Report, Ticket, Unmoved,
-    Visit, Wake,
+    Around, Effect, Head, NotRecorded, NotReverted, Perform, Refusal, Report, ShareOrder, Ticket,
+    Unmoved, Visit, Wake,
 };

@@ -78,26 +78,18 @@ impl Hands {
 
     /// Gives a role a share of traffic beside any rollout, unless its nodes obey somebody else.
     pub(super) async fn weigh(&self, effect: Effect) -> Option<Wake> {
-        let Effect::Weigh {
-            environment,
-            role,
-            seats,
-            weight,
-            ticket,
-            not_after,
-            connect,
-            epoch,
-            given,
-        } = effect
+        let Effect::Weigh { environment, role, seats, order, not_after, connect, epoch, given } =
+            effect
         else {
             return None;
         };
         let result = match self.role_succeeded(&seats, &connect, (epoch, given)).await {
             Some(Refused::Obeys(fence)) => Err(Unmoved::Obeys { fence }),
             Some(Refused::Silent { why, .. }) => Err(Unmoved::Other(why)),
-            None => self.shared(&seats, weight, not_after).await,
+            None => self.shared(&seats, order.percent, not_after).await,
         };
-        Some(Wake::Weighed { environment, role, ticket, result })
+        let nodes = seats.into_iter().map(|it| it.node).collect();
+        Some(Wake::Weighed { environment, role, nodes, order, result })
     }
 
     async fn shared(

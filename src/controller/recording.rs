@@ -62,6 +62,7 @@ pub(super) fn to_record(settled: &Unrecorded) -> Option<Record> {
                 | Fact::CancelOver { .. }
                 | Fact::Watched { .. }
                 | Fact::WeightBack { .. }
+                | Fact::SharesGiven { .. }
                 | Fact::GlassOver { .. }
                 | Fact::Recalling(_)
                 | Fact::RecallOver { .. }

@@ -128,7 +128,7 @@ impl Core {
         if turn.now < want.not_before {
             return Step::Wait(want.not_before);
         }
-        if self.is_being_kept_out(plan, want.id) {
+        if self.is_being_kept_out(plan, want.id) || self.waits_for_share(plan, want.id) {
             return Step::Leave;
         }
         let Some(since) = want.since else { return Step::Begin(want.clone()) };

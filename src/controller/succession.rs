@@ -159,7 +159,7 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::controller::wake::{Effect, Unmoved, Wake};
+    use crate::controller::wake::{Effect, ShareOrder, Unmoved, Wake};
     use crate::drivers::fleet::Fleet as _;
     use crate::drivers::haproxy::Haproxy;
     use crate::drivers::local::Local;
@@ -275,8 +275,7 @@ pub(super) mod tests {
                 environment: environment.clone(),
                 role: role(),
                 seats: vec![seat("web-1"), seat("web-3")],
-                weight: 5,
-                ticket: None,
+                order: ShareOrder { percent: 5, again: false, ticket: None },
                 not_after: Timestamp(u64::MAX),
                 connect: connect.clone(),
                 epoch: Epoch(5),

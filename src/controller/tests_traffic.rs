@@ -5,19 +5,14 @@ use std::time::Duration;
 use super::core::Core;
 use super::limits::Limits;
 use super::testing::{Memory, at};
-use super::tests::{answers, asked, asks, rolling, target};
-use super::wake::{Effect, Perform, Report, Ticket, Unmoved, Wake};
-use crate::config::{Change, Content, Loaded};
-use crate::model::{
-    Command, Drain, DrainEnd, EnvironmentName, NodeName, Revision, RoleName, Seat, ServiceName,
-    Target, Timestamp, Traffic, Voucher,
-};
-use crate::observe::{Fact as Seen, Survey};
+use super::tests::{answers, asked, rolling, target};
+use super::wake::{Perform, Report, Wake};
+use crate::model::{Drain, DrainEnd, NodeName, RoleName, Seat, Timestamp};
 use crate::rollout::{Event, Fact, Halt, Ledger, Op, What};
 
 const MINUTE: u64 = 60;
 
-fn seat() -> Seat {
+pub(super) fn seat() -> Seat {
     Seat {
         environment: target().environment,
         node: NodeName::parse("web-1").unwrap(),
@@ -124,162 +119,4 @@ fn who_waits_for_others_in_vain_is_told_for_which() {
     assert_eq!(last, None, "it waits for ever");
     let why = "out of patience: only 1 other servers serve, and 2 must; out are web-3 (drained)";
     assert_eq!(driver.why(), why);
-}
-
-const NOW: Revision = Revision::new([7; 20]);
-const CONFIG: &[(&str, &str)] = &[
-    ("towpath.yaml", "version: 1\nenvironments: [staging]\n"),
-    (
-        "environments/staging.yaml",
-        "environment: staging\nconnect: local\nbalancers: [{ haproxy: 'unix:/run/haproxy.sock' }]\nroles: { web: { nodes: [web-1, web-2], backend: web, min_healthy: 1 } }\nversion: { run: [cat, version] }\n",
-    ),
-    (
-        "recipes/plain.yaml",
-        "recipe: plain\nstages:\n  - { name: install, on: [web], run: [install, '{ref}'] }\n",
-    ),
-    ("services/shop.yaml", "service: shop\nrecipe: plain\ntargets: { staging: { ref: 1.0.0 } }\n"),
-];
-
-/// A controller that people ask to move shares of traffic.
-struct Shares {
-    core: Core,
-    journal: Memory,
-    now: u64,
-}
-
-impl Shares {
-    fn begin(journal: Memory) -> Self {
-        let ledger = Ledger::replay(&journal.0).unwrap();
-        let mut it = Self { core: Core::new(ledger, Limits::default()), journal, now: 100 };
-        it.wakes(Wake::Started);
-        let files = CONFIG.iter().map(|(path, text)| Change {
-            path: (*path).to_owned(),
-            content: Content::Bytes(text.as_bytes().to_vec()),
-        });
-        let loaded = Loaded::load(NOW, files);
-        assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
-        it.core.loaded = Some(loaded);
-        it
-    }
-
-    fn wakes(&mut self, wake: Wake) -> Vec<Effect> {
-        self.now += 1;
-        self.core.handle(wake, at(self.now), &mut self.journal).unwrap()
-    }
-
-    /// Asks for a share, as a person does.
-    fn asks(&mut self, percent: Option<u32>) -> Effect {
-        let (environment, role) = place();
-        let effects = self.wakes(asks(Command::Weigh { environment, role, percent }));
-        share(effects).expect("the balancer is asked")
-    }
-
-    /// What follows from the balancer's answer.
-    fn hears(&mut self, ticket: Option<Ticket>, result: Result<&str, Unmoved>) -> Vec<Effect> {
-        let (environment, role) = place();
-        let result = result.map(str::to_owned);
-        self.wakes(Wake::Weighed { environment, role, ticket, result })
-    }
-
-    /// What is asked after a look.
-    fn sees(&mut self, traffic: Seen<Traffic>) -> Option<Effect> {
-        let node = NodeName::parse("web-1").unwrap();
-        let mut survey = Survey::default();
-        // Nothing is begun where one does not answer.
-        let why = "no answer".to_owned();
-        let runs = Seen::Unknown { why, at: at(self.now) };
-        survey.nodes.insert(node.clone(), runs);
-        survey.traffic.insert((place().1, node), traffic);
-        let target = Target::new(&ServiceName::parse("shop").unwrap(), &place().0);
-        share(self.wakes(Wake::Surveyed { target, survey }))
-    }
-
-    fn serves(&mut self, weight: u32) -> Option<Effect> {
-        let at = at(self.now);
-        self.sees(Seen::Known { value: Traffic::Serving { weight }, at })
-    }
-}
-
-fn place() -> (EnvironmentName, RoleName) {
-    (target().environment, RoleName::parse("web").unwrap())
-}
-
-fn share(effects: Vec<Effect>) -> Option<Effect> {
-    effects.into_iter().find(|it| matches!(it, Effect::Weigh { .. }))
-}
-
-fn told(effects: &[Effect]) -> Option<String> {
-    effects.iter().find_map(|it| match it {
-        Effect::Reply { answer, .. } => Some(answer.clone().unwrap()),
-        _ => None,
-    })
-}
-
-fn no_answer() -> Unmoved {
-    Unmoved::Other("no answer".to_owned())
-}
-
-#[test]
-fn a_rollout_of_ours_that_began_meanwhile_is_no_other_controller() {
-    let mut shares = Shares::begin(Memory::default());
-    let Effect::Weigh { given, ticket, .. } = shares.asks(Some(20)) else { unreachable!() };
-    shares.core.ledger.epoch = Some(given.next());
-    let fence = given.next();
-    let effects = shares.hears(ticket, Err(Unmoved::Obeys { fence }));
-    assert_eq!(told(&effects), None, "a false alarm");
-    let Some(Effect::Weigh { given, weight: 20, ticket: again, .. }) = share(effects) else {
-        panic!("it is not asked again")
-    };
-    assert_eq!((given, again), (fence, ticket));
-    let said = told(&shares.hears(ticket, Ok("2 servers at 20%"))).unwrap();
-    assert!(said.ends_with("2 servers at 20%"), "{said}");
-    // Nobody but another one has an authority above all of ours.
-    let Effect::Weigh { ticket, .. } = shares.asks(Some(30)) else { unreachable!() };
-    let effects = shares.hears(ticket, Err(Unmoved::Obeys { fence: fence.next() }));
-    let said = told(&effects).unwrap();
-    assert!(said.contains("tried again: another controller has taken over"), "{said}");
-    assert_eq!(share(effects), None);
-}
-
-#[test]
-fn a_share_that_is_given_back_is_tried_again_until_the_balancer_has_it() {
-    let mut shares = Shares::begin(Memory::default());
-    assert_eq!(shares.serves(20), None, "nobody asked for anything");
-    let Effect::Weigh { ticket, .. } = shares.asks(Some(20)) else { unreachable!() };
-    shares.hears(ticket, Ok("read back"));
-    let Effect::Weigh { ticket, weight: 100, .. } = shares.asks(None) else { unreachable!() };
-    let said = told(&shares.hears(ticket, Err(no_answer()))).unwrap();
-    assert!(
-        said.ends_with("; not yet in the load balancer, it is tried again: no answer"),
-        "{said}"
-    );
-    for _ in 0..2 {
-        let Some(Effect::Weigh { ticket: None, weight: 100, .. }) = shares.serves(20) else {
-            panic!("it is not tried again")
-        };
-        assert_eq!(shares.serves(20), None, "it is under way");
-        shares.hears(None, Err(no_answer()));
-    }
-    let why = "no answer".to_owned();
-    assert_eq!(
-        shares.sees(Seen::Unknown { why, at: at(shares.now) }),
-        None,
-        "nobody would hear it"
-    );
-    // The next controller knows.
-    let mut shares = Shares::begin(shares.journal);
-    // A rollout that was planned before gives its nodes the share from before.
-    let op = Op::Serving { role: place().1, seat: seat(), weight: 20, voucher: Voucher::Node };
-    let rollout = rolling(op, Vec::new()).rollouts.remove(&target()).unwrap();
-    let other = Target::new(&ServiceName::parse("cart").unwrap(), &place().0);
-    shares.core.ledger.rollouts.insert(other.clone(), rollout);
-    assert_eq!(shares.serves(20), None, "it would not last");
-    let Effect::Weigh { ticket, .. } = shares.asks(None) else { unreachable!() };
-    shares.hears(ticket, Ok("read back"));
-    shares.core.ledger.rollouts.remove(&other);
-    assert!(shares.serves(20).is_some(), "the rollout has brought it back");
-    shares.hears(None, Ok("read back"));
-    assert_eq!(shares.serves(20), None, "the balancer has had it");
-    let shares = Shares::begin(shares.journal);
-    assert!(shares.core.ledger.weights_back.is_empty());
 }

@@ -1,6 +1,6 @@
 //! The closed sets of what can wake the controller and of what it can ask of the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Change;
 use crate::model::{
@@ -12,7 +12,9 @@ use crate::planner::{Hold, Promotion};
 use crate::record::mending::Mended;
 use crate::rollout::{Cancel, Entry, Glass, Op, OpId, Unrecorded};
 
-pub use super::answer::{Around, Head, NotRecorded, NotReverted, Ticket, Unmoved, Visit};
+pub use super::answer::{
+    Around, Head, NotRecorded, NotReverted, ShareOrder, Ticket, Unmoved, Visit,
+};
 pub use super::report::Report;
 
 /// Something that a controller reacts to. Everything it knows of the world arrives as one of these.
@@ -48,8 +50,10 @@ pub enum Wake {
         environment: EnvironmentName,
         /// Which role.
         role: RoleName,
-        /// Who waits for the answer, if somebody does.
-        ticket: Option<Ticket>,
+        /// Which of its nodes.
+        nodes: BTreeSet<NodeName>,
+        /// What they were to get.
+        order: ShareOrder,
         /// What was read back, or why it was not done.
         result: Result<String, Unmoved>,
     },
@@ -263,7 +267,7 @@ pub enum Effect {
         /// Where they are in the load balancers, by role: what traffic do they get there?
         seats: Vec<(RoleName, Seat)>,
     },
-    /// Give the nodes of a role a share of their usual traffic, by a person's word.
+    /// Give nodes of a role a share of their usual traffic, beside any rollout.
     Weigh {
         /// Where.
         environment: EnvironmentName,
@@ -271,10 +275,8 @@ pub enum Effect {
         role: RoleName,
         /// Where its nodes are.
         seats: Vec<Seat>,
-        /// In percent.
-        weight: u32,
-        /// Who waits for the answer, if somebody does.
-        ticket: Option<Ticket>,
+        /// What they get.
+        order: ShareOrder,
         /// Not later than this: a word that comes after the next one is void.
         not_after: Timestamp,
         /// How nodes are reached.

@@ -1,6 +1,7 @@
 //! Watches the nodes that rollouts left out of the load balancers while nothing is done on them: one that
 //! failed does not serve because a balancer was reloaded or restarted and has forgotten it. And takes out whom a
-//! person leaves out because it does not answer: it would serve with an ever older version.
+//! person leaves out because it does not answer: it would serve with an ever older version. The same look serves
+//! those who have a share of their traffic.
 //!
 //! Invariants: a balancer is not told anything about a node while an operation on it is under way, and none is
 //! begun there before the balancer has answered; whom a person let serve is left alone.
@@ -20,19 +21,20 @@ use super::wake::Effect;
 
 /// Pause between two looks. A look costs a balancer less than a millisecond a node; for so long at most, and
 /// as long as its health check lets it, a node that failed serves after a reload.
-const WATCH_EVERY: Duration = Duration::from_secs(3);
+pub(super) const WATCH_EVERY: Duration = Duration::from_secs(3);
 
 /// Other nodes of the role that are told of.
 const OTHERS_MAX: usize = 3;
 
 /// A node of a role.
-type Place = (EnvironmentName, RoleName, NodeName);
+pub(super) type Place = (EnvironmentName, RoleName, NodeName);
 
 impl Core {
     /// Looks again in a while, as long as somebody is to be kept out.
     pub(super) fn watch_soon(&mut self, turn: &Turn) {
         let any = self.ledger.drained.values().any(|it| it.since.is_some());
         let any = any || !self.ledger.excluded.is_empty();
+        let any = any || self.ledger.shares.values().any(|it| it.since.is_some());
         if any && !self.limits.check_only && !self.is_set(&Alarm::Watch) {
             self.alarm(turn.now.after(WATCH_EVERY), Alarm::Watch);
         }
@@ -44,6 +46,7 @@ impl Core {
         let out = self.ledger.drained.iter().filter(|(_, it)| it.since.is_some());
         let mut all: BTreeSet<Place> = out.map(|(place, _)| place.clone()).collect();
         all.extend(self.silent());
+        all.extend(self.shares_to_watch(turn.now));
         for place in all {
             if !self.is_worked_on(&place, &busy)
                 && let Some((seat, ..)) = self.place_of(&place)
@@ -67,6 +70,7 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Watch(environment.clone()));
+        self.hold_shares(environment, asked, &seen, turn)?;
         let busy = self.busy();
         for ((role, node), fact) in seen {
             let place = (environment.clone(), role, node);
@@ -139,17 +143,7 @@ impl Core {
     ) -> Result<(), Fatal> {
         let (environment, role, node) = place.clone();
         self.flights.remove(&Flight::KeepOut(environment.clone(), role.clone(), node.clone()));
-        // What was not begun for it may begin now.
-        let here: Vec<Target> = self
-            .ledger
-            .rollouts
-            .keys()
-            .filter(|it| it.environment == environment)
-            .cloned()
-            .collect();
-        for target in here {
-            self.touch(target);
-        }
+        self.touch_rollouts_of(&environment);
         let Some(out) = self.ledger.drained.get(&place) else { return Ok(()) };
         let by = out.by.clone();
         let done = if out.since.is_some() {
@@ -213,7 +207,7 @@ impl Core {
     }
 
     /// Nodes on which something is done.
-    fn busy(&self) -> BTreeSet<(EnvironmentName, NodeName)> {
+    pub(super) fn busy(&self) -> BTreeSet<(EnvironmentName, NodeName)> {
         let rollouts = self.ledger.rollouts.values();
         let running = rollouts.flat_map(|rollout| {
             let plan = rollout.plan();
@@ -223,7 +217,11 @@ impl Core {
         running.collect()
     }
 
-    fn is_worked_on(&self, place: &Place, busy: &BTreeSet<(EnvironmentName, NodeName)>) -> bool {
+    pub(super) fn is_worked_on(
+        &self,
+        place: &Place,
+        busy: &BTreeSet<(EnvironmentName, NodeName)>,
+    ) -> bool {
         let (environment, role, node) = place.clone();
         busy.contains(&(environment.clone(), node.clone()))
             || self.flights.contains(&Flight::KeepOut(environment, role, node))

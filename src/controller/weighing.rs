@@ -11,7 +11,7 @@ use crate::rollout::{Cause, Fact, Op, OpState, Rollout, StepKind, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::rolling::BALANCER_GRACE;
-use super::wake::{Effect, Refusal, Ticket, Unmoved};
+use super::wake::{Effect, Refusal, ShareOrder, Ticket, Unmoved};
 
 /// What a rollout does about shares, once it is ended because another ref is wanted: nodes that it has brought
 /// its own keep what they have. The next one takes them out, and until then the usual share would be all
@@ -61,7 +61,7 @@ impl Core {
             return Ok(Err(Refusal::NotNow("a share is from 0 to 100 percent".to_owned())));
         }
         let flight = Flight::Weigh(environment.clone(), role.clone());
-        if self.flights.contains(&flight) {
+        if self.is_being_weighed(environment, role) {
             let why = format!("{role} of {environment} is being moved: try again in a moment");
             return Ok(Err(Refusal::NotNow(why)));
         }
@@ -98,8 +98,11 @@ impl Core {
             environment: environment.clone(),
             role: role.clone(),
             seats,
-            weight: weight.unwrap_or_else(|| self.rolled_weight(environment, role)),
-            ticket,
+            order: ShareOrder {
+                percent: weight.unwrap_or_else(|| self.rolled_weight(environment, role)),
+                again: false,
+                ticket,
+            },
             not_after: turn.now.after(BALANCER_GRACE),
             connect,
             epoch,
@@ -112,7 +115,7 @@ impl Core {
         (self.authority, self.ledger.epoch.unwrap_or(self.authority))
     }
 
-    fn seats_of(
+    pub(super) fn seats_of(
         &self,
         environment: &EnvironmentName,
         role: &RoleName,
@@ -156,13 +159,14 @@ impl Core {
     pub(super) fn take_weighed(
         &mut self,
         key: (EnvironmentName, RoleName),
-        ticket: Option<Ticket>,
+        (nodes, order): (BTreeSet<NodeName>, ShareOrder),
         result: Result<String, Unmoved>,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
+        let ShareOrder { percent: given, again, ticket } = order;
         let result = match result {
             // That is one of ours, which began while this was on its way.
-            Err(Unmoved::Obeys { fence }) if fence <= self.epochs().1 => {
+            Err(Unmoved::Obeys { fence }) if fence <= self.epochs().1 && !again => {
                 match self.share(&key.0, &key.1, ticket, turn) {
                     Ok(effect) => {
                         turn.ask(effect);
@@ -174,6 +178,13 @@ impl Core {
             result => result,
         };
         self.flights.remove(&Flight::Weigh(key.0.clone(), key.1.clone()));
+        self.touch_rollouts_of(&key.0);
+        if let Ok(how) = &result {
+            self.not_given.remove(&key);
+            let ((environment, role), how) = (key.clone(), how.clone());
+            let percent = given;
+            self.note(turn, Fact::SharesGiven { environment, role, nodes, percent, again, how })?;
+        }
         let percent = self.ledger.weights.get(&key).map(|(percent, _)| *percent);
         let is_back = result.is_ok() && self.ledger.weights_back.contains(&key);
         // A rollout under way may have been planned with the share from before.
@@ -181,8 +192,8 @@ impl Core {
             let (environment, role) = key.clone();
             self.note(turn, Fact::WeightBack { environment, role })?;
         }
-        let (environment, role) = key;
         if let Some(ticket) = ticket {
+            let (environment, role) = key;
             let done = done_word(&Command::Weigh { environment, role, percent });
             let answer = Ok(match result {
                 Ok(evidence) => format!("{done}: {evidence}"),
@@ -192,7 +203,13 @@ impl Core {
             });
             turn.ask(Effect::Reply { ticket, answer });
         } else if let Err(why) = result {
-            tracing::warn!(%environment, %role, %why, "traffic could not be moved");
+            // It is tried again soon, and told when there is something new.
+            let why = why.to_string();
+            if self.not_given.get(&key) != Some(&why) {
+                let (environment, role) = &key;
+                tracing::warn!(%environment, %role, %why, "traffic could not be moved");
+                self.not_given.insert(key, why);
+            }
         }
         Ok(())
     }

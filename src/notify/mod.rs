@@ -3,10 +3,12 @@
 mod command;
 mod rollout;
 mod sentence;
+mod summary;
 
 pub use command::done_word;
-pub use rollout::{awaits, op_word, purpose_word, rough, summary};
+pub use rollout::{awaits, lane_count, lane_rest, lanes_differ, op_word, purpose_word, rough};
 pub use sentence::{about, held_up, progress, say, waits};
+pub use summary::{Over, summary, summary_of};
 
 #[cfg(test)]
 mod tests;

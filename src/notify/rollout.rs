@@ -1,43 +1,11 @@
-//! A rollout told to people: what an operation does, and a summary to paste into an incident.
+//! A rollout told to people in a few words: what an operation does, how far a lane is, what is waited for.
 
-use std::fmt::Write as _;
-
-use crate::model::{Timestamp, format_duration};
-use crate::planner::ending_word;
-use crate::rollout::{
-    Op, OpId, Outcome, Phase, Plan, Purpose, Remedy, Rollout, Stands, StepKind, TaskDetail, What,
-};
-
-/// Nodes that a summary names one by one; the rest is counted.
-const NAMED_MAX: usize = 12;
-
-/// Longest of what others said that a summary quotes, in characters.
-const QUOTED_MAX: usize = 400;
-
-/// Reasons for a halt that a summary tells; the rest is counted.
-const HALTS_MAX: usize = 12;
+use crate::model::format_duration;
+use crate::rollout::{LaneProgress, Op, OpId, Phase, Plan, Progress, Purpose, Rollout, Unit};
 
 /// What an operation does, in a word or two.
 pub fn op_word(plan: &Plan, id: OpId) -> String {
-    match plan.op(id) {
-        None => "nothing".to_owned(),
-        Some(Op::Fenced) => "fence".to_owned(),
-        Some(Op::Step { kind, deed, status: _ }) => match kind {
-            StepKind::Run | StepKind::Finally => deed.word(),
-            StepKind::Migrate { .. } | StepKind::PostMigrate { .. } | StepKind::Owed { .. } => {
-                "migrations".to_owned()
-            }
-        },
-        Some(Op::Drained { .. }) => "drain".to_owned(),
-        Some(Op::Serving { .. }) => "return to service".to_owned(),
-        Some(Op::Weighted { weight, .. }) => format!("weight {weight}%"),
-        Some(Op::Healthy { .. }) => "health check".to_owned(),
-        Some(Op::Runs { .. }) => "version check".to_owned(),
-        Some(Op::Verified { .. }) => "smoke test".to_owned(),
-        Some(Op::Gate { name, .. }) => format!("gate {name}"),
-        Some(Op::Baked { .. }) => "bake".to_owned(),
-        Some(Op::Approved) => "approval".to_owned(),
-    }
+    plan.op(id).map_or_else(|| "nothing".to_owned(), Op::word)
 }
 
 /// What a rollout is for, in a word.
@@ -60,156 +28,33 @@ pub fn awaits(rollout: &Rollout) -> Option<&'static str> {
     }
 }
 
-/// A summary in Markdown, for an incident or a hand-over. `left` is how long it may still take.
-pub fn summary(rollout: &Rollout, left: Option<std::time::Duration>, now: Timestamp) -> String {
-    let plan = rollout.plan();
-    let Plan { id, target, from, to, revision, planned_at, purpose, .. } = plan;
-    let from = from.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    let mut text = String::new();
-    let phase = match rollout.phase() {
-        Phase::Running => "under way".to_owned(),
-        Phase::Halted(_) => "HALTED".to_owned(),
-        Phase::Stopping(_) => "being ended".to_owned(),
-        Phase::Settled(ending) => ending_word(ending).to_owned(),
+/// How far a lane is: `12 of 40 nodes`.
+pub fn lane_count(lane: &LaneProgress) -> String {
+    let unit = match (lane.unit, lane.total) {
+        (Unit::Nodes, 1) => "node",
+        (Unit::Nodes, _) => "nodes",
+        (Unit::Tasks, 1) => "task",
+        (Unit::Tasks, _) => "tasks",
     };
-    let mut line = |it: String| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{it}");
-    };
-    line(format!("**{target}: {} {from} → {to}, {phase}**", purpose_word(*purpose)));
-    line(String::new());
-    let age = format_duration(seconds(now.since(*planned_at)));
-    line(format!("- rollout `{id}`, config commit `{}`", revision.short()));
-    let left = match (awaits(rollout), left) {
-        (Some(whom), _) => format!(", {whom}"),
-        (None, Some(left)) => format!(", about {} left", rough(left)),
-        (None, None) => String::new(),
-    };
-    line(format!("- began {planned_at}, {age} ago{left}"));
-    let tasks = rollout.tasks();
-    for (progress, at) in rollout.progress().iter().zip(0_u32..) {
-        if progress.total > 0 && (progress.done > 0 || progress.open > 0 || progress.failed > 0) {
-            let hands = named(plan, &tasks, at, in_hand);
-            let failed = named(plan, &tasks, at, has_failed);
-            line(format!(
-                "- {}: {} of {} done{hands}{failed}",
-                progress.name, progress.done, progress.total
-            ));
-        }
-    }
-    if let Phase::Halted(halts) = rollout.phase() {
-        for halt in halts.iter().take(HALTS_MAX) {
-            line(format!("- **halted**: {}", quoted(&halt.to_string())));
-        }
-        match halts.len().saturating_sub(HALTS_MAX) {
-            0 => {}
-            more => line(format!("- **halted**: and {more} more")),
-        }
-        let at = format!("{} {}", target.service, target.environment);
-        line(format!("- next: {}", next(rollout, &at)));
-    }
-    for (at, gate, evidence) in gates(rollout) {
-        line(format!("- {gate} passed last at {at}: {}", quoted(&evidence)));
-    }
-    for event in rollout.events() {
-        let Some(word) = event.what.word() else { continue };
-        line(format!("- {} at {}: {}", word.by, event.at, quoted(&word.reason)));
-    }
-    text
+    format!("{} of {} {unit}", lane.done, lane.total)
 }
 
-/// What a person may do about a halt, of the commands that would not be refused.
-fn next(rollout: &Rollout, at: &str) -> String {
-    let words = rollout.remedies().into_iter().map(|it| match it {
-        Remedy::Settle => format!(
-            "look at the schema, then `towpath resume {at} --migration done` or `--migration retry`"
-        ),
-        Remedy::Retry => format!("`towpath retry {at}`"),
-        Remedy::Resume => format!("`towpath resume {at}` to go on without what failed"),
-        Remedy::Abort => format!("`towpath abort {at}` or `towpath rollback {at}`"),
-        Remedy::AbortNow => format!("`towpath abort {at} --now`"),
-    });
-    words.collect::<Vec<_>>().join(", ")
+/// What else there is to know of a lane: `2 in hand, 1 failed`; empty while there is nothing.
+pub fn lane_rest(lane: &LaneProgress) -> String {
+    let counted = [(lane.open, "in hand"), (lane.failed, "failed"), (lane.left_out, "left out")];
+    let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+    let mut said: Vec<String> = counted.map(|(count, how)| format!("{count} {how}")).collect();
+    said.extend((lane.gates_asked > 0).then(|| "waits for a gate".to_owned()));
+    said.extend((lane.gates_failed > 0).then(|| "a gate failed".to_owned()));
+    said.join(", ")
 }
 
-/// What somebody else said, as code: where it is pasted it calls nobody and is no markup.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| match c {
-        '`' => "'".to_owned(),
-        _ if c.is_control() => c.escape_default().to_string(),
-        _ => c.to_string(),
-    };
-    let cut = if text.chars().nth(QUOTED_MAX).is_some() { "…" } else { "" };
-    match text.trim() {
-        "" => "no word".to_owned(),
-        text => format!("`{}{cut}`", text.chars().take(QUOTED_MAX).map(plain).collect::<String>()),
-    }
-}
-
-/// The last answer of every gate and test.
-fn gates(rollout: &Rollout) -> Vec<(Timestamp, String, String)> {
-    let mut last = std::collections::BTreeMap::new();
-    for event in rollout.events() {
-        let What::Finished { op, outcome: Outcome::Done { evidence } } = &event.what else {
-            continue;
-        };
-        if let Some(Op::Gate { .. } | Op::Verified { .. }) = rollout.plan().op(*op) {
-            last.insert(op_word(rollout.plan(), *op), (event.at, evidence.clone()));
-        }
-    }
-    last.into_iter().map(|(name, (at, evidence))| (at, name, evidence)).collect()
-}
-
-/// What is done there now, and what that waits for.
-fn in_hand(task: &TaskDetail) -> Option<(OpId, String)> {
-    match &task.stands {
-        Stands::InHand { op, waiting, error, since: _ } => {
-            let why = match (waiting, error) {
-                (Some(why), _) => format!(": {}", quoted(why)),
-                (None, Some(why)) => format!(", tried again after {}", quoted(why)),
-                (None, None) => String::new(),
-            };
-            Some((*op, why))
-        }
-        Stands::Ahead | Stands::Done | Stands::Failed { .. } | Stands::LeftOut => None,
-    }
-}
-
-/// What failed there; why is said by the halt.
-fn has_failed(task: &TaskDetail) -> Option<(OpId, String)> {
-    match &task.stands {
-        Stands::Failed { op, .. } => Some((*op, " failed".to_owned())),
-        Stands::Ahead | Stands::Done | Stands::InHand { .. } | Stands::LeftOut => None,
-    }
-}
-
-fn named(
-    plan: &Plan,
-    tasks: &[TaskDetail],
-    stage: u32,
-    which: impl Fn(&TaskDetail) -> Option<(OpId, String)>,
-) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for task in tasks.iter().filter(|task| task.id.stage == stage) {
-        let Some((op, how)) = which(task) else { continue };
-        let what = format!("{}{how}", op_word(plan, op));
-        said.push(match &task.node {
-            None => what,
-            Some(node) => format!("{node} ({what})"),
-        });
-    }
-    let more = said.len().saturating_sub(NAMED_MAX);
-    said.truncate(NAMED_MAX);
-    match (said.is_empty(), more) {
-        (true, _) => String::new(),
-        (false, 0) => format!("; {}", said.join(", ")),
-        (false, more) => format!("; {} and {more} more", said.join(", ")),
-    }
-}
-
-/// A span for people: whole seconds.
-fn seconds(span: std::time::Duration) -> std::time::Duration {
-    std::time::Duration::from_secs(span.as_secs().max(1))
+/// Whether the lanes of a stage say more than the stage does: where it has several and has begun, and not all is done.
+pub fn lanes_differ(stage: &Progress) -> bool {
+    let begun = stage.done > 0 || stage.open > 0 || stage.failed > 0;
+    let left_out = stage.lanes.iter().any(|lane| lane.left_out > 0);
+    let lanes = stage.lanes.iter().filter(|lane| !lane.is_empty()).count();
+    lanes > 1 && begun && (stage.done < stage.total || left_out)
 }
 
 /// An estimate must not look more exact than it is.
@@ -228,10 +73,56 @@ pub fn rough(span: std::time::Duration) -> String {
 mod tests {
     use super::*;
 
+    fn lane(name: &str, [done, open, failed, left_out, total]: [usize; 5]) -> LaneProgress {
+        let (name, unit) = (name.to_owned(), Unit::Nodes);
+        let (gates_asked, gates_failed) = (0, 0);
+        LaneProgress { name, unit, done, open, failed, left_out, total, gates_asked, gates_failed }
+    }
+
+    fn stage(lanes: &[LaneProgress]) -> Progress {
+        let sum = |of: fn(&LaneProgress) -> usize| lanes.iter().map(of).sum();
+        Progress {
+            name: "fleet".to_owned(),
+            done: sum(|it| it.done),
+            open: sum(|it| it.open),
+            failed: sum(|it| it.failed),
+            total: sum(|it| it.total),
+            lanes: lanes.to_vec(),
+        }
+    }
+
     #[test]
-    fn what_others_said_stays_in_its_quotes() {
-        assert_eq!(quoted(" @all `rm` \u{1b}[2J\n# hi "), "`@all 'rm' \\u{1b}[2J\\n# hi`");
-        assert_eq!(quoted(""), "no word");
-        assert_eq!(quoted(&"x".repeat(5000)).chars().count(), QUOTED_MAX + 3);
+    fn a_lane_is_told_in_few_words() {
+        let web = lane("web", [12, 2, 1, 3, 40]);
+        assert_eq!(
+            (lane_count(&web).as_str(), lane_rest(&web).as_str()),
+            ("12 of 40 nodes", "2 in hand, 1 failed, 3 left out")
+        );
+        let alone = lane("db", [1, 0, 0, 0, 1]);
+        assert_eq!((lane_count(&alone).as_str(), lane_rest(&alone).as_str()), ("1 of 1 node", ""));
+        let gated = LaneProgress { gates_asked: 1, ..alone.clone() };
+        assert_eq!(lane_rest(&gated), "waits for a gate");
+        let refused = LaneProgress { gates_failed: 1, unit: Unit::Tasks, ..alone };
+        assert_eq!(
+            (lane_count(&refused).as_str(), lane_rest(&refused).as_str()),
+            ("1 of 1 task", "a gate failed")
+        );
+    }
+
+    #[test]
+    fn lanes_are_told_where_they_say_more_than_the_stage() {
+        let (done, half) = ([2, 0, 0, 0, 2], [1, 1, 0, 0, 3]);
+        let (ahead, empty, short) = ([0, 0, 0, 0, 2], [0; 5], [1, 0, 0, 1, 1]);
+        for (lanes, told) in [
+            ([done, half], true),
+            ([done, ahead], true),
+            ([done, short], true),
+            ([done, done], false),
+            ([ahead, ahead], false),
+            ([half, empty], false),
+        ] {
+            let stage = stage(&lanes.map(|it| lane("some", it)));
+            assert_eq!(lanes_differ(&stage), told, "{lanes:?}");
+        }
     }
 }

@@ -37,6 +37,7 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         | Fact::Canceling(_)
         | Fact::CancelOver { .. }
         | Fact::WeightBack { .. }
+        | Fact::SharesGiven { .. }
         | Fact::Recorded { .. }
         | Fact::Kept(_) => None,
     }
@@ -117,9 +118,15 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
         Fact::WeightBack { environment, role } => {
             format!("the load balancers give {role} of {environment} what rollouts ask for")
         }
-        Fact::TookOver { .. } | Fact::Canceling(_) | Fact::Recorded { .. } | Fact::Kept(_) => {
-            return None;
-        }
+        Fact::SharesGiven { environment, role, percent, again: true, how, .. } => format!(
+            "{role} of {environment} gets {percent}% of its traffic again, for a load balancer began anew: {how}"
+        ),
+        // Who asked for it was told.
+        Fact::SharesGiven { again: false, .. }
+        | Fact::TookOver { .. }
+        | Fact::Canceling(_)
+        | Fact::Recorded { .. }
+        | Fact::Kept(_) => return None,
     })
 }
 

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{held_up, say, summary, waits};
+use expect_test::expect;
+
+use super::{Over, held_up, say, summary, summary_of, waits};
 use crate::model::{
     Connect, Deed, Drain, DrainEnd, EnvironmentName, Epoch, GateName, NodeName, Question, Ref,
     Revision, RoleName, RolloutId, Seat, ServiceName, Target, Timestamp, Voucher,
 };
 use crate::rollout::{
-    Batch, Entry, Event, Fact, Lane, Op, OpId, Outcome, Plan, Purpose, Remedy, Rollout, Stage,
-    StageKind, Stands, StepKind, Task, What, When,
+    Batch, Ending, Entry, Event, Fact, Lane, Op, OpId, Outcome, Plan, Purpose, Remedy, Rollout,
+    Stage, StageKind, Stands, StepKind, Task, What, When, Word,
 };
 
 fn target() -> Target {
@@ -203,4 +205,143 @@ fn a_person_who_is_waited_for_is_told_how_to_agree() {
     }
     begins(&mut rollout);
     assert_eq!(held_up(&rollout).as_deref(), Some("waits for `towpath approve shop staging`"));
+}
+
+/// Roles side by side in one stage, one node after the other in each; web may lose one.
+fn fleet() -> Rollout {
+    let mut plan = rollout().plan().clone();
+    let install = plan.stages[1].lanes[0].batches[0].tasks[0].ops[1].clone();
+    let lane = |role: &str, count: usize| {
+        let batch = |at| {
+            let node = NodeName::parse(&format!("{role}-{at}")).ok();
+            Batch { tasks: vec![Task { node, when: When::Always, ops: vec![install.clone()] }] }
+        };
+        Lane {
+            name: role.to_owned(),
+            size: count,
+            keep: 0,
+            max_failures: 1,
+            width: 0,
+            batches: (1..=count).map(batch).collect(),
+        }
+    };
+    plan.stages[1].lanes = vec![lane("api", 1), lane("web", 3)];
+    plan.stages.remove(2);
+    Rollout::new(plan)
+}
+
+/// The gate passes, api is done, and the first of web fails.
+fn behind() -> Rollout {
+    let mut rollout = fleet();
+    let (gate, _) = begins(&mut rollout);
+    ends(&mut rollout, gate, done("none fires"));
+    for _ in 0..2 {
+        let (op, _) = begins(&mut rollout);
+        let why = "exit status 28: no space left".to_owned();
+        let outcome = if op.lane == 0 { done("") } else { Outcome::Failed { why } };
+        ends(&mut rollout, op, outcome);
+    }
+    rollout
+}
+
+#[test]
+fn a_summary_says_which_role_is_behind() {
+    let mut rollout = behind();
+    begins(&mut rollout);
+    expect![[r"
+        **shop/staging: rollout nothing → 1.0.1, under way**
+
+        - rollout `0123456789ab`, config commit `0101010101`
+        - began 1970-01-01T00:00:00Z, 10m ago, about 2m left
+        - fleet gates: 1 of 1 done
+        - fleet: 1 of 4 done
+          - api: 1 of 1 node
+          - web: 0 of 3 nodes, 1 in hand, 1 failed; web-2 (install); web-1 (install failed)
+        - gate alerts passed last at 1970-01-01T00:02:00Z: `none fires`
+    "]]
+    .assert_eq(&summary(&rollout, Some(Duration::from_secs(100)), Timestamp(600_000)));
+}
+
+#[test]
+fn a_summary_of_one_that_is_over_tells_the_same_and_how_it_ended() {
+    let rollout = behind();
+    let Plan { id, target, purpose, from, to, revision, planned_at, .. } = rollout.plan().clone();
+    let by = crate::model::PersonName::parse("ada").unwrap();
+    let word = Word { by, reason: "@all no more".to_owned() };
+    let over = Over {
+        id,
+        target,
+        purpose,
+        from,
+        to,
+        revision,
+        began: planned_at,
+        ended: Timestamp(720_000),
+        ending: Some(Ending::Aborted),
+        account: Some(rollout.account()),
+        left_out: NodeName::parse("web-3").into_iter().collect(),
+        words: vec![(Timestamp(660_000), word)],
+        omitted: None,
+    };
+    expect![[r"
+        **shop/staging: rollout nothing → 1.0.1, aborted**
+
+        - rollout `0123456789ab`, config commit `0101010101`
+        - began 1970-01-01T00:00:00Z, ended 1970-01-01T00:12:00Z, after 12m
+        - fleet gates: 1 of 1 done
+        - fleet: 1 of 4 done
+          - api: 1 of 1 node
+          - web: 0 of 3 nodes, 1 failed; web-1 (install failed)
+        - **failed**: `fleet failed on web-1: exit status 28: no space left`
+        - left out: web-3
+        - gate alerts passed last at 1970-01-01T00:02:00Z: `none fires`
+        - ada at 1970-01-01T00:11:00Z: `@all no more`
+        - more: `towpath log 0123456789ab --json`, and `towpath log 0123456789ab NODE` for what was printed there
+    "]].assert_eq(&summary_of(&over));
+    let poor = Over {
+        account: None,
+        ending: None,
+        left_out: std::collections::BTreeSet::new(),
+        omitted: Some("it was too large (events left out: 5000)".to_owned()),
+        ..over
+    };
+    expect![[r"
+        **shop/staging: rollout nothing → 1.0.1, over, and its record does not say how**
+
+        - rollout `0123456789ab`, config commit `0101010101`
+        - began 1970-01-01T00:00:00Z, ended 1970-01-01T00:12:00Z, after 12m
+        - how far its stages came is not in its record, which is an older one
+        - ada at 1970-01-01T00:11:00Z: `@all no more`
+        - its record is not complete: it was too large (events left out: 5000)
+        - more: `towpath log 0123456789ab --json`, and `towpath log 0123456789ab NODE` for what was printed there
+    "]].assert_eq(&summary_of(&poor));
+}
+
+#[test]
+fn of_many_failures_the_first_are_named_and_all_counted() {
+    let mut account = behind().account();
+    account.stages[1].failed = 40;
+    account.stages[1].lanes[1].failed = 40;
+    let one = account.concerns[0].clone();
+    account.concerns = vec![one; 20];
+    let Plan { id, target, purpose, from, to, revision, planned_at, .. } = fleet().plan().clone();
+    let over = Over {
+        id,
+        target,
+        purpose,
+        from,
+        to,
+        revision,
+        began: planned_at,
+        ended: planned_at,
+        ending: Some(Ending::Aborted),
+        account: Some(account),
+        left_out: std::collections::BTreeSet::new(),
+        words: Vec::new(),
+        omitted: None,
+    };
+    let said = summary_of(&over);
+    assert!(said.contains("40 failed; web-1 (install failed), web-1"), "{said}");
+    assert!(said.contains("(install failed) and 28 more\n"), "{said}");
+    assert!(said.contains("- **failed**: and 28 more\n"), "{said}");
 }

@@ -182,6 +182,21 @@ pub enum Fact {
         /// Which role.
         role: RoleName,
     },
+    /// The load balancers give nodes of a role a share of their traffic, beside any rollout.
+    SharesGiven {
+        /// Where.
+        environment: EnvironmentName,
+        /// Of which role.
+        role: RoleName,
+        /// Which.
+        nodes: BTreeSet<NodeName>,
+        /// Percent of the weight that the balancers' configuration gives them.
+        percent: u32,
+        /// Whether they had it before, and a balancer began anew since.
+        again: bool,
+        /// What was read back.
+        how: String,
+    },
     /// A record reached git.
     Recorded {
         /// Its id: a rollout's, or the journal number of what it records; [`MENDED`] for no one in particular.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::model::{EnvironmentName, Epoch, NodeName, RoleName, RolloutId, Target};
 
 use super::ledger::{History, Ledger};
-use super::traffic::Out;
+use super::traffic::{Out, Share};
 
 /// What is known of a target, and of all that its rollouts share with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Kept {
     pub epoch: Option<Epoch>,
     /// Who is out of the load balancers by our own hand, anywhere.
     pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), Out>,
+    /// Who has another share than all of its traffic, anywhere.
+    pub shares: BTreeMap<(EnvironmentName, RoleName, NodeName), Share>,
 }
 
 impl Ledger {
@@ -32,14 +34,16 @@ impl Ledger {
             history: self.histories.get(target).cloned().unwrap_or_default(),
             epoch: self.epoch,
             drained: self.drained.clone(),
+            shares: self.shares.clone(),
         }
     }
 
     pub(super) fn keep(&mut self, kept: &Kept) {
-        let Kept { target, history, epoch, drained } = kept;
+        let Kept { target, history, epoch, drained, shares } = kept;
         self.histories.insert(target.clone(), history.clone());
         self.epoch = self.epoch.max(*epoch);
         self.drained.clone_from(drained);
+        self.shares.clone_from(shares);
     }
 
     /// The journal has forgotten how a rollout went. Not an entry: from here on the journal is as if

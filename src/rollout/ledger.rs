@@ -19,7 +19,7 @@ use super::migration::{Migration, Owed, migration, migration_kind};
 use super::plan::{OpId, Plan, Purpose};
 use super::recall::Recall;
 use super::settled::{RecallEnd, Settled, Unrecorded};
-use super::traffic::{Moved, Out, traffic_moved};
+use super::traffic::{Moved, Out, Share, traffic_moved};
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;
@@ -186,6 +186,8 @@ pub struct Ledger {
     pub drained: BTreeMap<(EnvironmentName, RoleName, NodeName), Out>,
     /// Those that are left out by a word and that somebody let serve since.
     pub let_in: BTreeSet<(EnvironmentName, RoleName, NodeName)>,
+    /// Nodes of roles that we gave less, or more, than all of their traffic.
+    pub shares: BTreeMap<(EnvironmentName, RoleName, NodeName), Share>,
     /// Shares of traffic, in percent, that people gave to roles whatever rollouts ask for.
     pub weights: BTreeMap<(EnvironmentName, RoleName), (u32, Order)>,
     /// Roles of which people took that back, until the load balancers have heard of it.
@@ -312,6 +314,9 @@ impl Ledger {
             Fact::Watched { target, role, node, out, how: _ } => {
                 self.watched(entry.at, target, (role, node), *out);
             }
+            Fact::SharesGiven { environment, role, nodes, percent, .. } => {
+                self.shares_given((environment, role), nodes, *percent, entry.at);
+            }
             Fact::Kept(kept) => self.keep(kept),
         }
         Ok(())
@@ -409,6 +414,8 @@ impl Ledger {
                 }
             }
         }
+        self.share_moves(target, event);
+        let Some(rollout) = self.rollouts.get(target) else { return Ok(()) };
         match &event.what {
             What::Started { op, .. } => {
                 let plan = rollout.plan();

@@ -13,7 +13,9 @@ mod machine;
 mod migration;
 mod wants;
 mod report;
+mod progress;
 mod detail;
+mod account;
 mod pace;
 mod plan;
 mod recall;
@@ -25,6 +27,7 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
+pub use account::{Account, Concern, Passed, Plight};
 pub use cancel::Cancel;
 pub use change::Change;
 pub use detail::{Stands, TaskDetail};
@@ -40,10 +43,11 @@ pub use plan::{
     Batch, Guard, Haste, Lane, Op, OpId, Plan, Pool, Purpose, Stage, StageKind, StepKind, Task,
     When,
 };
+pub use progress::{LaneProgress, Progress, Unit};
 pub use recall::Recall;
 pub use remedy::Remedy;
-pub use report::{Halt, Phase, Progress};
+pub use report::{Halt, Phase};
 pub use settled::{RecallEnd, Recalled, Settled, Unrecorded};
 pub use state::OpState;
-pub use traffic::{Out, Stays};
+pub use traffic::{Holds, Out, Share, Stays};
 pub use wants::Want;

@@ -9,7 +9,7 @@ use crate::model::Timestamp;
 use super::event::{Event, What};
 use super::machine::Rollout;
 use super::plan::{Op, OpId, StageKind};
-use super::report::Progress;
+use super::progress::Progress;
 use super::state::OpState;
 
 /// How long the stages of one past rollout took.

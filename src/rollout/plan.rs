@@ -237,6 +237,30 @@ pub enum Op {
     Approved,
 }
 
+impl Op {
+    /// What it does, in a word or two.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Fenced => "fence".to_owned(),
+            Self::Step { kind, deed, status: _ } => match kind {
+                StepKind::Run | StepKind::Finally => deed.word(),
+                StepKind::Migrate { .. } | StepKind::PostMigrate { .. } | StepKind::Owed { .. } => {
+                    "migrations".to_owned()
+                }
+            },
+            Self::Drained { .. } => "drain".to_owned(),
+            Self::Serving { .. } => "return to service".to_owned(),
+            Self::Weighted { weight, .. } => format!("weight {weight}%"),
+            Self::Healthy { .. } => "health check".to_owned(),
+            Self::Runs { .. } => "version check".to_owned(),
+            Self::Verified { .. } => "smoke test".to_owned(),
+            Self::Gate { name, .. } => format!("gate {name}"),
+            Self::Baked { .. } => "bake".to_owned(),
+            Self::Approved => "approval".to_owned(),
+        }
+    }
+}
+
 /// A gate that is asked during a bake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {

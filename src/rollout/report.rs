@@ -1,4 +1,4 @@
-//! How a rollout stands, for planners and people: phase, reasons for a halt, progress.
+//! How a rollout stands, for planners and people: phase, reasons for a halt, what may be done without.
 
 use std::collections::BTreeSet;
 
@@ -75,21 +75,6 @@ impl std::fmt::Display for Halt {
             }
         }
     }
-}
-
-/// How far a stage is, in tasks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Of the stage.
-    pub name: String,
-    /// Tasks that are done.
-    pub done: usize,
-    /// Tasks in hand.
-    pub open: usize,
-    /// Tasks that failed.
-    pub failed: usize,
-    /// Tasks that will be done if all goes well.
-    pub total: usize,
 }
 
 impl Rollout {
@@ -312,29 +297,6 @@ impl Rollout {
         let mut here = lanes.filter_map(|(lane, state)| lane.batches.get(state.cursor));
         here.any(|batch| batch.tasks.first().is_some_and(|it| it.node.is_none()))
             && self.running().any(|(id, _)| matches!(self.plan.op(id), Some(Op::Approved)))
-    }
-
-    /// How far each stage is; without tasks whose condition does not hold.
-    pub fn progress(&self) -> Vec<Progress> {
-        let stopped = self.stopping.is_some();
-        let mut all = Vec::new();
-        for (stage, at) in self.plan.stages.iter().zip(0_usize..) {
-            let mut sum =
-                Progress { name: stage.name.clone(), done: 0, open: 0, failed: 0, total: 0 };
-            for (lane, l) in stage.lanes.iter().zip(0..) {
-                for (batch, b) in lane.batches.iter().zip(0..) {
-                    for (task, t) in batch.tasks.iter().zip(0..) {
-                        let standing = self.states.standing(task_id([at, l, b, t]), task, stopped);
-                        sum.total += usize::from(standing != Standing::Out);
-                        sum.done += usize::from(standing == Standing::Done);
-                        sum.open += usize::from(standing == Standing::Open);
-                        sum.failed += usize::from(standing == Standing::Failed);
-                    }
-                }
-            }
-            all.push(sum);
-        }
-        all
     }
 
     /// The pool that keeps a lane from going on for good: nothing in hand will give a node back.

@@ -13,7 +13,7 @@ fn question() -> Question {
     Question::Run { argv: vec!["true".to_owned()], variables: Vec::new(), timeout, absent: None }
 }
 
-fn step(kind: StepKind) -> Op {
+pub(super) fn step(kind: StepKind) -> Op {
     let (argv, variables) = (vec!["true".to_owned()], Vec::new());
     Op::Step {
         kind,
@@ -22,7 +22,7 @@ fn step(kind: StepKind) -> Op {
     }
 }
 
-fn gate() -> Op {
+pub(super) fn gate() -> Op {
     Op::Gate {
         name: GateName::parse("quiet").unwrap(),
         question: question(),
@@ -31,7 +31,7 @@ fn gate() -> Op {
     }
 }
 
-fn node(name: &str) -> Option<NodeName> {
+pub(super) fn node(name: &str) -> Option<NodeName> {
     NodeName::parse(name).ok()
 }
 
@@ -46,7 +46,7 @@ fn stage(kind: StageKind, tasks: Vec<(Option<NodeName>, When, Op)>) -> Stage {
     Stage { name: "stage".to_owned(), kind, lanes: vec![lane] }
 }
 
-fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
+pub(super) fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
     let mut stages = forward;
     stages.push(closing);
     let target = Target::new(
@@ -77,17 +77,17 @@ fn at(stage: u32, batch: u32) -> OpId {
     OpId { stage, lane: 0, batch, task: 0, op: 0 }
 }
 
-fn tell(rollout: &mut Rollout, seconds: u64, what: What) {
+pub(super) fn tell(rollout: &mut Rollout, seconds: u64, what: What) {
     rollout.apply(&Event { at: Timestamp(seconds * 1000), what }).unwrap();
 }
 
-fn start(rollout: &mut Rollout, seconds: u64, op: OpId) {
+pub(super) fn start(rollout: &mut Rollout, seconds: u64, op: OpId) {
     let wants = rollout.wants(Timestamp(seconds * 1000));
     let attempt = wants.iter().find(|it| it.id == op).map_or(0, |it| it.attempt);
     tell(rollout, seconds, What::Started { op, attempt, epoch: rollout.epoch() });
 }
 
-fn done(rollout: &mut Rollout, seconds: u64, op: OpId) {
+pub(super) fn done(rollout: &mut Rollout, seconds: u64, op: OpId) {
     start(rollout, seconds, op);
     let outcome = Outcome::Done { evidence: String::new() };
     tell(rollout, seconds, What::Finished { op, outcome });

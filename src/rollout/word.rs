@@ -82,6 +82,7 @@ impl Ledger {
             }
             Command::Weigh { environment, role, percent } => {
                 let key = (environment.clone(), role.clone());
+                self.shares_move((environment, role), None);
                 if let Some(percent) = percent {
                     self.weights_back.remove(&key);
                     self.weights.insert(key, (*percent, order(None)));

@@ -33,6 +33,7 @@ mod operations;
 mod overtaken;
 mod records;
 mod inventory;
+mod lanes;
 mod odd_nodes;
 mod people;
 mod pipelines;

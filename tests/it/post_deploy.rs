@@ -42,6 +42,11 @@ fn what_waits_for_a_word_can_still_go_back_and_no_more_once_it_was_given() {
     let said = world.until_explained("staging", "approvals for 1.1.0");
     assert!(said.contains("towpath approve"), "{said}");
     assert_eq!(schema(&world), "regular 1.1.0\n");
+    let waits = &world.json(&["rollout", "shop", "staging"])[0];
+    assert_eq!(
+        (&waits["awaits"], &waits["seconds_left"]),
+        (&"waits for `towpath approve`".into(), &Value::Null)
+    );
     let (possible, way) = way_back(&world);
     assert!(possible && way["floor"].is_null() && way["to"] == OLD, "{way}");
     world.order(&["approve", "shop", "staging"]);

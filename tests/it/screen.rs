@@ -74,3 +74,31 @@ fn what_is_watched_goes_on_during_a_long_step_and_stays_where_it_is() {
     // Elsewhere than on a terminal nothing is drawn over.
     assert!(!world.order(&["rollout"]).contains('\x1b'));
 }
+
+#[test]
+fn nothing_is_coloured_where_it_is_no_terminal() {
+    let world = World::new();
+    let log = ["run", "--check", "--once", "--log", "trace"];
+    let all: [(&[&str], &str, bool); 4] = [
+        (&["status"], "shop/staging", true),
+        (&["plan", "shop", "staging"], "shop/staging", true),
+        (&["validate", "nowhere"], "error", true),
+        // Nothing asks for colours in a log that is kept.
+        (&log, " TRACE ", false),
+    ];
+    for (verb, part, colours) in all {
+        let said = |variables: &[(&str, &str)]| {
+            let file = world.root.join("said");
+            let out = std::fs::File::create(&file).unwrap();
+            let mut command = world.command(verb);
+            command.env_remove("NO_COLOR").env("TERM", "xterm-256color");
+            command.envs(variables.iter().copied()).stdout(out);
+            let piped = command.stderr(Stdio::piped()).output().unwrap().stderr;
+            std::fs::read_to_string(file).unwrap() + &String::from_utf8(piped).unwrap()
+        };
+        let plain = said(&[]);
+        assert!(plain.contains(part) && !plain.contains('\x1b'), "{verb:?}: {plain:?}");
+        let forced = said(&[("CLICOLOR_FORCE", "1")]);
+        assert!(forced.contains('\x1b') || !colours, "there are colours: {verb:?}: {forced:?}");
+    }
+}

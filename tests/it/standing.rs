@@ -92,6 +92,14 @@ fn a_word_says_what_it_does_not_do() {
         !format!("{}{}", check.stdout, check.stderr).contains(&format!("→ {NEW}")),
         "{check:?}"
     );
+    // What never ran there is no way back, but something new.
+    let never = "9.9.9 is not known to have ever run there: it would be new, and untested";
+    for (to, ran) in [("9.9.9", false), (NEW, true)] {
+        let check = ["rollback", "shop", "staging", "--check", "--to", to];
+        let said = world.towpath(&check).stdout;
+        assert_eq!(said.contains(never), !ran, "{said}");
+        assert_eq!(world.json(&check)[0]["ran_there"], ran, "{to}");
+    }
 }
 
 #[test]

@@ -501,8 +501,8 @@ impl World {
         }
     }
 
-    /// A role of a target that a person gave a share of traffic, and that serves with another; or whose share
-    /// no balancer was told that it is given back.
+    /// A role of a target that a person or a rollout gave a share of traffic, and that serves with another; or whose
+    /// share no balancer was told that it is given back.
     pub(crate) fn unweighed(&self, target: &Target) -> Option<RoleName> {
         let spec = self.core.as_ref()?.snapshot()?.spec(target)?;
         let differs = |seat: &Seat, percent: u32| {
@@ -516,7 +516,10 @@ impl World {
         let mut wrong = seats.filter(|(role, seat)| {
             let key = (target.environment.clone(), role.clone());
             let given = self.shadow.weights.get(&key);
+            let place = (target.environment.clone(), role.clone(), seat.node.clone());
+            let share = self.shadow.shares.get(&place).filter(|it| it.since.is_some());
             given.is_some_and(|(percent, _)| differs(seat, *percent))
+                || share.is_some_and(|it| differs(seat, it.percent))
                 || self.shadow.weights_back.contains(&key)
         });
         wrong.next().map(|(role, _)| role)

@@ -301,9 +301,7 @@ impl World {
     }
 
     pub(crate) fn weigh(&mut self, effect: Effect, from: u32) {
-        let Effect::Weigh {
-            environment, role, seats, weight, ticket, not_after, epoch, given, ..
-        } = effect
+        let Effect::Weigh { environment, role, seats, order, not_after, epoch, given, .. } = effect
         else {
             return;
         };
@@ -314,10 +312,11 @@ impl World {
         } else if let Some(fence) = self.says_who_follows(&asked, (epoch, given)) {
             Err(Unmoved::Obeys { fence })
         } else {
-            self.give(&seats, weight);
+            self.give(&seats, order.percent);
             Ok("read back".to_owned())
         };
-        self.answer(from, Wake::Weighed { environment, role, ticket, result });
+        let nodes = seats.into_iter().map(|it| it.node).collect();
+        self.answer(from, Wake::Weighed { environment, role, nodes, order, result });
     }
 
     pub(crate) fn revert(
@@ -393,10 +392,11 @@ pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
             Wake::Surveyed { target: target.clone(), survey }
         }
         Effect::Perform(it) => performed(it, Report::Errored { why: why(), retry: true }),
-        Effect::Weigh { environment, role, ticket, .. } => Wake::Weighed {
+        Effect::Weigh { environment, role, seats, order, .. } => Wake::Weighed {
             environment: environment.clone(),
             role: role.clone(),
-            ticket: *ticket,
+            nodes: seats.iter().map(|it| it.node.clone()).collect(),
+            order: *order,
             result: Err(Unmoved::Other(why())),
         },
         Effect::Watch { environment, seats } => {

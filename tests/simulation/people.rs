@@ -448,7 +448,7 @@ impl World {
                 return Some(format!("{target}: {hold}"));
             }
             if let Some(role) = self.unweighed(&target) {
-                return Some(format!("{target}: {role} has another share than a person gave it"));
+                return Some(format!("{target}: {role} has another share than it was given"));
             }
             if let Some(node) = self.forgotten(&target).filter(|_| holds.is_empty()) {
                 return Some(format!("{target}: {node} is out, and nobody lets it back"));

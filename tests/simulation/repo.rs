@@ -408,7 +408,8 @@ fn recipe(seed: &mut Seed, build: Build) -> String {
     .unwrap();
     if build.balanced && seed.chance(40) {
         let gates = seed.pick(&["[]", "[calm]", "[quiet, { bake: 1m }]"]).unwrap_or("[]");
-        let steps = seed.pick(&["[0%, 50%, 100%]", "[25%, 100%]"]).unwrap_or("[100%]");
+        let all = ["[0%, 50%, 100%]", "[25%, 100%]", "[10%, 60%]"];
+        let steps = seed.pick(&all).unwrap_or("[100%]");
         writeln!(
             text,
             "  - {{ name: open, kind: weight, on: [web], steps: {steps}, gates: {gates} }}"

@@ -8,6 +8,7 @@ use crate::model::{EnvironmentName, NodeName, PersonName, Ref, Revision, Rollout
 use crate::model::{Target, Timestamp};
 use crate::rollout::{self, Entry, Fact, Op, Plan, Rollout, StepKind, What};
 
+use super::account::Account;
 use super::command::Command;
 use super::event::{self, Ending, Word};
 use super::outline::{dated, evidence, outline, said};
@@ -67,6 +68,7 @@ fn document(rollout: &Rollout, at: Timestamp) -> RolloutDocument {
         result: ending(rollout.events()).map(Into::into),
         planned_at: Text(*planned_at),
         settled_at: Text(at),
+        account: Some((&rollout.account()).into()),
         floor: floor(rollout),
         haste: haste.map(Into::into),
         owed: owed(rollout, at).as_ref().map(Into::into),
@@ -131,6 +133,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
         | Fact::WeightBack { environment: _, role: _ }
+        | Fact::SharesGiven { environment: _, role: _, nodes: _, percent: _, again: _, how: _ }
         | Fact::Refused { revision: _ }
         | Fact::Planned(_)
         | Fact::Rollout { target: _, id: _, event: _ }
@@ -231,6 +234,8 @@ pub(super) struct RolloutDocument {
     pub(super) result: Option<Ending>,
     pub(super) planned_at: Text<Timestamp>,
     pub(super) settled_at: Text<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) account: Option<Account>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) floor: Option<DatedFloor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

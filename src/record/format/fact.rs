@@ -39,6 +39,7 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
         | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
         | Fact::WeightBack { environment: _, role: _ }
+        | Fact::SharesGiven { environment: _, role: _, nodes: _, percent: _, again: _, how: _ }
         | Fact::Refused { revision: _ }
         | Fact::Asked { word: _, command: _ }
         | Fact::Proposed { target: _, number: _, from: _, reference: _, head: _ }
@@ -77,6 +78,7 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
         "cancel_over" => read::<CancelOver>(&what(kind), body)?.into(),
         "watched" => read::<Watched>(&what(kind), body)?.into(),
         "weight_back" => read::<WeightBack>(&what(kind), body)?.into(),
+        "shares_given" => read::<SharesGiven>(&what(kind), body)?.into(),
         "refused" => read::<Refused>(&what(kind), body)?.into(),
         "planned" => read::<Planned>(&what(kind), body)?.into(),
         "rollout" => read::<Rollout>(&what(kind), body)?.into(),
@@ -152,6 +154,12 @@ fn body(fact: &Fact) -> (&'static str, String) {
         Fact::WeightBack { environment, role } => {
             let (environment, role) = (Text(environment.clone()), Text(role.clone()));
             ("weight_back", compact(&WeightBack { v: V1, environment, role }))
+        }
+        Fact::SharesGiven { environment, role, nodes, percent, again, how } => {
+            let (environment, role) = (Text(environment.clone()), Text(role.clone()));
+            let (nodes, percent, again, how) = (set(nodes), *percent, *again, how.clone());
+            let body = SharesGiven { v: V1, environment, role, nodes, percent, again, how };
+            ("shares_given", compact(&body))
         }
         Fact::GlassOver { target, how } => {
             let (target, how) = (Text(target.clone()), how.clone());
@@ -283,6 +291,21 @@ bodies! {
     } => Self::Watched { target: target.0, role: role.0, node: node.0, out, how };
     WeightBack { environment: Text<EnvironmentName>, role: Text<RoleName> } => {
         Self::WeightBack { environment: environment.0, role: role.0 }
+    };
+    SharesGiven {
+        environment: Text<EnvironmentName>,
+        role: Text<RoleName>,
+        nodes: BTreeSet<Text<NodeName>>,
+        percent: u32,
+        again: bool,
+        how: String
+    } => Self::SharesGiven {
+        environment: environment.0,
+        role: role.0,
+        nodes: unset(nodes),
+        percent,
+        again,
+        how,
     };
     GlassOver { target: Text<Target>, how: String } => {
         Self::GlassOver { target: target.0, how }

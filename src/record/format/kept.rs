@@ -23,6 +23,8 @@ pub(super) struct Kept {
     epoch: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     drained: Vec<Drained>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shares: Vec<Share>,
     history: History,
 }
 
@@ -35,6 +37,18 @@ struct Drained {
     node: Text<NodeName>,
     by: Text<Target>,
     rollout: Text<RolloutId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<At>,
+}
+
+/// A node that has another share than all of its traffic.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Share {
+    environment: Text<EnvironmentName>,
+    role: Text<RoleName>,
+    node: Text<NodeName>,
+    percent: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<At>,
 }
@@ -112,7 +126,7 @@ struct Proposal {
 
 impl From<&rollout::Kept> for Kept {
     fn from(kept: &rollout::Kept) -> Self {
-        let rollout::Kept { target, history, epoch, drained } = kept;
+        let rollout::Kept { target, history, epoch, drained, shares } = kept;
         let drained = drained.iter().map(|((environment, role, node), out)| Drained {
             environment: Text(environment.clone()),
             role: Text(role.clone()),
@@ -121,18 +135,26 @@ impl From<&rollout::Kept> for Kept {
             rollout: Text(out.rollout.clone()),
             since: out.since.map(At),
         });
+        let shares = shares.iter().map(|((environment, role, node), share)| Share {
+            environment: Text(environment.clone()),
+            role: Text(role.clone()),
+            node: Text(node.clone()),
+            percent: share.percent,
+            since: share.since.map(At),
+        });
         Self {
             v: V1,
             target: Text(target.clone()),
             epoch: epoch.map(|Epoch(epoch)| epoch),
             drained: drained.collect(),
+            shares: shares.collect(),
             history: history.into(),
         }
     }
 }
 
 impl From<Kept> for rollout::Kept {
-    fn from(Kept { v: V1, target, epoch, drained, history }: Kept) -> Self {
+    fn from(Kept { v: V1, target, epoch, drained, shares, history }: Kept) -> Self {
         let drained =
             drained.into_iter().map(|Drained { environment, role, node, by, rollout, since }| {
                 let since = since.map(|it| it.0);
@@ -141,10 +163,15 @@ impl From<Kept> for rollout::Kept {
                     rollout::Out { by: by.0, rollout: rollout.0, since },
                 )
             });
+        let shares = shares.into_iter().map(|Share { environment, role, node, percent, since }| {
+            let share = rollout::Share { percent, since: since.map(|it| it.0) };
+            ((environment.0, role.0, node.0), share)
+        });
         Self {
             target: target.0,
             epoch: epoch.map(Epoch),
             drained: drained.collect(),
+            shares: shares.collect(),
             history: history.into(),
         }
     }

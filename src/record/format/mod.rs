@@ -6,6 +6,7 @@
 //! kept readable by the files in `tests/golden`.
 
 mod document;
+mod account;
 mod outline;
 mod restore;
 mod shorten;

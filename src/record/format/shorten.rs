@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::account::Account;
 use super::document::RolloutDocument;
 use super::event::{Outcome, What};
 
@@ -12,6 +13,8 @@ const KEPT_MAX: usize = 2_000;
 const WHY_MAX: usize = 2_000;
 /// Nodes that are named where only the outcome has room.
 const NAMED_MAX: usize = 10_000;
+/// Failures that are told where only the outcome has room; all are counted.
+const FAILED_MAX: usize = 100;
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,18 @@ pub(super) struct Shortened {
     nodes: usize,
 }
 
+impl Shortened {
+    /// What is not told, for people.
+    pub(super) fn words(&self) -> String {
+        let Self { note, events, evidence, nodes } = self;
+        let counted = [("events", events), ("pieces of evidence", evidence), ("nodes", nodes)];
+        let counted = counted.into_iter().filter(|(_, count)| **count > 0);
+        let counted: Vec<String> =
+            counted.map(|(what, count)| format!("{what} left out: {count}")).collect();
+        format!("{note} ({})", counted.join(", "))
+    }
+}
+
 /// The same in less detail, with a note of what is not told.
 pub(super) fn shortened(mut document: RolloutDocument, detail: Detail) -> RolloutDocument {
     if detail == Detail::All {
@@ -45,12 +60,15 @@ pub(super) fn shortened(mut document: RolloutDocument, detail: Detail) -> Rollou
     }
     let before = (document.events.len(), document.evidence.len(), document.nodes.len());
     document.events.retain(|it| tells_of_trouble(&it.what));
+    if let Some(account) = &mut document.account {
+        shorten_account(account, detail);
+    }
     match detail {
         Detail::All | Detail::Troubles => {
             both_ends(&mut document.events);
             both_ends(&mut document.evidence);
             for event in &mut document.events {
-                cut(&mut event.what);
+                cut_why(&mut event.what);
             }
         }
         Detail::Outcome => {
@@ -109,8 +127,22 @@ fn is_lasting(what: &What) -> bool {
     }
 }
 
+/// How far the stages came is always there.
+fn shorten_account(account: &mut Account, detail: Detail) {
+    both_ends(&mut account.failed);
+    if detail == Detail::Outcome {
+        account.failed.truncate(FAILED_MAX);
+    }
+    for failed in &mut account.failed {
+        cut(&mut failed.why);
+    }
+    for gate in &mut account.gates {
+        cut(&mut gate.evidence);
+    }
+}
+
 /// A reason may be what a node printed.
-fn cut(what: &mut What) {
+fn cut_why(what: &mut What) {
     let What::Finished { outcome, .. } = what else { return };
     let why = match outcome {
         Outcome::Done { .. } => return,
@@ -119,10 +151,14 @@ fn cut(what: &mut What) {
         | Outcome::Errored { why, .. }
         | Outcome::Lost { why } => why,
     };
-    if why.len() > WHY_MAX {
-        let end = why.floor_char_boundary(WHY_MAX);
-        why.truncate(end);
-        why.push('…');
+    cut(why);
+}
+
+fn cut(text: &mut String) {
+    if text.len() > WHY_MAX {
+        let end = text.floor_char_boundary(WHY_MAX);
+        text.truncate(end);
+        text.push('…');
     }
 }
 
@@ -219,7 +255,37 @@ mod tests {
             let summary = RecordSummary::parse(&less).unwrap();
             assert_eq!(summary.what, RecordSummary::parse(&full).unwrap().what);
             assert_eq!(summary.who.unwrap().as_str(), "ada");
-            assert!(Told::parse(&less).is_ok(), "{max}");
+            let told = Told::parse(&less).unwrap();
+            assert_eq!(told.account, Some(rollout.account()), "{max}: how far it came is there");
+            let omitted = told.omitted.unwrap();
+            assert!(omitted.contains("events left out: "), "{max}: {omitted}");
+        }
+    }
+
+    #[test]
+    fn of_many_failures_as_many_are_told_as_there_is_room_for() {
+        let failed = |task| rollout::Concern {
+            op: op(task),
+            node: None,
+            word: "install".to_owned(),
+            plight: rollout::Plight::Failed { why: "ü".repeat(WHY_MAX) },
+        };
+        let passed = rollout::Passed {
+            name: "smoke test".to_owned(),
+            at: Timestamp(0),
+            evidence: "x".repeat(3 * WHY_MAX),
+        };
+        let account = rollout::Account {
+            stages: Vec::new(),
+            concerns: (0..5_000).map(failed).collect(),
+            gates: vec![passed],
+        };
+        for (detail, told) in [(Detail::Troubles, KEPT_MAX), (Detail::Outcome, FAILED_MAX)] {
+            let mut less = Account::from(&account);
+            shorten_account(&mut less, detail);
+            let longest = less.failed.iter().map(|it| it.why.len()).max().unwrap();
+            assert!(longest <= WHY_MAX + 3 && less.gates[0].evidence.len() <= WHY_MAX + 3);
+            assert_eq!(less.failed.len(), told);
         }
     }
 

@@ -148,6 +148,7 @@ fn of_rollout(document: RolloutDocument) -> RecordSummary {
         result,
         planned_at: _,
         settled_at: Text(at),
+        account: _,
         floor,
         haste: _,
         owed,

@@ -1,10 +1,12 @@
-//! A rollout as its record tells it: where its steps ran, and when. For logs and estimates.
+//! A rollout as its record tells it: where its steps ran and when, and it in short. For logs, estimates and summaries.
 
-use crate::model::{NodeName, Ref, RolloutId, StepKey, Target, Timestamp};
-use crate::rollout::{Event, OpId, Pace, Purpose, What};
+use std::collections::BTreeSet;
 
-use super::document::{LaneOutline, Outline, RolloutDocument};
-use super::text::{Text, unopt};
+use crate::model::{NodeName, Ref, Revision, RolloutId, StepKey, Target, Timestamp};
+use crate::rollout::{Account, Ending, Event, OpId, Pace, Purpose, What, Word};
+
+use super::document::{LaneOutline, Outline, RolloutDocument, Said};
+use super::text::{Text, unopt, unset};
 use super::{FormatError, read};
 
 /// A settled rollout.
@@ -20,10 +22,22 @@ pub struct Told {
     pub from: Option<Ref>,
     /// What should run.
     pub to: Ref,
+    /// The commit of the config repo that asked for it.
+    pub revision: Revision,
+    /// How it ended; `None` if the record was written before it did.
+    pub ending: Option<Ending>,
     /// When it was planned.
     pub planned_at: Timestamp,
     /// When it settled.
     pub settled_at: Timestamp,
+    /// It in short; `None` in records from before this was kept.
+    pub account: Option<Account>,
+    /// Who spoke, when, and why.
+    pub words: Vec<(Timestamp, Word)>,
+    /// Nodes that a person left out.
+    pub left_out: BTreeSet<NodeName>,
+    /// What the record does not tell, if it is not all there.
+    pub omitted: Option<String>,
     /// In order.
     pub stages: Vec<ToldStage>,
     /// In order.
@@ -51,14 +65,15 @@ impl Told {
             purpose,
             from,
             to: Text(to),
-            revision: _,
-            result: _,
+            revision: Text(revision),
+            result,
             planned_at: Text(planned_at),
             settled_at: Text(settled_at),
+            account,
             floor: _,
-            words: _,
+            words,
             evidence: _,
-            left_out: _,
+            left_out,
             left_alone: _,
             haste: _,
             owed: _,
@@ -66,7 +81,7 @@ impl Told {
             nodes: _,
             stages,
             events,
-            shortened: _,
+            shortened,
         } = read("the record of a rollout", json)?;
         Ok(Self {
             id,
@@ -74,8 +89,14 @@ impl Told {
             purpose: purpose.into(),
             from: unopt(from),
             to,
+            revision,
+            ending: result.map(Into::into),
             planned_at,
             settled_at,
+            account: account.map(Into::into),
+            words: words.into_iter().map(word).collect(),
+            left_out: unset(left_out),
+            omitted: shortened.map(|it| it.words()),
             stages: stages.into_iter().map(stage).collect(),
             events: events
                 .into_iter()
@@ -113,6 +134,10 @@ impl Told {
             self.stages.iter().map(|stage| (stage.name.clone(), tasks(stage))).collect();
         Pace::of(&stages, &self.events)
     }
+}
+
+fn word(Said { at: Text(at), what: _, by: Text(by), why: reason }: Said) -> (Timestamp, Word) {
+    (at, Word { by, reason })
 }
 
 fn stage(Outline { name, kind: _, lanes, runs: _ }: Outline) -> ToldStage {

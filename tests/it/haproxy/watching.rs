@@ -107,3 +107,46 @@ async fn who_is_left_out_because_it_is_silent_serves_no_old_version() {
     assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0; 3]);
     assert_eq!(world.read("production", "web-2", "states").trim(), "8", "it was drained first");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_share_that_a_step_gave_is_given_again_by_a_balancer_that_forgot_it() {
+    let open = "  - { name: open, kind: weight, on: [web], steps: [20%, 100%], gates: [calm] }\n";
+    let (world, mut proxy, _apps) = fleet(open).await;
+    let calm = world.root.join("calm");
+    let version = "version: { run: [cat, version], timeout: 5s }\n";
+    let gates =
+        format!("gates: {{ calm: {{ run: [test, -e, {}], timeout: 5s }} }}\n", calm.display());
+    world.edit("environments/production.yaml", version, &format!("{version}{gates}"));
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    let shares =
+        |proxy: &Proxy| ["web-1", "web-2", "web-3"].map(|it| proxy.column(it, "srv_uweight"));
+    until("the first step is done", || shares(&proxy) == ["20"; 3]);
+    assert!(stays(LONG, || shares(&proxy) == ["20"; 3]));
+    proxy.reload();
+    until("it is given again after a reload", || shares(&proxy) == ["20"; 3]);
+    let again = "web of production gets 20% of its traffic again";
+    until("that is told", || controller.told("traffic", again) == 1);
+    assert!(stays(LONG, || shares(&proxy) == ["20"; 3]));
+    proxy.kill();
+    proxy.restart();
+    until("it is given again after a crash", || shares(&proxy) == ["20"; 3]);
+    until("that is told", || controller.told("traffic", again) == 2);
+    controller.kill();
+    assert!(stays(LONG, || shares(&proxy) == ["20"; 3]));
+    proxy.reload();
+    until("it has forgotten", || shares(&proxy) == ["100"; 3]);
+    controller = Controller::spawn(&world);
+    until("the next controller gives it again", || shares(&proxy) == ["20"; 3]);
+    until("that is told", || controller.told("traffic", again) == 1);
+
+    // What a person says at the balancer is no forgetting.
+    proxy.say("set server web/web-2 weight 60%");
+    assert!(stays(LONG, || shares(&proxy) == ["20", "60", "20"]));
+    std::fs::write(&calm, "").unwrap();
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    assert_eq!(shares(&proxy), ["100"; 3]);
+    assert_eq!(controller.told("traffic", again), 1);
+}

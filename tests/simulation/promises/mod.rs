@@ -47,6 +47,7 @@ impl World {
             | Fact::BrokeGlass(_)
             | Fact::CancelOver { .. }
             | Fact::WeightBack { .. }
+            | Fact::SharesGiven { .. }
             | Fact::GlassOver { .. }
             | Fact::Proposed { .. }
             | Fact::Merged { .. }

@@ -1,12 +1,12 @@
 //! What later versions wrote: of comments, of a wish to try again, of what ended without failing, of whom to leave out, of
-//! rollbacks in merge requests.
+//! rollbacks in merge requests, of shares of traffic.
 
 use std::collections::BTreeSet;
 
 use super::samples::{at, id, kept, op, reference, revision, target, word};
 use crate::model::{Command, Comment, EnvironmentName, NodeName, RoleName, Route};
 use crate::record::format::{decode, encode};
-use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Recall, What};
+use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Recall, Share, What};
 
 /// All of that, in the order of the golden file.
 pub(super) fn later() -> Vec<Fact> {
@@ -16,6 +16,27 @@ pub(super) fn later() -> Vec<Fact> {
     all.extend(recalled());
     all.extend(watched());
     all
+}
+
+/// A share that was given again, and shares that are kept.
+fn shared() -> [Fact; 2] {
+    let environment = EnvironmentName::parse("production").unwrap();
+    let role = RoleName::parse("web").unwrap();
+    let node = |name: &str| NodeName::parse(name).unwrap();
+    let mut kept = kept();
+    for (name, since) in [("web-01", Some(at(8))), ("web-02", None)] {
+        let place = (environment.clone(), role.clone(), node(name));
+        kept.shares.insert(place, Share { percent: 20, since });
+    }
+    let given = Fact::SharesGiven {
+        environment,
+        role,
+        nodes: BTreeSet::from([node("web-01"), node("web-02")]),
+        percent: 20,
+        again: true,
+        how: "2 servers at 20%".to_owned(),
+    };
+    [given, Fact::Kept(Box::new(kept))]
 }
 
 /// Nodes that are kept out of the load balancers, and one that a person let serve.
@@ -114,7 +135,11 @@ pub(super) fn still_out(op: OpId) -> What {
     What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)) }
 }
 
-pub(super) fn weight_back() -> Fact {
+/// What was added since, in the order of the golden file; behind `first`.
+pub(super) fn latest(first: Fact) -> Vec<Fact> {
     let environment = EnvironmentName::parse("production").unwrap();
-    Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() }
+    let back = Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() };
+    let mut all = vec![first, back];
+    all.extend(shared());
+    all
 }

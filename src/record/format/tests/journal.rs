@@ -44,6 +44,7 @@ fn a_rollout_has_its_own_stream() {
             | Fact::Watched { .. }
             | Fact::CancelOver { .. }
             | Fact::WeightBack { .. }
+            | Fact::SharesGiven { .. }
             | Fact::Recorded { .. } => assert_eq!(stream, "controller"),
             Fact::Kept(kept) => assert_eq!(stream, format!("kept/{}", kept.target)),
         }

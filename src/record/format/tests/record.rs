@@ -5,7 +5,7 @@ use expect_test::{expect, expect_file};
 use super::samples::{at, commands, entries, id, node, plan, reference, revision, target, word};
 use crate::model::{Deed, Epoch, RolloutId};
 use crate::record::format::{
-    RecordSummary, Recorded, decode, encode, entry_record, restore, rollout_record,
+    RecordSummary, Recorded, Told, decode, encode, entry_record, restore, rollout_record,
 };
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Floor, Ledger, Op, Outcome, Past, Plan, Purpose, Rollout,
@@ -208,4 +208,60 @@ fn an_outline_says_each_operation_and_each_command_once() {
     ]]
     .assert_eq(&document["stages"][1].to_string());
     assert_eq!(RecordSummary::parse(&json).unwrap().result(), "unfinished");
+}
+
+/// A rollout that failed on one node and was ended by a person.
+fn aborted() -> Rollout {
+    let mut rollout = Rollout::new(plan());
+    let mut now = 0;
+    let mut apply = |rollout: &mut Rollout, what| {
+        now += 1000;
+        rollout.apply(&Event { at: at(now), what }).unwrap();
+    };
+    let mut stopped = false;
+    let ending = loop {
+        if let Some(ending) = rollout.ready_to_settle() {
+            break ending;
+        }
+        let Some(want) = rollout.wants(at(10_000_000)).first().cloned() else {
+            assert!(!stopped, "it can be ended");
+            stopped = true;
+            let cause = Cause::Aborted { word: word(), now: false };
+            let epoch = rollout.epoch().next();
+            apply(&mut rollout, What::Stopping { cause, epoch });
+            continue;
+        };
+        let (op, attempt, epoch) = (want.id, want.attempt, rollout.epoch());
+        apply(&mut rollout, What::Started { op, attempt, epoch });
+        let bad = rollout.plan().task(op).is_some_and(|it| it.node == Some(node("web-02")));
+        let outcome = if bad && op.stage == 1 {
+            Outcome::Failed { why: "no space left".to_owned() }
+        } else {
+            Outcome::Done { evidence: "looks well".to_owned() }
+        };
+        apply(&mut rollout, What::Finished { op, outcome });
+    };
+    apply(&mut rollout, What::Settled(ending));
+    rollout
+}
+
+#[test]
+fn a_record_tells_in_short_what_the_rollout_itself_tells() {
+    let rollout = aborted();
+    let account = rollout.account();
+    assert!(account.stages[1].failed == 1 && account.stages[1].done > 0, "{account:?}");
+    assert!(matches!(&account.concerns[..], [it] if it.node == Some(node("web-02"))));
+    assert!(!account.gates.is_empty());
+    let json = rollout_record(&rollout, at(9));
+    let told = Told::parse(&json).unwrap();
+    assert_eq!(told.account, Some(account));
+    assert_eq!(told.words.iter().map(|(_, word)| word.clone()).collect::<Vec<_>>(), [word()]);
+    assert_eq!((told.ending, told.revision), (Some(Ending::Aborted), revision(0xab)));
+    assert_eq!(told.omitted, None);
+    // Records from before that was kept.
+    let mut older: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(older.as_object_mut().unwrap().remove("account").is_some());
+    let told = Told::parse(&older.to_string()).unwrap();
+    assert_eq!((told.account, told.ending), (None, Some(Ending::Aborted)));
+    assert!(RecordSummary::parse(&older.to_string()).is_ok());
 }

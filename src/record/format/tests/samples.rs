@@ -13,8 +13,8 @@ use crate::model::{
 };
 use crate::rollout::{
     Batch, Cancel, Cause, Ending, Entry, Event, Fact, Floor, Glass, Guard, Haste, History, Kept,
-    Lane, Op, OpId, Out, Outcome, Owed, Past, Plan, Proposal, Purpose, Stage, StageKind, Status,
-    StepKind, Stopped, Task, Undo, What, When, Word,
+    Lane, Ledger, Op, OpId, Out, Outcome, Owed, Past, Plan, Proposal, Purpose, Stage, StageKind,
+    Status, StepKind, Stopped, Task, Undo, What, When, Word,
 };
 
 pub(super) const T0: u64 = 1_795_255_200_000;
@@ -461,8 +461,7 @@ pub(super) fn facts() -> Vec<Fact> {
     let told = |what| Fact::Rollout { target: it(), id: id(), event: Event { at: at(3), what } };
     all.push(told(What::Reopened { op: op(0, 9) }));
     all.push(Fact::Kept(Box::new(kept())));
-    let (history, drained) = (History::default(), BTreeMap::new());
-    all.push(Fact::Kept(Box::new(Kept { target: it(), history, epoch: None, drained })));
+    all.push(Fact::Kept(Box::new(Ledger::default().kept(&it()))));
     let deed = trigger();
     let pipeline = Op::Step { kind: StepKind::Run, deed, status: None };
     all.push(Fact::Planned(Box::new(plan_of(pipeline))));
@@ -511,7 +510,7 @@ pub(super) fn facts() -> Vec<Fact> {
     all.push(Fact::Recorded { record: "00000013".to_owned(), head: Some(revision(7)) });
     all.push(Fact::GlassOver { target: it(), how: "in the branch".to_owned() });
     all.extend(comments::later());
-    all.extend([told(comments::still_out(op)), comments::weight_back()]);
+    all.extend(comments::latest(told(comments::still_out(op))));
     all
 }
 
@@ -587,7 +586,7 @@ pub(super) fn kept() -> Kept {
     let out = (target().environment, role, node);
     let by = Out { by: target(), rollout: id(), since: None };
     let drained = BTreeMap::from([(out, by)]);
-    Kept { target: target(), history, epoch: Some(Epoch(7)), drained }
+    Kept { target: target(), history, epoch: Some(Epoch(7)), drained, shares: BTreeMap::new() }
 }
 
 pub(super) fn entries() -> Vec<Entry> {

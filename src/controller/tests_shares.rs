@@ -1,0 +1,270 @@
+//! The core alone, with a journal in memory: shares of traffic, and what becomes of them where balancers forget.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::core::Core;
+use super::limits::Limits;
+use super::testing::{Memory, at};
+use super::tests::{asks, rolling, target};
+use super::tests_traffic::seat;
+use super::wake::{Effect, ShareOrder, Ticket, Unmoved, Wake};
+use crate::config::{Change, Content, Loaded};
+use crate::model::{
+    Command, EnvironmentName, Epoch, NodeName, Revision, RoleName, Seat, ServiceName, Standing,
+    Target, Traffic, Voucher,
+};
+use crate::observe::{Fact as Seen, Survey};
+use crate::rollout::{Ledger, Op};
+
+const NOW: Revision = Revision::new([7; 20]);
+const CONFIG: &[(&str, &str)] = &[
+    ("towpath.yaml", "version: 1\nenvironments: [staging]\n"),
+    (
+        "environments/staging.yaml",
+        "environment: staging\nconnect: local\nbalancers: [{ haproxy: 'unix:/run/haproxy.sock' }]\nroles: { web: { nodes: [web-1, web-2], backend: web, min_healthy: 1 } }\nversion: { run: [cat, version] }\n",
+    ),
+    (
+        "recipes/plain.yaml",
+        "recipe: plain\nstages:\n  - { name: install, on: [web], run: [install, '{ref}'] }\n",
+    ),
+    ("services/shop.yaml", "service: shop\nrecipe: plain\ntargets: { staging: { ref: 1.0.0 } }\n"),
+];
+
+/// A controller that people ask to move shares of traffic.
+struct Shares {
+    core: Core,
+    journal: Memory,
+    now: u64,
+    /// What the balancer was asked for last.
+    last: Option<ShareOrder>,
+}
+
+impl Shares {
+    fn begin(journal: Memory) -> Self {
+        let ledger = Ledger::replay(&journal.0).unwrap();
+        let core = Core::new(ledger, Limits::default());
+        let mut it = Self { core, journal, now: 100, last: None };
+        it.wakes(Wake::Started);
+        let files = CONFIG.iter().map(|(path, text)| Change {
+            path: (*path).to_owned(),
+            content: Content::Bytes(text.as_bytes().to_vec()),
+        });
+        let loaded = Loaded::load(NOW, files);
+        assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
+        it.core.loaded = Some(loaded);
+        it
+    }
+
+    fn wakes(&mut self, wake: Wake) -> Vec<Effect> {
+        self.now += 1;
+        self.core.handle(wake, at(self.now), &mut self.journal).unwrap()
+    }
+
+    /// Asks for a share, as a person does.
+    fn asks(&mut self, percent: Option<u32>) -> Asked {
+        let (environment, role) = place();
+        let effects = self.wakes(asks(Command::Weigh { environment, role, percent }));
+        self.share(effects).expect("the balancer is asked")
+    }
+
+    /// What follows from the balancer's answer.
+    fn hears(&mut self, ticket: Option<Ticket>, result: Result<&str, Unmoved>) -> Vec<Effect> {
+        let (environment, role) = place();
+        let result = result.map(str::to_owned);
+        let nodes = BTreeSet::from([NodeName::parse("web-1").unwrap()]);
+        let order = ShareOrder { ticket, ..self.last.unwrap() };
+        self.wakes(Wake::Weighed { environment, role, nodes, order, result })
+    }
+
+    /// What is asked after a look.
+    fn sees(&mut self, traffic: Seen<Traffic>) -> Option<Asked> {
+        let node = NodeName::parse("web-1").unwrap();
+        let mut survey = Survey::default();
+        // Nothing is begun where one does not answer.
+        let why = "no answer".to_owned();
+        let runs = Seen::Unknown { why, at: at(self.now) };
+        survey.nodes.insert(node.clone(), runs);
+        survey.traffic.insert((place().1, node), traffic);
+        let target = Target::new(&ServiceName::parse("shop").unwrap(), &place().0);
+        let effects = self.wakes(Wake::Surveyed { target, survey });
+        self.share(effects)
+    }
+
+    fn serves(&mut self, weight: u32) -> Option<Asked> {
+        let at = at(self.now);
+        self.sees(Seen::Known { value: Traffic::Serving { weight }, at })
+    }
+
+    fn share(&mut self, effects: Vec<Effect>) -> Option<Asked> {
+        effects.into_iter().find_map(|it| match it {
+            Effect::Weigh { given, order, .. } => {
+                self.last = Some(order);
+                let ShareOrder { percent: weight, again, ticket } = order;
+                Some(Asked { given, weight, ticket, again })
+            }
+            _ => None,
+        })
+    }
+}
+
+fn place() -> (EnvironmentName, RoleName) {
+    (target().environment, RoleName::parse("web").unwrap())
+}
+
+/// What a balancer is asked for.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    given: Epoch,
+    weight: u32,
+    ticket: Option<Ticket>,
+    again: bool,
+}
+
+fn told(effects: &[Effect]) -> Option<String> {
+    effects.iter().find_map(|it| match it {
+        Effect::Reply { answer, .. } => Some(answer.clone().unwrap()),
+        _ => None,
+    })
+}
+
+fn no_answer() -> Unmoved {
+    Unmoved::Other("no answer".to_owned())
+}
+
+#[test]
+fn a_rollout_of_ours_that_began_meanwhile_is_no_other_controller() {
+    let mut shares = Shares::begin(Memory::default());
+    let Asked { given, ticket, .. } = shares.asks(Some(20));
+    shares.core.ledger.epoch = Some(given.next());
+    let fence = given.next();
+    let effects = shares.hears(ticket, Err(Unmoved::Obeys { fence }));
+    assert_eq!(told(&effects), None, "a false alarm");
+    let asked = Asked { given: fence, weight: 20, ticket, again: false };
+    assert_eq!(shares.share(effects), Some(asked));
+    let said = told(&shares.hears(ticket, Ok("2 servers at 20%"))).unwrap();
+    assert!(said.ends_with("2 servers at 20%"), "{said}");
+    // Nobody but another one has an authority above all of ours.
+    let Asked { ticket, .. } = shares.asks(Some(30));
+    let effects = shares.hears(ticket, Err(Unmoved::Obeys { fence: fence.next() }));
+    let said = told(&effects).unwrap();
+    assert!(said.contains("tried again: another controller has taken over"), "{said}");
+    assert_eq!(shares.share(effects), None);
+}
+
+#[test]
+fn a_share_that_is_given_back_is_tried_again_until_the_balancer_has_it() {
+    let mut shares = Shares::begin(Memory::default());
+    assert_eq!(shares.serves(20), None, "nobody asked for anything");
+    let Asked { ticket, .. } = shares.asks(Some(20));
+    shares.hears(ticket, Ok("read back"));
+    let Asked { ticket, weight, .. } = shares.asks(None);
+    assert_eq!(weight, 100);
+    let said = told(&shares.hears(ticket, Err(no_answer()))).unwrap();
+    assert!(
+        said.ends_with("; not yet in the load balancer, it is tried again: no answer"),
+        "{said}"
+    );
+    for _ in 0..2 {
+        let asked = shares.serves(20).expect("it is not tried again");
+        assert_eq!((asked.ticket, asked.weight), (None, 100));
+        assert_eq!(shares.serves(20), None, "it is under way");
+        shares.hears(None, Err(no_answer()));
+    }
+    let why = "no answer".to_owned();
+    assert_eq!(
+        shares.sees(Seen::Unknown { why, at: at(shares.now) }),
+        None,
+        "nobody would hear it"
+    );
+    // The next controller knows.
+    let mut shares = Shares::begin(shares.journal);
+    // A rollout that was planned before gives its nodes the share from before.
+    let op = Op::Serving { role: place().1, seat: seat(), weight: 20, voucher: Voucher::Node };
+    let rollout = rolling(op, Vec::new()).rollouts.remove(&target()).unwrap();
+    let other = Target::new(&ServiceName::parse("cart").unwrap(), &place().0);
+    shares.core.ledger.rollouts.insert(other.clone(), rollout);
+    assert_eq!(shares.serves(20), None, "it would not last");
+    let Asked { ticket, .. } = shares.asks(None);
+    shares.hears(ticket, Ok("read back"));
+    shares.core.ledger.rollouts.remove(&other);
+    assert!(shares.serves(20).is_some(), "the rollout has brought it back");
+    shares.hears(None, Ok("read back"));
+    assert_eq!(shares.serves(20), None, "the balancer has had it");
+    let shares = Shares::begin(shares.journal);
+    assert!(shares.core.ledger.weights_back.is_empty());
+}
+
+impl Shares {
+    /// What the watch looks at, if it does.
+    fn looks(&mut self) -> Option<(EnvironmentName, Vec<(RoleName, Seat)>)> {
+        self.now += 5;
+        self.wakes(Wake::Tick).into_iter().find_map(|it| match it {
+            Effect::Watch { environment, seats } => Some((environment, seats)),
+            _ => None,
+        })
+    }
+
+    /// What is asked when the watch sees this of the nodes that it looks at.
+    fn watched(&mut self, traffic: Traffic, begun: u64) -> Option<Asked> {
+        let (environment, seats) = self.looks().expect("nobody looks");
+        let value = Standing { traffic, begun: at(begun) };
+        let seen: BTreeMap<_, _> = seats
+            .into_iter()
+            .map(|(role, seat)| {
+                ((role, seat.node), Seen::Known { value: value.clone(), at: at(self.now) })
+            })
+            .collect();
+        let asked = at(self.now);
+        let effects = self.wakes(Wake::Watched { environment, asked, seen });
+        self.share(effects)
+    }
+
+    fn watched_serving(&mut self, weight: u32, begun: u64) -> Option<Asked> {
+        self.watched(Traffic::Serving { weight }, begun)
+    }
+}
+
+#[test]
+fn a_share_is_given_again_where_a_balancer_began_anew_and_a_person_is_let_be() {
+    let mut shares = Shares::begin(Memory::default());
+    let Asked { ticket, .. } = shares.asks(Some(20));
+    assert_eq!(shares.looks(), None, "nobody knows yet what they have");
+    shares.hears(ticket, Ok("read back"));
+    assert_eq!(shares.watched_serving(20, 50), None);
+    assert_eq!(shares.watched_serving(60, 50), None, "a person told the balancer so");
+    let anew = shares.now + 3;
+    let asked = shares.watched_serving(100, anew).expect("it has forgotten");
+    assert_eq!((asked.weight, asked.ticket, asked.again), (20, None, true));
+    assert_eq!(shares.watched_serving(100, anew), None, "it is under way");
+    shares.hears(None, Err(no_answer()));
+    shares.watched_serving(100, anew).expect("it is tried again");
+    shares.hears(None, Ok("read back"));
+    assert_eq!(shares.watched_serving(60, anew), None, "that is a person, and no forgetting");
+
+    // The next controller knows it, and one that was told what it has already by its own configuration.
+    let mut shares = Shares::begin(shares.journal);
+    assert_eq!(shares.watched_serving(60, anew), None);
+    let later = shares.now + 3;
+    assert_eq!(shares.watched_serving(20, later), None, "it kept it");
+    assert_eq!(shares.watched_serving(60, later), None, "a person told the new one so");
+    assert_eq!(shares.watched(Traffic::Down, later + 60), None);
+    // Whoever gets all has nothing that could be forgotten.
+    let Asked { ticket, .. } = shares.asks(None);
+    shares.hears(ticket, Ok("read back"));
+    assert_eq!(shares.looks(), None);
+}
+
+#[test]
+fn nobody_gets_traffic_from_a_rollout_while_a_share_is_on_its_way() {
+    let mut shares = Shares::begin(Memory::default());
+    let Asked { ticket, .. } = shares.asks(Some(20));
+    shares.hears(ticket, Ok("read back"));
+    let op = Op::Serving { role: place().1, seat: seat(), weight: 20, voucher: Voucher::Node };
+    let rollout = rolling(op, Vec::new()).rollouts.remove(&target()).unwrap();
+    shares.watched_serving(100, shares.now + 3).expect("it has forgotten");
+    shares.core.ledger.rollouts.insert(target(), rollout);
+    shares.core.touch(target());
+    let performs = |effects: &[Effect]| effects.iter().any(|it| matches!(it, Effect::Perform(_)));
+    assert!(!performs(&shares.wakes(Wake::Tick)), "the two race");
+    assert!(performs(&shares.hears(None, Ok("read back"))), "it goes on");
+}
