@@ -7,34 +7,18 @@ use crate::model::{
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, Survey};
-use crate::rollout::{Cause, Fact, Op, OpState, Rollout, StepKind, Word};
+use crate::rollout::{Fact, Op, OpState, Rollout, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::rolling::BALANCER_GRACE;
 use super::wake::{Effect, Refusal, ShareOrder, Ticket, Unmoved};
 
-/// What a rollout does about shares, once it is ended because another ref is wanted: nodes that it has brought
-/// its own keep what they have. The next one takes them out, and until then the usual share would be all
-/// their traffic with what was just given up.
+/// An operation with the nodes that it is for; see [`Rollout::reached`].
 pub(super) fn given_back(rollout: &Rollout, mut op: Op) -> Op {
-    if let Op::Weighted { role, seats, .. } = &mut op
-        && matches!(rollout.stopping(), Some(Cause::Superseded { .. }))
-    {
-        let brought = brought(rollout, role);
-        seats.retain(|seat| !brought.contains(&seat.node));
+    if let Op::Weighted { role, seats, .. } = &mut op {
+        *seats = rollout.reached(role, seats).into_iter().cloned().collect();
     }
     op
-}
-
-/// The nodes of a role on which the work between drain and service was begun.
-fn brought<'a>(rollout: &'a Rollout, role: &RoleName) -> BTreeSet<&'a NodeName> {
-    let serves = |op: &Op| matches!(op, Op::Serving { role: it, .. } if it == role);
-    let begun = rollout.plan().ops().filter(|(id, task, op)| {
-        matches!(op, Op::Step { kind: StepKind::Run, .. })
-            && task.ops.iter().any(serves)
-            && rollout.state(*id).is_some_and(OpState::was_tried)
-    });
-    begun.filter_map(|(_, task, _)| task.node.as_ref()).collect()
 }
 
 impl Core {

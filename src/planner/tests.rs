@@ -10,6 +10,7 @@ mod excluded;
 mod mixed;
 mod owed;
 mod retreats;
+mod shares;
 mod zones;
 
 use std::fmt::Write as _;
@@ -110,9 +111,12 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 survey.traffic.insert(seat(it), Seen::Known { value, at });
             }
             (it, share) if share.ends_with('%') => {
-                let weight = share.trim_end_matches('%').parse().unwrap();
-                let value = Traffic::Serving { weight };
+                let percent = share.trim_end_matches('%').parse().unwrap();
+                let value = Traffic::Serving { weight: percent };
                 survey.traffic.insert(seat(it), Seen::Known { value, at });
+                let (role, node) = seat(it);
+                let share = crate::rollout::Share { percent, since: Some(at) };
+                ledger.shares.insert((target().environment, role, node), share);
             }
             (it, "down") => {
                 survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Down, at });

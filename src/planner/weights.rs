@@ -44,12 +44,12 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether a node serves with less than its role usually has, and not by a person's word.
+    /// Whether a rollout gave a node less than its role usually has.
     fn has_less(&self, role: &RoleName, node: &NodeName) -> bool {
-        let less =
-            matches!(self.stand(role, node), Stand::In(weight) if weight < usual(self.spec, role));
-        let key = (self.target.environment.clone(), role.clone());
-        less && !self.ledger.weights.contains_key(&key)
+        let here = self.target.environment.clone();
+        let share = self.ledger.shares.get(&(here.clone(), role.clone(), node.clone()));
+        share.is_some_and(|it| it.percent < usual(self.spec, role))
+            && !self.ledger.weights.contains_key(&(here, role.clone()))
     }
 
     /// The roles of a stage that moves traffic, if this rollout touches them, or an earlier one was ended
