@@ -14,6 +14,7 @@ use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::keeping::drained_for;
 use super::moving::{drained_until, out_since};
 use super::wake::{Effect, Perform, Report};
+use super::weighing::given_back;
 
 /// A step may begin this much after it was decided, even if it is allowed to run for less: the
 /// node may be slow to answer, and a later authority is fenced off anyway.
@@ -193,7 +194,7 @@ impl Core {
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
             ours: self.epochs(),
-            op: self.as_people_want(op),
+            op: given_back(rollout, self.as_people_want(op)),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
             node: task.node.clone(),

@@ -7,11 +7,19 @@ use crate::model::{
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, Survey};
-use crate::rollout::{Fact, Op, OpState, Word};
+use crate::rollout::{Fact, Op, OpState, Rollout, Word};
 
 use super::core::{Core, Fatal, Flight, Turn};
 use super::rolling::BALANCER_GRACE;
 use super::wake::{Effect, Refusal, ShareOrder, Ticket, Unmoved};
+
+/// An operation with the nodes that it is for; see [`Rollout::reached`].
+pub(super) fn given_back(rollout: &Rollout, mut op: Op) -> Op {
+    if let Op::Weighted { role, seats, .. } = &mut op {
+        *seats = rollout.reached(role, seats).into_iter().cloned().collect();
+    }
+    op
+}
 
 impl Core {
     /// A person gives a role a share of its usual traffic, or takes that back. It is in the ledger

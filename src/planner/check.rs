@@ -293,7 +293,8 @@ fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
     }
 }
 
-/// Traffic that is moved is put back if the rollout is stopped.
+/// Traffic that is moved is put back if the rollout is stopped, and nobody is brought the ref and serves
+/// with more than the first share that the plan gives before it is given.
 fn weights(plan: &Plan, found: &mut Vec<String>) {
     let closing = |id: OpId| id.stage as usize + 1 == plan.stages.len();
     let moved = |role: &RoleName, id: OpId| matches!(plan.op(id), Some(Op::Weighted { role: other, .. }) if other == role);
@@ -310,6 +311,24 @@ fn weights(plan: &Plan, found: &mut Vec<String>) {
         }
         if !closing(id) && !restored(role) {
             found.push(format!("the traffic of {role} is moved and not put back"));
+        }
+    }
+    let mut first: BTreeMap<&RoleName, (OpId, u32)> = BTreeMap::new();
+    for (id, _, op) in plan.ops().filter(|(id, _, _)| !closing(*id)) {
+        if let Op::Weighted { role, weight, .. } = op {
+            first.entry(role).or_insert((id, *weight));
+        }
+    }
+    for (id, task, op) in plan.ops() {
+        // Who only comes back ran the ref before.
+        let is_drained = || task.ops.iter().any(|it| matches!(it, Op::Drained { .. }));
+        if let Op::Serving { role, seat, weight, .. } = op
+            && let Some((later, share)) = first.get(role)
+            && id < *later
+            && weight > share
+            && is_drained()
+        {
+            found.push(format!("{} of {role} serves with {weight}% before {share}%", seat.node));
         }
     }
 }

@@ -10,6 +10,7 @@ mod excluded;
 mod mixed;
 mod owed;
 mod retreats;
+mod shares;
 mod zones;
 
 use std::fmt::Write as _;
@@ -108,6 +109,14 @@ fn decision_of(config: &str, text: &str) -> Deploy {
             (it, "drained") => {
                 let value = Traffic::Draining { sessions: 0 };
                 survey.traffic.insert(seat(it), Seen::Known { value, at });
+            }
+            (it, share) if share.ends_with('%') => {
+                let percent = share.trim_end_matches('%').parse().unwrap();
+                let value = Traffic::Serving { weight: percent };
+                survey.traffic.insert(seat(it), Seen::Known { value, at });
+                let (role, node) = seat(it);
+                let share = crate::rollout::Share { percent, since: Some(at) };
+                ledger.shares.insert((target().environment, role, node), share);
             }
             (it, "down") => {
                 survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Down, at });
@@ -235,6 +244,46 @@ fn a_fleet_is_closed_drained_and_opened_step_by_step() {
           traffic/0.1 -: 4 of web 100% if stopped
     "#]],
     );
+}
+
+#[test]
+fn the_first_share_of_a_canary_is_given_before_the_new_ref_comes_there() {
+    let stages = |steps: &str| {
+        let said = told(&decision_of(&CONFIG.replace("[0%, 25%, 100%]", steps), ""));
+        let moves = said.lines().filter(|it| it.contains("of web") || it.contains("web-1: drain"));
+        moves.map(|it| it.split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    expect![[r#"
+        4 of web 5%
+        drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 5%
+        4 of web 5%
+        4 of web 100%
+        4 of web 100% if stopped"#]]
+    .assert_eq(&stages("[5%, 100%]"));
+    // There is nothing to be careful with.
+    expect![[r#"
+        drain srv-web-1@web keep 1, install, Runs, serve srv-web-1@web 100%
+        4 of web 100%
+        4 of web 100% if stopped"#]]
+    .assert_eq(&stages("[100%]"));
+}
+
+#[test]
+fn who_was_left_between_two_steps_is_opened_step_by_step_by_the_next_one() {
+    let moves = |world: &str| {
+        let said = told(&decision(&format!("all 1.0.1\njob-1 1.0.0\n{world}")));
+        let moves = said.lines().filter(|it| it.contains("of web"));
+        moves.map(|it| it.split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(moves(""), "", "it is not touched");
+    expect![[r#"
+        4 of web 0%
+        4 of web 0%
+        4 of web 25%
+        4 of web 100%
+        1 of web 25% if stopped
+        3 of web 100% if stopped"#]]
+    .assert_eq(&moves("web/web-1 25%"));
 }
 
 #[test]
@@ -440,6 +489,15 @@ fn the_second_opinion_objects_to_unsound_traffic() {
         }
     });
     assert!(greedy.contains("needs 1"), "{greedy}");
+    let hasty = object(&|ops| {
+        ops.retain(|it| !matches!(it, Op::Weighted { weight: 0, .. }));
+        for op in ops {
+            if let Op::Serving { weight, .. } = op {
+                *weight = 26;
+            }
+        }
+    });
+    assert!(hasty.contains("web-1 of web serves with 26% before 25%"), "{hasty}");
     let mut kept = (*plan).clone();
     if let Some(closing) = kept.stages.last_mut() {
         closing.lanes.truncate(1);

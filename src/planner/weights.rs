@@ -44,12 +44,24 @@ impl Draft<'_> {
         }
     }
 
-    /// The roles of a stage that moves traffic, if this rollout touches them.
+    /// Whether a rollout gave a node less than its role usually has.
+    fn has_less(&self, role: &RoleName, node: &NodeName) -> bool {
+        let here = self.target.environment.clone();
+        let share = self.ledger.shares.get(&(here.clone(), role.clone(), node.clone()));
+        share.is_some_and(|it| it.percent < usual(self.spec, role))
+            && !self.ledger.weights.contains_key(&(here, role.clone()))
+    }
+
+    /// The roles of a stage that moves traffic, if this rollout touches them, or an earlier one was ended
+    /// between its steps.
     fn weighed(&self, spec: &StageSpec) -> Vec<(&RoleName, &Role)> {
         let roles = self.spec.roles().filter(|(name, role)| {
             role.seats.is_some()
                 && covers(self.spec, spec, name)
-                && role.nodes.iter().any(|node| self.nodes.contains(node))
+                && role
+                    .nodes
+                    .iter()
+                    .any(|node| self.nodes.contains(node) || self.has_less(name, node))
         });
         roles.collect()
     }
@@ -69,15 +81,15 @@ impl Draft<'_> {
         true
     }
 
-    /// Closes roles before the stage at `at` touches them, if a later stage opens them from 0%:
-    /// before they are drained, or first touched where nothing is.
+    /// Lowers the share of roles to what a later stage opens them with, before the stage at `at` touches
+    /// them: before they are drained, or first touched where nothing is. With the new ref they get no
+    /// more than that until the first gate of that stage.
     pub(super) fn close_before(&self, recipe: &[&StageSpec], at: usize, way: &mut Way) {
-        let opens = |it: &&StageSpec| it.kind == Kind::Weight && it.steps.first() == Some(&0);
-        let later: Vec<&StageSpec> = recipe[at + 1..].iter().copied().filter(opens).collect();
         let touches = |stage: &StageSpec, role: &RoleName| {
             stage.kind == Kind::Run && covers(self.spec, stage, role)
         };
-        for spec in later {
+        for spec in recipe[at + 1..].iter().filter(|it| it.kind == Kind::Weight) {
+            let Some(first) = spec.steps.first().filter(|it| **it < ALL) else { continue };
             let roles: Vec<(&RoleName, &Role)> = self
                 .weighed(spec)
                 .into_iter()
@@ -90,7 +102,8 @@ impl Draft<'_> {
                 })
                 .collect();
             if !roles.is_empty() {
-                self.step(&format!("{} closed", spec.name), &roles, 0, way);
+                let to = if *first == 0 { String::new() } else { format!(" to {first}%") };
+                self.step(&format!("{} closed{to}", spec.name), &roles, *first, way);
             }
         }
     }

@@ -8,10 +8,11 @@ use crate::model::{
     EnvironmentName, NodeName, RoleName, RolloutId, Seat, Standing, Target, Timestamp, Traffic,
 };
 
-use super::event::{Event, Outcome, What};
+use super::event::{Cause, Event, Outcome, What};
 use super::ledger::Ledger;
 use super::machine::Rollout;
-use super::plan::{Op, Plan};
+use super::plan::{Op, Plan, StepKind};
+use super::state::OpState;
 
 /// All of the traffic that a load balancer's own configuration gives a node, in percent: whoever forgets shares
 /// gives this.
@@ -105,6 +106,30 @@ impl Share {
     }
 }
 
+impl Rollout {
+    /// The seats of a role that an operation gives a share to. Once another ref is wanted, nodes that were
+    /// brought this one keep what they have: the next rollout takes them out, and until then the usual share
+    /// would be all their traffic with what was just given up.
+    pub(crate) fn reached<'a>(&self, role: &RoleName, seats: &'a [Seat]) -> Vec<&'a Seat> {
+        let brought = match self.stopping() {
+            Some(Cause::Superseded { .. }) => self.brought(role),
+            Some(Cause::Aborted { .. }) | None => BTreeSet::new(),
+        };
+        seats.iter().filter(|it| !brought.contains(&it.node)).collect()
+    }
+
+    /// The nodes of a role on which the work between drain and service was begun.
+    fn brought(&self, role: &RoleName) -> BTreeSet<&NodeName> {
+        let serves = |op: &Op| matches!(op, Op::Serving { role: it, .. } if it == role);
+        let begun = self.plan().ops().filter(|(id, task, op)| {
+            matches!(op, Op::Step { kind: StepKind::Run, .. })
+                && task.ops.iter().any(serves)
+                && self.state(*id).is_some_and(OpState::was_tried)
+        });
+        begun.filter_map(|(_, task, _)| task.node.as_ref()).collect()
+    }
+}
+
 impl Ledger {
     /// What an event does to shares. What was only begun may have happened, or not.
     pub(super) fn share_moves(&mut self, target: &Target, event: &Event) {
@@ -113,12 +138,12 @@ impl Ledger {
             What::Finished { op, outcome: Outcome::Done { .. } } => (*op, true),
             _ => return,
         };
-        let Some(plan) = self.rollouts.get(target).map(Rollout::plan) else { return };
-        let (role, seats, percent) = match plan.op(op) {
-            Some(Op::Weighted { role, seats, weight }) => (role, &seats[..], *weight),
-            Some(Op::Serving { role, seat, weight, .. }) => {
-                (role, std::slice::from_ref(seat), *weight)
+        let Some(rollout) = self.rollouts.get(target) else { return };
+        let (role, seats, percent) = match rollout.plan().op(op) {
+            Some(Op::Weighted { role, seats, weight }) => {
+                (role, rollout.reached(role, seats), *weight)
             }
+            Some(Op::Serving { role, seat, weight, .. }) => (role, vec![seat], *weight),
             _ => return,
         };
         let nodes: BTreeSet<NodeName> = seats.iter().map(|it| it.node.clone()).collect();

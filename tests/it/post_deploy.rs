@@ -146,3 +146,42 @@ fn what_is_deferred_is_owed_and_comes_first_next_time() {
     let refused = world.towpath(&["post-migrate", "shop", "staging"]);
     assert_eq!(refused.status, 1, "nothing is owed: {refused:?}");
 }
+
+#[test]
+fn every_way_back_below_the_floor_names_the_commit_that_set_it_also_when_the_store_was_lost() {
+    let (world, mut controller) = migrated("automatic");
+    let commit = world.want("staging", "1.1.0");
+    world.until_runs("staging", "1.1.0");
+    world.until_in_sync();
+    // What others commit later has no part in it.
+    world.edit("services/shop.yaml", "service: shop\n", "service: shop\n# Sells.\n");
+    world.until_in_sync();
+    let named = format!("older than the floor 1.1.0, set by commit {}", &commit[..10]);
+
+    let refused_everywhere = || {
+        let (possible, way) = way_back(&world);
+        assert!(!possible && way["floor"]["commit"] == commit.as_str(), "{way}");
+        for how in [&[][..], &["--fast"], &["--merge-request"], &["--break-glass"]] {
+            let words = ["rollback", "shop", "staging", "--to", OLD, "--reason", "orders are lost"];
+            let said = world.towpath(&[&words[..], how].concat());
+            assert!(said.status == 1 && said.stderr.contains(&named), "{how:?}: {said:?}");
+        }
+        assert_eq!(world.wanted("shop", "staging"), "1.1.0", "nothing was committed");
+        assert!(world.merge_requests().is_empty(), "nothing was proposed");
+    };
+    refused_everywhere();
+    world.until("it is recorded", || !world.records().is_empty());
+    controller.kill();
+    std::fs::remove_dir_all(world.root.join("state")).unwrap();
+    controller = world.start();
+    world.until_in_sync();
+    refused_everywhere();
+    // Nor by a commit of one's own.
+    world.want("staging", OLD);
+    world.until_explained("staging", &named);
+    assert!(world.runs("staging", "1.1.0"));
+    world.want("staging", "1.1.0");
+    world.until_in_sync();
+    assert_eq!(schema(&world), "regular 1.1.0\npost 1.1.0\n");
+    drop(controller);
+}

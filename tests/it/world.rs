@@ -191,7 +191,7 @@ impl World {
         command
     }
 
-    fn git_in(&self, directory: &Path, args: &[&str]) -> String {
+    pub(crate) fn git_in(&self, directory: &Path, args: &[&str]) -> String {
         let output = self.git_command(directory, args).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "git {args:?}: {said}");

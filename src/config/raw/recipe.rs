@@ -55,7 +55,7 @@ record! {
         /// the ref: for roles with a `backend`. Default: false.
         "drain" drain: optional At<bool>,
         /// Of kind weight: shares of the nodes' usual traffic, each followed by the stage's gates.
-        /// If the first is 0%, it is also taken before these roles are first touched. Default:
+        /// The first is also taken before these roles are first touched. Default:
         /// `[0%, 5%, 25%, 100%]`.
         "steps" steps: optional At<Vec<At<Weight>>>,
         /// Until when; then it is killed with all it started. Default: 30m.

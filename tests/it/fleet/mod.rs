@@ -6,6 +6,7 @@ mod estate;
 mod matrix;
 mod odd;
 mod packages;
+mod retreat;
 mod stopped;
 mod storm;
 

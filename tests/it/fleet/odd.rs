@@ -67,7 +67,7 @@ async fn a_package_that_fails_is_no_version_and_config_management_starts_again()
     world.until_in_sync();
     let load = estate.load();
     let fails = estate.node("web-2").home().join("fails");
-    std::fs::write(&fails, "").unwrap();
+    std::fs::write(&fails, "1.1").unwrap();
     world.edit("services/shop.yaml", "ref: \"1.0\"", "ref: \"1.1\"");
     estate.until("it is halted", || world.explain("staging").contains("is halted"));
     estate.until("it is told", || estate.status_of("web-2").contains("half-configured"));

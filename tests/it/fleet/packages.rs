@@ -10,12 +10,12 @@ const VERSIONS: [&str; 2] = ["1.0", "1.1"];
 
 /// Restarts the node's application, and returns when it runs again: as a unit's restart does that says
 /// when it is ready. Others return when the old one is gone (`late`). dpkg may die in the middle
-/// (`dies`), and the script may fail (`fails`).
+/// (`dies`), and the script may fail for a version (`fails`).
 const POSTINST: &str = "#!/bin/sh
 [ \"$1\" = configure ] || exit 0
 home=${DPKG_ROOT%/*}
 if [ -e \"$home/dies\" ]; then rm \"$home/dies\"; kill -9 \"$PPID\"; exit 1; fi
-[ ! -e \"$home/fails\" ] || exit 1
+[ \"$(cat \"$home/fails\" 2>/dev/null)\" != \"$(cat \"$DPKG_ROOT/usr/share/shop/version\")\" ] || exit 1
 cat \"$DPKG_ROOT/usr/share/shop/version\" >> \"$home/configured\"
 [ -e \"$home/serves\" ] || exit 0
 : > \"$home/restart\"

@@ -4,11 +4,13 @@ pub(crate) mod apps;
 pub(crate) mod load;
 pub(crate) mod proxy;
 
+mod canary;
 mod drains;
 mod guards;
 mod hostile;
 mod keeping;
 mod watching;
+mod old_workers;
 mod reloads;
 mod rollouts;
 mod weights;
