@@ -2,7 +2,8 @@
 //! away what was baked; when it opens the bake begins anew.
 //!
 //! Invariant: a guarded bake ends only on an answer that was asked for at or after its end, open,
-//! with none closed since it began or began anew.
+//! with none closed since it began or began anew, and with an open one for every moment of it: time in which
+//! nobody asked, as while no controller lived, was not baked.
 
 use std::time::Duration;
 
@@ -22,6 +23,21 @@ const EVERY_MIN: Duration = Duration::from_secs(1);
 /// How often a bake may begin anew before a person must look: a gate that flaps is not well, and
 /// waiting for it would have no end.
 const CLOSINGS_MAX: usize = 12;
+
+/// What is known of a bake that goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Baking {
+    /// When its guards were asked last.
+    pub(super) asked: Timestamp,
+    /// When they were open last.
+    open: Option<Timestamp>,
+}
+
+impl Default for Baking {
+    fn default() -> Self {
+        Self { asked: Timestamp(0), open: None }
+    }
+}
 
 impl Core {
     /// What there is to do about a bake; `None` where its guards are to be asked now.
@@ -43,11 +59,18 @@ impl Core {
         if closed && now > since.after(patience) {
             return Some(Step::End(id, self.out_of_patience(rollout, id)));
         }
-        let asked = *self.baking.get(&(rollout.plan().id.clone(), id))?;
+        let asked = self.baking.get(&(rollout.plan().id.clone(), id))?.asked;
         let every = guards.iter().map(|it| it.max_age).min().unwrap_or_default().max(EVERY_MIN);
         let bakes = asked < due && !closed;
         let next = if bakes { asked.after(every).min(due) } else { asked.after(AGAIN) };
         (now < next).then_some(Step::Wait(next))
+    }
+
+    /// A bake's guards are open.
+    fn opens(&mut self, id: &RolloutId, op: OpId, at: Timestamp) {
+        if let Some(baking) = self.baking.get_mut(&(id.clone(), op)) {
+            baking.open = Some(at);
+        }
     }
 
     /// Takes in what the guards of a bake said.
@@ -59,7 +82,8 @@ impl Core {
         report: Report,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        let asked = self.baking.get(&(id.clone(), op)).copied();
+        let baking = self.baking.get(&(id.clone(), op)).copied();
+        let asked = baking.map(|it| it.asked);
         let Some(rollout) = self.ledger.rollouts.get(target) else { return Ok(()) };
         let Some(OpState::Running { since, waiting, .. }) = rollout.state(op) else {
             return Ok(());
@@ -72,14 +96,16 @@ impl Core {
             Report::Done { at, .. } if at.after(max_age) < turn.now => {
                 format!("their answer is from {at}")
             }
-            Report::Done { at, .. } if waiting => {
+            Report::Done { at, .. } if waiting || unwatched(guards, (since, baking), at) => {
                 let at = at.clamp(since, turn.now);
                 self.last_word(target, (id, op), at, turn)?;
+                self.opens(id, op, at);
                 let event = Event { at, what: What::Reopened { op } };
                 return self
                     .note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event });
             }
             Report::Done { evidence, at } if at < since.after(span) => {
+                self.opens(id, op, at);
                 self.hear_open(id, op, (at, evidence));
                 return Ok(());
             }
@@ -110,6 +136,17 @@ impl Core {
         }
         self.hear(target, (id, op), (why, None), turn)
     }
+}
+
+/// Whether nobody knows what guards would have said for longer than an answer counts and takes.
+fn unwatched(
+    guards: &[Guard],
+    (since, baking): (Timestamp, Option<Baking>),
+    at: Timestamp,
+) -> bool {
+    let counts = guards.iter().map(|it| it.max_age.max(EVERY_MIN) + it.question.timeout() + AGAIN);
+    let known = baking.and_then(|it| it.open).unwrap_or(since);
+    counts.min().is_some_and(|it| known.max(since).after(it) < at)
 }
 
 /// Whether a guard of a bake said no, and none has said yes since.

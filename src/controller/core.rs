@@ -13,6 +13,7 @@ use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
+use super::baking::Baking;
 use super::limits::Limits;
 use super::promoting::Rest;
 use super::reverting::Reverting;
@@ -111,7 +112,9 @@ pub struct Core {
     /// When each gate under way was asked: its answer is as old as the question.
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// When the guards of each bake were asked last.
-    pub(super) baking: BTreeMap<(RolloutId, OpId), Timestamp>,
+    pub(super) baking: BTreeMap<(RolloutId, OpId), Baking>,
+    /// When each target was looked at last.
+    pub(super) looked: BTreeMap<Target, Timestamp>,
     /// What those said that operations wait for.
     pub(super) said: BTreeMap<(RolloutId, OpId), Saying>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
@@ -202,6 +205,7 @@ impl Core {
             outdated: BTreeSet::new(),
             asked: BTreeMap::new(),
             baking: BTreeMap::new(),
+            looked: BTreeMap::new(),
             said: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),
@@ -533,6 +537,7 @@ impl Core {
             // The branch may show a rollback's commit before it is known here who made it, and in what
             // haste: nothing begins until both are.
             Deploy::Start(_) if self.flights.contains(&Flight::Revert(target.clone())) => {}
+            Deploy::Start(plan) if self.looks_first(&plan, turn.now) => {}
             Deploy::Start(plan) => {
                 if !self.limits.check_only {
                     self.note(turn, Fact::Planned(plan))?;

@@ -8,12 +8,16 @@ use crate::config::Service;
 use crate::model::{GateName, Ref, ServiceName, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Running, Survey, Verdict};
 use crate::planner::Hold;
+use crate::rollout::{Op, Plan};
 
 use super::core::{Alarm, Core, Flight, Turn};
 use super::wake::Effect;
 
 /// A gate or artifact that did not pass is asked again after so long.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// For so long a look at the load balancers counts when a rollout begins.
+const LOOK_COUNTS: Duration = Duration::from_secs(3);
 
 /// Nodes that did not answer are asked again after so long.
 const UNSEEN_AGAIN: Duration = Duration::from_secs(15);
@@ -46,6 +50,19 @@ impl Core {
         if self.queued.insert(target.clone()) {
             self.queue.push_back(target);
         }
+    }
+
+    /// Whether a rollout that moves traffic must wait for a look: a person may have taken out of the load balancers
+    /// since the last one whom it would let serve again.
+    pub(super) fn looks_first(&mut self, plan: &Plan, now: Timestamp) -> bool {
+        let moves = |op: &Op| matches!(op, Op::Drained { .. } | Op::Serving { .. });
+        let looked = self.looked.get(&plan.target);
+        let fresh = looked.is_some_and(|at| now <= at.after(LOOK_COUNTS));
+        let first = !fresh && !self.limits.check_only && plan.ops().any(|(_, _, op)| moves(op));
+        if first {
+            self.want_survey(plan.target.clone());
+        }
+        first
     }
 
     /// Sends out what there is room for. Nothing is asked during a rollout: it looks for itself.
@@ -91,6 +108,7 @@ impl Core {
         if self.outdated.remove(&target) {
             return self.want_survey(target); // It was asked for before a rollout ended.
         }
+        self.looked.insert(target.clone(), turn.now);
         self.stay_fresh(&target, turn.now);
         self.keep_weights(&target, &survey, turn);
         match survey.running() {

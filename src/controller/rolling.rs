@@ -103,7 +103,7 @@ impl Core {
                 self.asked_so_far = perform.question;
                 self.questions.insert((id.clone(), want.id), perform.question);
                 if matches!(perform.op, Op::Baked { .. }) {
-                    self.baking.insert((id.clone(), want.id), turn.now);
+                    self.baking.entry((id.clone(), want.id)).or_default().asked = turn.now;
                 }
                 turn.ask(Effect::Perform(perform));
                 Ok(false)
@@ -467,6 +467,7 @@ impl Core {
     /// A rollout is over: what its nodes run must be seen again, and others may go.
     fn settled(&mut self, target: &Target) {
         self.seen.surveys.remove(target);
+        self.looked.remove(target);
         let over = |id: &RolloutId| self.ledger.rollouts.values().all(|it| it.plan().id != *id);
         self.baking.retain(|(id, _), _| !over(id));
         self.said.retain(|(id, _), _| !over(id));

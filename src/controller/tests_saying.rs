@@ -197,3 +197,23 @@ fn a_bake_ends_with_what_its_gates_said_on_the_way() {
     assert!(end.contains("quiet: p99 is 0.0 s; at 20"), "{end}");
     assert!(end.matches("p99").count() >= 2, "{end}");
 }
+
+#[test]
+fn time_in_which_nobody_asked_was_not_baked() {
+    let mut desk = Desk::new(bake(5 * MINUTE));
+    desk.open("quiet: none fires");
+    let began = desk.now;
+    // Nobody lived for so long that the bake would be over; an alert may have come and gone.
+    desk.core = Core::new(desk.core.ledger().clone(), Limits::default());
+    desk.now += 6 * MINUTE;
+    desk.asked = None;
+    let effects = desk.handle(Wake::Started);
+    desk.take(effects);
+    while desk.told().is_empty() {
+        assert!(desk.now < began + 20 * MINUTE, "it has no end");
+        desk.open("quiet: none fires");
+    }
+    assert!(desk.now >= began + 11 * MINUTE, "it ended {} s after it began", desk.now - began);
+    let told = desk.told();
+    assert!(told[0].contains("begun anew 1 times"), "{told:?}");
+}

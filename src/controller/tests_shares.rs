@@ -10,11 +10,11 @@ use super::tests_traffic::seat;
 use super::wake::{Effect, ShareOrder, Ticket, Unmoved, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    Command, EnvironmentName, Epoch, NodeName, Revision, RoleName, Seat, ServiceName, Standing,
-    Target, Traffic, Voucher,
+    Command, EnvironmentName, Epoch, NodeName, PersonName, Ref, Revision, RoleName, Scope, Seat,
+    ServiceName, Standing, Target, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Survey};
-use crate::rollout::{Ledger, Op, Share};
+use crate::rollout::{Ledger, Op, Order, Share, Word};
 
 const NOW: Revision = Revision::new([7; 20]);
 const CONFIG: &[(&str, &str)] = &[
@@ -281,4 +281,38 @@ fn what_a_rollout_left_is_taken_back_by_a_word() {
     let key = (environment, role, NodeName::parse("web-1").unwrap());
     shares.core.ledger.shares.insert(key, share);
     assert_eq!(shares.asks(None).weight, 100);
+}
+
+#[test]
+fn a_rollout_that_moves_traffic_begins_with_a_look() {
+    let drains = CONFIG.iter().map(|(path, text)| Change {
+        path: (*path).to_owned(),
+        content: Content::Bytes(text.replace("on: [web],", "on: [web], drain: true,").into_bytes()),
+    });
+    let mut shares = Shares::begin(Memory::default());
+    shares.core.loaded = Some(Loaded::load(NOW, drains));
+    let seen = |now: u64| {
+        let mut survey = Survey::default();
+        for node in ["web-1", "web-2"].map(|it| NodeName::parse(it).unwrap()) {
+            let value = Some(Ref::parse("0.9.0").unwrap());
+            survey.nodes.insert(node.clone(), Seen::Known { value, at: at(now) });
+            let value = Traffic::Serving { weight: 100 };
+            survey.traffic.insert((place().1, node), Seen::Known { value, at: at(now) });
+        }
+        Wake::Surveyed { target: target(), survey }
+    };
+    let looks = |effects: &[Effect]| effects.iter().any(|it| matches!(it, Effect::Survey { .. }));
+    let word = Word { by: PersonName::parse("ann").unwrap(), reason: "not now".to_owned() };
+    let order = Order { word, at: at(1), until: None };
+    shares.core.ledger.pauses.insert(Scope::All, order);
+    shares.wakes(seen(100));
+    assert!(shares.core.ledger.rollouts.is_empty(), "it is paused");
+    // What was seen long ago is no reason to let somebody serve again.
+    shares.now += 60;
+    shares.core.ledger.pauses.clear();
+    shares.core.touch(target());
+    let effects = shares.wakes(Wake::Tick);
+    assert!(shares.core.ledger.rollouts.is_empty() && looks(&effects), "it begins on an old look");
+    shares.wakes(seen(shares.now));
+    assert!(shares.core.ledger.rollouts.contains_key(&target()), "it does not begin");
 }

@@ -101,9 +101,7 @@ pub(super) fn write(
     let mut way = Way { stages: vec![Stage::default()], ..Way::default() };
     way.stages.extend(draft.quiet());
     let recipe = recipe_stages(&draft);
-    let mut tested = false;
-    let mut verified = false;
-    let mut settles = None;
+    let (mut tested, mut verified, mut settles) = (false, false, None);
     for (at, stage) in recipe.iter().enumerate() {
         if stage.approval == Approval::Deferred && !done(stage.kind) {
             defers.push(stage.name.to_string());
@@ -121,6 +119,7 @@ pub(super) fn write(
             verified = true;
         }
         if done(stage.kind) {
+            draft.gates_of_done(stage, &mut way);
             continue;
         }
         draft.close_before(&recipe, at, &mut way);
@@ -243,6 +242,13 @@ fn mostly_runs(survey: &Survey, to: &Ref) -> Option<Ref> {
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(runs, _)| runs.clone())
 }
 
+/// Whether a stage is nothing but gates. Of two in a row only one could be asked again before what follows them.
+fn is_gates(stage: &Stage) -> bool {
+    let tasks = || stage.lanes.iter().flat_map(|lane| &lane.batches).flat_map(|it| &it.tasks);
+    let gate = |op: &Op| matches!(op, Op::Gate { .. } | Op::Baked { .. } | Op::Verified { .. });
+    tasks().next().is_some() && tasks().all(|it| it.node.is_none() && it.ops.iter().all(gate))
+}
+
 /// The stages of the recipe that this rollout follows, in its order.
 fn recipe_stages<'a>(draft: &Draft<'a>) -> Vec<&'a StageSpec> {
     let stages = &draft.spec.recipe.stages;
@@ -299,7 +305,7 @@ impl Draft<'_> {
         let guards: Vec<Op> = self.guards(spec);
         let parts = self.parts(spec);
         if parts.is_empty() {
-            return false;
+            return self.gates_again(spec, way);
         }
         approval(spec, way);
         for Part { name, places } in parts {
@@ -316,6 +322,44 @@ impl Draft<'_> {
             self.gates(spec, &name, way);
         }
         true
+    }
+
+    /// What must hold behind migrations that an earlier rollout of the ref has done: they bake on what runs now.
+    fn gates_of_done(&self, spec: &StageSpec, way: &mut Way) {
+        if self.purpose == Purpose::Deploy && matches!(spec.kind, Kind::Migrate { .. }) {
+            self.gates_beside(spec, way);
+        }
+    }
+
+    /// Gates of a stage that has nothing to do: beside those that stand there already, each once.
+    fn gates_beside(&self, spec: &StageSpec, way: &mut Way) {
+        let before = way.stages.last_mut().filter(|it| is_gates(it));
+        let Some(lane) = before.and_then(|it| it.lanes.first_mut()) else {
+            return self.gates(spec, spec.name.as_str(), way);
+        };
+        for op in spec.gates.iter().filter_map(|gate| self.gate(gate, spec)) {
+            let mut there = lane.batches.iter().flat_map(|it| &it.tasks);
+            if there.all(|it| !it.ops.contains(&op)) {
+                lane.batches.push(Batch { tasks: vec![free(vec![op])] });
+            }
+        }
+    }
+
+    /// What must hold behind a stage that has nothing to do, for an earlier rollout did it and was ended before the
+    /// ref was proven: what gates said then was about then. Whether anything must.
+    fn gates_again(&self, spec: &StageSpec, way: &mut Way) -> bool {
+        let runs = |node: &NodeName| match self.survey.nodes.get(node) {
+            Some(Fact::Known { value: Some(runs), .. }) => *runs == self.values.reference,
+            Some(Fact::Known { value: None, .. } | Fact::Unknown { .. }) | None => false,
+        };
+        let mut roles = self.spec.roles().filter(|(name, role)| spec.on.names(name, role));
+        let again = self.purpose == Purpose::Deploy
+            && spec.kind == Kind::Run
+            && roles.any(|(_, role)| role.nodes.iter().any(runs));
+        if again {
+            self.gates_beside(spec, way);
+        }
+        again
     }
 
     /// What must hold behind a stage, or behind the part of it that has this name.

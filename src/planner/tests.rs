@@ -268,22 +268,37 @@ fn the_first_share_of_a_canary_is_given_before_the_new_ref_comes_there() {
     .assert_eq(&stages("[100%]"));
 }
 
+/// A rollout of 1.0.1 was ended when web had it already and jobs had not.
 #[test]
-fn who_was_left_between_two_steps_is_opened_step_by_step_by_the_next_one() {
-    let moves = |world: &str| {
-        let said = told(&decision(&format!("all 1.0.1\njob-1 1.0.0\n{world}")));
-        let moves = said.lines().filter(|it| it.contains("of web"));
+fn a_ref_that_is_not_proven_is_opened_step_by_step_though_its_canary_has_it_already() {
+    let moves = |config: &str, world: &str| {
+        let said = told(&decision_of(config, &format!("all 1.0.1\njob-1 1.0.0\n{world}")));
+        let mine = |it: &&str| it.contains("of web") || it.contains("job");
+        let moves = said.lines().filter(mine);
         moves.map(|it| it.split_once(": ").unwrap().1.to_owned()).collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(moves(""), "", "it is not touched");
     expect![[r#"
+        warm
         4 of web 0%
+        install
         4 of web 0%
         4 of web 25%
         4 of web 100%
-        1 of web 25% if stopped
-        3 of web 100% if stopped"#]]
-    .assert_eq(&moves("web/web-1 25%"));
+        4 of web 100% if stopped"#]]
+    .assert_eq(&moves(CONFIG, ""));
+    // Who was left between two steps has that back, should it be ended again.
+    let left = moves(CONFIG, "web/web-1 25%");
+    assert!(left.ends_with("1 of web 25% if stopped\n3 of web 100% if stopped"), "{left}");
+    // The gates of a stage that has nothing to do any more.
+    let gated = CONFIG.replace(
+        "- { name: fleet, on: [web, api, jobs], drain: true, run: [install, '{ref}'] }",
+        "- { name: canary, on: [web], run: [install, '{ref}'], gates: [quiet] }\n  - { name: fleet, on: [web, api, jobs], drain: true, run: [install, '{ref}'] }",
+    );
+    let Deploy::Start(plan) = decision_of(&gated, "all 1.0.1\njob-1 1.0.0") else {
+        panic!("it is not begun")
+    };
+    let names: Vec<&str> = plan.stages.iter().map(|it| it.name.as_str()).collect();
+    assert!(names.contains(&"canary gates") && !names.contains(&"canary"), "{names:?}");
 }
 
 #[test]

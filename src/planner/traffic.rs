@@ -33,19 +33,30 @@ pub(super) fn stand(
     ledger: &Ledger,
 ) -> Stand {
     let key = (target.environment.clone(), role.clone(), node.clone());
-    let by = ledger.drained.get(&key).map(|out| &out.by);
+    let out = ledger.drained.get(&key);
+    let by = out.map(|out| &out.by);
     let ours = || by == Some(target);
+    let left_out =
+        |by: &Target| Stand::Theirs(format!("left out of {role} by a rollout of {}", by.service));
     match survey.traffic.get(&(role.clone(), node.clone())) {
         None => Stand::Unknown("not asked yet".to_owned()),
         Some(Fact::Unknown { why, .. }) => Stand::Unknown(why.clone()),
         Some(Fact::Known { value, .. }) => match value {
             Traffic::Draining { .. } | Traffic::Maintenance if ours() => Stand::Ours,
-            Traffic::Draining { .. } | Traffic::Maintenance if by.is_some() => {
-                let service = by.map_or("", |by| by.service.as_str());
-                Stand::Theirs(format!("left out of {role} by a rollout of {service}"))
+            Traffic::Draining { .. } | Traffic::Maintenance => match (by, value) {
+                (Some(by), _) => left_out(by),
+                (None, Traffic::Maintenance) => {
+                    Stand::Theirs(format!("in maintenance in {role} by a person"))
+                }
+                (None, _) => Stand::Theirs(format!("drained in {role} by a person")),
+            },
+            // A balancer that was reloaded lets it serve for a moment: it is for that service to let it back.
+            Traffic::Down | Traffic::Mixed | Traffic::Serving { .. }
+                if !ours()
+                    && let Some(out) = out.filter(|it| it.since.is_some()) =>
+            {
+                left_out(&out.by)
             }
-            Traffic::Draining { .. } => Stand::Theirs(format!("drained in {role} by a person")),
-            Traffic::Maintenance => Stand::Theirs(format!("in maintenance in {role} by a person")),
             Traffic::Down | Traffic::Mixed => Stand::Shaky,
             Traffic::Serving { weight } => Stand::In(*weight),
         },
@@ -135,4 +146,38 @@ pub fn left_alone(target: &Target, world: World<'_>) -> BTreeMap<NodeName, Strin
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EnvironmentName, RolloutId, ServiceName, Timestamp};
+    use crate::rollout::Out;
+
+    #[test]
+    fn who_was_left_out_for_another_service_is_not_ours_to_let_back_whatever_an_old_look_says() {
+        let environment = EnvironmentName::parse("production").unwrap();
+        let of = |name: &str| Target::new(&ServiceName::parse(name).unwrap(), &environment);
+        let role = RoleName::parse("web").unwrap();
+        let node = NodeName::parse("web-1").unwrap();
+        let mut ledger = Ledger::default();
+        let mut says = |by: &str, since: Option<u64>, value: Traffic| {
+            let key = (environment.clone(), role.clone(), node.clone());
+            let rollout = RolloutId::parse("0123456789ab").unwrap();
+            let out = Out { by: of(by), rollout, since: since.map(Timestamp) };
+            ledger.drained.insert(key, out);
+            let mut survey = Survey::default();
+            let seen = Fact::Known { value, at: Timestamp(9) };
+            survey.traffic.insert((role.clone(), node.clone()), seen);
+            stand(&of("api"), (&role, &node), &survey, &ledger)
+        };
+        let theirs = Stand::Theirs("left out of web by a rollout of shop".to_owned());
+        let serves = Traffic::Serving { weight: 100 };
+        assert_eq!(says("shop", Some(1), Traffic::Draining { sessions: 0 }), theirs);
+        assert_eq!(says("shop", Some(1), serves.clone()), theirs);
+        assert_eq!(says("shop", Some(1), Traffic::Mixed), theirs);
+        // It is on its way back.
+        assert_eq!(says("shop", None, serves.clone()), Stand::In(100));
+        assert_eq!(says("api", Some(1), serves), Stand::In(100));
+    }
 }

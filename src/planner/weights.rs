@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{On, Role, Spec, StageKind as Kind, StageSpec};
 use crate::model::{NodeName, RoleName, Seat};
-use crate::rollout::{Batch, Lane, Op, OpId, Stage, StageKind, Task, When};
+use crate::rollout::{Batch, Lane, Op, OpId, Purpose, Stage, StageKind, Task, When};
 
 use super::draft::{Draft, Way, approval};
 use super::parts::{control_lane, free};
@@ -53,15 +53,17 @@ impl Draft<'_> {
     }
 
     /// The roles of a stage that moves traffic, if this rollout touches them, or an earlier one was ended
-    /// between its steps.
+    /// between its steps. Of a ref that is not proven, all: who has it already was brought it by a rollout that
+    /// was ended, and what was seen of them then says nothing now.
     fn weighed(&self, spec: &StageSpec) -> Vec<(&RoleName, &Role)> {
+        let unproven = self.purpose == Purpose::Deploy;
         let roles = self.spec.roles().filter(|(name, role)| {
             role.seats.is_some()
                 && covers(self.spec, spec, name)
                 && role
                     .nodes
                     .iter()
-                    .any(|node| self.nodes.contains(node) || self.has_less(name, node))
+                    .any(|node| unproven || self.nodes.contains(node) || self.has_less(name, node))
         });
         roles.collect()
     }

@@ -185,8 +185,7 @@ impl Rollout {
             }
             What::Reopened { op } => {
                 let bakes = matches!(self.plan.op(*op), Some(Op::Baked { .. }));
-                let state = self.states.op(*op);
-                bakes && matches!(state, Some(OpState::Running { waiting: Some(_), .. }))
+                bakes && matches!(self.states.op(*op), Some(OpState::Running { .. }))
             }
             What::TakenOver { epoch } => *epoch > self.epoch,
             What::Retried(_) => self.any_failed(|_| true),

@@ -117,6 +117,30 @@ fn a_gate_in_front_of_a_bake_is_asked_again_behind_it() {
     assert_eq!(wanted(&rollout, 302), [at(1, 0)]);
 }
 
+/// Two gates whose answers are too old when a bake ends, or a person agrees.
+#[test]
+fn gates_that_are_asked_again_are_asked_one_after_the_other() {
+    let bake = Op::Baked { span: Duration::from_mins(5), guards: Vec::new() };
+    let always = |op| (None, When::Always, op);
+    let gates = vec![always(gate()), always(gate()), always(bake)];
+    let mut rollout = rollout(
+        vec![
+            stage(StageKind::Forward, vec![always(gate())]),
+            stage(StageKind::Forward, gates),
+            stage(StageKind::Forward, vec![(node("a"), When::Always, step(StepKind::Run))]),
+        ],
+        stage(StageKind::Closing, Vec::new()),
+    );
+    for op in [at(0, 0), at(1, 0), at(1, 1), at(1, 2)] {
+        done(&mut rollout, 1, op);
+    }
+    for op in [at(1, 1), at(1, 0), at(0, 0)] {
+        assert_eq!(wanted(&rollout, 400), [op]);
+        done(&mut rollout, 400, op);
+    }
+    assert_eq!(wanted(&rollout, 400), [at(2, 0)]);
+}
+
 #[test]
 fn a_gate_is_asked_again_also_where_the_first_batch_was_left_out() {
     let bake = Op::Baked { span: Duration::from_mins(5), guards: Vec::new() };

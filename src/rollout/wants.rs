@@ -224,18 +224,21 @@ impl Rollout {
             }
         }
         if untouched {
-            // All that stands between these nodes and the last ones: gates, bakes, approvals.
+            // All that stands between these nodes and the last ones: gates, bakes, approvals. One after the other:
+            // whatever is asked again is what the rollout is at, until it has answered.
             let between = self.plan.stages[..at].iter().enumerate().rev();
-            for (before, stage) in between.take_while(|(_, stage)| is_control(stage)) {
-                for (lane, it) in stage.lanes.iter().enumerate() {
-                    for (batch, it) in it.batches.iter().enumerate() {
-                        let tasks = 0..it.tasks.len();
-                        res.extend(
-                            tasks.flat_map(|task| stale(task_id([before, lane, batch, task]))),
-                        );
-                    }
-                }
-            }
+            let batches =
+                between.take_while(|(_, stage)| is_control(stage)).flat_map(|(before, stage)| {
+                    stage.lanes.iter().enumerate().rev().flat_map(move |(lane, it)| {
+                        let batches = it.batches.iter().enumerate().rev();
+                        batches.map(move |(batch, it)| ([before, lane, batch], it.tasks.len()))
+                    })
+                });
+            let mut again = batches.map(|([before, lane, batch], tasks)| {
+                let tasks = (0..tasks).map(|task| task_id([before, lane, batch, task]));
+                tasks.flat_map(stale).collect::<Vec<OpId>>()
+            });
+            res.extend(again.find(|it| !it.is_empty()).unwrap_or_default());
         }
         res
     }
