@@ -79,7 +79,7 @@ impl Core {
                 return Ok(self.roll_back(&target, to.as_ref(), ask, ticket, turn));
             }
             Command::PostMigrate { target, settled } => {
-                if let Some(why) = self.no_post_migrations(&target, settled) {
+                if let Some(why) = self.no_post_migrations(&target, settled, turn.now) {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
             }
