@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     if let Some(history) = seen.ledger.history(&target)
         && let Some(owed) = &history.owed
     {
-        line("owed", super::rollback::owed(&target, owed, history.owed_failed));
+        line("owed", super::rollback::owed(&target, owed, history));
     }
     for ((_, node), order) in seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target) {
         let (by, reason) = (&order.word.by, &order.word.reason);

@@ -2,7 +2,7 @@
 
 use crate::model::{Ref, Target};
 use crate::planner::{WayBack, way_back};
-use crate::rollout::Owed;
+use crate::rollout::{History, Owed};
 
 use super::plan::look;
 use super::run::setup;
@@ -131,15 +131,22 @@ fn json(target: &Target, way: &WayBack) -> serde_json::Value {
 }
 
 /// What is owed, and how to have it run.
-pub(super) fn owed(target: &Target, owed: &Owed, failed: bool) -> String {
+pub(super) fn owed(target: &Target, owed: &Owed, history: &History) -> String {
     let Target { service, environment } = target;
-    let when = if failed {
-        "they failed, so the next rollout goes on without them, and its own include them"
+    let runs = format!("`towpath post-migrate {service} {environment}` runs them now");
+    let when = if history.owed_wanted {
+        "a person asked for them, and they begin when nothing is in the way".to_owned()
+    } else if history.owed_failed {
+        format!(
+            "they failed, so the next rollout goes on without them, and its own include them; {runs}"
+        )
     } else {
-        "the next rollout begins with them, if their approval is not manual and their ref not blocked"
+        format!(
+            "the next rollout begins with them, if their approval is not manual and their ref not blocked; {runs}"
+        )
     };
     format!(
-        "post-deploy migrations of {} since {} ({}): {when}; `towpath post-migrate {service} {environment}` runs them now",
+        "post-deploy migrations of {} since {} ({}): {when}",
         owed.reference,
         owed.at,
         owed.stages.join(", ")

@@ -78,7 +78,7 @@ fn serves(role: &RoleName, node: &NodeName, survey: Option<&Survey>) -> bool {
     }
 }
 
-/// How many of a role rollouts have taken out, and who of them gets traffic all the same. Who is on the way out or back
+/// How many of a role rollouts have taken out, the first of them, and who of them gets traffic all the same. Who is on the way out or back
 /// does not count.
 fn taken_out(
     target: &Target,
@@ -100,7 +100,14 @@ fn taken_out(
         2..=NAMED => format!(", of which {} get traffic", in_spite.join(", ")),
         many => format!(", of which {many} get traffic"),
     };
-    (!out.is_empty()).then(|| format!("{} of {role} taken out by rollouts{in_spite}", out.len()))
+    let named: Vec<&str> = out.iter().take(NAMED).map(|node| node.as_str()).collect();
+    let more = match out.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = named.join(", ");
+    (!out.is_empty())
+        .then(|| format!("{} of {role} taken out by rollouts ({named}{more}){in_spite}", out.len()))
 }
 
 /// Whether its load balancers are known to have it out by a rollout; else it is on its way out, or back, or a person
@@ -136,12 +143,17 @@ mod tests {
         // It was asked for, and no more.
         assert_eq!(out("web-1", None, Traffic::Serving { weight: 100 }), None);
         let said = out("web-2", Some(1), Traffic::Draining { sessions: 0 });
-        assert_eq!(said.as_deref(), Some("1 of web taken out by rollouts"));
+        assert_eq!(said.as_deref(), Some("1 of web taken out by rollouts (web-2)"));
         let said = out("web-3", Some(1), Traffic::Serving { weight: 100 });
-        let expected = "2 of web taken out by rollouts, of which web-3 gets traffic";
+        let expected = "2 of web taken out by rollouts (web-2, web-3), of which web-3 gets traffic";
         assert_eq!(said.as_deref(), Some(expected));
         let said = out("web-4", Some(1), Traffic::Mixed).unwrap();
         assert!(said.ends_with("of which web-3, web-4 get traffic"), "{said}");
+        let said = out("web-5", Some(1), Traffic::Draining { sessions: 0 }).unwrap();
+        assert!(
+            said.contains("4 of web") && said.contains("(web-2, web-3, web-4 and 1 more)"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What a person's word does not do: said with the answer, before anybody waits for it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::model::{Command, Target, Timestamp};
+use crate::model::{Command, RoleName, Target, Timestamp};
 use crate::planner::{self, Hold, World};
+use crate::rollout::{Halt, Op, OpId, OpState, Plan, Rollout, When};
 
 use super::core::Core;
 
@@ -31,6 +33,29 @@ impl Core {
         text
     }
 
+    /// A rollout that is aborted leaves the shares of traffic as they were before it, also to the ref that it brought.
+    pub(super) fn gives_back(&self, target: &Target) -> String {
+        let Some(rollout) = self.ledger.rollouts.get(target) else { return String::new() };
+        let Plan { id, to, .. } = rollout.plan();
+        let Target { service, environment } = target;
+        let moved = |op: OpId| rollout.state(op).is_some_and(OpState::was_tried);
+        let by_person = |role: &RoleName| {
+            self.ledger.weights.contains_key(&(environment.clone(), role.clone()))
+        };
+        let back = rollout.plan().ops().filter_map(|(_, task, op)| match (task.when, op) {
+            (When::StoppedAfter(first), Op::Weighted { role, .. }) if moved(first) => Some(role),
+            _ => None,
+        });
+        let back: BTreeSet<&RoleName> = back.filter(|it| !by_person(it)).collect();
+        let Some(first) = back.first() else { return String::new() };
+        let (has, their) = if back.len() == 1 { ("gets", "its") } else { ("get", "their") };
+        let names: Vec<&str> = back.iter().map(|it| it.as_str()).collect();
+        format!(
+            "\n{} {has} back the share of traffic from before rollout {id}, also with {to}: `towpath weight {environment} {first} PERCENT` sets {their} share, and `towpath rollback {service} {environment}` takes {to} away; `towpath abort {service} {environment} --rollback` asks for both at once",
+            names.join(", ")
+        )
+    }
+
     /// A rollback is taken down and does not begin, while this holds its target.
     pub(super) fn begins_later(&self, target: &Target, now: Timestamp) -> String {
         let Some(snapshot) = self.snapshot() else { return String::new() };
@@ -38,7 +63,13 @@ impl Core {
         let holds = planner::in_force(target, world);
         let holds =
             holds.iter().filter(|it| matches!(it, Hold::Paused { .. } | Hold::Pinned { .. }));
+        let holds = holds.map(ToString::to_string);
+        // Whose end nobody knows may still run.
+        let halts = self.ledger.rollouts.get(target).map_or_else(Vec::new, Rollout::halts);
+        let lost = halts.iter().filter(|it| matches!(it, Halt::Lost { .. }));
+        let lost = lost.map(ToString::to_string);
         holds
+            .chain(lost)
             .fold(String::new(), |text, hold| format!("{text}\nnothing begins before that: {hold}"))
     }
 }

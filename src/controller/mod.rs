@@ -67,6 +67,8 @@ mod tests_saying;
 mod tests_shares;
 #[cfg(test)]
 mod tests_traffic;
+#[cfg(test)]
+mod tests_words;
 
 pub use self::core::{Core, Fatal, Journal, Waiting};
 pub use doors::{Scheme, ServerAt};

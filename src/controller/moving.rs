@@ -134,7 +134,10 @@ impl Hands {
             }
         }
         waits.unwrap_or_else(|| {
-            let mut evidence = format!("{} servers at {weight}%", seats.len());
+            let mut evidence = match seats.len() {
+                1 => format!("1 server at {weight}%"),
+                many => format!("{many} servers at {weight}%"),
+            };
             if !left.is_empty() {
                 evidence = format!("{evidence}; {}", left.join("; "));
             }

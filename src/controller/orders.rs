@@ -79,7 +79,7 @@ impl Core {
                 return Ok(self.roll_back(&target, to.as_ref(), ask, ticket, turn));
             }
             Command::PostMigrate { target, settled } => {
-                if let Some(why) = self.no_post_migrations(&target, settled) {
+                if let Some(why) = self.no_post_migrations(&target, settled, turn.now) {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
             }
@@ -362,12 +362,14 @@ impl Core {
             return Ok(Err(Refusal::NotNow(why)));
         }
         self.write(Command::Abort { target: target.clone(), now }, word, turn)?;
+        let gives_back = self.gives_back(target);
         self.stop(target, cause, turn)?;
-        Ok(Ok(Answer::Now(if now {
-            format!("{target}: ends now; only a migration is waited for")
+        let ends = if now {
+            "ends now; only a migration is waited for"
         } else {
-            format!("{target}: ends when the tasks in hand are done")
-        })))
+            "ends when the tasks in hand are done"
+        };
+        Ok(Ok(Answer::Now(format!("{target}: {ends}{gives_back}"))))
     }
 }
 

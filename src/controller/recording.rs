@@ -101,7 +101,8 @@ pub(super) fn to_record(settled: &Unrecorded) -> Option<Record> {
 /// How a rollout ended, who had the last word on it, and why there was one.
 fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
     let plan = rollout.plan();
-    let asked = format!("{} is wanted by commit {}", plan.to, plan.revision.short());
+    // It is what the branch was at then: often it was about something else.
+    let asked = format!("{} is wanted as of commit {}", plan.to, plan.revision.short());
     let mut ending = Ending::Succeeded;
     let mut by = OURS.to_owned();
     let mut why = asked;
@@ -132,3 +133,17 @@ fn result_word(ending: Ending) -> &'static str {
 
 /// How the records name us.
 const OURS: &str = "Towpath";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::tests::{rolling, target};
+    use crate::rollout::Op;
+
+    #[test]
+    fn a_record_does_not_say_that_the_head_of_then_asked_for_its_ref() {
+        let ledger = rolling(Op::Approved, Vec::new());
+        let (_, _, why) = verdict_of(&ledger.rollouts[&target()]);
+        assert_eq!(why, "1.0.1 is wanted as of commit 0101010101");
+    }
+}

@@ -1,7 +1,7 @@
 //! Rollouts that go back by themselves, and post-deploy migrations that were left for later.
 
-use crate::model::{Ask, Command, PersonName, Route, Target};
-use crate::planner::Retreat;
+use crate::model::{Ask, Command, PersonName, Route, Target, Timestamp};
+use crate::planner::{self, Retreat, World};
 
 use super::core::{Alarm, Core, Flight, Turn};
 use super::orders::spec_file;
@@ -57,7 +57,12 @@ impl Core {
     }
 
     /// Why there is nothing to run, or to forget, of post-deploy migrations left for later.
-    pub(super) fn no_post_migrations(&self, target: &Target, settled: bool) -> Option<String> {
+    pub(super) fn no_post_migrations(
+        &self,
+        target: &Target,
+        settled: bool,
+        now: Timestamp,
+    ) -> Option<String> {
         if let Some(rollout) = self.ledger.rollouts.get(target) {
             let id = &rollout.plan().id;
             return Some(format!("rollout {id} is under way at {target}: wait for its end"));
@@ -68,7 +73,8 @@ impl Core {
         if settled {
             return None;
         }
-        let spec = self.snapshot().and_then(|it| it.spec(target))?;
+        let snapshot = self.snapshot()?;
+        let spec = snapshot.spec(target)?;
         let wanted = &spec.target.reference;
         if *wanted != owed.reference {
             return Some(format!(
@@ -79,11 +85,19 @@ impl Core {
         let stages = &spec.recipe.stages;
         let known =
             stages.iter().any(|it| owed.stages.iter().any(|name| *name == it.name.as_str()));
-        (!known).then(|| {
-            format!(
+        if !known {
+            return Some(format!(
                 "recipe `{}` has no stage {} any more; `--done` forgets what is owed",
                 spec.recipe.name,
                 owed.stages.join(", ")
+            ));
+        }
+        // They would begin some day, by a word that was about something else.
+        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now };
+        planner::ended_short(target, world).map(|hold| {
+            let Target { service, environment } = target;
+            format!(
+                "{hold}: say `towpath retry {service} {environment}` first, and ask again when its rollout has ended"
             )
         })
     }

@@ -139,7 +139,11 @@ impl Core {
         };
         let others = saying.open.iter().filter(|(_, what)| what != at_end);
         let others: Vec<String> = others.map(|(at, what)| format!("; at {at} {what}")).collect();
-        format!(", asked {} times on the way{}", saying.opened, others.concat())
+        let times = match saying.opened {
+            1 => "once".to_owned(),
+            many => format!("{many} times"),
+        };
+        format!(", asked {times} on the way{}", others.concat())
     }
 
     /// Why an operation ends that nobody waits for any longer.

@@ -183,6 +183,16 @@ fn a_count_that_comes_down_is_told_now_and_then() {
 }
 
 #[test]
+fn a_bake_whose_gates_were_asked_once_says_so() {
+    let mut desk = Desk::new(bake(5 * MINUTE));
+    let (id, op) = (desk.core.ledger().rollouts[&target()].plan().id.clone(), PIPELINE);
+    desk.core.hear_open(&id, op, (at(1), "quiet".to_owned()));
+    assert_eq!(desk.core.heard_open(&id, op, "quiet"), ", asked once on the way");
+    desk.core.hear_open(&id, op, (at(2), "quiet".to_owned()));
+    assert_eq!(desk.core.heard_open(&id, op, "quiet"), ", asked 2 times on the way");
+}
+
+#[test]
 fn a_bake_ends_with_what_its_gates_said_on_the_way() {
     let mut desk = Desk::new(bake(5 * MINUTE));
     for round in 0..20 {

@@ -47,10 +47,10 @@ pub fn done_word(command: &Command) -> String {
             format!("{target} rolled back to {}{how}{glass}", named(to.as_ref()))
         }
         Command::PostMigrate { target, settled: false } => {
-            format!("post-deploy migrations that are owed at {target} to be run")
+            format!("post-deploy migrations that are owed at {target} are to be run")
         }
         Command::PostMigrate { target, settled: true } => {
-            format!("post-deploy migrations that were owed at {target} said to be done")
+            format!("post-deploy migrations that were owed at {target} are said to be done")
         }
         Command::DropPatch { target, patch } => {
             format!("newer refs may come to {target} without the hot patch {patch}")
@@ -69,10 +69,10 @@ pub fn done_word(command: &Command) -> String {
             format!("{node} no longer left out at {target}")
         }
         Command::Migration { target, verdict: MigrationVerdict::Done } => {
-            format!("interrupted migration at {target} said to be done")
+            format!("interrupted migration at {target} is said to be done")
         }
         Command::Migration { target, verdict: MigrationVerdict::Retry } => {
-            format!("interrupted migration at {target} to be run again")
+            format!("interrupted migration at {target} is to be run again")
         }
         Command::Nudge => "looked".to_owned(),
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{NodeName, Target};
+use crate::model::{NodeName, RoleName, Target};
 use crate::planner::ending_word;
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Glass, Haste, LEFT, Op, OpId, OpState, Outcome, Plan,
-    Purpose, Recall, Rollout, StepKind, What,
+    Purpose, Recall, Rollout, Status, StepKind, What,
 };
 
 use super::done_word;
@@ -184,7 +184,8 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
                 format!("{target}: {} was ended, and has not failed: {why}", place(*op))
             }
             Outcome::Errored { why, retry: true } => {
-                format!("{target}: {} will be tried again: {why}", place(*op))
+                let again = if migrates(plan, *op) { "is looked at" } else { "will be tried" };
+                format!("{target}: {} {again} again: {why}", place(*op))
             }
             Outcome::Errored { why, retry: false } => {
                 format!("{target}: {} could not be done: {why}", place(*op))
@@ -239,13 +240,14 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
         Op::Step { kind: StepKind::Run | StepKind::Finally, deed, .. } => {
             format!("runs {}", deed.word())
         }
-        Op::Step { kind: StepKind::Owed { .. }, .. } => {
+        Op::Step { kind: StepKind::Owed { .. }, status, .. } => {
             let left = plan.owed.as_ref().map_or("", |it| it.reference.as_str());
-            format!("post-deploy migrations of {left}, which were left for later, begin")
+            let begin = begin(status.as_ref());
+            format!("post-deploy migrations of {left}, which were left for later, {begin}")
         }
-        Op::Step { kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, .. } => {
-            "migrations begin".to_owned()
-        }
+        Op::Step {
+            kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, status, ..
+        } => format!("migrations {}", begin(status.as_ref())),
         Op::Verified { .. } => "test begins".to_owned(),
         Op::Baked { span, .. } => format!("bakes for {}", crate::model::format_duration(*span)),
         Op::Approved => {
@@ -262,6 +264,14 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
     })
 }
 
+/// How migrations begin; where a status tells of them, only what it does not call done.
+fn begin(status: Option<&Status>) -> &'static str {
+    match status {
+        None => "begin",
+        Some(_) => "are looked at, and begin if they have not",
+    }
+}
+
 /// What an end is worth saying.
 fn done(plan: &Plan, id: OpId, evidence: &str) -> Option<String> {
     Some(match plan.op(id)? {
@@ -271,7 +281,7 @@ fn done(plan: &Plan, id: OpId, evidence: &str) -> Option<String> {
             format!("is not let serve: {evidence}")
         }
         Op::Serving { .. } => "serves again".to_owned(),
-        Op::Weighted { role, weight, .. } => format!("{role} gets {weight}% of its traffic"),
+        Op::Weighted { role, weight, .. } => moved(role, *weight, evidence),
         Op::Healthy { .. } => "is well".to_owned(),
         Op::Verified { .. } => "test passed".to_owned(),
         Op::Gate { name, .. } => format!("gate {name} is open"),
@@ -280,6 +290,22 @@ fn done(plan: &Plan, id: OpId, evidence: &str) -> Option<String> {
         Op::Runs { .. } => format!("runs {}", plan.to),
         Op::Fenced => return None,
     })
+}
+
+/// What share a role has, by what its balancers say: a person's word may hold there.
+fn moved(role: &RoleName, weight: u32, evidence: &str) -> String {
+    let (shares, left) = evidence.split_once("; ").unwrap_or((evidence, ""));
+    let said = if shares.is_empty() || shares.ends_with(&format!(" at {weight}%")) {
+        format!("{role} gets {weight}% of its traffic")
+    } else {
+        format!("{role} has {shares}, and not the {weight}% of this rollout")
+    };
+    if left.is_empty() { said } else { format!("{said}; {left}") }
+}
+
+/// Whether an operation is a migration: it is begun only by who has asked how it stands.
+fn migrates(plan: &Plan, id: OpId) -> bool {
+    matches!(plan.op(id), Some(Op::Step { kind, .. }) if kind.is_migration())
 }
 
 /// A rollout in one line: how far, and what it waits for.

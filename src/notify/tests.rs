@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::rollout::{
     Batch, Ending, Entry, Event, Fact, Lane, Op, OpId, Outcome, Plan, Purpose, Remedy, Rollout,
-    Stage, StageKind, Stands, StepKind, Task, What, When, Word,
+    Stage, StageKind, Stands, Status, StepKind, Task, What, When, Word,
 };
 
 fn target() -> Target {
@@ -344,4 +344,71 @@ fn of_many_failures_the_first_are_named_and_all_counted() {
     assert!(said.contains("40 failed; web-1 (install failed), web-1"), "{said}");
     assert!(said.contains("(install failed) and 28 more\n"), "{said}");
     assert!(said.contains("- **failed**: and 28 more\n"), "{said}");
+}
+
+/// The same rollout, and these operations where its node is worked on.
+fn rollout_of(ops: Vec<Op>) -> Rollout {
+    let node = NodeName::parse("web-1").unwrap();
+    let mut plan = rollout().plan().clone();
+    plan.stages[0] = stage("migrate", Some(&node), ops);
+    Rollout::new(plan)
+}
+
+fn migration(status: Option<Status>) -> Op {
+    let (argv, variables) = (vec!["migrate".to_owned()], Vec::new());
+    let deed = Deed::Run { argv, variables, timeout: Duration::from_secs(10) };
+    Op::Step { kind: StepKind::Migrate { idempotent: false }, deed, status }
+}
+
+#[test]
+fn a_migration_that_is_only_asked_about_does_not_begin() {
+    let status = Status { question: question(), patience: Duration::from_mins(5) };
+    let mut asked = rollout_of(vec![migration(Some(status))]);
+    let looked = "shop/staging: web-1 migrate migrations are looked at, and begin if they have not";
+    let (op, said) = begins(&mut asked);
+    assert_eq!(said.as_deref(), Some(looked));
+    let why = "step 0123456789ab-s0-1 was begun, and its end was not seen".to_owned();
+    let said = ends(&mut asked, op, Outcome::Errored { why: why.clone(), retry: true });
+    let again = format!("shop/staging: web-1 migrate is looked at again: {why}");
+    assert_eq!(said, Some(again));
+    let (_, said) = begins(&mut rollout_of(vec![migration(None)]));
+    assert_eq!(said.as_deref(), Some("shop/staging: web-1 migrate migrations begin"));
+}
+
+#[test]
+fn a_share_is_told_as_the_balancers_have_it() {
+    let role = RoleName::parse("canary").unwrap();
+    let said = |evidence: &str| {
+        let (role, seats) = (role.clone(), Vec::new());
+        let mut rollout = rollout_of(vec![Op::Weighted { role, seats, weight: 100 }]);
+        let (op, _) = begins(&mut rollout);
+        ends(&mut rollout, op, done(evidence)).unwrap()
+    };
+    let given = "shop/staging: web-1 migrate canary gets 100% of its traffic";
+    assert_eq!(said("2 servers at 100%"), given);
+    let left = "left to a person: web-1 is in maintenance";
+    assert_eq!(said(&format!("1 server at 100%; {left}")), format!("{given}; {left}"));
+    let held =
+        "shop/staging: web-1 migrate canary has 2 servers at 30%, and not the 100% of this rollout";
+    assert_eq!(said("2 servers at 30%"), held);
+}
+
+#[test]
+fn a_migration_whose_end_nobody_saw_is_settled_by_the_same_words_everywhere() {
+    let mut rollout = rollout_of(vec![migration(None)]);
+    let (op, _) = begins(&mut rollout);
+    ends(&mut rollout, op, Outcome::Lost { why: "its end was not seen".to_owned() });
+    let words = "`towpath resume shop staging --migration done` or `--migration retry`";
+    let halts = rollout.halts();
+    assert!(halts[0].to_string().ends_with(&format!("look at the schema, then say {words}")));
+    let said = summary(&rollout, None, Timestamp(0));
+    assert!(said.contains(&format!("- next: look at the schema, then {words}")), "{said}");
+    let hold = crate::planner::Hold::Halted {
+        rollout: rollout.plan().id.clone(),
+        reference: rollout.plan().to.clone(),
+        why: halts[0].to_string(),
+        remedies: rollout.remedies(),
+    };
+    let lifts = "`towpath resume --migration done`, `resume --migration retry` or `abort`";
+    assert!(hold.to_string().contains(lifts), "{hold}");
 }

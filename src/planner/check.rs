@@ -13,6 +13,7 @@ pub fn objections(plan: &Plan, spec: &Spec<'_>) -> Vec<String> {
     fences(plan, &mut found);
     migrations(plan, spec, &mut found);
     batches(plan, &mut found);
+    failures(plan, spec, &mut found);
     canary(plan, &mut found);
     zones(plan, spec, &mut found);
     closing(plan, &mut found);
@@ -197,6 +198,27 @@ fn batches(plan: &Plan, found: &mut Vec<String>) {
     for ((stage, node), count) in seen {
         if count > 1 {
             found.push(format!("{node} is touched {count} times in stage {stage}"));
+        }
+    }
+}
+
+/// No lane lets more fail than its role may; on the way back so many more as it acts on nodes that are in load
+/// balancers, for they may have been out before.
+fn failures(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
+    for lane in plan.stages.iter().flat_map(|stage| &stage.lanes) {
+        let mut roles = spec.roles().filter(|(name, _)| name.as_str() == lane.name);
+        let most = roles.next().map_or(0, |(_, role)| role.max_failures as usize);
+        let seated = |node: &NodeName| {
+            spec.roles().any(|(_, it)| it.seats.is_some() && it.nodes.contains(node))
+        };
+        let tasks = lane.batches.iter().flat_map(|it| &it.tasks);
+        let acts = tasks.filter(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. })));
+        let lost = match plan.purpose {
+            Purpose::Rollback => acts.filter(|it| it.node.as_ref().is_some_and(seated)).count(),
+            Purpose::Deploy | Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => 0,
+        };
+        if lane.max_failures > most + lost {
+            found.push(format!("{} of {} may fail", lane.max_failures, lane.name));
         }
     }
 }

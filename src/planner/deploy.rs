@@ -161,6 +161,24 @@ fn only_lacks_the_gone(stopped: &Stopped, spec: &Spec<'_>) -> bool {
         && stopped.left_out.is_disjoint(&nodes)
 }
 
+/// The last rollout here, if it was of this ref and ended without bringing it.
+fn stopped(history: &History, spec: &Spec<'_>, desired: &Ref) -> Option<Hold> {
+    let last = history.stopped.as_ref().filter(|it| it.reference == *desired)?;
+    (!only_lacks_the_gone(last, spec)).then(|| Hold::Stopped {
+        rollout: last.rollout.clone(),
+        reference: last.reference.clone(),
+        ending: last.ending,
+        left_out: last.left_out.clone(),
+    })
+}
+
+/// The last rollout here, if it ended without bringing what is wanted: nothing more is begun before a person
+/// says so.
+pub fn ended_short(target: &Target, world: World<'_>) -> Option<Hold> {
+    let spec = world.snapshot.spec(target)?;
+    stopped(world.ledger.history(target)?, &spec, &spec.target.reference)
+}
+
 pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
     let differs = |fact: &Fact<Option<Ref>>| match fact {
         Fact::Known { value, .. } => value.as_ref() != Some(desired),
@@ -229,16 +247,7 @@ fn ref_holds(
         holds.extend(patch::holds(target, spec, desired, patch::Where::OnNodes, world));
     }
     let Some(history) = world.ledger.history(target) else { return holds };
-    if let Some(stopped) = history.stopped.as_ref().filter(|it| it.reference == *desired)
-        && !only_lacks_the_gone(stopped, spec)
-    {
-        holds.push(Hold::Stopped {
-            rollout: stopped.rollout.clone(),
-            reference: stopped.reference.clone(),
-            ending: stopped.ending,
-            left_out: stopped.left_out.clone(),
-        });
-    }
+    holds.extend(stopped(history, spec, desired));
     if purpose == Purpose::Deploy && history.rebuilt && migrates(spec) {
         holds.push(Hold::Rebuilt { reference: desired.clone() });
     }

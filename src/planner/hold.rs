@@ -58,7 +58,7 @@ pub enum Hold {
     },
     /// People have left out the nodes that do not answer, and all others are as they should be.
     #[error(
-        "nobody waits for {}; lifts when they answer, and they are brought the ref then",
+        "all but {} are as they should be; lifts when who was left out answers, and is brought the ref then",
         list_whys(nodes)
     )]
     LeftOut {
@@ -501,18 +501,19 @@ fn waits_in(number: Option<u64>) -> String {
 
 /// The words that lift a halt, and no others.
 fn lifting(remedies: &[Remedy]) -> String {
-    let words = remedies.iter().map(|it| match it {
-        Remedy::Settle => "resume --migration done",
-        Remedy::Retry => "retry",
-        Remedy::Resume => "resume",
-        Remedy::Abort => "abort",
-        Remedy::AbortNow => "abort --now",
+    let words = remedies.iter().flat_map(|it| match it {
+        Remedy::Settle => &["resume --migration done", "resume --migration retry"][..],
+        Remedy::Retry => &["retry"],
+        Remedy::Resume => &["resume"],
+        Remedy::Abort => &["abort"],
+        Remedy::AbortNow => &["abort --now"],
     });
+    let words: Vec<&str> = words.copied().collect();
     let mut text = String::new();
-    for (at, word) in words.enumerate() {
+    for (at, word) in words.iter().enumerate() {
         text += match at {
             0 => "`towpath ",
-            _ if at + 1 == remedies.len() => " or `",
+            _ if at + 1 == words.len() => " or `",
             _ => ", `",
         };
         text += word;

@@ -28,6 +28,7 @@ use crate::rollout::{History, Ledger, Plan, Purpose};
 
 pub use awaited::{awaits_approval, awaits_none};
 pub use check::objections;
+pub use deploy::ended_short;
 pub(crate) use excluded::silent as excluded;
 pub use hold::{Hold, ending_word};
 pub use mixed::mixed_since;

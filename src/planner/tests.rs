@@ -7,6 +7,7 @@
 
 mod awaited;
 mod excluded;
+mod lost;
 mod mixed;
 mod owed;
 mod retreats;

@@ -506,6 +506,8 @@ impl Ledger {
                 history.past.drain(..surplus);
             }
             Ending::Partial | Ending::Aborted => {
+                // Whoever asked for what is owed did not ask for it after this.
+                history.owed_wanted &= ending != Ending::Aborted;
                 history.stopped = Some(Stopped {
                     rollout: plan.id.clone(),
                     reference: plan.to.clone(),

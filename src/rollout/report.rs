@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::NodeName;
+use crate::model::{NodeName, Target};
 
 use super::event::{Cause, Ending};
 use super::machine::Rollout;
@@ -38,6 +38,8 @@ pub enum Halt {
     },
     /// Nobody knows how a migration ended.
     Lost {
+        /// Of what.
+        target: Target,
         /// Which.
         op: OpId,
         /// Where.
@@ -65,9 +67,9 @@ impl std::fmt::Display for Halt {
             Self::Failed { stage, node, why, .. } => {
                 write!(f, "{stage} failed{}: {why}", place(node))
             }
-            Self::Lost { node, why, .. } => write!(
+            Self::Lost { target: Target { service, environment }, node, why, .. } => write!(
                 f,
-                "nobody knows how the migration{} ended ({why}): look, then say `towpath resume SERVICE ENV --migration done` or `--migration retry`",
+                "nobody knows how the migration{} ended ({why}): look at the schema, then say `towpath resume {service} {environment} --migration done` or `--migration retry`",
                 place(node)
             ),
             Self::TooFew { lane, keep, out } => {
@@ -101,7 +103,8 @@ impl Rollout {
         let mut halts: Vec<Halt> = Vec::new();
         for id in &self.states.lost {
             if let Some(OpState::Lost { why, .. }) = self.states.op(*id) {
-                halts.push(Halt::Lost { op: *id, node: self.node(*id), why: why.clone() });
+                let (target, node) = (self.plan.target.clone(), self.node(*id));
+                halts.push(Halt::Lost { target, op: *id, node, why: why.clone() });
             }
         }
         let at = match self.stopping {

@@ -46,6 +46,8 @@ impl Ledger {
                     }
                     // Who agrees to a ref when only its post-deploy migrations are left means them.
                     let left = history.owed.as_ref().is_some_and(|it| it.reference == *reference);
+                    let ended_short = history.stopped.as_ref();
+                    let left = left && ended_short.is_none_or(|it| it.reference != *reference);
                     let comes_back = self.recalls.get(target).is_some_and(|it| it.to == *reference);
                     history.owed_wanted |=
                         left && !comes_back && !self.rollouts.contains_key(target);

@@ -197,6 +197,29 @@ fn a_person_may_have_them_run_all_the_same() {
 }
 
 #[test]
+fn who_agrees_to_a_ref_that_was_aborted_or_aborts_one_does_not_ask_for_what_is_owed() {
+    let wanted = |ledger: &Ledger| ledger.history(&target()).unwrap().owed_wanted;
+    let mut ledger = owing();
+    let command = Command::PostMigrate { target: target(), settled: false };
+    tell(&mut ledger, Fact::Asked { word: word(), command });
+    let mut plan = plan(&ledger, "1.0.0", "0.9.0");
+    // A look at the nodes that begins before them.
+    plan.owed = None;
+    tell(&mut ledger, Fact::Planned(plan));
+    assert!(wanted(&ledger));
+    abort(&mut ledger);
+    assert!(!wanted(&ledger), "it would begin some other day");
+    let reference = Ref::parse("1.0.0").ok();
+    let approve = Command::Approve { target: target(), reference };
+    tell(&mut ledger, Fact::Asked { word: word(), command: approve.clone() });
+    assert!(!wanted(&ledger));
+    let retry = Command::Retry { target: target(), comment: None };
+    tell(&mut ledger, Fact::Asked { word: word(), command: retry });
+    tell(&mut ledger, Fact::Asked { word: word(), command: approve });
+    assert!(wanted(&ledger));
+}
+
+#[test]
 fn what_a_blocked_ref_owes_is_not_begun() {
     let plan = plan(&owing(), "1.0.1", "1.0.0");
     assert_eq!(owed_steps(&plan), []);

@@ -205,7 +205,7 @@ fn a_dead_node_that_a_person_leaves_out_keeps_no_rollback_from_the_others() {
     fleet.world.order(&["exclude", "shop", "production", "web-3", "--reason", "its disk died"]);
     let back = || (0..2).all(|at| fleet.nodes[at].read("version").trim() == OLD);
     fleet.world.until("the others are back", back);
-    let said = fleet.world.until_explained("production", "nobody waits for web-3");
+    let said = fleet.world.until_explained("production", "all but web-3");
     assert!(said.contains("its disk died"), "who left it out, and why: {said}");
     assert!(!fleet.world.in_sync(), "it is not counted as done");
     assert_eq!(fleet.installed(OLD), [1, 1, 0]);
@@ -215,7 +215,7 @@ fn a_dead_node_that_a_person_leaves_out_keeps_no_rollback_from_the_others() {
     // The word outlives the controller, and ends by itself when the node answers.
     drop(controller);
     let _controller = Controller::spawn(&fleet.world);
-    fleet.world.until_explained("production", "nobody waits for web-3");
+    fleet.world.until_explained("production", "all but web-3");
     fleet.comes_back(2);
     fleet.world.until("it is brought the ref", || fleet.runs(OLD));
     fleet.world.until("it is in sync", || fleet.world.in_sync());

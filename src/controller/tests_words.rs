@@ -1,0 +1,167 @@
+//! The core alone, with a journal in memory: what people's words are answered with.
+
+use std::collections::BTreeSet;
+
+use super::core::Core;
+use super::limits::Limits;
+use super::testing::{Memory, at, reference};
+use super::tests::{PIPELINE, asks, rolling, target};
+use super::tests_traffic::seat;
+use super::wake::{Effect, Refusal};
+use crate::config::{Change, Content, Loaded};
+use crate::model::{Command, Deed, Revision, RoleName, RolloutId};
+use crate::rollout::{
+    Batch, Ending, Event, Lane, Ledger, Op, Outcome, Owed, Rollout, StepKind, Stopped, Task, What,
+    When,
+};
+
+const CONFIG: &[(&str, &str)] = &[
+    ("towpath.yaml", "version: 1\nenvironments: [staging]\n"),
+    (
+        "environments/staging.yaml",
+        "environment: staging\nconnect: local\ndeploy_node: web-1\nroles: { web: { nodes: [web-1, web-2] } }\nversion: { run: [cat, version] }\n",
+    ),
+    (
+        "recipes/plain.yaml",
+        "recipe: plain\nstages:\n  - { name: install, on: [web], run: [install, '{ref}'] }\n  - { name: contract, kind: post_migrate, on: deploy_node, run: [contract, '{ref}'], approval: deferred }\n",
+    ),
+    ("services/shop.yaml", "service: shop\nrecipe: plain\ntargets: { staging: { ref: 1.0.1 } }\n"),
+];
+
+fn core(ledger: Ledger) -> Core {
+    let files = CONFIG.iter().map(|(path, text)| Change {
+        path: (*path).to_owned(),
+        content: Content::Bytes(text.as_bytes().to_vec()),
+    });
+    let loaded = Loaded::load(Revision::new([7; 20]), files);
+    assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
+    let mut core = Core::new(ledger, Limits::default());
+    core.loaded = Some(loaded);
+    core
+}
+
+/// What a person is answered.
+fn said(core: &mut Core, command: Command) -> Result<String, Refusal> {
+    let effects = core.handle(asks(command), at(1), &mut Memory::default()).unwrap();
+    let answer = effects.into_iter().find_map(|it| match it {
+        Effect::Reply { answer, .. } => Some(answer),
+        _ => None,
+    });
+    answer.expect("nobody answers")
+}
+
+/// Somebody who owes the migrations of what is wanted, and whose last rollout ended.
+fn owing(ended: Option<Ending>) -> Ledger {
+    let mut ledger = Ledger::default();
+    let history = ledger.histories.entry(target()).or_default();
+    history.owed = Some(Owed {
+        reference: reference("1.0.1"),
+        revision: Revision::new([6; 20]),
+        at: at(0),
+        stages: vec!["contract".to_owned()],
+    });
+    history.stopped = ended.map(|ending| Stopped {
+        rollout: RolloutId::parse("0123456789ab").unwrap(),
+        reference: reference("1.0.1"),
+        ending,
+        at: at(0),
+        left_out: BTreeSet::new(),
+    });
+    ledger
+}
+
+#[test]
+fn migrations_that_would_begin_some_other_day_are_not_taken_on() {
+    let run = || Command::PostMigrate { target: target(), settled: false };
+    let mut ended = core(owing(Some(Ending::Aborted)));
+    let why = said(&mut ended, run()).unwrap_err().to_string();
+    assert!(why.contains("0123456789ab of 1.0.1 ended aborted"), "{why}");
+    assert!(why.contains("`towpath retry shop staging` first"), "{why}");
+    let wanted = |core: &Core| core.ledger().history(&target()).unwrap().owed_wanted;
+    assert!(!wanted(&ended));
+    // They may be forgotten, whatever ended.
+    let forget = Command::PostMigrate { target: target(), settled: true };
+    said(&mut ended, forget).unwrap();
+
+    let mut well = core(owing(None));
+    let answer = said(&mut well, run()).unwrap();
+    assert_eq!(answer, "post-deploy migrations that are owed at shop/staging are to be run");
+    assert!(wanted(&well));
+}
+
+/// A rollout that has given a canary its share, or was not so far yet.
+fn weighing(moved: bool) -> Ledger {
+    let weighted = |weight: u32| {
+        let role = RoleName::parse("canary").unwrap();
+        Op::Weighted { role, seats: vec![seat()], weight }
+    };
+    let mut ledger = rolling(weighted(5), Vec::new());
+    let mut plan = ledger.rollouts[&target()].plan().clone();
+    let when = When::StoppedAfter(PIPELINE);
+    let tasks = vec![Task { node: None, when, ops: vec![weighted(100)] }];
+    plan.stages[1].lanes = vec![Lane {
+        name: "traffic".to_owned(),
+        size: 0,
+        keep: 0,
+        max_failures: 0,
+        width: 0,
+        batches: vec![Batch { tasks }],
+    }];
+    let epoch = plan.epoch;
+    let mut rollout = Rollout::new(plan);
+    if moved {
+        let what = What::Started { op: PIPELINE, attempt: 1, epoch };
+        rollout.apply(&Event { at: at(0), what }).unwrap();
+        let outcome = Outcome::Done { evidence: "1 server at 5%".to_owned() };
+        rollout
+            .apply(&Event { at: at(0), what: What::Finished { op: PIPELINE, outcome } })
+            .unwrap();
+    }
+    ledger.rollouts.insert(target(), rollout);
+    ledger
+}
+
+#[test]
+fn who_aborts_is_told_that_a_bad_canary_gets_its_traffic_back() {
+    let abort = || Command::Abort { target: target(), now: false };
+    let answer = said(&mut core(weighing(true)), abort()).unwrap();
+    let (ends, back) = answer.split_once('\n').expect("it says nothing of shares");
+    assert_eq!(ends, "shop/staging: ends when the tasks in hand are done");
+    let expected = "canary gets back the share of traffic from before rollout 0123456789ab, also with 1.0.1: `towpath weight staging canary PERCENT` sets its share";
+    assert!(back.starts_with(expected), "{back}");
+    assert!(back.contains("`towpath abort shop staging --rollback`"), "{back}");
+    let answer = said(&mut core(weighing(false)), abort()).unwrap();
+    assert_eq!(answer, ends, "nothing was moved");
+    // A person's share holds.
+    let mut ledger = weighing(true);
+    let (environment, role) = (target().environment, RoleName::parse("canary").unwrap());
+    let word = crate::rollout::Word {
+        by: crate::model::PersonName::parse("ann").unwrap(),
+        reason: "slowly".to_owned(),
+    };
+    let order = crate::rollout::Order { word, at: at(0), until: None };
+    ledger.weights.insert((environment, role), (30, order));
+    assert_eq!(said(&mut core(ledger), abort()).unwrap(), ends);
+}
+
+#[test]
+fn who_rolls_back_is_told_of_the_migration_that_it_waits_for() {
+    let deed = Deed::Run {
+        argv: vec!["migrate".to_owned()],
+        variables: Vec::new(),
+        timeout: std::time::Duration::from_secs(5),
+    };
+    let kind = StepKind::Migrate { idempotent: false };
+    let step = Op::Step { kind, deed, status: None };
+    let outcome = Outcome::Lost { why: "its end was not seen".to_owned() };
+    let lost = What::Finished { op: PIPELINE, outcome };
+    let waits =
+        |then: Vec<(u64, What)>| core(rolling(step.clone(), then)).begins_later(&target(), at(2));
+    assert_eq!(waits(Vec::new()), "");
+    let said = waits(vec![(1, lost)]);
+    assert!(
+        said.starts_with("\nnothing begins before that: nobody knows how the migration"),
+        "{said}"
+    );
+    assert!(said.contains("`towpath resume shop staging --migration done`"), "{said}");
+}
