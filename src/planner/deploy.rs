@@ -7,6 +7,7 @@ use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
 use crate::rollout::{Ending, Halt, History, Phase, Plan, Purpose, Rollout, Stopped};
 
+use super::alone::left_behind;
 use super::draft::Aim;
 use super::{Deploy, Hold, World, check, draft, excluded, patch, policy, traffic};
 
@@ -52,7 +53,11 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         Running::Uniform(runs) if runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
             let proof = world.ledger.proof(target).filter(|proof| proof.reference == runs);
+            let behind = left_behind(&spec, world.ledger.history(target), desired);
             match (proof.is_some() && !rebuilt, owed_now(target, &spec, &runs, world)) {
+                (true, false) if let Some(node) = behind => {
+                    (Purpose::Rollback, BTreeSet::from([node.clone()]))
+                }
                 (true, false) if returning.is_empty() => return Deploy::InSync(runs),
                 (true, false) => (Purpose::Repair, BTreeSet::new()),
                 (true, true) => (Purpose::PostMigrate, spec.nodes()),

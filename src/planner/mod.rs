@@ -10,6 +10,7 @@ mod hold;
 mod mixed;
 mod patch;
 mod parts;
+mod alone;
 mod places;
 mod policy;
 mod promote;

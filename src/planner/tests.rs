@@ -5,6 +5,7 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+mod alone;
 mod awaited;
 mod excluded;
 mod lost;
@@ -106,6 +107,11 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                     revision: Revision::new([6; 20]),
                 };
                 ledger.histories.entry(target()).or_default().past.push(past);
+            }
+            ("tried", reference) => {
+                let history = ledger.histories.entry(target()).or_default();
+                history.attempted = Ref::parse(reference).ok();
+                history.mixed = Some(at);
             }
             (it, "drained") => {
                 let value = Traffic::Draining { sessions: 0 };

@@ -1,0 +1,34 @@
+//! The deploy node that is in no role, where a rollout of another ref was ended.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn config(stage: &str, node: &str) -> String {
+    CONFIG
+        .replace("connect: local\n", &format!("connect: local\ndeploy_node: {node}\n"))
+        .replace("stages:\n", &format!("stages:\n  - {stage}\n"))
+}
+
+const BRINGS: &str = "{ name: blessed, on: deploy_node, run: [install, '{ref}'] }";
+const MIGRATES: &str = "{ name: schema, kind: migrate, on: deploy_node, run: [migrate, '{ref}'] }";
+
+#[test]
+fn it_goes_back_too_though_all_others_were_spared() {
+    let all = "all 1.0.1\nproven 1.0.1";
+    let decided = decision_of(&config(BRINGS, "deploy-1"), &format!("{all}\ntried 1.0.2"));
+    let Deploy::Start(plan) = decided else { panic!("{}", told(&decided)) };
+    assert_eq!(plan.purpose, Purpose::Rollback);
+    let steps = plan.ops().filter(|(_, _, op)| matches!(op, Op::Step { .. }));
+    let nodes: BTreeSet<&str> =
+        steps.filter_map(|(_, task, _)| task.node.as_ref()).map(NodeName::as_str).collect();
+    assert_eq!(nodes, BTreeSet::from(["deploy-1"]), "nobody else is touched");
+    for (config, world) in [
+        (config(BRINGS, "deploy-1"), all.to_owned()),
+        (config(MIGRATES, "deploy-1"), format!("{all}\ntried 1.0.2")),
+        (config(BRINGS, "web-1"), format!("{all}\ntried 1.0.2")),
+    ] {
+        let decided = decision_of(&config, &world);
+        assert!(matches!(decided, Deploy::InSync(_)), "{}", told(&decided));
+    }
+}
