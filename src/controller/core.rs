@@ -111,7 +111,7 @@ pub struct Core {
     pub(super) asked_so_far: u64,
     /// When each gate under way was asked: its answer is as old as the question.
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
-    /// When the guards of each bake were asked last.
+    /// When the guards of each bake were asked last, and were open last.
     pub(super) baking: BTreeMap<(RolloutId, OpId), Baking>,
     /// When each target was looked at last.
     pub(super) looked: BTreeMap<Target, Timestamp>,

@@ -135,6 +135,8 @@ impl Hands {
         }
         waits.unwrap_or_else(|| {
             let mut evidence = match seats.len() {
+                0 => "no server is told anything: all keep their share until they are taken out"
+                    .to_owned(),
                 1 => format!("1 server at {weight}%"),
                 many => format!("{many} servers at {weight}%"),
             };

@@ -316,3 +316,17 @@ fn a_rollout_that_moves_traffic_begins_with_a_look() {
     shares.wakes(seen(shares.now));
     assert!(shares.core.ledger.rollouts.contains_key(&target()), "it does not begin");
 }
+
+#[test]
+fn a_rollout_of_ours_that_began_meanwhile_leaves_the_rest_to_the_next_look() {
+    let mut shares = Shares::begin(Memory::default());
+    let Asked { ticket, .. } = shares.asks(Some(20));
+    shares.hears(ticket, Ok("read back"));
+    let anew = shares.now + 3;
+    let asked = shares.watched_serving(100, anew).expect("it has forgotten");
+    shares.core.ledger.epoch = Some(asked.given.next());
+    let effects = shares.hears(None, Err(Unmoved::Obeys { fence: asked.given.next() }));
+    assert_eq!(shares.share(effects), None);
+    assert!(shares.core.not_given.is_empty(), "a false alarm");
+    shares.watched_serving(100, anew).expect("it is given by the next look");
+}

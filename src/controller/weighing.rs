@@ -156,7 +156,13 @@ impl Core {
         let ShareOrder { percent: given, again, ticket } = order;
         let result = match result {
             // That is one of ours, which began while this was on its way.
-            Err(Unmoved::Obeys { fence }) if fence <= self.epochs().1 && !again => {
+            Err(Unmoved::Obeys { fence }) if fence <= self.epochs().1 => {
+                if again {
+                    // Whether it is still to be given again is seen by the next look.
+                    self.flights.remove(&Flight::Weigh(key.0.clone(), key.1.clone()));
+                    self.touch_rollouts_of(&key.0);
+                    return Ok(());
+                }
                 match self.share(&key.0, &key.1, ticket, turn) {
                     Ok(effect) => {
                         turn.ask(effect);

@@ -391,6 +391,9 @@ fn a_share_is_told_as_the_balancers_have_it() {
     let held =
         "shop/staging: web-1 migrate canary has 2 servers at 30%, and not the 100% of this rollout";
     assert_eq!(said("2 servers at 30%"), held);
+    // Of a rollout that another ref has ended, whose nodes are taken out next.
+    let kept = "shop/staging: web-1 migrate canary has what it had until it is taken out, and not the 100% of this rollout";
+    assert_eq!(said("what it had until it is taken out"), kept);
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn mostly_runs(survey: &Survey, to: &Ref) -> Option<Ref> {
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(runs, _)| runs.clone())
 }
 
-/// Whether a stage is nothing but gates. Of two in a row only one could be asked again before what follows them.
+/// Whether a stage is nothing but gates: what else must hold there can stand beside them.
 fn is_gates(stage: &Stage) -> bool {
     let tasks = || stage.lanes.iter().flat_map(|lane| &lane.batches).flat_map(|it| &it.tasks);
     let gate = |op: &Op| matches!(op, Op::Gate { .. } | Op::Baked { .. } | Op::Verified { .. });
