@@ -108,6 +108,10 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 };
                 ledger.histories.entry(target()).or_default().past.push(past);
             }
+            ("migrated", reference) => {
+                let history = ledger.histories.entry(target()).or_default();
+                history.migrated = Ref::parse(reference).ok();
+            }
             ("tried", reference) => {
                 let history = ledger.histories.entry(target()).or_default();
                 history.attempted = Ref::parse(reference).ok();
@@ -306,6 +310,24 @@ fn a_ref_that_is_not_proven_is_opened_step_by_step_though_its_canary_has_it_alre
     };
     let names: Vec<&str> = plan.stages.iter().map(|it| it.name.as_str()).collect();
     assert!(names.contains(&"canary gates") && !names.contains(&"canary"), "{names:?}");
+}
+
+#[test]
+fn migrations_that_are_done_bake_again_where_their_ref_is_not_proven() {
+    let config = CONFIG
+        .replace("connect: local\n", "connect: local\ndeploy_node: web-4\n")
+        .replace(
+            "stages:\n",
+            "stages:\n  - { name: schema, kind: migrate, on: deploy_node, run: [migrate, '{ref}'], gates: [quiet] }\n",
+        );
+    for (world, expected) in
+        [("", ["schema", "schema gates"]), ("migrated 1.0.1", ["schema gates", "warm"])]
+    {
+        let Deploy::Start(plan) = decision_of(&config, world) else { panic!("it is not begun") };
+        let mut names: Vec<&str> = plan.stages.iter().map(|it| it.name.as_str()).collect();
+        names.retain(|it| expected.contains(it));
+        assert_eq!(names, expected, "{world}");
+    }
 }
 
 #[test]
