@@ -157,6 +157,6 @@ fn is_closed(rollout: &Rollout, id: OpId) -> bool {
 /// How often a bake has begun anew since it, or a person's retry of it, began.
 fn closings(rollout: &Rollout, id: OpId) -> usize {
     let events = rollout.events().iter().rev();
-    let since = events.take_while(|it| !matches!(it.what, What::Retried(_)));
+    let since = events.take_while(|it| !matches!(it.what, What::Retried { .. }));
     since.filter(|it| matches!(&it.what, What::Reopened { op } if *op == id)).count()
 }

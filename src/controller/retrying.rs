@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::model::{Candidate, Command, NodeName, Only, PersonName, Target};
 use crate::observe::{Fact as Seen, State};
 use crate::planner::{self, World};
-use crate::rollout::{Undo, What, Word};
+use crate::rollout::{Steps, Undo, What, Word};
 
 use super::core::{Core, Fatal, Turn};
 use super::orders::Answer;
@@ -51,7 +51,7 @@ impl Core {
         match self.failed_among(target, only) {
             Err(why) => Ok(Err(Refusal::NotNow(why))),
             Ok(nodes) => {
-                let what = What::RetriedOnly { nodes, word: word.clone() };
+                let what = What::RetriedOnly { nodes, steps: Steps::Again, word: word.clone() };
                 self.intervene(target, command, what, word, turn)
             }
         }
@@ -83,7 +83,8 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<Result<Answer, Refusal>, Fatal> {
         if self.ledger.rollouts.contains_key(target) {
-            return self.intervene(target, command, What::Retried(word.clone()), word, turn);
+            let what = What::Retried { steps: Steps::Again, word: word.clone() };
+            return self.intervene(target, command, what, word, turn);
         }
         let waits =
             self.ledger.history(target).is_some_and(|it| it.stopped.is_some() || it.rebuilt);

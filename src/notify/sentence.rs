@@ -200,8 +200,8 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
         }
         What::Waiting { op, why, .. } => format!("{target}: {} waits: {why}", place(*op)),
         What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
-        What::Retried(word) => format!("{target}: {} has it tried again", word.by),
-        What::RetriedOnly { nodes, word } => {
+        What::Retried { word, .. } => format!("{target}: {} has it tried again", word.by),
+        What::RetriedOnly { nodes, word, .. } => {
             format!("{target}: {} has {} tried again", word.by, named(nodes))
         }
         What::Resumed(word) => format!("{target}: {} has it go on without what failed", word.by),

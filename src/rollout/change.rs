@@ -31,7 +31,7 @@ impl Rollout {
             | What::Waiting { .. }
             | What::Reopened { .. }
             | What::TakenOver { .. }
-            | What::Retried(_)
+            | What::Retried { .. }
             | What::RetriedOnly { .. }
             | What::Resumed(_)
             | What::Excluded { .. }

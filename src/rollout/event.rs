@@ -61,11 +61,18 @@ pub enum What {
         epoch: Epoch,
     },
     /// A person asked to try again what failed, and only that.
-    Retried(Word),
+    Retried {
+        /// What becomes of steps that went well and did not bring their version.
+        steps: Steps,
+        /// By whose word.
+        word: Word,
+    },
     /// A person asked to try some of the nodes again that failed.
     RetriedOnly {
         /// Which of them.
         nodes: BTreeSet<NodeName>,
+        /// What becomes of steps that went well and did not bring their version.
+        steps: Steps,
         /// By whose word.
         word: Word,
     },
@@ -104,7 +111,7 @@ impl What {
     /// A person's word, if it is one.
     pub fn word(&self) -> Option<&Word> {
         match self {
-            Self::Retried(word)
+            Self::Retried { word, .. }
             | Self::RetriedOnly { word, .. }
             | Self::Resumed(word)
             | Self::Excluded { word, .. }
@@ -212,4 +219,13 @@ pub enum Undo {
     Tried,
     /// It is left out as well. Journals from before this was a choice mean this.
     Skipped,
+}
+
+/// What becomes of steps that went well, when a node is tried again that runs another version all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// They run again.
+    Again,
+    /// They do not: the node is only asked again. Journals from before this was a choice mean this.
+    Stand,
 }

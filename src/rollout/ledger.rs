@@ -465,7 +465,7 @@ impl Ledger {
             What::Finished { .. }
             | What::Waiting { .. }
             | What::Reopened { .. }
-            | What::Retried(_)
+            | What::Retried { .. }
             | What::RetriedOnly { .. }
             | What::Resumed(_)
             | What::Excluded { .. }

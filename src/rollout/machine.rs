@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::model::{Epoch, MigrationVerdict, NodeName, StepKey, Timestamp};
 
-use super::event::{Cause, Ending, Event, Outcome, Undo, What};
+use super::event::{Cause, Ending, Event, Outcome, Steps, Undo, What};
 use super::plan::{Op, OpId, Plan, Task};
 use super::state::{OpState, States, TaskId, task_of};
 
@@ -120,9 +120,9 @@ impl Rollout {
                 self.epoch = *epoch;
                 self.gates_valid_from = event.at;
             }
-            What::Retried(_) => self.retry(|_| true),
-            What::RetriedOnly { nodes, .. } => {
-                self.retry(|node| node.is_some_and(|it| nodes.contains(it)));
+            What::Retried { steps, .. } => self.retry(*steps, |_| true),
+            What::RetriedOnly { nodes, steps, .. } => {
+                self.retry(*steps, |node| node.is_some_and(|it| nodes.contains(it)));
             }
             What::Resumed(_) => self.skip_failed(),
             What::Excluded { node, undo, .. } => self.exclude(node, *undo),
@@ -188,7 +188,7 @@ impl Rollout {
                 bakes && matches!(self.states.op(*op), Some(OpState::Running { .. }))
             }
             What::TakenOver { epoch } => *epoch > self.epoch,
-            What::Retried(_) => self.any_failed(|_| true),
+            What::Retried { .. } => self.any_failed(|_| true),
             What::RetriedOnly { nodes, .. } => {
                 !nodes.is_empty() && nodes.is_subset(&self.failed_nodes())
             }
@@ -293,7 +293,7 @@ impl Rollout {
         }
     }
 
-    fn retry(&mut self, whose: impl Fn(Option<&NodeName>) -> bool) {
+    fn retry(&mut self, steps: Steps, whose: impl Fn(Option<&NodeName>) -> bool) {
         let failed = self.failed_ops();
         for id in failed {
             let node = self.plan.task(id).and_then(|it| it.node.as_ref());
@@ -304,6 +304,9 @@ impl Rollout {
                 let attempt = if keeps_key { attempt } else { attempt + 1 };
                 *state =
                     OpState::Idle { attempt, errors: 0, not_before: Timestamp(0), tried: true };
+                if steps == Steps::Again && !keeps_key {
+                    self.step_again(id);
+                }
             }
         }
         self.recount();

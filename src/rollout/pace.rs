@@ -62,7 +62,7 @@ fn idle(events: &[Event]) -> Vec<(Timestamp, Timestamp)> {
     let before = events.iter().zip(events.iter().skip(1));
     let woken = before.filter(|(_, next)| match next.what {
         What::TakenOver { .. }
-        | What::Retried(_)
+        | What::Retried { .. }
         | What::RetriedOnly { .. }
         | What::Resumed(_)
         | What::MigrationSettled { .. } => true,
@@ -201,9 +201,9 @@ mod tests {
             // An hour without a controller, then a halt overnight; after it nothing of this stage.
             (3_600_000, What::TakenOver { epoch: Epoch(2) }),
             (3_601_000, What::Waiting { op, why: "it starts".to_owned(), out: None }),
-            (40_000_000, What::Retried(word.clone())),
+            (40_000_000, What::Retried { steps: crate::rollout::Steps::Stand, word: word.clone() }),
             (40_002_000, What::Started { op, attempt: 2, epoch: Epoch(2) }),
-            (90_000_000, What::Retried(word)),
+            (90_000_000, What::Retried { steps: crate::rollout::Steps::Stand, word }),
         ];
         let events = events.map(|(at, what)| Event { at: Timestamp(at), what });
         let pace = Pace::of(&[("fleet".to_owned(), 1)], &events);

@@ -8,7 +8,7 @@ use crate::model::{
     Question, Ref, Revision, RoleName, RolloutId, Seat, ServiceName, Target, Timestamp,
 };
 
-fn question() -> Question {
+pub(super) fn question() -> Question {
     let timeout = Duration::from_secs(10);
     Question::Run { argv: vec!["true".to_owned()], variables: Vec::new(), timeout, absent: None }
 }
@@ -93,7 +93,7 @@ pub(super) fn done(rollout: &mut Rollout, seconds: u64, op: OpId) {
     tell(rollout, seconds, What::Finished { op, outcome });
 }
 
-fn wanted(rollout: &Rollout, seconds: u64) -> Vec<OpId> {
+pub(super) fn wanted(rollout: &Rollout, seconds: u64) -> Vec<OpId> {
     rollout.wants(Timestamp(seconds * 1000)).into_iter().map(|it| it.id).collect()
 }
 
@@ -302,7 +302,7 @@ fn what_is_asked_for_again_in_a_moment_is_in_hand_when_it_ends_now() {
     }
 }
 
-fn seat(name: &str) -> Seat {
+pub(super) fn seat(name: &str) -> Seat {
     Seat {
         environment: EnvironmentName::parse("staging").unwrap(),
         node: NodeName::parse(name).unwrap(),
@@ -313,12 +313,12 @@ fn seat(name: &str) -> Seat {
     }
 }
 
-fn role() -> RoleName {
+pub(super) fn role() -> RoleName {
     RoleName::parse("web").unwrap()
 }
 
 /// A node is drained, worked on, asked, and serves again.
-fn drained(name: &str) -> Task {
+pub(super) fn drained(name: &str) -> Task {
     let ops = vec![
         Op::Drained { role: role(), seat: seat(name), keep: 0 },
         step(StepKind::Run),
@@ -334,7 +334,7 @@ fn drained(name: &str) -> Task {
 }
 
 /// A stage of lanes with one batch each.
-fn lanes(kind: StageKind, width: usize, lanes: Vec<Vec<Task>>) -> Stage {
+pub(super) fn lanes(kind: StageKind, width: usize, lanes: Vec<Vec<Task>>) -> Stage {
     let lane = |tasks| Lane {
         name: "lane".to_owned(),
         size: 9,
@@ -346,11 +346,11 @@ fn lanes(kind: StageKind, width: usize, lanes: Vec<Vec<Task>>) -> Stage {
     Stage { name: "stage".to_owned(), kind, lanes: lanes.into_iter().map(lane).collect() }
 }
 
-fn works(name: &str) -> Task {
+pub(super) fn works(name: &str) -> Task {
     Task { node: node(name), when: When::Always, ops: vec![step(StepKind::Run)] }
 }
 
-fn task(lane: u32, task: u32, op: u32) -> OpId {
+pub(super) fn task(lane: u32, task: u32, op: u32) -> OpId {
     OpId { stage: 0, lane, batch: 0, task, op }
 }
 

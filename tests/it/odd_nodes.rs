@@ -126,3 +126,17 @@ fn one_that_is_patched_by_hand_behind_the_rollout_is_set_right() {
     world.until("it is set right", || runs(&world, "web-2") == NEW && in_sync(&world));
     assert_eq!(FLEET.map(|it| world.count("staging", it, "installed", NEW)), [2, 2, 1]);
 }
+
+#[test]
+fn one_that_is_patched_by_hand_behind_the_rollout_goes_its_way_again_by_a_retry() {
+    let (world, _controller) = held_at("web-3");
+    world.until("web-1 is done", || runs(&world, "web-2") == NEW);
+    world.install("staging", "web-1", "1.0.5-mine");
+    go_on(&world, "web-3");
+    world.until_explained("staging", "it runs 1.0.5-mine, not 1.1.0");
+    world.order(&["retry", "shop", "staging"]);
+    world.until("it is set right", || runs(&world, "web-1") == NEW && in_sync(&world));
+    assert_eq!(FLEET.map(|it| world.count("staging", it, "installed", NEW)), [2, 1, 1]);
+    assert_eq!(world.count("staging", "web-1", "migrated", NEW), 1);
+    world.until_runs("canary", NEW);
+}

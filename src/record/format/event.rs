@@ -71,9 +71,16 @@ pub(super) enum What {
     TakenOver {
         epoch: u64,
     },
-    Retried(Word),
+    Retried {
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        steps: bool,
+        #[serde(flatten)]
+        word: Word,
+    },
     RetriedOnly {
         nodes: BTreeSet<Text<NodeName>>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        steps: bool,
         word: Word,
     },
     Resumed(Word),
@@ -110,9 +117,11 @@ impl From<&rollout::What> for What {
             }
             From::Reopened { op } => Self::Reopened { op: Text(*op) },
             From::TakenOver { epoch: Epoch(epoch) } => Self::TakenOver { epoch: *epoch },
-            From::Retried(word) => Self::Retried(word.into()),
-            From::RetriedOnly { nodes, word } => {
-                Self::RetriedOnly { nodes: set(nodes), word: word.into() }
+            From::Retried { steps, word } => {
+                Self::Retried { steps: unstep(*steps), word: word.into() }
+            }
+            From::RetriedOnly { nodes, steps, word } => {
+                Self::RetriedOnly { nodes: set(nodes), steps: unstep(*steps), word: word.into() }
             }
             From::Resumed(word) => Self::Resumed(word.into()),
             From::Excluded { node, undo, word } => {
@@ -149,9 +158,11 @@ impl From<What> for rollout::What {
             }
             What::Reopened { op: Text(op) } => Self::Reopened { op },
             What::TakenOver { epoch } => Self::TakenOver { epoch: Epoch(epoch) },
-            What::Retried(word) => Self::Retried(word.into()),
-            What::RetriedOnly { nodes, word } => {
-                Self::RetriedOnly { nodes: unset(nodes), word: word.into() }
+            What::Retried { steps, word } => {
+                Self::Retried { steps: step(steps), word: word.into() }
+            }
+            What::RetriedOnly { nodes, steps, word } => {
+                Self::RetriedOnly { nodes: unset(nodes), steps: step(steps), word: word.into() }
             }
             What::Resumed(word) => Self::Resumed(word.into()),
             What::Excluded { node: Text(node), undo, word } => {
@@ -260,3 +271,15 @@ pub(super) use words;
 
 words!(Ending, rollout::Ending, Succeeded, Partial, Aborted, Superseded);
 words!(Verdict, model::MigrationVerdict, Done, Retry);
+
+/// Whether they run again.
+fn unstep(steps: rollout::Steps) -> bool {
+    match steps {
+        rollout::Steps::Again => true,
+        rollout::Steps::Stand => false,
+    }
+}
+
+fn step(again: bool) -> rollout::Steps {
+    if again { rollout::Steps::Again } else { rollout::Steps::Stand }
+}

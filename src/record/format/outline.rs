@@ -12,8 +12,8 @@ use super::text::Text;
 /// A person's word, if the event is one.
 pub(super) fn said(event: &rollout::Event) -> Option<Said> {
     let (what, word) = match &event.what {
-        What::Retried(word) => ("retried".to_owned(), word),
-        What::RetriedOnly { nodes, word } => {
+        What::Retried { word, .. } => ("retried".to_owned(), word),
+        What::RetriedOnly { nodes, word, .. } => {
             let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
             (format!("retried {}", nodes.join(", ")), word)
         }

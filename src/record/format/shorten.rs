@@ -117,7 +117,7 @@ fn is_lasting(what: &What) -> bool {
         | What::Waiting { .. }
         | What::Reopened { .. } => false,
         What::TakenOver { .. }
-        | What::Retried(_)
+        | What::Retried { .. }
         | What::RetriedOnly { .. }
         | What::Resumed(_)
         | What::Excluded { .. }
@@ -231,7 +231,7 @@ mod tests {
             happen(Happens::Finished { op: op(task), outcome });
         }
         let word = Word { by: PersonName::parse("ada").unwrap(), reason: "mended".to_owned() };
-        happen(Happens::Retried(word));
+        happen(Happens::Retried { steps: rollout::Steps::Again, word });
         happen(Happens::Started { op: op(7), attempt: 2, epoch: Epoch(1) });
         let evidence = "epoch 1".to_owned();
         happen(Happens::Finished { op: op(7), outcome: rollout::Outcome::Done { evidence } });

@@ -109,6 +109,29 @@ async fn a_node_that_fails_stays_out_until_it_runs_the_ref() {
     assert_eq!(proxy.admin("web-2"), 0);
 }
 
+/// An install that says that all went well, and brings nothing, the first time on web-2; who is worked on twice is out
+/// both times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_not_brought_the_ref_is_worked_on_again_by_a_retry() {
+    let (world, proxy, _apps) = fleet("").await;
+    let script = world.root.join("install.sh");
+    let says = std::fs::read_to_string(&script).unwrap();
+    let idle = "case \"$TOWPATH_NODE $(wc -l < states)\" in 'web-2 1') exit 0;; esac\necho \"$1\" > version";
+    assert!(says.contains("echo \"$1\" > version"), "{says}");
+    world.script("install", &says.replace("echo \"$1\" > version", idle));
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    world.until_explained("production", "it runs 1.0.0, not 1.1.0");
+    assert_eq!(proxy.admin("web-2"), 8, "it stays out");
+    world.order(&["retry", "shop", "production"]);
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    let states = ["web-1", "web-2", "web-3"].map(|it| world.read("production", it, "states"));
+    assert_eq!(states, ["8\n", "8\n8\n", "8\n"], "drained, and the others are not touched again");
+    assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0; 3]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
     let (world, proxy, _apps) = fleet("").await;

@@ -199,7 +199,7 @@ impl World {
                 }
             }
             What::Resumed(_) => self.totals.count("resumes"),
-            What::Retried(_) => self.totals.count("retries"),
+            What::Retried { .. } => self.totals.count("retries"),
             What::RetriedOnly { .. } => self.totals.count("retries of some nodes"),
             What::Finished { .. } | What::Waiting { .. } | What::TakenOver { .. } => {}
         }

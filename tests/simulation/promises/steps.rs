@@ -229,7 +229,7 @@ impl World {
         for step in earlier {
             let word = rollout.events().iter().any(|event| {
                 let said = match &event.what {
-                    What::Retried(_) | What::RetriedOnly { .. } => {
+                    What::Retried { .. } | What::RetriedOnly { .. } => {
                         matches!(step.state, State::Done { well: false, .. })
                     }
                     What::MigrationSettled { .. } => true,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::samples::{at, id, kept, op, reference, revision, target, word};
 use crate::model::{Command, Comment, EnvironmentName, NodeName, RoleName, Route};
 use crate::record::format::{decode, encode};
-use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Recall, Share, What};
+use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Recall, Share, Steps, What};
 
 /// All of that, in the order of the golden file.
 pub(super) fn later() -> Vec<Fact> {
@@ -135,11 +135,23 @@ pub(super) fn still_out(op: OpId) -> What {
     What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)) }
 }
 
+/// A person has tried again what went well and brought nothing.
+fn stepped_again() -> [Fact; 2] {
+    let (steps, nodes) = (Steps::Again, [NodeName::parse("web-02").unwrap()].into());
+    let whats =
+        [What::Retried { steps, word: word() }, What::RetriedOnly { nodes, steps, word: word() }];
+    whats.map(|what| {
+        let event = Event { at: at(3), what };
+        Fact::Rollout { target: target(), id: id(), event }
+    })
+}
+
 /// What was added since, in the order of the golden file; behind `first`.
 pub(super) fn latest(first: Fact) -> Vec<Fact> {
     let environment = EnvironmentName::parse("production").unwrap();
     let back = Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() };
     let mut all = vec![first, back];
     all.extend(shared());
+    all.extend(stepped_again());
     all
 }

@@ -317,7 +317,7 @@ pub(super) fn whats() -> Vec<What> {
         What::Started { op: op(1, 0), attempt: 2, epoch: Epoch(u64::MAX) },
         What::Waiting { op: op(0, 5), why: "not ready".to_owned(), out: None },
         What::TakenOver { epoch: Epoch(9) },
-        What::Retried(word()),
+        What::Retried { steps: crate::rollout::Steps::Stand, word: word() },
         What::Resumed(word()),
         What::Excluded { node: node("web-02"), undo: Undo::Skipped, word: word() },
     ];
@@ -336,7 +336,7 @@ pub(super) fn whats() -> Vec<What> {
             | What::Waiting { .. }
             | What::Reopened { .. }
             | What::TakenOver { .. }
-            | What::Retried(_)
+            | What::Retried { .. }
             | What::RetriedOnly { .. }
             | What::Resumed(_)
             | What::Excluded { .. }
@@ -411,6 +411,11 @@ pub(super) fn commands() -> Vec<Command> {
     all
 }
 
+fn retried_only() -> What {
+    let (nodes, steps) = ([node("web-02")].into(), crate::rollout::Steps::Stand);
+    What::RetriedOnly { nodes, steps, word: word() }
+}
+
 pub(super) fn facts() -> Vec<Fact> {
     let it = target;
     let (number, reference) = (7, reference("1.4.2"));
@@ -465,7 +470,7 @@ pub(super) fn facts() -> Vec<Fact> {
     let deed = trigger();
     let pipeline = Op::Step { kind: StepKind::Run, deed, status: None };
     all.push(Fact::Planned(Box::new(plan_of(pipeline))));
-    all.push(told(What::RetriedOnly { nodes: [node("web-02")].into(), word: word() }));
+    all.push(told(retried_only()));
     let only = "web-*,!zone:a".parse().unwrap();
     all.push(Fact::Asked { word: word(), command: Command::RetryOnly { target: it(), only } });
     let command = Command::Rollback {
