@@ -1,6 +1,8 @@
 //! The documents of the history in git. Versioned; old ones load for ever. The digest is of the canonical
 //! text of what a document says, so that a changed byte shows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -90,7 +92,7 @@ pub(super) fn write(record: &Record) -> Result<Vec<u8>, Error> {
         digest: String::new(),
         document: serde_json::from_str(document)?,
     };
-    stored.digest = digest(&stored)?;
+    stored.digest = digest(&mut stored)?;
     lines(&stored)
 }
 
@@ -99,7 +101,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Record, Error> {
     check_version(bytes)?;
     let mut stored: StoredRecord = serde_json::from_slice(bytes)?;
     let claimed = std::mem::take(&mut stored.digest);
-    if digest(&stored)? != claimed {
+    if digest(&mut stored)? != claimed {
         return Err(Error::Digest);
     }
     let StoredRecord {
@@ -180,39 +182,49 @@ fn lines(stored: &impl Serialize) -> Result<Vec<u8>, Error> {
 }
 
 /// SHA-256 of everything; the place of the digest itself is empty meanwhile.
-fn digest(stored: &StoredRecord) -> Result<String, Error> {
-    let mut text = String::new();
-    canonical(&serde_json::to_value(stored)?, &mut text);
-    let hash = Sha256::digest(text.as_bytes());
+fn digest(stored: &mut StoredRecord) -> Result<String, Error> {
+    // The document of a large rollout is megabytes in memory: it is not copied.
+    let document = std::mem::take(&mut stored.document);
+    let outer = serde_json::to_value(&*stored);
+    stored.document = document;
+    let Value::Object(outer) = outer? else { return Err(value("a record that is no object")) };
+    let mut fields: BTreeMap<&str, &Value> = by_name(&outer);
+    fields.insert("document", &stored.document);
+    let mut hash = Sha256::new();
+    canonical_object(&fields, &mut hash);
     let digit = |it: u8| char::from_digit(u32::from(it), 16).unwrap_or_default();
-    Ok(hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+    Ok(hash.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
 }
 
 /// JSON without spaces, keys in order: the same for every build of every JSON library.
-fn canonical(value: &Value, text: &mut String) {
+fn canonical(value: &Value, hash: &mut Sha256) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            text.push_str(&value.to_string());
+            hash.update(value.to_string());
         }
         Value::Array(items) => {
-            text.push('[');
+            hash.update("[");
             for item in items {
-                canonical(item, text);
-                text.push(',');
+                canonical(item, hash);
+                hash.update(",");
             }
-            text.push(']');
+            hash.update("]");
         }
-        Value::Object(fields) => {
-            let mut names: Vec<&String> = fields.keys().collect();
-            names.sort();
-            text.push('{');
-            for name in names {
-                text.push_str(&Value::String(name.clone()).to_string());
-                text.push(':');
-                canonical(&fields[name], text);
-                text.push(',');
-            }
-            text.push('}');
-        }
+        Value::Object(fields) => canonical_object(&by_name(fields), hash),
     }
+}
+
+fn canonical_object(fields: &BTreeMap<&str, &Value>, hash: &mut Sha256) {
+    hash.update("{");
+    for (name, value) in fields {
+        hash.update(Value::from(*name).to_string());
+        hash.update(":");
+        canonical(value, hash);
+        hash.update(",");
+    }
+    hash.update("}");
+}
+
+fn by_name(fields: &serde_json::Map<String, Value>) -> BTreeMap<&str, &Value> {
+    fields.iter().map(|(name, value)| (name.as_str(), value)).collect()
 }

@@ -247,7 +247,8 @@ impl Channel {
     ) -> Result<(), Broken> {
         let limits = Arc::clone(&self.limits);
         let mut idle_since = Instant::now();
-        let mut bytes = vec![0; 16 * 1024];
+        // Held as long as the session is: a fleet's are many.
+        let mut bytes = vec![0; 4 * 1024];
         loop {
             if until == Until::Ready && self.ready {
                 return Ok(());
