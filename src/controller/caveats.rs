@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::model::{Command, RoleName, Target, Timestamp};
+use crate::model::{Command, NodeName, RoleName, Target, Timestamp};
 use crate::planner::{self, Hold, World};
 use crate::rollout::{Halt, Op, OpId, OpState, Plan, Rollout, When};
 
@@ -53,6 +53,30 @@ impl Core {
         format!(
             "\n{} {has} back the share of traffic from before rollout {id}, also with {to}: `towpath weight {environment} {first} PERCENT` sets {their} share, and `towpath rollback {service} {environment}` takes {to} away; `towpath abort {service} {environment} --rollback` asks for both at once",
             names.join(", ")
+        )
+    }
+
+    /// Of a canary whose nodes are all left out its gates and bakes see nothing, and the fleet comes next.
+    pub(super) fn shows_nothing(&self, target: &Target) -> String {
+        let Some(rollout) = self.ledger.rollouts.get(target) else { return String::new() };
+        let out: BTreeSet<&NodeName> = rollout.left_out().collect();
+        let ahead = rollout.plan().ops().filter(|(id, task, _)| {
+            task.when == When::Always && !matches!(rollout.state(*id), Some(OpState::Done { .. }))
+        });
+        let unseen = ahead.filter_map(|(_, _, op)| match op {
+            Op::Weighted { role, seats, .. } if seats.iter().all(|it| out.contains(&it.node)) => {
+                Some(role.as_str())
+            }
+            _ => None,
+        });
+        let unseen: BTreeSet<&str> = unseen.collect();
+        if unseen.is_empty() {
+            return String::new();
+        }
+        let (Target { service, environment }, to) = (target, &rollout.plan().to);
+        let roles = unseen.into_iter().collect::<Vec<_>>().join(", ");
+        format!(
+            "\nno node of {roles} is left in it: what its gates and bakes still ask says nothing of {to}, and the other nodes come next; `towpath abort {service} {environment}` ends it before that"
         )
     }
 

@@ -42,6 +42,9 @@ impl Core {
         if seated {
             said += "; its load balancers give it nothing more meanwhile, as long as enough others serve";
         }
+        if !lift {
+            said += &self.shows_nothing(target);
+        }
         self.touch(target.clone());
         self.want_survey(target.clone());
         Ok(Ok(Answer::Now(said)))

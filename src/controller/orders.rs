@@ -337,7 +337,11 @@ impl Core {
             said += &still_runs(rollout, node);
         }
         self.write(command, word, turn)?;
+        let leaves_out = matches!(what, What::Excluded { .. } | What::Resumed(_));
         self.happen(turn, target, id, what)?;
+        if leaves_out {
+            said += &self.shows_nothing(target);
+        }
         self.touch(target.clone());
         Ok(Ok(Answer::Now(said)))
     }

@@ -9,7 +9,7 @@ use super::tests::{PIPELINE, asks, rolling, target};
 use super::tests_traffic::seat;
 use super::wake::{Effect, Refusal};
 use crate::config::{Change, Content, Loaded};
-use crate::model::{Command, Deed, Revision, RoleName, RolloutId};
+use crate::model::{Command, Deed, NodeName, Revision, RoleName, RolloutId, Seat};
 use crate::rollout::{
     Batch, Ending, Event, Lane, Ledger, Op, Outcome, Owed, Rollout, StepKind, Stopped, Task, What,
     When,
@@ -38,6 +38,10 @@ fn core(ledger: Ledger) -> Core {
     let mut core = Core::new(ledger, Limits::default());
     core.loaded = Some(loaded);
     core
+}
+
+fn node(name: &str) -> NodeName {
+    NodeName::parse(name).unwrap()
 }
 
 /// What a person is answered.
@@ -142,6 +146,40 @@ fn who_aborts_is_told_that_a_bad_canary_gets_its_traffic_back() {
     let order = crate::rollout::Order { word, at: at(0), until: None };
     ledger.weights.insert((environment, role), (30, order));
     assert_eq!(said(&mut core(ledger), abort()).unwrap(), ends);
+}
+
+#[test]
+fn who_leaves_the_last_node_of_a_canary_out_is_told_that_its_gates_see_nothing() {
+    let leave_out = || Command::LeaveOut { target: target(), node: node("web-1"), lift: false };
+    let with_steps_on = |moved, nodes: &[&str]| {
+        let mut ledger = weighing(moved);
+        let rollout = &ledger.rollouts[&target()];
+        let (mut plan, events) = (rollout.plan().clone(), rollout.events().to_vec());
+        let tasks = nodes.iter().map(|it| Task {
+            node: Some(node(it)),
+            when: When::Always,
+            ops: vec![Op::Fenced],
+        });
+        let batches = vec![Batch { tasks: tasks.collect() }];
+        let lane = Lane { batches, ..plan.stages[1].lanes[0].clone() };
+        plan.stages[0].lanes.push(lane);
+        plan.nodes = nodes.iter().map(|it| node(it)).collect();
+        let mut seats = vec![seat()];
+        seats.extend(nodes.iter().skip(1).map(|it| Seat { node: node(it), ..seat() }));
+        let first = &mut plan.stages[0].lanes[0].batches[0].tasks[0].ops[0];
+        let Op::Weighted { seats: of_first, .. } = first else { panic!("{first:?}") };
+        *of_first = seats;
+        ledger.rollouts.insert(target(), Rollout::replay(plan, &events).unwrap());
+        ledger
+    };
+    let answer = said(&mut core(with_steps_on(false, &["web-1"])), leave_out()).unwrap();
+    let expected =
+        "no node of canary is left in it: what its gates and bakes still ask says nothing of 1.0.1";
+    assert!(answer.contains(expected), "{answer}");
+    for (moved, nodes) in [(true, &["web-1"][..]), (false, &["web-1", "web-2"])] {
+        let answer = said(&mut core(with_steps_on(moved, nodes)), leave_out()).unwrap();
+        assert!(!answer.contains("says nothing"), "{answer}");
+    }
 }
 
 #[test]
