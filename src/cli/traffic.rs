@@ -113,7 +113,7 @@ fn taken_out(
 /// Whether its load balancers are known to have it out by a rollout; else it is on its way out, or back, or a person
 /// left it out.
 fn is_out(out: &Out) -> bool {
-    out.since.is_some() && !out.is_by_word()
+    out.since.is_some() && !out.is_by_word() && !out.person
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
             let by = target.clone();
             let since = since.map(Timestamp);
             let key = (target.environment.clone(), role.clone(), node.clone());
-            ledger.drained.insert(key, Out { by, rollout, since });
+            ledger.drained.insert(key, Out { since, ..Out::begun(by, rollout) });
             let seen = Fact::Known { value, at: Timestamp(9) };
             survey.traffic.insert((role.clone(), node), seen);
             taken_out(&target, &role, &ledger, Some(&survey))
@@ -189,7 +189,7 @@ mod tests {
         ledger.excluded.insert((target.clone(), node.clone()), order);
         let key = (target.environment.clone(), role.clone(), node.clone());
         let (by, rollout) = (target.clone(), RolloutId::unset());
-        ledger.drained.insert(key, Out { by, rollout, since: Some(Timestamp(2)) });
+        ledger.drained.insert(key, Out { since: Some(Timestamp(2)), ..Out::begun(by, rollout) });
         let said = |value: Traffic| {
             let mut survey = Survey::default();
             let seen = Fact::Known { value, at: Timestamp(9) };

@@ -13,9 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::drivers::clock;
 use crate::drivers::fleet::{Place, StepState};
-use crate::model::{Deed, RoleName, Timestamp};
+use crate::model::{Deed, RoleName, Timestamp, Traffic};
 use crate::observe::Fact;
-use crate::rollout::{Op, OpId, Rollout};
+use crate::rollout::{LEFT, Op, OpId, Outcome, Rollout, What};
 
 use super::moving::{drained_until, out_since};
 use super::perform::Hands;
@@ -42,7 +42,7 @@ pub(super) struct CameBack {
 }
 
 /// The drains that an operation on a node relies on: those before it in its task, of which no traffic was given
-/// back between. A node of two roles has one for each.
+/// back between. A node of two roles has one for each. Who was found out already is called somebody else's.
 pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Vec<Op> {
     let relies = rollout.plan().op(id).is_some_and(|op| {
         let runs = matches!(op, Op::Step { deed: Deed::Run { .. }, .. });
@@ -50,14 +50,28 @@ pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Vec<Op> {
     });
     let mut drains = Vec::new();
     let task = rollout.plan().task(id).filter(|_| relies);
-    for op in task.into_iter().flat_map(|it| it.ops.iter().take(id.op as usize)) {
+    let ops = task.into_iter().flat_map(|it| it.ops.iter().take(id.op as usize));
+    for (op, at) in ops.zip((0..).map(|op| OpId { op, ..id })) {
         if let Op::Serving { role, .. } = op {
             drains.retain(|it| !matches!(it, Op::Drained { role: of, .. } if of == role));
-        } else if matches!(op, Op::Drained { .. }) {
-            drains.push(op.clone());
+        } else if let Op::Drained { role, seat, keep, theirs } = op {
+            let (role, seat, keep) = (role.clone(), seat.clone(), *keep);
+            drains.push(Op::Drained { role, seat, keep, theirs: *theirs && is_left(rollout, at) });
         }
     }
     drains
+}
+
+/// Whether a drain found its node out already.
+fn is_left(rollout: &Rollout, drain: OpId) -> bool {
+    let mut events = rollout.events().iter().rev();
+    let last = events.find_map(|event| match &event.what {
+        What::Finished { op, outcome: Outcome::Done { evidence } } if *op == drain => {
+            Some(evidence)
+        }
+        _ => None,
+    });
+    last.is_some_and(|it| it.starts_with(LEFT))
 }
 
 impl Hands {
@@ -107,7 +121,7 @@ impl Hands {
     /// Sees to it that a node is out; or why it is not.
     async fn put_out(&self, perform: &Perform) -> Option<Report> {
         for op in &perform.drained {
-            let Op::Drained { role, seat, keep } = op else { continue };
+            let Op::Drained { role, seat, keep, theirs } = op else { continue };
             let post = (perform.key.to_string(), role.clone());
             let known = self.came_back().get(&post).copied();
             let look = timeout(LOOK_MAX, self.balancer.traffic(seat)).await;
@@ -116,6 +130,9 @@ impl Hands {
                 && known.is_none()
             {
                 continue;
+            }
+            if *theirs {
+                return Some(let_serve(look.ok()));
             }
             // One that came back has got requests: its sessions have their time anew, from then on.
             let now = clock::now();
@@ -162,6 +179,22 @@ impl Hands {
 
     fn came_back(&self) -> MutexGuard<'_, BTreeMap<(String, RoleName), CameBack>> {
         self.came_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who somebody else had out, and who is not known to be so any more, is not worked on. It is for another try to drain
+/// it as any other.
+fn let_serve(look: Option<Fact<Traffic>>) -> Report {
+    match look {
+        Some(Fact::Known { .. }) => {
+            let why = "it was let serve again, and is not worked on under traffic".to_owned();
+            Report::Failed { why }
+        }
+        Some(Fact::Unknown { why, .. }) => Report::Errored { why, retry: true },
+        None => {
+            let why = "its load balancers do not say whether it is out".to_owned();
+            Report::Errored { why, retry: true }
+        }
     }
 }
 
@@ -251,7 +284,8 @@ mod tests {
         let hands = Hands::new(Arc::new(local), balancer.clone());
         let role = RoleName::parse("web").unwrap();
         let question = Question::Http { url: String::new(), timeout: Duration::ZERO };
-        let drained = Op::Drained { role: role.clone(), seat: seat("web-1"), keep: 1 };
+        let drained =
+            Op::Drained { role: role.clone(), seat: seat("web-1"), keep: 1, theirs: false };
         let it = perform(Op::Runs { question }, Some("web-1"));
         let it = Perform { drained: vec![drained], ..it };
         let post = (it.key.to_string(), role);

@@ -35,6 +35,27 @@ impl Hands {
         settle(perform.not_after, self.balancer.drained(seat, keep, out)).await
     }
 
+    /// Whether somebody else has a node out still. If not, it is taken out from the next time on: what was said of it
+    /// by then is written down, so that nobody takes our doing for theirs.
+    pub(super) async fn still_out(&self, seat: &Seat) -> Report {
+        let asking = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(seat));
+        match asking.await {
+            Ok(Fact::Known { value, .. }) if value.is_out() => {
+                let evidence = format!("{LEFT}: somebody else has it out");
+                Report::Done { evidence, at: clock::now() }
+            }
+            Ok(Fact::Known { .. }) => {
+                let why = "it serves by now, and is taken out".to_owned();
+                Report::Pending { again_after: AGAIN_MIN, why }
+            }
+            Ok(Fact::Unknown { why, .. }) => Report::Errored { why, retry: true },
+            Err(_) => {
+                let why = format!("no answer within {}", format_duration(LOOK_MAX));
+                Report::Errored { why, retry: true }
+            }
+        }
+    }
+
     pub(super) async fn serving(
         &self,
         seat: &Seat,

@@ -301,6 +301,7 @@ impl Hands {
                 self.migrate(place, perform, (*kind, deed), status).await
             }
             Op::Step { deed, status: None, .. } => self.step(place, perform, deed).await,
+            Op::Drained { seat, theirs: true, .. } => self.still_out(seat).await,
             Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
             Op::Serving { seat, weight, voucher, .. } => {
                 self.serving(seat, (*weight, *voucher), perform).await

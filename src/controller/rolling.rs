@@ -194,7 +194,7 @@ impl Core {
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
             ours: self.epochs(),
-            op: given_back(rollout, self.as_people_want(op)),
+            op: as_known(rollout, want.id, given_back(rollout, self.as_people_want(op))),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
             node: task.node.clone(),
@@ -519,6 +519,17 @@ fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
         | Op::Baked { .. }
         | Op::Approved => false,
     }
+}
+
+/// Whom somebody else had out is drained as any other once it was seen in service.
+fn as_known(rollout: &Rollout, id: OpId, mut op: Op) -> Op {
+    if let Op::Drained { theirs, .. } = &mut op
+        && *theirs
+    {
+        let serves = |what: &What| matches!(what, What::Waiting { op, .. } if *op == id);
+        *theirs = !rollout.events().iter().any(|it| serves(&it.what));
+    }
+    op
 }
 
 /// The pipeline of an operation, to be canceled, if it is one.

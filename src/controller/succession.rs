@@ -240,7 +240,7 @@ pub(super) mod tests {
 
         let role = || RoleName::parse("web").unwrap();
         let drain = |name| {
-            let op = Op::Drained { role: role(), seat: seat(name), keep: 0 };
+            let op = Op::Drained { role: role(), seat: seat(name), keep: 0, theirs: false };
             perform(op, Some(name))
         };
         let serve = |name| {

@@ -25,7 +25,7 @@ pub(super) fn seat() -> Seat {
 
 fn drain() -> Ledger {
     let role = RoleName::parse("web").unwrap();
-    rolling(Op::Drained { role, seat: seat(), keep: 1 }, Vec::new())
+    rolling(Op::Drained { role, seat: seat(), keep: 1, theirs: false }, Vec::new())
 }
 
 /// A controller that drives one drain.

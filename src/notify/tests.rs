@@ -61,7 +61,7 @@ fn rollout() -> Rollout {
     let (argv, variables) = (vec!["install".to_owned()], Vec::new());
     let deed = Deed::Run { argv, variables, timeout: Duration::from_secs(10) };
     let ops = vec![
-        Op::Drained { role: role.clone(), seat: seat.clone(), keep: 0 },
+        Op::Drained { role: role.clone(), seat: seat.clone(), keep: 0, theirs: false },
         Op::Step { kind: StepKind::Run, deed, status: None },
         Op::Healthy { question: question(), patience },
         Op::Serving { role, seat, weight: 100, voucher: Voucher::Balancer },

@@ -258,9 +258,13 @@ fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
             let mut out = Vec::new();
             for (place, op) in task.ops.iter().enumerate() {
                 match op {
-                    Op::Drained { role, seat, keep } => {
+                    Op::Drained { role, seat, keep, theirs } => {
                         *drained.entry((at, role, node)).or_default() += 1;
-                        out.push((role, seat));
+                        if !theirs {
+                            out.push((role, seat));
+                        } else if !plan.left_alone.contains_key(node) {
+                            found.push(format!("{node} is nobody else's"));
+                        }
                         let least = spec
                             .environment
                             .roles
@@ -303,7 +307,7 @@ fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
             }
             let seats = spec.roles().any(|(_, it)| it.seats.is_some() && it.nodes.contains(node));
             let undrained = !task.ops.iter().any(|op| matches!(op, Op::Drained { .. }));
-            if drains && seats && undrained && !plan.left_alone.contains_key(node) {
+            if drains && seats && undrained {
                 found.push(format!("{node} is touched in {} under traffic", stage.name));
             }
         }

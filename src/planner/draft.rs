@@ -48,6 +48,7 @@ pub(super) struct Draft<'a> {
     pub(super) returning: &'a BTreeSet<NodeName>,
     pub(super) survey: &'a Survey,
     pub(super) ledger: &'a Ledger,
+    pub(super) world: World<'a>,
     values: Values,
 }
 
@@ -88,6 +89,7 @@ pub(super) fn write(
         returning,
         survey,
         ledger,
+        world,
         values,
     };
     let mut owed = history.and_then(|it| owed_first(it, spec, (purpose, to), survey));

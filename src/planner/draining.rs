@@ -12,10 +12,9 @@ use super::traffic::{Stand, seated, stand};
 
 impl Draft<'_> {
     /// Work on a node between drain and undrain. It serves again only when it says that it runs the
-    /// ref; where a person has it out, it is left so.
+    /// ref; where a person has it out, or another service, it is left so: unless it serves when its turn comes.
     pub(super) fn drained(&self, node: &NodeName, work: Vec<Op>, way: &Way) -> Vec<Op> {
         let mut seats: Vec<(&RoleName, &Role, Seat)> = seated(self.spec, node)
-            .filter(|(role, _)| !matches!(self.stand(role, node), Stand::Theirs(_)))
             .filter_map(|(name, role)| Some((name, role, self.seat(role, node)?)))
             .collect();
         // Where it can be spared least is asked first: a node that may not be taken out there is
@@ -24,12 +23,16 @@ impl Draft<'_> {
         let mut ops: Vec<Op> = Vec::new();
         for (name, role, seat) in &seats {
             let keep = role.min_healthy.ceil_of(role.nodes.len());
-            ops.push(Op::Drained { role: (*name).clone(), seat: seat.clone(), keep });
+            let (role, seat) = ((*name).clone(), seat.clone());
+            ops.push(Op::Drained { theirs: self.is_theirs(name, node), role, seat, keep });
         }
         let voucher = voucher(&work);
         ops.extend(work);
         ops.push(self.runs(node));
         for (name, _, seat) in seats {
+            if self.is_theirs(name, node) {
+                continue;
+            }
             let weight = self.weight_of(name, node, way);
             ops.push(Op::Serving { role: name.clone(), seat, weight, voucher });
         }
@@ -53,7 +56,11 @@ impl Draft<'_> {
     }
 
     pub(super) fn stand(&self, role: &RoleName, node: &NodeName) -> Stand {
-        stand(self.target, (role, node), self.survey, self.ledger)
+        stand(self.target, (role, node), self.survey, self.world)
+    }
+
+    fn is_theirs(&self, role: &RoleName, node: &NodeName) -> bool {
+        matches!(self.stand(role, node), Stand::Theirs(_))
     }
 
     /// Whom to take first: those that are out already, then those that are not well.

@@ -96,7 +96,7 @@ fn decision_of(config: &str, text: &str) -> Deploy {
         match line.split_once(' ').unwrap() {
             ("ours", it) => {
                 let (role, node) = seat(it);
-                let out = Out { by: target(), rollout: RolloutId::unset(), since: None };
+                let out = Out::begun(target(), RolloutId::unset());
                 ledger.drained.insert((target().environment, role, node), out);
             }
             ("proven", reference) => {
@@ -205,7 +205,10 @@ fn told(decision: &Deploy) -> String {
 
 fn name(op: &Op) -> String {
     match op {
-        Op::Drained { role, seat, keep } => format!("drain {}@{role} keep {keep}", seat.server),
+        Op::Drained { role, seat, keep, theirs } => {
+            let theirs = if *theirs { " theirs" } else { "" };
+            format!("drain {}@{role} keep {keep}{theirs}", seat.server)
+        }
         Op::Serving { role, seat, weight, voucher } => {
             let asked = if *voucher == Voucher::Node { " on its word" } else { "" };
             format!("serve {}@{role} {weight}%{asked}", seat.server)
@@ -351,7 +354,7 @@ fn who_is_out_goes_first_and_people_are_obeyed() {
             open closed
               web/0.1 -: 4 of web 0%
             fleet
-              api/1.1 web-4: drain web-4@api keep 1, install, Runs, serve web-4@api 100%
+              api/1.1 web-4: drain web-4@api keep 1, drain srv-web-4@web keep 1 theirs, install, Runs, serve web-4@api 100%
               api/1.1 api-1: drain api-1@api keep 1, install, Runs, serve api-1@api 100%
               jobs/1.1 job-1: install
               web/2.1 web-3: drain srv-web-3@web keep 1, install, Runs, serve srv-web-3@web 0%

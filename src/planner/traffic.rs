@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::{Role, Spec};
 use crate::model::{NodeName, Ref, RoleName, Target, Traffic};
 use crate::observe::{Fact, Survey};
-use crate::rollout::Ledger;
+use crate::rollout::Out;
 
+use super::policy::desired;
 use super::{Hold, World};
 
 /// How a node of a role stands with its load balancers.
@@ -30,12 +31,17 @@ pub(super) fn stand(
     target: &Target,
     (role, node): (&RoleName, &NodeName),
     survey: &Survey,
-    ledger: &Ledger,
+    world: World<'_>,
 ) -> Stand {
     let key = (target.environment.clone(), role.clone(), node.clone());
-    let out = ledger.drained.get(&key);
-    let by = out.map(|out| &out.by);
-    let ours = || by == Some(target);
+    let out = world.ledger.drained.get(&key);
+    let others = || out.into_iter().flat_map(Out::holders).filter(|it| *it != target);
+    let in_the_way = others().find(|it| awaits(it, node, world));
+    let is_holder = out.is_some_and(|out| out.holders().any(|it| it == target));
+    let ours = || is_holder && in_the_way.is_none() && out.is_some_and(|out| !out.person);
+    let by_person = out.is_some_and(|out| out.person);
+    let by = in_the_way.or_else(|| others().next().filter(|_| !is_holder));
+    let by = by.filter(|_| !by_person || in_the_way.is_some());
     let left_out =
         |by: &Target| Stand::Theirs(format!("left out of {role} by a rollout of {}", by.service));
     match survey.traffic.get(&(role.clone(), node.clone())) {
@@ -53,14 +59,28 @@ pub(super) fn stand(
             // A balancer that was reloaded lets it serve for a moment: it is for that service to let it back.
             Traffic::Down | Traffic::Mixed | Traffic::Serving { .. }
                 if !ours()
-                    && let Some(out) = out.filter(|it| it.since.is_some()) =>
+                    && let Some(by) = by.filter(|_| out.is_some_and(|it| it.since.is_some())) =>
             {
-                left_out(&out.by)
+                left_out(by)
             }
             Traffic::Down | Traffic::Mixed => Stand::Shaky,
             Traffic::Serving { weight } => Stand::In(*weight),
         },
     }
+}
+
+/// Whether a node is not what another service on it wants: it failed there, or was left behind.
+fn awaits(other: &Target, node: &NodeName, world: World<'_>) -> bool {
+    let Some(spec) = world.snapshot.spec(other).filter(|it| it.nodes().contains(node)) else {
+        return false;
+    };
+    let rollout = world.ledger.rollouts.get(other);
+    if rollout.is_some_and(|it| it.failed_nodes().contains(node)) {
+        return true;
+    }
+    let seen = world.seen.surveys.get(other).and_then(|it| it.nodes.get(node));
+    let wanted = desired(other, &spec, world);
+    !matches!(seen, Some(Fact::Known { value: Some(runs), .. }) if runs == wanted)
 }
 
 /// The roles of a service of which a node is in the load balancers.
@@ -91,10 +111,11 @@ pub(super) fn returning(
         }
         for (role, _) in seated(spec, node) {
             let key = (target.environment.clone(), role.clone(), node.clone());
-            if world.ledger.drained.get(&key).is_none_or(|out| out.by != *target) {
+            let out = world.ledger.drained.get(&key);
+            if out.is_none_or(|out| out.holders().all(|it| it != target)) {
                 continue;
             }
-            match stand(target, (role, node), survey, world.ledger) {
+            match stand(target, (role, node), survey, world) {
                 Stand::Ours => {
                     back.insert(node.clone());
                 }
@@ -123,7 +144,7 @@ pub(super) fn unseen(
     let unknown: BTreeMap<NodeName, String> = nodes
         .iter()
         .flat_map(|node| seated(spec, node).map(move |(role, _)| (role, node)))
-        .filter_map(|(role, node)| match stand(target, (role, node), survey, world.ledger) {
+        .filter_map(|(role, node)| match stand(target, (role, node), survey, world) {
             Stand::Unknown(why) => Some((node.clone(), why)),
             Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::In(_) => None,
         })
@@ -140,7 +161,7 @@ pub fn left_alone(target: &Target, world: World<'_>) -> BTreeMap<NodeName, Strin
     };
     for node in survey.nodes.keys() {
         for (role, _) in seated(&spec, node) {
-            if let Stand::Theirs(how) = stand(target, (role, node), survey, world.ledger) {
+            if let Stand::Theirs(how) = stand(target, (role, node), survey, world) {
                 found.insert(node.clone(), how);
             }
         }
@@ -151,8 +172,10 @@ pub fn left_alone(target: &Target, world: World<'_>) -> BTreeMap<NodeName, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EnvironmentName, RolloutId, ServiceName, Timestamp};
-    use crate::rollout::Out;
+    use crate::config::Loaded;
+    use crate::model::{EnvironmentName, Revision, RolloutId, ServiceName, Timestamp};
+    use crate::observe::Observation;
+    use crate::rollout::Ledger;
 
     #[test]
     fn who_was_left_out_for_another_service_is_not_ours_to_let_back_whatever_an_old_look_says() {
@@ -161,15 +184,18 @@ mod tests {
         let role = RoleName::parse("web").unwrap();
         let node = NodeName::parse("web-1").unwrap();
         let mut ledger = Ledger::default();
+        let loaded = Loaded::load(Revision::new([1; 20]), std::iter::empty());
         let mut says = |by: &str, since: Option<u64>, value: Traffic| {
             let key = (environment.clone(), role.clone(), node.clone());
             let rollout = RolloutId::parse("0123456789ab").unwrap();
-            let out = Out { by: of(by), rollout, since: since.map(Timestamp) };
+            let out = Out { since: since.map(Timestamp), ..Out::begun(of(by), rollout) };
             ledger.drained.insert(key, out);
             let mut survey = Survey::default();
             let seen = Fact::Known { value, at: Timestamp(9) };
             survey.traffic.insert((role.clone(), node.clone()), seen);
-            stand(&of("api"), (&role, &node), &survey, &ledger)
+            let (seen, now) = (Observation::default(), Timestamp(9));
+            let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now };
+            stand(&of("api"), (&role, &node), &survey, world)
         };
         let theirs = Stand::Theirs("left out of web by a rollout of shop".to_owned());
         let serves = Traffic::Serving { weight: 100 };

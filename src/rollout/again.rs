@@ -53,6 +53,17 @@ impl Rollout {
         tests.map(|(id, _, _)| task_of(id)).filter(of_stage).collect()
     }
 
+    /// Somebody else who had a node out may have let it serve since it failed.
+    pub(super) fn look_again(&mut self, failed: OpId) {
+        let ops = self.plan.task(failed).map(|it| it.ops.as_slice()).unwrap_or_default();
+        let before = (0..failed.op).zip(ops);
+        let theirs = before.filter(|(_, op)| matches!(op, Op::Drained { theirs: true, .. }));
+        let theirs: Vec<OpId> = theirs.map(|(op, _)| OpId { op, ..failed }).collect();
+        for id in theirs {
+            self.begin_again(id, true);
+        }
+    }
+
     /// In their order.
     fn steps_that_bring(&self, node: &NodeName) -> impl Iterator<Item = OpId> {
         let of_node = self.plan.ops().filter(move |(_, task, _)| task.node.as_ref() == Some(node));

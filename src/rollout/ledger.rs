@@ -19,7 +19,7 @@ use super::migration::{Migration, Owed, migration, migration_kind};
 use super::plan::{OpId, Plan, Purpose};
 use super::recall::Recall;
 use super::settled::{RecallEnd, Settled, Unrecorded};
-use super::traffic::{Moved, Out, Share, traffic_moved};
+use super::traffic::{Out, Share, traffic_moved};
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;
@@ -351,10 +351,13 @@ impl Ledger {
             if it.since.is_some() || it.is_by_word() {
                 it.since = Some(at);
             }
+            if excluded {
+                it.held_by(target);
+            }
         } else if excluded {
             // It is about to be.
             let (by, rollout) = (target.clone(), RolloutId::unset());
-            self.drained.insert(key, Out { by, rollout, since: None });
+            self.drained.insert(key, Out::begun(by, rollout));
         }
     }
 
@@ -395,25 +398,8 @@ impl Ledger {
     fn happen(&mut self, target: &Target, event: &Event) -> Result<(), Illegal> {
         let Some(rollout) = self.rollouts.get_mut(target) else { return Ok(()) };
         rollout.apply(event)?;
-        if let Some((key, moved)) = traffic_moved(rollout.plan(), &event.what) {
-            let out = |since| Out { by: target.clone(), rollout: rollout.plan().id.clone(), since };
-            match moved {
-                Moved::Leaving => {
-                    self.drained.insert(key, out(None));
-                }
-                Moved::Out => {
-                    self.drained.insert(key, out(Some(event.at)));
-                }
-                Moved::Returning => {
-                    if let Some(it) = self.drained.get_mut(&key) {
-                        it.since = None;
-                    }
-                }
-                Moved::Back => {
-                    self.drained.remove(&key);
-                }
-            }
-        }
+        let moved = traffic_moved(rollout.plan(), &event.what);
+        self.traffic_moves(target, moved, event.at);
         self.share_moves(target, event);
         let Some(rollout) = self.rollouts.get(target) else { return Ok(()) };
         match &event.what {

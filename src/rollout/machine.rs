@@ -304,6 +304,9 @@ impl Rollout {
                 let attempt = if keeps_key { attempt } else { attempt + 1 };
                 *state =
                     OpState::Idle { attempt, errors: 0, not_before: Timestamp(0), tried: true };
+                if steps == Steps::Again {
+                    self.look_again(id);
+                }
                 if steps == Steps::Again && !keeps_key {
                     self.step_again(id);
                 }

@@ -176,6 +176,9 @@ pub enum Op {
         seat: Seat,
         /// How many others must be in service there, by what the balancers say.
         keep: usize,
+        /// Whether somebody else had it out when this was planned. If it is out still, it is left so; it is kept
+        /// out while this plan works on it all the same, and this plan does not let it serve.
+        theirs: bool,
     },
     /// The node gets its share of sessions again, healthy; unless a person has it out.
     Serving {

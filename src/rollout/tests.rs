@@ -320,7 +320,7 @@ pub(super) fn role() -> RoleName {
 /// A node is drained, worked on, asked, and serves again.
 pub(super) fn drained(name: &str) -> Task {
     let ops = vec![
-        Op::Drained { role: role(), seat: seat(name), keep: 0 },
+        Op::Drained { role: role(), seat: seat(name), keep: 0, theirs: false },
         step(StepKind::Run),
         Op::Runs { question: question() },
         Op::Serving {

@@ -8,7 +8,7 @@ use crate::model::{
     EnvironmentName, NodeName, RoleName, RolloutId, Seat, Standing, Target, Timestamp, Traffic,
 };
 
-use super::event::{Cause, Event, Outcome, What};
+use super::event::{Cause, Event, LEFT, Outcome, What};
 use super::ledger::Ledger;
 use super::machine::Rollout;
 use super::plan::{Op, Plan, StepKind};
@@ -22,6 +22,9 @@ const ALL: u32 = 100;
 /// shortly after a node was out is taken for the one that was told.
 const AGE_MARGIN: Duration = Duration::from_secs(2);
 
+/// A node of a role.
+type Place = (EnvironmentName, RoleName, NodeName);
+
 /// A node of a role that we took out of the load balancers and have not let serve since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Out {
@@ -32,6 +35,10 @@ pub struct Out {
     /// Since when its balancers are known to have it out, and are to. `None`: it is on its way out, or
     /// back.
     pub since: Option<Timestamp>,
+    /// For what else: targets that worked on it meanwhile, and that did not say since that it is well.
+    pub also: BTreeSet<Target>,
+    /// Whether a person had it out already: nobody but a person lets it serve again.
+    pub person: bool,
 }
 
 /// How a node stands that is to be out.
@@ -48,6 +55,23 @@ pub enum Stays {
 }
 
 impl Out {
+    /// One that may be on its way out.
+    pub fn begun(by: Target, rollout: RolloutId) -> Self {
+        Self { by, rollout, since: None, also: BTreeSet::new(), person: false }
+    }
+
+    /// Another target, or the same, works on it.
+    pub(super) fn held_by(&mut self, target: &Target) {
+        if self.by != *target {
+            self.also.insert(target.clone());
+        }
+    }
+
+    /// All targets that have something against it.
+    pub fn holders(&self) -> impl Iterator<Item = &Target> {
+        std::iter::once(&self.by).chain(&self.also)
+    }
+
     /// Whether no rollout took it out, but the word that leaves it out.
     pub fn is_by_word(&self) -> bool {
         self.rollout == RolloutId::unset()
@@ -196,6 +220,10 @@ pub(super) enum Moved {
     Leaving,
     /// It is.
     Out,
+    /// It is, and was before, by somebody else.
+    Left,
+    /// It says that it runs the ref, and stays as it is.
+    Well,
     /// It may be back.
     Returning,
     /// It is.
@@ -203,24 +231,97 @@ pub(super) enum Moved {
 }
 
 /// The node of a role that an event takes out of the load balancers, or lets serve again, and how
-/// far it is. What was only begun may have happened: it counts as out.
-pub(super) fn traffic_moved(
-    plan: &Plan,
-    what: &What,
-) -> Option<((EnvironmentName, RoleName, NodeName), Moved)> {
+/// far it is; as a node of each of its roles. What was only begun may have happened: it counts as out.
+pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
     let key =
         |role: &RoleName, seat: &Seat| (seat.environment.clone(), role.clone(), seat.node.clone());
     let (op, done) = match what {
-        What::Started { op, .. } => (*op, false),
-        What::Finished { op, outcome: Outcome::Done { .. } } => (*op, true),
-        _ => return None,
+        What::Started { op, .. } => (*op, None),
+        What::Finished { op, outcome: Outcome::Done { evidence } } => (*op, Some(evidence)),
+        // Whom somebody else had out serves by now: it is taken out from here on.
+        What::Waiting { op, .. } => match plan.op(*op) {
+            Some(Op::Drained { role, seat, theirs: true, .. }) => {
+                return vec![(key(role, seat), Moved::Leaving)];
+            }
+            _ => return Vec::new(),
+        },
+        _ => return Vec::new(),
     };
-    match (plan.op(op)?, done) {
-        (Op::Drained { role, seat, .. }, false) => Some((key(role, seat), Moved::Leaving)),
-        (Op::Drained { role, seat, .. }, true) => Some((key(role, seat), Moved::Out)),
-        (Op::Serving { role, seat, .. }, false) => Some((key(role, seat), Moved::Returning)),
-        (Op::Serving { role, seat, .. }, true) => Some((key(role, seat), Moved::Back)),
-        _ => None,
+    match (plan.op(op), done) {
+        (Some(Op::Drained { theirs: true, .. }), None) => Vec::new(),
+        (Some(Op::Drained { role, seat, .. }), None) => vec![(key(role, seat), Moved::Leaving)],
+        (Some(Op::Drained { role, seat, theirs, .. }), Some(evidence)) => {
+            let left = *theirs && evidence.starts_with(LEFT);
+            vec![(key(role, seat), if left { Moved::Left } else { Moved::Out })]
+        }
+        (Some(Op::Serving { role, seat, .. }), None) => vec![(key(role, seat), Moved::Returning)],
+        (Some(Op::Serving { role, seat, .. }), Some(_)) => vec![(key(role, seat), Moved::Back)],
+        (Some(Op::Runs { .. }), Some(_)) => {
+            let ops = plan.task(op).map(|it| it.ops.as_slice()).unwrap_or_default();
+            let theirs = ops.iter().filter_map(|op| match op {
+                Op::Drained { role, seat, theirs: true, .. } => Some(key(role, seat)),
+                _ => None,
+            });
+            theirs.map(|key| (key, Moved::Well)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+impl Ledger {
+    /// What an event of a target's rollout does to who is known to be out.
+    pub(super) fn traffic_moves(
+        &mut self,
+        target: &Target,
+        moved: Vec<(Place, Moved)>,
+        at: Timestamp,
+    ) {
+        let Some(rollout) = self.rollouts.get(target) else { return };
+        let id = rollout.plan().id.clone();
+        for (place, moved) in moved {
+            match moved {
+                Moved::Leaving | Moved::Out | Moved::Left => {
+                    // Out before we did anything, and by nobody's rollout.
+                    let person = matches!(moved, Moved::Left);
+                    let fresh = || Out { person, ..Out::begun(target.clone(), id.clone()) };
+                    let out = self.drained.entry(place).or_insert_with(fresh);
+                    out.held_by(target);
+                    if out.by == *target {
+                        out.rollout = id.clone();
+                    }
+                    match moved {
+                        // It served, whoever had it out before.
+                        Moved::Out => (out.since, out.person) = (Some(at), false),
+                        Moved::Left => out.since = out.since.or(Some(at)),
+                        Moved::Leaving | Moved::Well | Moved::Returning | Moved::Back => {}
+                    }
+                }
+                Moved::Well => self.is_well(target, &place),
+                Moved::Returning => {
+                    if let Some(it) = self.drained.get_mut(&place) {
+                        it.since = None;
+                    }
+                }
+                Moved::Back => {
+                    self.drained.remove(&place);
+                }
+            }
+        }
+    }
+
+    /// A target has nothing more against a node that somebody else has out.
+    fn is_well(&mut self, target: &Target, place: &Place) {
+        let Some(out) = self.drained.get_mut(place) else { return };
+        out.also.remove(target);
+        if out.by != *target {
+            return;
+        }
+        // Whom a person has out is the person's again, unless others have something against it.
+        if let Some(other) = out.also.pop_first() {
+            out.by = other;
+        } else if out.person {
+            self.drained.remove(place);
+        }
     }
 }
 
@@ -236,6 +337,8 @@ mod tests {
             by: Target::new(&ServiceName::parse("shop").unwrap(), &environment),
             rollout: RolloutId::parse("0123456789ab").unwrap(),
             since: Some(Timestamp(100_000)),
+            also: BTreeSet::new(),
+            person: false,
         }
     }
 

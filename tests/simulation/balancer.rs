@@ -8,7 +8,7 @@ use towpath::model::{
     EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp, Traffic,
 };
 use towpath::observe::Fact as Seen;
-use towpath::rollout::Op;
+use towpath::rollout::{LEFT, Op};
 
 use super::world::World;
 
@@ -249,6 +249,7 @@ impl World {
             return errored("the node does not say whom it obeys");
         }
         match &perform.op {
+            Op::Drained { seat, theirs: true, .. } => self.still_out(seat),
             Op::Drained { seat, keep, .. } => self.drain(seat, *keep, perform),
             Op::Serving { role, seat, weight, .. } => self.serve(role, seat, *weight, perform),
             Op::Weighted { seats, weight, .. } => {
@@ -262,13 +263,23 @@ impl World {
     /// What a step relies on: its node is out, and put out again if the balancers have forgotten.
     pub(crate) fn keep_out(&mut self, perform: &Perform) -> Option<Report> {
         for drained in &perform.drained {
-            let Op::Drained { seat, .. } = drained else { continue };
+            let Op::Drained { seat, theirs, .. } = drained else { continue };
             let away = self.now < self.balancers.away_until;
             let out = |it: &(String, String)| {
                 self.balancers.servers.get(it).is_some_and(|it| it.gate != Gate::Open)
             };
             if !away && Balancers::of(seat).iter().all(out) {
                 continue;
+            }
+            if *theirs {
+                self.totals.count("somebody else's drains over too soon");
+                return Some(match away {
+                    true => Report::Errored {
+                        why: "the balancer does not answer".to_owned(),
+                        retry: true,
+                    },
+                    false => Report::Failed { why: "it was let serve again".to_owned() },
+                });
             }
             let not_after = self.now.after(Duration::from_secs(30));
             let drain = Perform { op: drained.clone(), not_after, ..perform.clone() };
@@ -299,6 +310,17 @@ impl World {
             let what = format!("{} begins while {key:?} serves", perform.key);
             self.broken("6 nothing is done on a node in service that is to be out", &what);
         }
+    }
+
+    fn still_out(&self, seat: &Seat) -> Report {
+        let servers = Balancers::of(seat);
+        let mut servers = servers.iter().filter_map(|it| self.balancers.servers.get(it));
+        if servers.all(|it| it.gate != Gate::Open) {
+            let evidence = format!("{LEFT}: somebody else has it out");
+            return Report::Done { evidence, at: self.now };
+        }
+        let again_after = Duration::from_millis(200);
+        Report::Pending { again_after, why: "it serves by now, and is taken out".to_owned() }
     }
 
     fn drain(&mut self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
@@ -345,6 +367,7 @@ impl World {
     fn serve(&mut self, role: &RoleName, seat: &Seat, weight: u32, perform: &Perform) -> Report {
         let now = self.now;
         self.only_the_new_version_serves(seat, perform);
+        self.nobody_failed_there(seat, perform);
         for key in Balancers::of(seat) {
             let planned = self.shadow.rollouts.get(&perform.target).map(|it| it.plan().planned_at);
             let ours = self.by_us.contains_key(&(
@@ -370,6 +393,18 @@ impl World {
             }
         }
         Report::Done { evidence: "up".to_owned(), at: now }
+    }
+
+    /// Who failed for one service is not let serve by another one.
+    fn nobody_failed_there(&mut self, seat: &Seat, perform: &Perform) {
+        let others = self.shadow.rollouts.iter().filter(|(it, _)| {
+            **it != perform.target && it.environment == perform.target.environment
+        });
+        let mut failed = others.filter(|(_, it)| it.failed_nodes().contains(&seat.node));
+        if let Some((other, _)) = failed.next() {
+            let what = format!("{} by {}, and it failed for {other}", seat.node, perform.key);
+            self.broken("6 who failed for one service is not let serve by another", &what);
+        }
     }
 
     /// Nobody is let back with another version than the rollout brings.

@@ -188,7 +188,7 @@ impl World {
         for event in rollout.events() {
             match &event.what {
                 What::Started { op, .. } => {
-                    if let Some(Op::Drained { role, seat, .. }) = plan.op(*op) {
+                    if let Some(Op::Drained { role, seat, theirs: false, .. }) = plan.op(*op) {
                         out.insert((role, &seat.node));
                     }
                 }

@@ -39,6 +39,10 @@ struct Drained {
     rollout: Text<RolloutId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<At>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    also: BTreeSet<Text<Target>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    person: bool,
 }
 
 /// A node that has another share than all of its traffic.
@@ -134,6 +138,8 @@ impl From<&rollout::Kept> for Kept {
             by: Text(out.by.clone()),
             rollout: Text(out.rollout.clone()),
             since: out.since.map(At),
+            also: out.also.iter().cloned().map(Text).collect(),
+            person: out.person,
         });
         let shares = shares.iter().map(|((environment, role, node), share)| Share {
             environment: Text(environment.clone()),
@@ -155,14 +161,13 @@ impl From<&rollout::Kept> for Kept {
 
 impl From<Kept> for rollout::Kept {
     fn from(Kept { v: V1, target, epoch, drained, shares, history }: Kept) -> Self {
-        let drained =
-            drained.into_iter().map(|Drained { environment, role, node, by, rollout, since }| {
-                let since = since.map(|it| it.0);
-                (
-                    (environment.0, role.0, node.0),
-                    rollout::Out { by: by.0, rollout: rollout.0, since },
-                )
-            });
+        let drained = drained.into_iter().map(|it| {
+            let Drained { environment, role, node, by, rollout, since, also, person } = it;
+            let also = also.into_iter().map(|it| it.0).collect();
+            let since = since.map(|it| it.0);
+            let out = rollout::Out { by: by.0, rollout: rollout.0, since, also, person };
+            ((environment.0, role.0, node.0), out)
+        });
         let shares = shares.into_iter().map(|Share { environment, role, node, percent, since }| {
             let share = rollout::Share { percent, since: since.map(|it| it.0) };
             ((environment.0, role.0, node.0), share)

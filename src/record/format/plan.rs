@@ -287,6 +287,8 @@ enum Op {
         role: Text<RoleName>,
         seat: Seat,
         keep: usize,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        theirs: bool,
     },
     Serving {
         role: Text<RoleName>,
@@ -335,9 +337,12 @@ impl From<&rollout::Op> for Op {
                 deed: deed.into(),
                 status: status.as_ref().map(Into::into),
             },
-            From::Drained { role, seat, keep } => {
-                Self::Drained { role: Text(role.clone()), seat: seat.into(), keep: *keep }
-            }
+            From::Drained { role, seat, keep, theirs } => Self::Drained {
+                role: Text(role.clone()),
+                seat: seat.into(),
+                keep: *keep,
+                theirs: *theirs,
+            },
             From::Serving { role, seat, weight, voucher } => Self::Serving {
                 role: Text(role.clone()),
                 seat: seat.into(),
@@ -374,8 +379,8 @@ impl From<Op> for rollout::Op {
     fn from(op: Op) -> Self {
         match op {
             Op::Fenced => Self::Fenced,
-            Op::Drained { role: Text(role), seat, keep } => {
-                Self::Drained { role, seat: seat.into(), keep }
+            Op::Drained { role: Text(role), seat, keep, theirs } => {
+                Self::Drained { role, seat: seat.into(), keep, theirs }
             }
             Op::Serving { role: Text(role), seat, weight, asked } => {
                 let voucher = if asked { Voucher::Node } else { Voucher::Balancer };

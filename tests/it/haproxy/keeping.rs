@@ -34,8 +34,12 @@ async fn who_came_back_is_waited_for_until_its_sessions_have_ended_again() {
     let hands = Hands::new(Arc::new(local), Arc::new(Haproxy::new()));
     let seat = seat("s1", &[proxy.address()]);
     let rollout = RolloutId::parse("0123456789ab").unwrap();
-    let drained =
-        Op::Drained { role: RoleName::parse("web").unwrap(), seat: seat.clone(), keep: 1 };
+    let drained = Op::Drained {
+        role: RoleName::parse("web").unwrap(),
+        seat: seat.clone(),
+        keep: 1,
+        theirs: false,
+    };
     let question = Question::Run {
         argv: vec!["echo".to_owned(), "1.1.0".to_owned()],
         variables: Vec::new(),

@@ -12,7 +12,7 @@ use towpath::controller::{Effect, Perform, Wake};
 use towpath::model::Target;
 use towpath::observe::{Actor, Direction, State as Request};
 use towpath::rollout::{
-    Cause, Entry, Event, Fact, Op, OpState, Outcome, Plan, Purpose, Rollout, What,
+    Cause, Entry, Event, Fact, LEFT, Op, OpState, Outcome, Plan, Purpose, Rollout, What,
 };
 
 use super::world::World;
@@ -173,12 +173,18 @@ impl World {
                 self.settled.insert(target.clone(), event.at);
                 self.half_migrated.retain(|(it, _)| it != target);
             }
-            What::Finished { op, outcome: Outcome::Done { .. } } => {
+            What::Finished { op, outcome: Outcome::Done { evidence } } => {
                 self.bakes_are_guarded(rollout, *op, event.at);
                 self.pipeline_has_succeeded(rollout, *op);
                 if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op) {
                     let key = (seat.environment.clone(), role.clone(), seat.node.clone());
                     self.by_us.remove(&key);
+                }
+                if let Some(Op::Drained { theirs: true, .. }) = rollout.plan().op(*op) {
+                    self.totals.count(match evidence.starts_with(LEFT) {
+                        true => "somebody else's drains left",
+                        false => "somebody else's drains that were over",
+                    });
                 }
             }
             What::Reopened { .. } => self.totals.count("bakes begun anew"),
@@ -201,7 +207,13 @@ impl World {
             What::Resumed(_) => self.totals.count("resumes"),
             What::Retried { .. } => self.totals.count("retries"),
             What::RetriedOnly { .. } => self.totals.count("retries of some nodes"),
-            What::Finished { .. } | What::Waiting { .. } | What::TakenOver { .. } => {}
+            What::Waiting { op, .. } => {
+                if let Some(Op::Drained { role, seat, theirs: true, .. }) = rollout.plan().op(*op) {
+                    let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+                    self.by_us.insert(key, target.clone());
+                }
+            }
+            What::Finished { .. } | What::TakenOver { .. } => {}
         }
     }
 

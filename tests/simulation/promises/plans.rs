@@ -36,11 +36,15 @@ impl World {
         let mut wrong = None;
         let look = self.own_looks.get(&plan.target);
         for (_, _, op) in plan.ops() {
-            let (Op::Drained { role, seat, .. } | Op::Serving { role, seat, .. }) = op else {
+            let (Op::Drained { role, seat, theirs: false, .. } | Op::Serving { role, seat, .. }) =
+                op
+            else {
                 continue;
             };
             let key = (seat.environment.clone(), role.clone(), seat.node.clone());
-            let ours = self.by_us.get(&key) == Some(&plan.target);
+            let out = self.shadow.drained.get(&key);
+            let ours = self.by_us.contains_key(&key)
+                && out.is_some_and(|it| it.holders().any(|it| *it == plan.target));
             match look.and_then(|it| it.get(&(role.clone(), seat.node.clone()))) {
                 Some(Seen::Known { .. }) if ours => {}
                 Some(seen @ Seen::Known { .. }) if !is_out(seen) => {}

@@ -18,10 +18,12 @@ impl World {
         at: Timestamp,
     ) {
         let plan = rollout.plan();
-        if let Some(Op::Drained { role, seat, .. }) = plan.op(op) {
+        if let Some(Op::Drained { role, seat, theirs, .. }) = plan.op(op) {
             let key = (seat.environment.clone(), role.clone(), seat.node.clone());
-            self.by_us.insert(key, target.clone());
-            self.one_zone_is_out(rollout, op);
+            if !theirs {
+                self.by_us.insert(key, target.clone());
+                self.one_zone_is_out(rollout, op);
+            }
         }
         self.the_left_out_are_left_alone(target, rollout, op);
         let first = OpId { op: 0, ..op };

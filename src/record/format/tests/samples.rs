@@ -153,7 +153,7 @@ pub(super) fn ops() -> Vec<Op> {
         },
         Op::Baked { span: Duration::from_mins(5), guards: Vec::new() },
         Op::Approved,
-        Op::Drained { role: role(), seat: seat(), keep: 3 },
+        Op::Drained { role: role(), seat: seat(), keep: 3, theirs: false },
         Op::Serving { role: role(), seat: seat(), weight: 100, voucher: Voucher::Balancer },
         Op::Weighted { role: role(), seats: vec![seat(), seat()], weight: 5 },
     ];
@@ -589,7 +589,7 @@ pub(super) fn kept() -> Kept {
     let role = RoleName::parse("web").unwrap();
     let node = NodeName::parse("web-02").unwrap();
     let out = (target().environment, role, node);
-    let by = Out { by: target(), rollout: id(), since: None };
+    let by = Out::begun(target(), id());
     let drained = BTreeMap::from([(out, by)]);
     Kept { target: target(), history, epoch: Some(Epoch(7)), drained, shares: BTreeMap::new() }
 }
