@@ -15,7 +15,7 @@ use crate::drivers::clock;
 use crate::drivers::fleet::{Place, StepState};
 use crate::model::{Deed, RoleName, Timestamp, Traffic};
 use crate::observe::Fact;
-use crate::rollout::{LEFT, Op, OpId, Outcome, Rollout, What};
+use crate::rollout::{Op, OpId, Rollout};
 
 use super::moving::{drained_until, out_since};
 use super::perform::Hands;
@@ -56,22 +56,10 @@ pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Vec<Op> {
             drains.retain(|it| !matches!(it, Op::Drained { role: of, .. } if of == role));
         } else if let Op::Drained { role, seat, keep, theirs } = op {
             let (role, seat, keep) = (role.clone(), seat.clone(), *keep);
-            drains.push(Op::Drained { role, seat, keep, theirs: *theirs && is_left(rollout, at) });
+            drains.push(Op::Drained { role, seat, keep, theirs: *theirs && rollout.leaves(at) });
         }
     }
     drains
-}
-
-/// Whether a drain found its node out already.
-fn is_left(rollout: &Rollout, drain: OpId) -> bool {
-    let mut events = rollout.events().iter().rev();
-    let last = events.find_map(|event| match &event.what {
-        What::Finished { op, outcome: Outcome::Done { evidence } } if *op == drain => {
-            Some(evidence)
-        }
-        _ => None,
-    });
-    last.is_some_and(|it| it.starts_with(LEFT))
 }
 
 impl Hands {

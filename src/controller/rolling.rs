@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::{Deed, EnvironmentName, Epoch, Errand, Ref, RolloutId, Seat, Target, Timestamp};
 use crate::planner::Hold;
 use crate::rollout::{
-    Cancel, Cause, Event, Fact, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
+    Cancel, Cause, Event, Fact, LEFT, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
 
 use super::aborting::{is_never_begun, is_only_awaited, unseen_for_too_long};
@@ -144,6 +144,10 @@ impl Core {
                 guards.iter().map(|it| it.question.timeout()).max().unwrap_or_default()
             }
             Op::Approved => return self.approved(rollout, want.id),
+            Op::Serving { .. } if rollout.leaves(want.id) => {
+                let evidence = format!("{LEFT}: somebody else has it out");
+                return Step::End(want.id, Outcome::Done { evidence });
+            }
             Op::Healthy { patience, .. } | Op::Gate { patience, .. } => {
                 if turn.now > since.after(*patience) {
                     let outcome = if matches!(op, Op::Gate { .. }) {

@@ -260,9 +260,8 @@ fn traffic(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
                 match op {
                     Op::Drained { role, seat, keep, theirs } => {
                         *drained.entry((at, role, node)).or_default() += 1;
-                        if !theirs {
-                            out.push((role, seat));
-                        } else if !plan.left_alone.contains_key(node) {
+                        out.push((role, seat));
+                        if *theirs && !plan.left_alone.contains_key(node) {
                             found.push(format!("{node} is nobody else's"));
                         }
                         let least = spec

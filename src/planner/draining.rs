@@ -30,9 +30,6 @@ impl Draft<'_> {
         ops.extend(work);
         ops.push(self.runs(node));
         for (name, _, seat) in seats {
-            if self.is_theirs(name, node) {
-                continue;
-            }
             let weight = self.weight_of(name, node, way);
             ops.push(Op::Serving { role: name.clone(), seat, weight, voucher });
         }

@@ -354,7 +354,7 @@ fn who_is_out_goes_first_and_people_are_obeyed() {
             open closed
               web/0.1 -: 4 of web 0%
             fleet
-              api/1.1 web-4: drain web-4@api keep 1, drain srv-web-4@web keep 1 theirs, install, Runs, serve web-4@api 100%
+              api/1.1 web-4: drain web-4@api keep 1, drain srv-web-4@web keep 1 theirs, install, Runs, serve web-4@api 100%, serve srv-web-4@web 0%
               api/1.1 api-1: drain api-1@api keep 1, install, Runs, serve api-1@api 100%
               jobs/1.1 job-1: install
               web/2.1 web-3: drain srv-web-3@web keep 1, install, Runs, serve srv-web-3@web 0%

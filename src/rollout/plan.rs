@@ -176,8 +176,8 @@ pub enum Op {
         seat: Seat,
         /// How many others must be in service there, by what the balancers say.
         keep: usize,
-        /// Whether somebody else had it out when this was planned. If it is out still, it is left so; it is kept
-        /// out while this plan works on it all the same, and this plan does not let it serve.
+        /// Whether somebody else had it out when this was planned. If it is out still, it is left so, and does not
+        /// serve behind the work.
         theirs: bool,
     },
     /// The node gets its share of sessions again, healthy; unless a person has it out.
@@ -351,6 +351,15 @@ impl OpId {
 }
 
 impl Plan {
+    /// The drain that an operation lets its node serve behind, if it was somebody else who had it out.
+    pub(crate) fn their_drain(&self, serving: OpId) -> Option<OpId> {
+        let Some(Op::Serving { role, .. }) = self.op(serving) else { return None };
+        let theirs =
+            |op: &Op| matches!(op, Op::Drained { role: of, theirs: true, .. } if *of == *role);
+        let at = self.task(serving)?.ops.iter().position(theirs)?;
+        Some(OpId { op: u32::try_from(at).ok()?, ..serving })
+    }
+
     /// The task that an id points into.
     pub fn task(&self, id: OpId) -> Option<&Task> {
         let stage = self.stages.get(id.stage as usize)?;

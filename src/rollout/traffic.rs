@@ -11,7 +11,7 @@ use crate::model::{
 use super::event::{Cause, Event, LEFT, Outcome, What};
 use super::ledger::Ledger;
 use super::machine::Rollout;
-use super::plan::{Op, Plan, StepKind};
+use super::plan::{Op, OpId, Plan, StepKind};
 use super::state::OpState;
 
 /// All of the traffic that a load balancer's own configuration gives a node, in percent: whoever forgets shares
@@ -131,6 +131,26 @@ impl Share {
 }
 
 impl Rollout {
+    /// Whether a node is left as somebody else has it: it was found out when its turn came, and does not serve behind
+    /// the work on it. Asked of its drain, or of what would let it serve.
+    pub(crate) fn leaves(&self, id: OpId) -> bool {
+        let drain = match self.plan().op(id) {
+            Some(Op::Drained { theirs: true, .. }) => id,
+            Some(_) | None => match self.plan().their_drain(id) {
+                Some(drain) => drain,
+                None => return false,
+            },
+        };
+        let mut events = self.events().iter().rev();
+        let last = events.find_map(|event| match &event.what {
+            What::Finished { op, outcome: Outcome::Done { evidence } } if *op == drain => {
+                Some(evidence)
+            }
+            _ => None,
+        });
+        last.is_some_and(|it| it.starts_with(LEFT))
+    }
+
     /// The seats of a role that an operation gives a share to. Once another ref is wanted, nodes that were
     /// brought this one keep what they have: the next rollout takes them out, and until then the usual share
     /// would be all their traffic with what was just given up.
@@ -163,6 +183,9 @@ impl Ledger {
             _ => return,
         };
         let Some(rollout) = self.rollouts.get(target) else { return };
+        if rollout.leaves(op) {
+            return;
+        }
         let (role, seats, percent) = match rollout.plan().op(op) {
             Some(Op::Weighted { role, seats, weight }) => {
                 (role, rollout.reached(role, seats), *weight)
@@ -247,11 +270,15 @@ pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
         },
         _ => return Vec::new(),
     };
+    let left = done.is_some_and(|it| it.starts_with(LEFT));
+    if plan.their_drain(op).is_some() && (done.is_none() || left) {
+        return Vec::new();
+    }
     match (plan.op(op), done) {
         (Some(Op::Drained { theirs: true, .. }), None) => Vec::new(),
         (Some(Op::Drained { role, seat, .. }), None) => vec![(key(role, seat), Moved::Leaving)],
-        (Some(Op::Drained { role, seat, theirs, .. }), Some(evidence)) => {
-            let left = *theirs && evidence.starts_with(LEFT);
+        (Some(Op::Drained { role, seat, theirs, .. }), Some(_)) => {
+            let left = *theirs && left;
             vec![(key(role, seat), if left { Moved::Left } else { Moved::Out })]
         }
         (Some(Op::Serving { role, seat, .. }), None) => vec![(key(role, seat), Moved::Returning)],

@@ -176,12 +176,15 @@ impl World {
             What::Finished { op, outcome: Outcome::Done { evidence } } => {
                 self.bakes_are_guarded(rollout, *op, event.at);
                 self.pipeline_has_succeeded(rollout, *op);
-                if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op) {
+                let left = evidence.starts_with(LEFT);
+                if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op)
+                    && !left
+                {
                     let key = (seat.environment.clone(), role.clone(), seat.node.clone());
                     self.by_us.remove(&key);
                 }
                 if let Some(Op::Drained { theirs: true, .. }) = rollout.plan().op(*op) {
-                    self.totals.count(match evidence.starts_with(LEFT) {
+                    self.totals.count(match left {
                         true => "somebody else's drains left",
                         false => "somebody else's drains that were over",
                     });

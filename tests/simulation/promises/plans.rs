@@ -35,12 +35,15 @@ impl World {
     pub(super) fn only_what_is_seen_is_moved(&mut self, plan: &Plan) {
         let mut wrong = None;
         let look = self.own_looks.get(&plan.target);
-        for (_, _, op) in plan.ops() {
-            let (Op::Drained { role, seat, theirs: false, .. } | Op::Serving { role, seat, .. }) =
-                op
-            else {
+        for (_, task, op) in plan.ops() {
+            let (Op::Drained { role, seat, .. } | Op::Serving { role, seat, .. }) = op else {
                 continue;
             };
+            let theirs =
+                |it: &Op| matches!(it, Op::Drained { role: of, theirs: true, .. } if of == role);
+            if task.ops.iter().any(theirs) {
+                continue;
+            }
             let key = (seat.environment.clone(), role.clone(), seat.node.clone());
             let out = self.shadow.drained.get(&key);
             let ours = self.by_us.contains_key(&key)
