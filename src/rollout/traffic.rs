@@ -245,6 +245,8 @@ pub(super) enum Moved {
     Out,
     /// It is, and was before, by somebody else.
     Left,
+    /// It is worked on.
+    Held,
     /// It says that it runs the ref, and stays as it is.
     Well,
     /// It may be back.
@@ -274,6 +276,14 @@ pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
     if plan.their_drain(op).is_some() && (done.is_none() || left) {
         return Vec::new();
     }
+    let of_theirs = |moved| {
+        let ops = plan.task(op).map(|it| it.ops.as_slice()).unwrap_or_default();
+        let theirs = ops.iter().filter_map(|op| match op {
+            Op::Drained { role, seat, theirs: true, .. } => Some(key(role, seat)),
+            _ => None,
+        });
+        theirs.map(|key| (key, moved)).collect()
+    };
     match (plan.op(op), done) {
         (Some(Op::Drained { theirs: true, .. }), None) => Vec::new(),
         (Some(Op::Drained { role, seat, .. }), None) => vec![(key(role, seat), Moved::Leaving)],
@@ -283,14 +293,8 @@ pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
         }
         (Some(Op::Serving { role, seat, .. }), None) => vec![(key(role, seat), Moved::Returning)],
         (Some(Op::Serving { role, seat, .. }), Some(_)) => vec![(key(role, seat), Moved::Back)],
-        (Some(Op::Runs { .. }), Some(_)) => {
-            let ops = plan.task(op).map(|it| it.ops.as_slice()).unwrap_or_default();
-            let theirs = ops.iter().filter_map(|op| match op {
-                Op::Drained { role, seat, theirs: true, .. } => Some(key(role, seat)),
-                _ => None,
-            });
-            theirs.map(|key| (key, Moved::Well)).collect()
-        }
+        (Some(Op::Step { .. }), None) => of_theirs(Moved::Held),
+        (Some(Op::Runs { .. }), Some(_)) => of_theirs(Moved::Well),
         _ => Vec::new(),
     }
 }
@@ -312,7 +316,9 @@ impl Ledger {
                     let person = matches!(moved, Moved::Left);
                     let fresh = || Out { person, ..Out::begun(target.clone(), id.clone()) };
                     let out = self.drained.entry(place).or_insert_with(fresh);
-                    out.held_by(target);
+                    if !person {
+                        out.held_by(target);
+                    }
                     if out.by == *target {
                         out.rollout = id.clone();
                     }
@@ -320,7 +326,16 @@ impl Ledger {
                         // It served, whoever had it out before.
                         Moved::Out => (out.since, out.person) = (Some(at), false),
                         Moved::Left => out.since = out.since.or(Some(at)),
-                        Moved::Leaving | Moved::Well | Moved::Returning | Moved::Back => {}
+                        Moved::Leaving
+                        | Moved::Held
+                        | Moved::Well
+                        | Moved::Returning
+                        | Moved::Back => {}
+                    }
+                }
+                Moved::Held => {
+                    if let Some(it) = self.drained.get_mut(&place) {
+                        it.held_by(target);
                     }
                 }
                 Moved::Well => self.is_well(target, &place),

@@ -572,6 +572,13 @@ impl World {
         };
         // A journal that was lost knew whom it had out; nobody else does.
         let seats = if self.balancers.unknown { Vec::new() } else { spec.seats() };
-        seats.into_iter().find(|(_, seat)| ours(seat)).map(|(_, seat)| seat.node)
+        // Another service that began something on it, and did not end it, has something against it.
+        let others = |role: &RoleName, seat: &Seat| {
+            let place = (target.environment.clone(), role.clone(), seat.node.clone());
+            let out = self.shadow.drained.get(&place);
+            out.is_some_and(|it| it.holders().any(|it| it != target))
+        };
+        let mut seats = seats.into_iter();
+        seats.find(|(role, seat)| ours(seat) && !others(role, seat)).map(|(_, seat)| seat.node)
     }
 }
