@@ -62,6 +62,8 @@ fn plan(op: Op) -> Plan {
         nodes: std::collections::BTreeSet::new(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,

@@ -80,6 +80,8 @@ fn rollout() -> Rollout {
         nodes: [node.clone()].into_iter().collect(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,

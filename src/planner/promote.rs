@@ -33,6 +33,7 @@ const NO_HISTORY: &History = &History {
     retreated: None,
     dropped_patches: BTreeSet::new(),
     mixed: None,
+    failed: BTreeSet::new(),
 };
 
 /// What to do about a target's promotion.

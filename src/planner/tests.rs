@@ -117,6 +117,10 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 history.attempted = Ref::parse(reference).ok();
                 history.mixed = Some(at);
             }
+            ("failed", node) => {
+                let history = ledger.histories.entry(target()).or_default();
+                history.failed.insert(NodeName::parse(node).unwrap());
+            }
             (it, "drained") => {
                 let value = Traffic::Draining { sessions: 0 };
                 survey.traffic.insert(seat(it), Seen::Known { value, at });

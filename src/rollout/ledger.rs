@@ -111,6 +111,8 @@ pub struct History {
     pub dropped_patches: BTreeSet<Ref>,
     /// Since when rollouts have changed what nodes run, without one of them bringing its ref everywhere.
     pub mixed: Option<Timestamp>,
+    /// Nodes on which a rollout failed, and that none has brought its ref since.
+    pub failed: BTreeSet<NodeName>,
 }
 
 /// A merge request of ours.
@@ -479,6 +481,9 @@ impl Ledger {
         let history = self.histories.entry(target.clone()).or_default();
         let plan = rollout.plan();
         history.owed_failed |= history.owed.is_some() && rollout.failed_at_owed();
+        let (bad, well) = rollout.fates();
+        history.failed.retain(|it| !well.contains(it));
+        history.failed.extend(bad);
         let left = rollout.leaves_owed();
         if !left.is_empty() {
             history.owed_failed = false;

@@ -22,6 +22,7 @@ mod recall;
 mod remedy;
 mod settled;
 mod state;
+mod tolerance;
 mod traffic;
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ pub struct Plan {
     /// Nodes that people have out of the load balancers, and how they stand there. They are
     /// brought the ref, and stay out.
     pub left_alone: BTreeMap<NodeName, String>,
+    /// On the way back, nodes that were out by our own hand or had failed before it began. They are
+    /// out until they are brought the ref, and whether they fail again is asked last.
+    pub lost: BTreeSet<NodeName>,
+    /// On the way back, stages that are no barrier for what may fail, by their place in `stages`: the
+    /// next one begins all the same, and the first behind them that is not among them halts for it.
+    pub parts: BTreeSet<usize>,
     /// Why it does without warm-up and bakes, if it does.
     pub haste: Option<Haste>,
     /// Stages of post-deploy migrations that it leaves to the next rollout.
@@ -348,6 +354,15 @@ impl OpId {
 }
 
 impl Plan {
+    /// Whether a task is on a node that was lost before the plan was made.
+    pub fn is_lost(&self, id: OpId) -> bool {
+        !self.lost.is_empty()
+            && self
+                .task(id)
+                .and_then(|it| it.node.as_ref())
+                .is_some_and(|it| self.lost.contains(it))
+    }
+
     /// The task that an id points into.
     pub fn task(&self, id: OpId) -> Option<&Task> {
         let stage = self.stages.get(id.stage as usize)?;

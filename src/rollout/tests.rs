@@ -66,6 +66,8 @@ pub(super) fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         nodes: [node("a"), node("b")].into_iter().flatten().collect(),
         pools: Vec::new(),
         left_alone: std::collections::BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,

@@ -100,6 +100,8 @@ struct History {
     dropped_patches: BTreeSet<Text<Ref>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mixed: Option<At>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    failed: BTreeSet<Text<NodeName>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -202,6 +204,7 @@ impl From<&rollout::History> for History {
             retreated,
             dropped_patches,
             mixed,
+            failed,
         } = history;
         let said = vetoes.iter().map(|(reference, how)| (Text(reference.clone()), how.clone()));
         let agreed = approvals.iter().map(|(it, people)| (Text(it.clone()), set(people)));
@@ -228,6 +231,7 @@ impl From<&rollout::History> for History {
             retreated: opt(retreated.as_ref()),
             dropped_patches: set(dropped_patches),
             mixed: mixed.map(At),
+            failed: set(failed),
         }
     }
 }
@@ -257,6 +261,7 @@ impl From<History> for rollout::History {
             retreated,
             dropped_patches,
             mixed,
+            failed,
         } = history;
         Self {
             past: past.into_iter().map(Into::into).collect(),
@@ -281,6 +286,7 @@ impl From<History> for rollout::History {
             retreated: unopt(retreated),
             dropped_patches: unset(dropped_patches),
             mixed: mixed.map(|it| it.0),
+            failed: unset(failed),
         }
     }
 }

@@ -32,6 +32,10 @@ pub(super) struct Plan {
     pools: Vec<Pool>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     left_alone: BTreeMap<Text<NodeName>, String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    lost: BTreeSet<Text<NodeName>>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    parts: BTreeSet<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     haste: Option<Haste>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,6 +60,8 @@ impl From<&rollout::Plan> for Plan {
             nodes,
             pools,
             left_alone,
+            lost,
+            parts,
             haste,
             defers,
             owed,
@@ -77,6 +83,8 @@ impl From<&rollout::Plan> for Plan {
                 .iter()
                 .map(|(it, why)| (Text(it.clone()), why.clone()))
                 .collect(),
+            lost: set(lost),
+            parts: parts.clone(),
             haste: haste.map(Into::into),
             defers: defers.clone(),
             owed: owed.as_ref().map(Into::into),
@@ -100,6 +108,8 @@ impl From<Plan> for rollout::Plan {
             nodes,
             pools,
             left_alone,
+            lost,
+            parts,
             haste,
             defers,
             owed,
@@ -118,6 +128,8 @@ impl From<Plan> for rollout::Plan {
             nodes: unset(nodes),
             pools: pools.into_iter().map(Into::into).collect(),
             left_alone: left_alone.into_iter().map(|(Text(it), why)| (it, why)).collect(),
+            lost: unset(lost),
+            parts,
             haste: haste.map(Into::into),
             defers,
             owed: owed.map(Into::into),

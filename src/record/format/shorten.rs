@@ -209,6 +209,8 @@ mod tests {
             nodes: (0..NODES).map(node).collect(),
             pools: Vec::new(),
             left_alone: BTreeMap::new(),
+            lost: std::collections::BTreeSet::new(),
+            parts: std::collections::BTreeSet::new(),
             haste: None,
             defers: Vec::new(),
             owed: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use towpath::controller::Perform;
-use towpath::model::{Target, Timestamp};
+use towpath::model::{NodeName, Target, Timestamp};
 use towpath::rollout::{Ending, Op, OpId, OpState, Plan, Rollout, StageKind, StepKind, What};
 
 use super::super::nodes::{Place, State, deed};
@@ -48,11 +48,16 @@ impl World {
         let mut why = rollout.stopping().map(|_| "it is being ended".to_owned());
         let left_out: BTreeSet<_> = rollout.left_out().cloned().collect();
         let stage = &plan.stages[op.stage as usize];
-        for (lane_at, lane) in (0..).zip(&stage.lanes) {
+        for lane in &stage.lanes {
+            let same = |id: OpId| {
+                let it = &plan.stages[id.stage as usize];
+                let part = id.stage == op.stage || plan.parts.contains(&(id.stage as usize));
+                part && id.stage <= op.stage && it.lanes[id.lane as usize].name == lane.name
+            };
+            let spared = |node| left_out.contains(node) || plan.lost.contains(node);
             let failed = plan.ops().filter(|(id, task, _)| {
-                id.stage == op.stage
-                    && id.lane == lane_at
-                    && task.node.as_ref().is_none_or(|node| !left_out.contains(node))
+                same(*id)
+                    && task.node.as_ref().is_none_or(|node| !spared(node))
                     && matches!(rollout.state(*id), Some(OpState::Failed { .. }))
             });
             let failed = failed.count();
@@ -78,6 +83,10 @@ impl World {
         if !plan.task(op).is_some_and(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. }))) {
             return;
         }
+        // Who was lost is out already; it is the others that may not be too many beside it.
+        if plan.lost.contains(&node) {
+            return;
+        }
         let Some(spec) = self.spec_planned(plan) else { return };
         let on_deploy_node = spec.environment.deploy_node.as_ref() == Some(&node)
             && plan.stages[op.stage as usize].lanes[op.lane as usize].name == "deploy node";
@@ -90,6 +99,14 @@ impl World {
                 in_hand.extend(task.node.clone());
             }
         }
+        let undone = |node: &NodeName| {
+            let mut tasks = plan.ops().filter(|(_, task, op)| {
+                task.node.as_ref() == Some(node)
+                    && matches!(op, Op::Step { kind: StepKind::Run, .. })
+            });
+            tasks.any(|(id, _, _)| !matches!(rollout.state(id), Some(OpState::Done { .. })))
+        };
+        in_hand.extend(plan.lost.iter().filter(|it| undone(it)).cloned());
         // Whom a person left out does not serve, in whatever stage or zone.
         in_hand.extend(super::super::zones::out_by_word(rollout));
         let mut short = None;

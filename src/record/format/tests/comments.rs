@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::samples::{at, id, kept, op, reference, revision, target, word};
+use super::samples::{at, id, kept, op, plan, reference, revision, target, word};
 use crate::model::{Command, Comment, EnvironmentName, NodeName, RoleName, Route};
 use crate::record::format::{decode, encode};
-use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Recall, Share, What};
+use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Plan, Purpose, Recall, Share, What};
 
 /// All of that, in the order of the golden file.
 pub(super) fn later() -> Vec<Fact> {
@@ -141,5 +141,16 @@ pub(super) fn latest(first: Fact) -> Vec<Fact> {
     let back = Fact::WeightBack { environment, role: RoleName::parse("web").unwrap() };
     let mut all = vec![first, back];
     all.extend(shared());
+    all.extend(lost());
     all
+}
+
+/// A node that failed, and a way back that lets it by.
+fn lost() -> [Fact; 2] {
+    let nodes = BTreeSet::from([NodeName::parse("web-02").unwrap()]);
+    let mut kept = kept();
+    kept.history.failed.clone_from(&nodes);
+    let back =
+        Plan { purpose: Purpose::Rollback, lost: nodes, parts: BTreeSet::from([1, 2]), ..plan() };
+    [Fact::Kept(Box::new(kept)), Fact::Planned(Box::new(back))]
 }

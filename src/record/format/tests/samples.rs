@@ -227,6 +227,8 @@ pub(super) fn plan() -> Plan {
         nodes: ["web-01", "web-02", "web-03"].map(node).into(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,
@@ -580,6 +582,7 @@ pub(super) fn kept() -> Kept {
         retreated: Some(here("1.3.8")),
         dropped_patches: BTreeSet::from([here("1.3.7")]),
         mixed: None,
+        failed: BTreeSet::new(),
     };
     let role = RoleName::parse("web").unwrap();
     let node = NodeName::parse("web-02").unwrap();

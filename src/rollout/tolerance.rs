@@ -1,0 +1,152 @@
+//! Which failures halt a rollout at once, and which only when all others have had their turn.
+//!
+//! Invariant: on the way back a node that was lost before it began keeps nobody else on the bad ref,
+//! in its own lane or in another one; no other node fails uncounted.
+
+use std::collections::BTreeSet;
+
+use crate::model::NodeName;
+
+use super::event::{Outcome, What};
+use super::machine::Rollout;
+use super::plan::{Op, OpId, Plan, Purpose, StageKind};
+use super::report::Halt;
+use super::state::{OpState, States, TaskId};
+
+impl States {
+    /// Whether every task of a stage is over, well or not.
+    pub(super) fn is_over(&self, stage: usize) -> bool {
+        self.stages[stage].iter().all(|lane| lane.cursor == lane.batches.len())
+    }
+
+    /// Tasks that failed up to a stage. Before it there are some only in parts of it.
+    pub(super) fn failed_up_to(&self, stage: usize) -> impl Iterator<Item = TaskId> + '_ {
+        let lanes = self.stages.iter().take(stage + 1).flatten();
+        lanes.flat_map(|lane| lane.failed.iter().copied())
+    }
+
+    /// Whether more of a lane has failed than may: what is no node's, more nodes than its role may lose in all parts of
+    /// the stage, or every one. Who was lost before counts for none of it.
+    pub(super) fn fails(&self, plan: &Plan, [stage, lane]: [usize; 2]) -> bool {
+        let state = &self.stages[stage][lane];
+        let it = &plan.stages[stage].lanes[lane];
+        let news = |id: &TaskId| !plan.is_lost(*id);
+        let here = state.failed.iter().filter(|id| news(id)).count();
+        if here == 0 {
+            return false;
+        }
+        let control =
+            state.failed.iter().any(|id| plan.task(*id).is_some_and(|it| it.node.is_none()));
+        let tasks: usize = it.batches.iter().map(|batch| batch.tasks.len()).sum();
+        let all = state.failed.len() == tasks;
+        let is_same = |id: &TaskId| {
+            let lane = plan.stages[id.stage as usize].lanes.get(id.lane as usize);
+            lane.is_some_and(|other| other.name == it.name)
+        };
+        let before = stage.checked_sub(1).into_iter().flat_map(|last| self.failed_up_to(last));
+        let before = before.filter(|id| plan.parts.contains(&(id.stage as usize)));
+        let before = before.filter(|id| is_same(id) && news(id)).count();
+        control || all || before + here > it.max_failures
+    }
+
+    /// Whether the next stage begins behind one that is over: nothing failed, or it is a part, and what failed in it may
+    /// wait.
+    pub(super) fn lets_on(&self, plan: &Plan, stage: usize) -> bool {
+        let lanes = 0..plan.stages[stage].lanes.len();
+        self.failed_up_to(stage).next().is_none()
+            || (plan.parts.contains(&stage)
+                && lanes.into_iter().all(|it| !self.fails(plan, [stage, it])))
+    }
+}
+
+impl Rollout {
+    /// Every reason in a stage why nothing new starts. On the way back none while a lane may still go on, unless more
+    /// failed than may.
+    pub(super) fn halts_in(&self, at: usize) -> Vec<Halt> {
+        let Some(stage) = self.plan.stages.get(at) else { return Vec::new() };
+        let patient = self.plan.purpose == Purpose::Rollback && self.stopping.is_none();
+        let (mut failed, mut narrow) = (Vec::new(), Vec::new());
+        let (mut at_once, mut goes_on) = (false, false);
+        for (lane_at, (lane, state)) in stage.lanes.iter().zip(&self.states.stages[at]).enumerate()
+        {
+            let fails = self.states.fails(&self.plan, [at, lane_at]);
+            let end = state.cursor == state.batches.len();
+            if fails || end {
+                failed.extend(state.failed.iter().copied());
+            }
+            let blocked = if end { None } else { self.too_few(at, lane_at, lane) };
+            at_once |= fails;
+            goes_on |= !end && blocked.is_none();
+            narrow.extend(blocked);
+        }
+        if patient && !at_once && goes_on {
+            return Vec::new();
+        }
+        if patient {
+            failed = self.states.failed_up_to(at).collect();
+        }
+        failed.into_iter().filter_map(|id| self.failure(id)).chain(narrow).collect()
+    }
+}
+
+impl Rollout {
+    /// The nodes on which it failed, also where a person went on without them; and those on which all was done. What the
+    /// end of a rollout cut off has not failed, nor has who could not be drained or fenced.
+    pub(super) fn fates(&self) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
+        let mut failed: BTreeSet<OpId> = BTreeSet::new();
+        for event in &self.events {
+            match &event.what {
+                What::Started { op, .. } => {
+                    failed.remove(op);
+                }
+                What::Finished { op, outcome } => match outcome {
+                    Outcome::Failed { .. } | Outcome::Errored { .. } | Outcome::Lost { .. } => {
+                        failed.insert(*op);
+                    }
+                    Outcome::Done { .. } | Outcome::Ended { .. } => {}
+                },
+                What::Waiting { .. }
+                | What::Reopened { .. }
+                | What::TakenOver { .. }
+                | What::Retried(_)
+                | What::RetriedOnly { .. }
+                | What::Resumed(_)
+                | What::Excluded { .. }
+                | What::MigrationSettled { .. }
+                | What::Stopping { .. }
+                | What::Settled(_) => {}
+            }
+        }
+        let on_way = |id: &OpId| {
+            self.plan.stages.get(id.stage as usize).is_some_and(|it| it.kind == StageKind::Forward)
+        };
+        let tells = |id: &OpId| match self.plan.op(*id) {
+            Some(Op::Step { .. } | Op::Healthy { .. } | Op::Runs { .. } | Op::Serving { .. }) => {
+                true
+            }
+            Some(
+                Op::Fenced
+                | Op::Drained { .. }
+                | Op::Weighted { .. }
+                | Op::Verified { .. }
+                | Op::Gate { .. }
+                | Op::Baked { .. }
+                | Op::Approved,
+            )
+            | None => false,
+        };
+        let bad: BTreeSet<NodeName> = failed
+            .into_iter()
+            .filter(|id| on_way(id) && tells(id))
+            .filter_map(|id| self.node(id))
+            .collect();
+        let mut undone = bad.clone();
+        for (id, task, _) in self.plan.ops().filter(|(id, _, _)| on_way(id)) {
+            if !matches!(self.states.op(id), Some(OpState::Done { .. })) {
+                undone.extend(task.node.clone());
+            }
+        }
+        let well = self.plan.nodes.difference(&undone).cloned().collect();
+        (bad, well)
+    }
+}
