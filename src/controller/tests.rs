@@ -45,6 +45,7 @@ fn plan(op: Op) -> Plan {
             keep: 0,
             max_failures: 0,
             width: 0,
+            ahead: None,
             batches: vec![Batch { tasks }],
         };
         Stage { name: "pipeline".to_owned(), kind, lanes: vec![lane] }

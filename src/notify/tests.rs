@@ -33,6 +33,7 @@ fn stage(name: &str, node: Option<&NodeName>, ops: Vec<Op>) -> Stage {
         keep: 0,
         max_failures: 0,
         width: 0,
+        ahead: None,
         batches: vec![Batch { tasks: vec![task] }],
     };
     Stage { name: name.to_owned(), kind: StageKind::Forward, lanes: vec![lane] }
@@ -224,6 +225,7 @@ fn fleet() -> Rollout {
             keep: 0,
             max_failures: 1,
             width: 0,
+            ahead: None,
             batches: (1..=count).map(batch).collect(),
         }
     };

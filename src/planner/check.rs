@@ -155,6 +155,10 @@ fn canary(plan: &Plan, found: &mut Vec<String>) {
         if first.into_iter().find(|count| *count > 0).is_some_and(|count| count > 1) {
             found.push(format!("the first node of {} does not go alone", lane.name));
         }
+        let first = lane.batches.iter().flat_map(|it| &it.tasks).find(acts);
+        if first.is_some_and(|it| it.node != lane.ahead) {
+            found.push(format!("nobody of {} shows the others the way", lane.name));
+        }
     }
 }
 

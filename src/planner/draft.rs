@@ -424,7 +424,9 @@ impl Draft<'_> {
         let tasks: Vec<Task> = nodes.iter().map(task).collect();
         // In haste nothing bakes: the first node goes alone, and shows the others the way. Nobody learns anything from
         // one that was lost before.
-        let alone = usize::from(self.quick && spec.kind == Kind::Run && width > 1);
+        let hasty = self.quick && spec.kind == Kind::Run;
+        let ahead = nodes.iter().find(|it| hasty && !self.lost.contains(*it)).cloned();
+        let alone = usize::from(hasty && width > 1);
         let lost = nodes.iter().filter(|it| alone > 0 && self.lost.contains(*it)).count();
         let (lost, others) = tasks.split_at(lost);
         let (first, rest) = others.split_at(alone.min(others.len()));
@@ -435,6 +437,7 @@ impl Draft<'_> {
             keep,
             max_failures,
             width,
+            ahead: ahead.clone(),
             batches,
         };
         if guards.is_empty() {
@@ -537,6 +540,7 @@ impl Draft<'_> {
             keep: 0,
             max_failures: 0,
             width: 0,
+            ahead: None,
             batches: vec![Batch { tasks }],
         };
         stages.push(Stage {

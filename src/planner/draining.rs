@@ -124,6 +124,7 @@ impl Draft<'_> {
                     keep: 0,
                     max_failures: role.max_failures as usize,
                     width: 0,
+                    ahead: None,
                     batches: vec![Batch { tasks }],
                 });
             }

@@ -125,6 +125,8 @@ pub struct Lane {
     /// How many of its nodes may be in hand at once, the next one beginning when one ends; as many
     /// as the batch has if 0.
     pub width: usize,
+    /// In haste, who goes first and alone: whatever may fail, nobody follows where this one did.
+    pub ahead: Option<NodeName>,
     /// In order.
     pub batches: Vec<Batch>,
 }

@@ -41,8 +41,15 @@ fn stage(kind: StageKind, tasks: Vec<(Option<NodeName>, When, Op)>) -> Stage {
         .into_iter()
         .map(|(node, when, op)| Batch { tasks: vec![Task { node, when, ops: vec![op] }] });
     let batches = batches.collect();
-    let lane =
-        Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, width: 0, batches };
+    let lane = Lane {
+        name: "lane".to_owned(),
+        size: 2,
+        keep: 0,
+        max_failures: 0,
+        width: 0,
+        ahead: None,
+        batches,
+    };
     Stage { name: "stage".to_owned(), kind, lanes: vec![lane] }
 }
 
@@ -343,6 +350,7 @@ fn lanes(kind: StageKind, width: usize, lanes: Vec<Vec<Task>>) -> Stage {
         keep: 0,
         max_failures: 0,
         width,
+        ahead: None,
         batches: vec![Batch { tasks }],
     };
     Stage { name: "stage".to_owned(), kind, lanes: lanes.into_iter().map(lane).collect() }

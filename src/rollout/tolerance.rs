@@ -26,7 +26,7 @@ impl States {
     }
 
     /// Whether more of a lane has failed than may: what is no node's, more nodes than its role may lose in all parts of
-    /// the stage, or every one. Who was lost before counts for none of it.
+    /// the stage, who went ahead in haste, or every one. Who was lost before counts for none of it.
     pub(super) fn fails(&self, plan: &Plan, [stage, lane]: [usize; 2]) -> bool {
         let state = &self.stages[stage][lane];
         let it = &plan.stages[stage].lanes[lane];
@@ -46,7 +46,9 @@ impl States {
         let before = stage.checked_sub(1).into_iter().flat_map(|last| self.failed_up_to(last));
         let before = before.filter(|id| plan.parts.contains(&(id.stage as usize)));
         let before = before.filter(|id| is_same(id) && news(id)).count();
-        control || all || before + here > it.max_failures
+        let ahead = state.failed.iter().filter_map(|id| plan.task(*id)?.node.as_ref());
+        let ahead = ahead.into_iter().any(|node| it.ahead.as_ref() == Some(node));
+        control || all || ahead || before + here > it.max_failures
     }
 
     /// Whether the next stage begins behind one that is over: nothing failed, or it is a part, and what failed in it may

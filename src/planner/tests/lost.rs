@@ -321,6 +321,48 @@ fn in_haste_the_first_that_was_not_lost_goes_alone() {
     let batches = stage.lanes[0].batches.iter();
     let batches: Vec<Vec<String>> = batches.map(|it| it.tasks.iter().map(node).collect()).collect();
     assert_eq!(batches, [["web-2"], ["web-1"], ["web-3"]]);
+    // Nobody learns anything from who was lost; the others learn from the first of them.
+    let back = |fail: &[&str]| carried(&fast, &format!("all 1.0.2\n{LOST}"), fail).0;
+    assert_eq!(back(&["web-2"]), "web-2 web-1 web-3");
+    assert_eq!(back(&["web-1"]), "web-2 web-1");
+}
+
+#[test]
+fn in_haste_nobody_follows_where_the_first_one_failed_whatever_may_fail() {
+    let hotfix = |width: &str| {
+        let fast =
+            ONE_BY_ONE.replace("min_healthy: 1", &format!("batch: {width}, max_failures: 1"));
+        fast.replace("recipe: fleet\ntargets", "recipe: fleet\nhotfixes: [1.0.1]\ntargets")
+    };
+    let halts = "fleet failed on web-1: full";
+    for width in ["1", "3"] {
+        for world in ["", "all 1.0.2"] {
+            let mut rollout = begun(&hotfix(width), world);
+            assert_eq!(carry(&mut rollout, &["web-1"]), told("web-1", halts), "{width} {world}");
+            // A person's word is enough to go on.
+            say(&mut rollout, What::Resumed(word()));
+            assert_eq!(carry(&mut rollout, &[]), told("web-2 web-3", ""));
+        }
+        // One behind it may fail.
+        let behind = carried(&hotfix(width), "", &["web-2"]);
+        assert_eq!(behind, told("web-1 web-2 web-3", "fleet failed on web-2: full"));
+    }
+    // With time, one may fail wherever it is.
+    let slow = hotfix("1").replace("hotfixes: [1.0.1]\n", "");
+    assert_eq!(carried(&slow, "", &["web-1"]), told("web-1 web-2 web-3", halts));
+}
+
+#[test]
+fn a_plan_in_haste_in_which_nobody_goes_ahead_is_unsound() {
+    let hotfix = "recipe: fleet\nhotfixes: [1.0.1]\ntargets";
+    let fast = ONE_BY_ONE.replace("recipe: fleet\ntargets", hotfix);
+    let mut plan = begun(&fast, "").plan().clone();
+    for lane in plan.stages.iter_mut().flat_map(|it| &mut it.lanes) {
+        lane.ahead = None;
+    }
+    let loaded = loaded(&fast);
+    let said = objections(&plan, &loaded.snapshot().spec(&target()).unwrap());
+    assert_eq!(said, ["nobody of web shows the others the way"]);
 }
 
 #[test]

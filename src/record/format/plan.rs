@@ -193,12 +193,14 @@ struct Lane {
     max_failures: usize,
     #[serde(default, skip_serializing_if = "is_zero")]
     width: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ahead: Option<Text<NodeName>>,
     batches: Vec<Vec<Task>>,
 }
 
 impl From<&rollout::Lane> for Lane {
     fn from(lane: &rollout::Lane) -> Self {
-        let rollout::Lane { name, size, keep, max_failures, width, batches } = lane;
+        let rollout::Lane { name, size, keep, max_failures, width, ahead, batches } = lane;
         let tasks =
             |rollout::Batch { tasks }: &rollout::Batch| tasks.iter().map(Task::from).collect();
         Self {
@@ -207,6 +209,7 @@ impl From<&rollout::Lane> for Lane {
             keep: *keep,
             max_failures: *max_failures,
             width: *width,
+            ahead: opt(ahead.as_ref()),
             batches: batches.iter().map(tasks).collect(),
         }
     }
@@ -214,12 +217,13 @@ impl From<&rollout::Lane> for Lane {
 
 impl From<Lane> for rollout::Lane {
     fn from(lane: Lane) -> Self {
-        let Lane { name, size, keep, max_failures, width, batches } = lane;
+        let Lane { name, size, keep, max_failures, width, ahead, batches } = lane;
         let batch = |tasks: Vec<Task>| rollout::Batch {
             tasks: tasks.into_iter().map(Into::into).collect(),
         };
         let batches = batches.into_iter().map(batch).collect();
-        Self { name, size, keep, max_failures, width, batches }
+        let ahead = unopt(ahead);
+        Self { name, size, keep, max_failures, width, ahead, batches }
     }
 }
 

@@ -189,6 +189,7 @@ mod tests {
             keep: 0,
             max_failures: NODES as usize,
             width: 0,
+            ahead: None,
             batches: vec![Batch { tasks: (0..NODES).map(task).collect() }],
         };
         let stages =

@@ -197,6 +197,7 @@ pub(super) fn plan() -> Plan {
         keep: 32,
         max_failures: 2,
         width: 0,
+        ahead: None,
         batches: batches.into_iter().map(|tasks| Batch { tasks }).collect(),
     };
     let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install"), status: None }];
@@ -525,6 +526,7 @@ fn plan_of(op: Op) -> Plan {
         keep: 0,
         max_failures: 0,
         width: 0,
+        ahead: None,
         batches: vec![Batch { tasks: vec![task] }],
     };
     let stage = Stage { name: "gates".to_owned(), kind: StageKind::Forward, lanes: vec![lane] };
