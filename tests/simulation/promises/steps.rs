@@ -45,6 +45,7 @@ impl World {
         op: OpId,
     ) {
         let plan = rollout.plan();
+        self.count_lost(rollout, op);
         let mut why = rollout.stopping().map(|_| "it is being ended".to_owned());
         let left_out: BTreeSet<_> = rollout.left_out().cloned().collect();
         let stage = &plan.stages[op.stage as usize];
@@ -73,6 +74,20 @@ impl World {
         if let Some(why) = why {
             let what = format!("{target} begins {} although {why}", op.slug());
             self.broken("2 a stop takes effect between tasks", &what);
+        }
+    }
+
+    fn count_lost(&mut self, rollout: &Rollout, op: OpId) {
+        let plan = rollout.plan();
+        let fails = |it: &OpId| matches!(rollout.state(*it), Some(OpState::Failed { .. }));
+        let mut failed =
+            plan.ops().map(|(id, _, _)| id).filter(|it| plan.is_lost(*it) && fails(it));
+        if let Some(lost) = failed.find(|_| !plan.is_lost(op)) {
+            let part = plan.parts.contains(&(lost.stage as usize)) && lost.stage != op.stage;
+            self.totals.count("brought back beside the lost");
+            if part {
+                self.totals.count("brought back beside a lost zone");
+            }
         }
     }
 
