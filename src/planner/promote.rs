@@ -34,6 +34,7 @@ const NO_HISTORY: &History = &History {
     dropped_patches: BTreeSet::new(),
     mixed: None,
     failed: BTreeSet::new(),
+    going_back: None,
 };
 
 /// What to do about a target's promotion.

@@ -113,6 +113,8 @@ pub struct History {
     pub mixed: Option<Timestamp>,
     /// Nodes on which a rollout failed, and that none has brought its ref since.
     pub failed: BTreeSet<NodeName>,
+    /// Where a rollback was to go, while none has come there.
+    pub going_back: Option<Ref>,
 }
 
 /// A merge request of ours.
@@ -330,6 +332,11 @@ impl Ledger {
         history.stopped = None;
         history.begins_to(plan);
         history.attempted = Some(plan.to.clone());
+        match plan.purpose {
+            Purpose::Rollback => history.going_back = Some(plan.to.clone()),
+            Purpose::Deploy => history.going_back = None,
+            Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {}
+        }
         history.owed_wanted &= plan.owed.is_none();
         self.rollouts.insert(plan.target.clone(), Rollout::new(plan.clone()));
     }
@@ -494,6 +501,7 @@ impl Ledger {
             Ending::Succeeded => {
                 history.rebuilt = false;
                 history.mixed = None;
+                history.going_back = None;
                 history.hurry.take_if(|it| *it == plan.to);
                 if plan.purpose == Purpose::Deploy {
                     history.retreated = None;

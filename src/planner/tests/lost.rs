@@ -1,7 +1,7 @@
 //! Nodes that failed with a bad ref and are out, and the way back from it.
 
 use super::*;
-use crate::rollout::{Event, Outcome, Rollout, What, Word};
+use crate::rollout::{Event, Outcome, Purpose, Rollout, What, Word};
 
 const ONE_BY_ONE: &str = "
 --- towpath.yaml
@@ -363,6 +363,20 @@ fn a_plan_in_haste_in_which_nobody_goes_ahead_is_unsound() {
     let loaded = loaded(&fast);
     let said = objections(&plan, &loaded.snapshot().spec(&target()).unwrap());
     assert_eq!(said, ["nobody of web shows the others the way"]);
+}
+
+#[test]
+fn a_way_back_that_was_ended_is_one_still_when_it_is_tried_again() {
+    let some = "job-1 1.0.2\nweb-1 1.0.2\ndata-1 1.0.2\nfailed job-1";
+    let world = format!("all 1.0.1\n{some}\nproven 1.0.1\nback 1.0.1");
+    let again = begun(ROLES, &world);
+    assert_eq!(again.plan().purpose, Purpose::Rollback);
+    let halts = "fleet failed on job-1: full";
+    assert_eq!(carried(ROLES, &world, &["job-1"]), told("job-1 web-1", halts));
+    assert_eq!(carried(ROLES, &world, &[]).0, "job-1 web-1 data-1");
+    // Who loses the ref when it was there is repaired.
+    let there = begun(ROLES, &world.replace("back 1.0.1", "tried 1.0.1"));
+    assert_eq!(there.plan().purpose, Purpose::Repair);
 }
 
 #[test]

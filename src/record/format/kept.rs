@@ -102,6 +102,8 @@ struct History {
     mixed: Option<At>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     failed: BTreeSet<Text<NodeName>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    going_back: Option<Text<Ref>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -205,6 +207,7 @@ impl From<&rollout::History> for History {
             dropped_patches,
             mixed,
             failed,
+            going_back,
         } = history;
         let said = vetoes.iter().map(|(reference, how)| (Text(reference.clone()), how.clone()));
         let agreed = approvals.iter().map(|(it, people)| (Text(it.clone()), set(people)));
@@ -232,6 +235,7 @@ impl From<&rollout::History> for History {
             dropped_patches: set(dropped_patches),
             mixed: mixed.map(At),
             failed: set(failed),
+            going_back: opt(going_back.as_ref()),
         }
     }
 }
@@ -262,6 +266,7 @@ impl From<History> for rollout::History {
             dropped_patches,
             mixed,
             failed,
+            going_back,
         } = history;
         Self {
             past: past.into_iter().map(Into::into).collect(),
@@ -287,6 +292,7 @@ impl From<History> for rollout::History {
             dropped_patches: unset(dropped_patches),
             mixed: mixed.map(|it| it.0),
             failed: unset(failed),
+            going_back: unopt(going_back),
         }
     }
 }

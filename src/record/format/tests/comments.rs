@@ -150,6 +150,7 @@ fn lost() -> [Fact; 2] {
     let nodes = BTreeSet::from([NodeName::parse("web-02").unwrap()]);
     let mut kept = kept();
     kept.history.failed.clone_from(&nodes);
+    kept.history.going_back = Some(reference("1.4.1"));
     let mut back =
         Plan { purpose: Purpose::Rollback, lost: nodes, parts: BTreeSet::from([1, 2]), ..plan() };
     back.stages[1].lanes[0].ahead = Some(NodeName::parse("web-01").unwrap());

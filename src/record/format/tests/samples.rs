@@ -585,6 +585,7 @@ pub(super) fn kept() -> Kept {
         dropped_patches: BTreeSet::from([here("1.3.7")]),
         mixed: None,
         failed: BTreeSet::new(),
+        going_back: None,
     };
     let role = RoleName::parse("web").unwrap();
     let node = NodeName::parse("web-02").unwrap();
