@@ -147,13 +147,7 @@ pub(super) fn write(
     }
     let restore = draft.restore(&way);
     let Way { mut stages, openers, parts, .. } = way;
-    let all: BTreeSet<NodeName> = stages
-        .iter()
-        .flat_map(|stage| &stage.lanes)
-        .flat_map(|lane| &lane.batches)
-        .flat_map(|batch| &batch.tasks)
-        .filter_map(|task| task.node.clone())
-        .collect();
+    let all = nodes_of(&stages);
     stages[0] = fences("fence", StageKind::Forward, &all, When::Always);
     let mut closing = fences("finally", StageKind::Closing, &all, When::Stopped);
     closing.lanes[0].batches.extend(draft.finally(&recipe, &openers));
@@ -182,6 +176,13 @@ pub(super) fn write(
     };
     plan.id = content_id(&plan);
     plan
+}
+
+/// Every node that is touched.
+fn nodes_of(stages: &[Stage]) -> BTreeSet<NodeName> {
+    let lanes = stages.iter().flat_map(|stage| &stage.lanes);
+    let tasks = lanes.flat_map(|lane| &lane.batches).flat_map(|batch| &batch.tasks);
+    tasks.filter_map(|task| task.node.clone()).collect()
 }
 
 /// Why the rollout does without warm-up and bakes.

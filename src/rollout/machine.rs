@@ -453,12 +453,11 @@ impl Rollout {
     /// Failed operations of the stage in hand and its parts before: the current one, or the closing one when stopping.
     fn failed_ops(&self) -> Vec<OpId> {
         let last = self.plan.stages.len() - 1;
-        let tasks: Vec<TaskId> = match self.stopping {
-            None => self.states.failed_up_to(self.states.stage).collect(),
-            Some(_) => {
-                let lanes = self.states.stages.get(last).into_iter().flatten();
-                lanes.flat_map(|lane| lane.failed.iter().copied()).collect()
-            }
+        let tasks: Vec<TaskId> = if self.stopping.is_none() {
+            self.states.failed_up_to(self.states.stage).collect()
+        } else {
+            let lanes = self.states.stages.get(last).into_iter().flatten();
+            lanes.flat_map(|lane| lane.failed.iter().copied()).collect()
         };
         tasks
             .into_iter()

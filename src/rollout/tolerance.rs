@@ -152,3 +152,111 @@ impl Rollout {
         (bad, well)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{node, rollout, step};
+    use super::super::{
+        Batch, Cause, Ending, Entry, Event, Fact, Lane, Ledger, Op, Stage, StageKind, StepKind,
+        Task, What, When, Word,
+    };
+    use super::*;
+    use crate::model::{PersonName, Timestamp};
+
+    /// Steps on two nodes, and before that of the second what its nodes are fenced with.
+    fn plan(purpose: Purpose) -> Plan {
+        let task = |name: &str, ops| Task { node: node(name), when: When::Always, ops };
+        let (a, b) = (vec![step(StepKind::Run)], vec![Op::Fenced, step(StepKind::Run)]);
+        let batches = vec![Batch { tasks: vec![task("a", a), task("b", b)] }];
+        let lane = |batches| Lane {
+            name: "lane".to_owned(),
+            size: 2,
+            keep: 0,
+            max_failures: 2,
+            width: 0,
+            ahead: None,
+            batches,
+        };
+        let stage =
+            |kind, batches| Stage { name: "it".to_owned(), kind, lanes: vec![lane(batches)] };
+        let forward = vec![stage(StageKind::Forward, batches)];
+        let mut plan = rollout(forward, stage(StageKind::Closing, Vec::new())).plan().clone();
+        plan.purpose = purpose;
+        plan
+    }
+
+    /// A rollout whose operations come to these ends, in order; what has none is in hand when it is ended.
+    fn ends(ledger: &mut Ledger, purpose: Purpose, outcomes: &[(u32, u32, Outcome)]) {
+        let plan = plan(purpose);
+        let (target, id, mut epoch) = (plan.target.clone(), plan.id.clone(), plan.epoch);
+        let at = Timestamp(1);
+        ledger.apply(&Entry { at, fact: Fact::Planned(Box::new(plan)) }).unwrap();
+        let tell = |ledger: &mut Ledger, what: What| {
+            let event = Event { at, what };
+            let fact = Fact::Rollout { target: target.clone(), id: id.clone(), event };
+            ledger.apply(&Entry { at, fact }).unwrap();
+        };
+        let op = |task, op| OpId { stage: 0, lane: 0, batch: 0, task, op };
+        for first in [op(0, 0), op(1, 0)] {
+            tell(ledger, What::Started { op: first, attempt: 1, epoch });
+        }
+        for (task, of, outcome) in outcomes {
+            let id = op(*task, *of);
+            if *of > 0 {
+                tell(ledger, What::Started { op: id, attempt: 1, epoch });
+            }
+            tell(ledger, What::Finished { op: id, outcome: outcome.clone() });
+        }
+        let through = ledger.rollouts[&target].ready_to_settle();
+        if through.is_none() {
+            epoch = epoch.next();
+            let word = Word { by: PersonName::parse("ann").unwrap(), reason: String::new() };
+            tell(ledger, What::Stopping { cause: Cause::Aborted { word, now: true }, epoch });
+        }
+        tell(ledger, What::Settled(through.unwrap_or(Ending::Aborted)));
+    }
+
+    fn done() -> Outcome {
+        Outcome::Done { evidence: String::new() }
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed { why: "no".to_owned() }
+    }
+
+    #[test]
+    fn who_failed_is_known_until_a_rollout_has_brought_it_its_ref() {
+        let mut ledger = Ledger::default();
+        let target = plan(Purpose::Deploy).target;
+        let names = |ledger: &Ledger| -> Vec<String> {
+            ledger.history(&target).unwrap().failed.iter().map(ToString::to_string).collect()
+        };
+        let mut says = |outcomes: &[(u32, u32, Outcome)]| {
+            ends(&mut ledger, Purpose::Deploy, outcomes);
+            names(&ledger)
+        };
+        assert_eq!(says(&[(0, 0, failed()), (1, 0, done()), (1, 1, done())]), ["a"]);
+        // Who was cut off has neither failed nor been brought it.
+        assert_eq!(says(&[(1, 0, done()), (1, 1, failed())]), ["a", "b"]);
+        assert_eq!(says(&[(0, 0, done())]), ["b"]);
+        assert_eq!(says(&[(0, 0, done()), (1, 0, done()), (1, 1, done())]), [""; 0]);
+        // That a node could not be fenced says nothing of it.
+        assert_eq!(says(&[(0, 0, done()), (1, 0, failed())]), [""; 0]);
+    }
+
+    #[test]
+    fn a_way_back_is_one_until_its_ref_is_there_or_another_is_deployed() {
+        let mut ledger = Ledger::default();
+        let (to, target) = (plan(Purpose::Deploy).to, plan(Purpose::Deploy).target);
+        let all = [(0, 0, done()), (1, 0, done()), (1, 1, done())];
+        let mut says = |purpose, outcomes: &[(u32, u32, Outcome)]| {
+            ends(&mut ledger, purpose, outcomes);
+            ledger.history(&target).unwrap().going_back.clone()
+        };
+        assert_eq!(says(Purpose::Rollback, &all[..1]), Some(to.clone()));
+        assert_eq!(says(Purpose::Repair, &all[..1]), Some(to.clone()));
+        assert_eq!(says(Purpose::Rollback, &all), None);
+        assert_eq!(says(Purpose::Rollback, &all[..1]), Some(to));
+        assert_eq!(says(Purpose::Deploy, &all[..1]), None);
+    }
+}
