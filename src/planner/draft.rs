@@ -17,7 +17,7 @@ use crate::rollout::{
 
 use super::World;
 use super::lost::lost;
-use super::parts::{asked, control, fences, free, task_ids};
+use super::parts::{asked, control, fences, free, nodes_of, task_ids};
 use super::places::Part;
 use super::traffic::seated;
 
@@ -176,13 +176,6 @@ pub(super) fn write(
     };
     plan.id = content_id(&plan);
     plan
-}
-
-/// Every node that is touched.
-fn nodes_of(stages: &[Stage]) -> BTreeSet<NodeName> {
-    let lanes = stages.iter().flat_map(|stage| &stage.lanes);
-    let tasks = lanes.flat_map(|lane| &lane.batches).flat_map(|batch| &batch.tasks);
-    tasks.filter_map(|task| task.node.clone()).collect()
 }
 
 /// Why the rollout does without warm-up and bakes.

@@ -68,3 +68,10 @@ pub(super) fn fences(name: &str, kind: StageKind, nodes: &BTreeSet<NodeName>, wh
     };
     Stage { name: name.to_owned(), kind, lanes: vec![lane] }
 }
+
+/// Every node that is touched.
+pub(super) fn nodes_of(stages: &[Stage]) -> BTreeSet<NodeName> {
+    let lanes = stages.iter().flat_map(|stage| &stage.lanes);
+    let tasks = lanes.flat_map(|lane| &lane.batches).flat_map(|batch| &batch.tasks);
+    tasks.filter_map(|task| task.node.clone()).collect()
+}

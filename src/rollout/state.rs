@@ -141,7 +141,7 @@ pub(super) struct States {
     /// Begun and not over.
     pub(super) open: BTreeSet<TaskId>,
     /// Of each pool, nodes that are out: begun and not over, failed, left out by a person's word, or
-    /// lost before and not brought back yet.
+    /// lost before and waiting for their turn in the stage in hand.
     pub(super) out: Vec<usize>,
     /// Operations whose end nobody knows.
     pub(super) lost: BTreeSet<OpId>,
@@ -252,7 +252,7 @@ impl States {
         let lane = &mut self.stages[at.stage as usize][at.lane as usize];
         lane.open = lane.open.saturating_sub(usize::from(on_node));
         if plan.is_lost(at) {
-            // Back only when nothing is left to be done on it.
+            // Whether begun or waiting, it counted once.
             self.recount_pools(plan, false);
         } else if !failed {
             for pool in pools_of(plan, at) {
@@ -274,6 +274,9 @@ impl States {
 
     fn recount_pools(&mut self, plan: &Plan, stopped: bool) {
         let mut out: Vec<BTreeSet<&NodeName>> = vec![BTreeSet::new(); plan.pools.len()];
+        // Who was lost and has its turn later in this stage, or in one that it is a part of.
+        let last = (self.stage..).find(|it| !plan.parts.contains(it)).unwrap_or(self.stage);
+        let in_hand = self.stage..=last;
         let stages = if plan.pools.is_empty() { &[] } else { plan.stages.as_slice() };
         for (stage, it) in stages.iter().enumerate() {
             for (lane, it) in it.lanes.iter().enumerate() {
@@ -285,7 +288,7 @@ impl States {
                         let left_out = self.task(at).is_some_and(|it| it.skipped);
                         let is_out = || match self.standing(at, it, stopped) {
                             Standing::Open | Standing::Failed => true,
-                            Standing::Waiting => plan.is_lost(at),
+                            Standing::Waiting => in_hand.contains(&stage) && plan.is_lost(at),
                             Standing::Out | Standing::Done => false,
                         };
                         if left_out || is_out() {

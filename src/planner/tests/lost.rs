@@ -222,6 +222,14 @@ fn a_tier_whose_first_node_is_lost_is_brought_back_as_far_as_enough_stay() {
 }
 
 #[test]
+fn what_prepares_all_nodes_does_not_wait_for_the_lost_to_be_back() {
+    let prepare = "stages:\n  - { name: stop, on: all, run: [stop] }\n";
+    let prepared = ONE_BY_ONE.replace("stages:\n", prepare);
+    let world = format!("all 1.0.2\n{LOST}failed web-3\nweb/web-3 down");
+    assert_eq!(carried(&prepared, &world, &[]).0, "web-2 web-3 web-1 web-2 web-3 web-1");
+}
+
+#[test]
 fn a_role_that_can_spare_nobody_keeps_no_other_one_on_the_bad_ref() {
     let tight = ROLES.replace("['job-[1..3]'], min_healthy: 1", "['job-[1..3]'], min_healthy: 2");
     let back = carried(&tight, "all 1.0.2\nfailed job-1", &["job-1"]);

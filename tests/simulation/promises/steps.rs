@@ -114,9 +114,11 @@ impl World {
                 in_hand.extend(task.node.clone());
             }
         }
+        let (began, stage) = (op, |id: OpId| plan.stages[id.stage as usize].name.split(' ').next());
         let undone = |node: &NodeName| {
-            let mut tasks = plan.ops().filter(|(_, task, op)| {
+            let mut tasks = plan.ops().filter(|(id, task, op)| {
                 task.node.as_ref() == Some(node)
+                    && stage(*id) == stage(began)
                     && matches!(op, Op::Step { kind: StepKind::Run, .. })
             });
             tasks.any(|(id, _, _)| !matches!(rollout.state(id), Some(OpState::Done { .. })))
