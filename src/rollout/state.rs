@@ -275,7 +275,8 @@ impl States {
     fn recount_pools(&mut self, plan: &Plan, stopped: bool) {
         let mut out: Vec<BTreeSet<&NodeName>> = vec![BTreeSet::new(); plan.pools.len()];
         // Who was lost and has its turn later in this stage, or in one that it is a part of.
-        let last = (self.stage..).find(|it| !plan.parts.contains(it)).unwrap_or(self.stage);
+        let mut ends = self.stage..plan.stages.len();
+        let last = ends.find(|it| !plan.parts.contains(it)).unwrap_or(self.stage);
         let in_hand = self.stage..=last;
         let stages = if plan.pools.is_empty() { &[] } else { plan.stages.as_slice() };
         for (stage, it) in stages.iter().enumerate() {
