@@ -45,6 +45,7 @@ fn plan(op: Op) -> Plan {
             keep: 0,
             max_failures: 0,
             width: 0,
+            ahead: None,
             batches: vec![Batch { tasks }],
         };
         Stage { name: "pipeline".to_owned(), kind, lanes: vec![lane] }
@@ -62,6 +63,8 @@ fn plan(op: Op) -> Plan {
         nodes: std::collections::BTreeSet::new(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,

@@ -109,6 +109,7 @@ fn weighing(moved: bool) -> Ledger {
         keep: 0,
         max_failures: 0,
         width: 0,
+        ahead: None,
         batches: vec![Batch { tasks }],
     }];
     let epoch = plan.epoch;

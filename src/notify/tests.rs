@@ -33,6 +33,7 @@ fn stage(name: &str, node: Option<&NodeName>, ops: Vec<Op>) -> Stage {
         keep: 0,
         max_failures: 0,
         width: 0,
+        ahead: None,
         batches: vec![Batch { tasks: vec![task] }],
     };
     Stage { name: name.to_owned(), kind: StageKind::Forward, lanes: vec![lane] }
@@ -80,6 +81,8 @@ fn rollout() -> Rollout {
         nodes: [node.clone()].into_iter().collect(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,
@@ -222,6 +225,7 @@ fn fleet() -> Rollout {
             keep: 0,
             max_failures: 1,
             width: 0,
+            ahead: None,
             batches: (1..=count).map(batch).collect(),
         }
     };

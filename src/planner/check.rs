@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{By, Spec};
 use crate::model::{NodeName, Probe, Question, RoleName, Voucher};
-use crate::rollout::{Op, OpId, Plan, Purpose, StageKind, StepKind, Task, When};
+use crate::rollout::{Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};
 
 /// Everything about a plan that breaks the house's rules; empty for a sound one.
 pub fn objections(plan: &Plan, spec: &Spec<'_>) -> Vec<String> {
@@ -145,7 +145,8 @@ fn canary(plan: &Plan, found: &mut Vec<String>) {
     for lane in plan.stages.iter().flat_map(|stage| &stage.lanes) {
         let acts = |task: &&Task| {
             let steps = task.ops.iter();
-            steps.into_iter().any(|op| matches!(op, Op::Step { kind: StepKind::Run, .. }))
+            let lost = task.node.as_ref().is_some_and(|it| plan.lost.contains(it));
+            !lost && steps.into_iter().any(|op| matches!(op, Op::Step { kind: StepKind::Run, .. }))
         };
         // One at a time is alone as well.
         let most = if lane.width > 0 { lane.width } else { usize::MAX };
@@ -153,6 +154,10 @@ fn canary(plan: &Plan, found: &mut Vec<String>) {
         let first = first.map(|batch| batch.tasks.iter().filter(acts).count().min(most));
         if first.into_iter().find(|count| *count > 0).is_some_and(|count| count > 1) {
             found.push(format!("the first node of {} does not go alone", lane.name));
+        }
+        let first = lane.batches.iter().flat_map(|it| &it.tasks).find(acts);
+        if first.is_some_and(|it| it.node != lane.ahead) {
+            found.push(format!("nobody of {} shows the others the way", lane.name));
         }
     }
 }
@@ -202,23 +207,33 @@ fn batches(plan: &Plan, found: &mut Vec<String>) {
     }
 }
 
-/// No lane lets more fail than its role may; on the way back so many more as it acts on nodes that are in load
-/// balancers, for they may have been out before.
+/// No lane lets more fail than its role may; only on the way back is anybody forgiven for having been lost before,
+/// and lets one part of a stage the next one begin.
 fn failures(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
     for lane in plan.stages.iter().flat_map(|stage| &stage.lanes) {
         let mut roles = spec.roles().filter(|(name, _)| name.as_str() == lane.name);
         let most = roles.next().map_or(0, |(_, role)| role.max_failures as usize);
-        let seated = |node: &NodeName| {
-            spec.roles().any(|(_, it)| it.seats.is_some() && it.nodes.contains(node))
-        };
-        let tasks = lane.batches.iter().flat_map(|it| &it.tasks);
-        let acts = tasks.filter(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. })));
-        let lost = match plan.purpose {
-            Purpose::Rollback => acts.filter(|it| it.node.as_ref().is_some_and(seated)).count(),
-            Purpose::Deploy | Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => 0,
-        };
-        if lane.max_failures > most + lost {
+        if lane.max_failures > most {
             found.push(format!("{} of {} may fail", lane.max_failures, lane.name));
+        }
+    }
+    let back = plan.purpose == Purpose::Rollback;
+    let lenient = !plan.lost.is_empty() || !plan.parts.is_empty();
+    if lenient && !back {
+        found.push(format!("a {:?} goes on where something failed", plan.purpose));
+    }
+    let of = |at: usize| plan.stages.get(at).map(|it| it.name.split(' ').next());
+    let step = |task: &Task| task.ops.iter().any(|op| matches!(op, Op::Step { .. }));
+    let acts = |stage: &Stage| {
+        let mut tasks = stage.lanes.iter().flat_map(|it| &it.batches).flat_map(|it| &it.tasks);
+        tasks.any(step)
+    };
+    for at in &plan.parts {
+        let zoned = spec.recipe.stages.iter().filter(|it| it.by == By::Zone);
+        let zoned = zoned.map(|it| Some(it.name.as_str())).any(|it| of(*at) == Some(it));
+        let mut behind = (at + 1..).zip(plan.stages.iter().skip(at + 1));
+        if !zoned || !behind.any(|(it, stage)| of(it) == of(*at) && acts(stage)) {
+            found.push(format!("stage {at} lets on what is not of it"));
         }
     }
 }

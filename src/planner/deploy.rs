@@ -206,6 +206,10 @@ fn purpose(target: &Target, survey: &Survey, desired: &Ref, world: World<'_>) ->
     let Some(history) = world.ledger.history(target) else { return older(survey, desired) };
     let proven = history.past.iter().any(|past| past.reference == *desired);
     let last = history.past.last().is_some_and(|past| past.reference == *desired);
+    // What was begun as a way back is one until it is there: in that order, and past those that were lost.
+    if history.going_back.as_ref() == Some(desired) {
+        return Purpose::Rollback;
+    }
     let attempted_other = history.attempted.as_ref().is_some_and(|it| it != desired);
     match (proven, last) {
         (true, true) if !attempted_other => Purpose::Repair,

@@ -16,7 +16,8 @@ use crate::rollout::{
 };
 
 use super::World;
-use super::parts::{asked, control, fences, free, task_ids};
+use super::lost::lost;
+use super::parts::{asked, control, fences, free, nodes_of, task_ids};
 use super::places::Part;
 use super::traffic::seated;
 
@@ -46,6 +47,8 @@ pub(super) struct Draft<'a> {
     owed: bool,
     pub(super) nodes: &'a BTreeSet<NodeName>,
     pub(super) returning: &'a BTreeSet<NodeName>,
+    /// Of both, who was lost before a way back.
+    pub(super) lost: &'a BTreeSet<NodeName>,
     pub(super) survey: &'a Survey,
     pub(super) ledger: &'a Ledger,
     pub(super) world: World<'a>,
@@ -62,6 +65,8 @@ pub(super) struct Way {
     pub(super) weights: BTreeMap<RoleName, u32>,
     /// The first operation that moves the traffic of each role.
     pub(super) moved: BTreeMap<RoleName, OpId>,
+    /// Stages that are no barrier for what may fail.
+    parts: BTreeSet<usize>,
 }
 
 /// The plan that brings a ref to nodes.
@@ -79,6 +84,7 @@ pub(super) fn write(
     let history = world.ledger.history(target);
     let haste = haste(spec, purpose, to, history);
     let quick = haste.is_some();
+    let lost = lost(target, spec, aim, survey, world);
     let draft = Draft {
         target,
         spec,
@@ -87,6 +93,7 @@ pub(super) fn write(
         owed: false,
         nodes,
         returning,
+        lost: &lost,
         survey,
         ledger,
         world,
@@ -141,14 +148,8 @@ pub(super) fn write(
         draft.prove(&mut way.stages, tested);
     }
     let restore = draft.restore(&way);
-    let Way { mut stages, openers, .. } = way;
-    let all: BTreeSet<NodeName> = stages
-        .iter()
-        .flat_map(|stage| &stage.lanes)
-        .flat_map(|lane| &lane.batches)
-        .flat_map(|batch| &batch.tasks)
-        .filter_map(|task| task.node.clone())
-        .collect();
+    let Way { mut stages, openers, parts, .. } = way;
+    let all = nodes_of(&stages);
     stages[0] = fences("fence", StageKind::Forward, &all, When::Always);
     let mut closing = fences("finally", StageKind::Closing, &all, When::Stopped);
     closing.lanes[0].batches.extend(draft.finally(&recipe, &openers));
@@ -166,6 +167,8 @@ pub(super) fn write(
         planned_at: world.now,
         connect: spec.environment.connect.clone(),
         left_alone: draft.left_alone(&all),
+        lost: lost.clone(),
+        parts,
         nodes: all,
         pools: draft.pools(),
         haste,
@@ -310,7 +313,10 @@ impl Draft<'_> {
             return self.gates_again(spec, way);
         }
         approval(spec, way);
+        let first = way.stages.len();
+        let mut last = first;
         for Part { name, places } in parts {
+            last = way.stages.len();
             let lanes = places
                 .into_iter()
                 .map(|(lane, role, nodes)| self.lane(spec, (&lane, role), nodes, &guards, way))
@@ -322,6 +328,10 @@ impl Draft<'_> {
             }
             way.stages.push(stage);
             self.gates(spec, &name, way);
+        }
+        if self.purpose == Purpose::Rollback {
+            // What is broken in one zone keeps no other one on the bad ref.
+            way.parts.extend(first..last);
         }
         true
     }
@@ -381,10 +391,8 @@ impl Draft<'_> {
         guards: &[Op],
         way: &Way,
     ) -> Lane {
-        if spec.drain {
-            // Who is out already goes first: the balancers know best whom they can spare.
-            nodes.sort_by_key(|node| self.readiness(node));
-        }
+        // Who is out already goes first: the balancers know best whom they can spare.
+        nodes.sort_by_key(|node| self.turn(spec, node));
         let size = role.map_or(nodes.len(), |role| role.nodes.len());
         let keep = role.map_or(0, |role| role.min_healthy.ceil_of(size));
         let wanted = spec.batch.or(role.map(|role| role.batch)).map_or(1, |it| it.floor_of(size));
@@ -410,9 +418,14 @@ impl Draft<'_> {
             Task { node: Some(node.clone()), when: When::Always, ops }
         };
         let tasks: Vec<Task> = nodes.iter().map(task).collect();
-        // In haste nothing bakes: the first node goes alone, and shows the others the way.
-        let alone = usize::from(self.quick && spec.kind == Kind::Run && width > 1);
-        let (first, rest) = tasks.split_at(alone.min(tasks.len()));
+        // In haste nothing bakes: the first node goes alone, and shows the others the way. Nobody learns anything from
+        // one that was lost before.
+        let hasty = self.quick && spec.kind == Kind::Run;
+        let ahead = nodes.iter().find(|it| hasty && !self.lost.contains(*it)).cloned();
+        let alone = usize::from(hasty && width > 1);
+        let lost = nodes.iter().filter(|it| alone > 0 && self.lost.contains(*it)).count();
+        let (lost, others) = tasks.split_at(lost);
+        let (first, rest) = others.split_at(alone.min(others.len()));
         let max_failures = role.map_or(0, |role| role.max_failures as usize);
         let lane = |width, batches| Lane {
             name: name.to_owned(),
@@ -420,17 +433,18 @@ impl Draft<'_> {
             keep,
             max_failures,
             width,
+            ahead: ahead.clone(),
             batches,
         };
         if guards.is_empty() {
             // Nothing stands between two batches: the next node begins when one ends, so that one
             // that drains for long does not hold the others.
-            let batches = [first, rest].into_iter().filter(|tasks| !tasks.is_empty());
+            let batches = [lost, first, rest].into_iter().filter(|tasks| !tasks.is_empty());
             return lane(width, batches.map(|tasks| Batch { tasks: tasks.to_vec() }).collect());
         }
         // A gate's answer is for a batch; it must be known where that begins and ends.
         let mut batches = Vec::new();
-        for chunk in first.chunks(1).chain(rest.chunks(width)) {
+        for chunk in lost.chunks(width).chain(first.chunks(1)).chain(rest.chunks(width)) {
             batches.push(Batch { tasks: vec![free(guards.to_vec())] });
             batches.push(Batch { tasks: chunk.to_vec() });
         }
@@ -522,6 +536,7 @@ impl Draft<'_> {
             keep: 0,
             max_failures: 0,
             width: 0,
+            ahead: None,
             batches: vec![Batch { tasks }],
         };
         stages.push(Stage {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Role;
 use crate::model::{NodeName, RoleName, Seat, Voucher};
-use crate::rollout::{Batch, Lane, Op, Pool, Purpose, Stage, StageKind, Task, When};
+use crate::rollout::{Batch, Lane, Op, Pool, Stage, StageKind, Task, When};
 
 use super::draft::{Draft, Way};
 use super::traffic::{Stand, seated, stand};
@@ -93,26 +93,8 @@ impl Draft<'_> {
         pools.filter(|pool| pool.keep > 0).collect()
     }
 
-    /// On the way back, who was out by our hand before it began keeps nobody else on the bad ref: so many more of
-    /// a lane may fail before the others are brought theirs. At its end it stops for them all the same.
-    fn suffer_the_lost(&self, stages: &mut [Stage]) {
-        if self.purpose != Purpose::Rollback {
-            return;
-        }
-        let is_out = |node: &NodeName| {
-            seated(self.spec, node).any(|(role, _)| self.stand(role, node) == Stand::Ours)
-        };
-        for lane in stages.iter_mut().flat_map(|it| &mut it.lanes) {
-            let tasks = lane.batches.iter().flat_map(|it| &it.tasks);
-            let acts = tasks.filter(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. })));
-            let nodes: BTreeSet<&NodeName> = acts.filter_map(|it| it.node.as_ref()).collect();
-            lane.max_failures += nodes.into_iter().filter(|it| is_out(it)).count();
-        }
-    }
-
     /// Lets nodes serve again that an earlier rollout left out and that run the ref by now.
     pub(super) fn back_in_service(&self, stages: &mut Vec<Stage>) {
-        self.suffer_the_lost(stages);
         let check = |node: &NodeName| {
             let mut drains = self.spec.recipe.stages.iter().filter(|it| it.drain);
             drains.find_map(|it| self.healthy(it, node))
@@ -146,6 +128,7 @@ impl Draft<'_> {
                     keep: 0,
                     max_failures: role.max_failures as usize,
                     width: 0,
+                    ahead: None,
                     batches: vec![Batch { tasks }],
                 });
             }

@@ -7,6 +7,7 @@ mod draft;
 mod draining;
 mod excluded;
 mod hold;
+mod lost;
 mod mixed;
 mod patch;
 mod parts;

@@ -34,7 +34,15 @@ pub(super) fn free(ops: Vec<Op>) -> Task {
 
 /// A lane of tasks that are no node's.
 pub(super) fn control_lane(name: &str, batches: Vec<Batch>) -> Lane {
-    Lane { name: name.to_owned(), size: 0, keep: 0, max_failures: 0, width: 0, batches }
+    Lane {
+        name: name.to_owned(),
+        size: 0,
+        keep: 0,
+        max_failures: 0,
+        width: 0,
+        ahead: None,
+        batches,
+    }
 }
 
 /// A stage of tasks that are no node's, one after the other.
@@ -55,7 +63,15 @@ pub(super) fn fences(name: &str, kind: StageKind, nodes: &BTreeSet<NodeName>, wh
         keep: 0,
         max_failures: 0,
         width: 0,
+        ahead: None,
         batches: vec![Batch { tasks }],
     };
     Stage { name: name.to_owned(), kind, lanes: vec![lane] }
+}
+
+/// Every node that is touched.
+pub(super) fn nodes_of(stages: &[Stage]) -> BTreeSet<NodeName> {
+    let lanes = stages.iter().flat_map(|stage| &stage.lanes);
+    let tasks = lanes.flat_map(|lane| &lane.batches).flat_map(|batch| &batch.tasks);
+    tasks.filter_map(|task| task.node.clone()).collect()
 }

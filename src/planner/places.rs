@@ -47,14 +47,12 @@ impl Draft<'_> {
             Part { name, places }
         };
         let mut parts: Vec<Part<'_>> = zones.into_iter().map(part).collect();
-        if spec.drain {
-            // First where somebody is out already: who is out in a later zone would keep this one from
-            // ever taking its own out.
-            parts.sort_by_key(|it| {
-                let nodes = it.places.iter().flat_map(|(_, _, nodes)| nodes);
-                nodes.map(|node| self.readiness(node)).min()
-            });
-        }
+        // First where somebody is out already: who is out in a later zone would keep this one from
+        // ever taking its own out.
+        parts.sort_by_key(|it| {
+            let nodes = it.places.iter().flat_map(|(_, _, nodes)| nodes);
+            (self.is_lost(it), nodes.map(|node| self.turn(spec, node)).min())
+        });
         parts
     }
 
@@ -110,10 +108,8 @@ impl Draft<'_> {
     pub(super) fn nodes_in_order(&self, spec: &StageSpec) -> Vec<NodeName> {
         let mut places: Vec<Place<'_>> =
             self.parts(spec).into_iter().flat_map(|part| part.places).collect();
-        if spec.drain {
-            for (_, _, nodes) in &mut places {
-                nodes.sort_by_key(|node| self.readiness(node));
-            }
+        for (_, _, nodes) in &mut places {
+            nodes.sort_by_key(|node| self.turn(spec, node));
         }
         places.into_iter().flat_map(|(_, _, nodes)| nodes).collect()
     }

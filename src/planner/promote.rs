@@ -33,6 +33,8 @@ const NO_HISTORY: &History = &History {
     retreated: None,
     dropped_patches: BTreeSet::new(),
     mixed: None,
+    failed: BTreeSet::new(),
+    going_back: None,
 };
 
 /// What to do about a target's promotion.

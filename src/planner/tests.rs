@@ -117,6 +117,15 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 history.attempted = Ref::parse(reference).ok();
                 history.mixed = Some(at);
             }
+            ("back", reference) => {
+                let history = ledger.histories.entry(target()).or_default();
+                history.attempted = Ref::parse(reference).ok();
+                history.going_back = Ref::parse(reference).ok();
+            }
+            ("failed", node) => {
+                let history = ledger.histories.entry(target()).or_default();
+                history.failed.insert(NodeName::parse(node).unwrap());
+            }
             (it, "drained") => {
                 let value = Traffic::Draining { sessions: 0 };
                 survey.traffic.insert(seat(it), Seen::Known { value, at });

@@ -111,6 +111,10 @@ pub struct History {
     pub dropped_patches: BTreeSet<Ref>,
     /// Since when rollouts have changed what nodes run, without one of them bringing its ref everywhere.
     pub mixed: Option<Timestamp>,
+    /// Nodes on which a rollout failed, and that none has brought its ref since.
+    pub failed: BTreeSet<NodeName>,
+    /// Where a rollback was to go, while none has come there.
+    pub going_back: Option<Ref>,
 }
 
 /// A merge request of ours.
@@ -328,6 +332,11 @@ impl Ledger {
         history.stopped = None;
         history.begins_to(plan);
         history.attempted = Some(plan.to.clone());
+        match plan.purpose {
+            Purpose::Rollback => history.going_back = Some(plan.to.clone()),
+            Purpose::Deploy => history.going_back = None,
+            Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {}
+        }
         history.owed_wanted &= plan.owed.is_none();
         self.rollouts.insert(plan.target.clone(), Rollout::new(plan.clone()));
     }
@@ -465,6 +474,9 @@ impl Ledger {
         let history = self.histories.entry(target.clone()).or_default();
         let plan = rollout.plan();
         history.owed_failed |= history.owed.is_some() && rollout.failed_at_owed();
+        let (bad, well) = rollout.fates();
+        history.failed.retain(|it| !well.contains(it));
+        history.failed.extend(bad);
         let left = rollout.leaves_owed();
         if !left.is_empty() {
             history.owed_failed = false;
@@ -475,6 +487,7 @@ impl Ledger {
             Ending::Succeeded => {
                 history.rebuilt = false;
                 history.mixed = None;
+                history.going_back = None;
                 history.hurry.take_if(|it| *it == plan.to);
                 if plan.purpose == Purpose::Deploy {
                     history.retreated = None;

@@ -31,7 +31,7 @@ pub struct Rollout {
     pub(super) gates_valid_from: Timestamp,
     pub(super) stopping: Option<Cause>,
     pub(super) ending: Option<Ending>,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
 }
 
 /// The journal tells a story that cannot be true.
@@ -456,16 +456,18 @@ impl Rollout {
         self.advance();
     }
 
-    /// Failed operations of the stage in hand: the current one, or the closing one when stopping.
+    /// Failed operations of the stage in hand and its parts before: the current one, or the closing one when stopping.
     fn failed_ops(&self) -> Vec<OpId> {
-        let at = match self.stopping {
-            None => self.states.stage,
-            Some(_) => self.plan.stages.len() - 1,
+        let last = self.plan.stages.len() - 1;
+        let tasks: Vec<TaskId> = if self.stopping.is_none() {
+            self.states.failed_up_to(self.states.stage).collect()
+        } else {
+            let lanes = self.states.stages.get(last).into_iter().flatten();
+            lanes.flat_map(|lane| lane.failed.iter().copied()).collect()
         };
-        let lanes = self.states.stages.get(at).into_iter().flatten();
-        let tasks = lanes.flat_map(|lane| lane.failed.iter());
         tasks
-            .filter_map(|task| self.states.next_op(*task))
+            .into_iter()
+            .filter_map(|task| self.states.next_op(task))
             .filter(|id| matches!(self.states.op(*id), Some(OpState::Failed { .. })))
             .collect()
     }

@@ -37,6 +37,12 @@ pub struct Plan {
     /// Nodes that people have out of the load balancers, and how they stand there. They are
     /// brought the ref, and stay out.
     pub left_alone: BTreeMap<NodeName, String>,
+    /// On the way back, nodes that were out by our own hand or had failed before it began. They are
+    /// out until they are brought the ref, and whether they fail again is asked last.
+    pub lost: BTreeSet<NodeName>,
+    /// On the way back, stages that are no barrier for what may fail, by their place in `stages`: the
+    /// next one begins all the same, and the first behind them that is not among them halts for it.
+    pub parts: BTreeSet<usize>,
     /// Why it does without warm-up and bakes, if it does.
     pub haste: Option<Haste>,
     /// Stages of post-deploy migrations that it leaves to the next rollout.
@@ -119,6 +125,8 @@ pub struct Lane {
     /// How many of its nodes may be in hand at once, the next one beginning when one ends; as many
     /// as the batch has if 0.
     pub width: usize,
+    /// In haste, who goes first and alone: whatever may fail, nobody follows where this one did.
+    pub ahead: Option<NodeName>,
     /// In order.
     pub batches: Vec<Batch>,
 }
@@ -358,6 +366,15 @@ impl Plan {
             |op: &Op| matches!(op, Op::Drained { role: of, theirs: true, .. } if *of == *role);
         let at = self.task(serving)?.ops.iter().position(theirs)?;
         Some(OpId { op: u32::try_from(at).ok()?, ..serving })
+    }
+
+    /// Whether a task is on a node that was lost before the plan was made.
+    pub fn is_lost(&self, id: OpId) -> bool {
+        !self.lost.is_empty()
+            && self
+                .task(id)
+                .and_then(|it| it.node.as_ref())
+                .is_some_and(|it| self.lost.contains(it))
     }
 
     /// The task that an id points into.

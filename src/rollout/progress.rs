@@ -176,7 +176,7 @@ mod tests {
         };
         let batches = nodes.iter().map(|it| Batch { tasks: vec![task(it)] }).collect();
         let name = name.to_owned();
-        Lane { name, size: nodes.len(), keep: 0, max_failures: 2, width: 0, batches }
+        Lane { name, size: nodes.len(), keep: 0, max_failures: 2, width: 0, ahead: None, batches }
     }
 
     fn install() -> Op {

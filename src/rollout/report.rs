@@ -6,7 +6,7 @@ use crate::model::{NodeName, Target};
 
 use super::event::{Cause, Ending};
 use super::machine::Rollout;
-use super::plan::{Op, OpId, StageKind, StepKind, Task, When};
+use super::plan::{Lane, Op, OpId, StageKind, StepKind, Task, When};
 use super::state::{OpState, Standing, TaskId, task_id, task_of};
 
 /// Where a rollout stands. Derived, never stored.
@@ -111,31 +111,24 @@ impl Rollout {
             None => self.states.stage,
             Some(_) => self.plan.stages.len().saturating_sub(1),
         };
-        let Some(stage) = self.plan.stages.get(at) else { return halts };
-        for (lane_at, (lane, state)) in stage.lanes.iter().zip(&self.states.stages[at]).enumerate()
-        {
-            let tasks: usize = lane.batches.iter().map(|batch| batch.tasks.len()).sum();
-            let control = state.failed.iter().any(|id| self.node(*id).is_none());
-            let end = state.cursor == state.batches.len();
-            let count = state.failed.len();
-            if count > 0 && (control || end || count > lane.max_failures || count == tasks) {
-                halts.extend(state.failed.iter().filter_map(|id| self.failure(*id)));
-            }
-            let open = self.open_in(at, lane_at);
-            let out = open + count + state.skipped;
-            let blocked = self.stopping.is_none() && open == 0 && !end;
-            if blocked
-                && lane.keep > 0
-                && lane.size < lane.keep + out + 1
-                && self.takes_node_out(at, lane_at)
-            {
-                halts.push(Halt::TooFew { lane: lane.name.clone(), keep: lane.keep, out });
-            } else if blocked && let Some(pool) = self.drained_pool(at, lane_at) {
-                let (it, out) = (&self.plan.pools[pool], self.states.out[pool]);
-                halts.push(Halt::TooFew { lane: it.name.clone(), keep: it.keep, out });
-            }
-        }
+        halts.extend(self.halts_in(at));
         halts
+    }
+
+    /// Why a lane that is not at its end cannot go on for good: nothing in hand will give a node back.
+    pub(super) fn too_few(&self, at: usize, lane_at: usize, lane: &Lane) -> Option<Halt> {
+        let state = &self.states.stages[at][lane_at];
+        let open = self.open_in(at, lane_at);
+        if self.stopping.is_some() || open > 0 {
+            return None;
+        }
+        let out = state.failed.len() + state.skipped;
+        if lane.keep > 0 && lane.size < lane.keep + out + 1 && self.takes_node_out(at, lane_at) {
+            return Some(Halt::TooFew { lane: lane.name.clone(), keep: lane.keep, out });
+        }
+        let pool = self.drained_pool(at, lane_at)?;
+        let (it, out) = (&self.plan.pools[pool], self.states.out[pool]);
+        Some(Halt::TooFew { lane: it.name.clone(), keep: it.keep, out })
     }
 
     /// Nodes that a person left out.
@@ -324,14 +317,21 @@ impl Rollout {
     }
 
     fn takes_node_out(&self, stage: usize, lane: usize) -> bool {
-        let cursor = self.states.stages[stage][lane].cursor;
-        let stage = &self.plan.stages[stage];
-        let batch = stage.lanes[lane].batches.get(cursor);
-        stage.kind == StageKind::Forward
-            && batch.is_some_and(|batch| batch.tasks.iter().any(|task| task.node.is_some()))
+        let state = &self.states.stages[stage][lane];
+        let Some(batch) = self.plan.stages[stage].lanes[lane].batches.get(state.cursor) else {
+            return false;
+        };
+        // Who was lost is out already, and comes before the others.
+        let mut waiting = (state.next..batch.tasks.len())
+            .map(|task| task_id([stage, lane, state.cursor, task]))
+            .zip(&batch.tasks[state.next..])
+            .filter(|(id, it)| self.states.standing(*id, it, false) == Standing::Waiting);
+        self.plan.stages[stage].kind == StageKind::Forward
+            && batch.tasks.iter().any(|task| task.node.is_some())
+            && !waiting.next().is_some_and(|(id, _)| self.plan.is_lost(id))
     }
 
-    fn failure(&self, task: TaskId) -> Option<Halt> {
+    pub(super) fn failure(&self, task: TaskId) -> Option<Halt> {
         let id = self.states.next_op(task)?;
         let stage = self.plan.stages.get(id.stage as usize)?.name.clone();
         match self.states.op(id)? {

@@ -140,8 +140,8 @@ pub(super) struct States {
     pub(super) stage: usize,
     /// Begun and not over.
     pub(super) open: BTreeSet<TaskId>,
-    /// Of each pool, nodes that the stage in hand has taken out: begun and not over, failed, or
-    /// left out by a person's word.
+    /// Of each pool, nodes that are out: begun and not over, failed, left out by a person's word, or
+    /// lost before and waiting for their turn in the stage in hand.
     pub(super) out: Vec<usize>,
     /// Operations whose end nobody knows.
     pub(super) lost: BTreeSet<OpId>,
@@ -224,7 +224,7 @@ impl States {
         let Some(task) = plan.task(at) else { return };
         let [stage, lane] = [at.stage as usize, at.lane as usize];
         self.stages[stage][lane].open += usize::from(task.node.is_some());
-        if stage == self.stage {
+        if !plan.is_lost(at) {
             for pool in pools_of(plan, at) {
                 self.out[pool] += 1;
             }
@@ -251,7 +251,10 @@ impl States {
         let on_node = plan.task(at).is_some_and(|task| task.node.is_some());
         let lane = &mut self.stages[at.stage as usize][at.lane as usize];
         lane.open = lane.open.saturating_sub(usize::from(on_node));
-        if !failed && at.stage as usize == self.stage {
+        if plan.is_lost(at) {
+            // Whether begun or waiting, it counted once.
+            self.recount_pools(plan, false);
+        } else if !failed {
             for pool in pools_of(plan, at) {
                 self.out[pool] = self.out[pool].saturating_sub(1);
             }
@@ -260,6 +263,9 @@ impl States {
 
     /// The first pool in which a task may not take another node out, if there is one.
     pub(super) fn pool_in_the_way(&self, plan: &Plan, at: TaskId, more: &[usize]) -> Option<usize> {
+        if plan.is_lost(at) {
+            return None;
+        }
         pools_of(plan, at).into_iter().find(|pool| {
             let (it, out) = (&plan.pools[*pool], self.out[*pool] + more.get(*pool).unwrap_or(&0));
             it.nodes.len() < it.keep + out + 1
@@ -268,6 +274,10 @@ impl States {
 
     fn recount_pools(&mut self, plan: &Plan, stopped: bool) {
         let mut out: Vec<BTreeSet<&NodeName>> = vec![BTreeSet::new(); plan.pools.len()];
+        // Who was lost and has its turn later in this stage, or in one that it is a part of.
+        let mut ends = self.stage..plan.stages.len();
+        let last = ends.find(|it| !plan.parts.contains(it)).unwrap_or(self.stage);
+        let in_hand = self.stage..=last;
         let stages = if plan.pools.is_empty() { &[] } else { plan.stages.as_slice() };
         for (stage, it) in stages.iter().enumerate() {
             for (lane, it) in it.lanes.iter().enumerate() {
@@ -277,11 +287,12 @@ impl States {
                         // Whom a person left out stays out of its pools, also while a stage is in
                         // hand that is for other nodes of the role: those of another zone.
                         let left_out = self.task(at).is_some_and(|it| it.skipped);
-                        let in_hand = || match self.standing(at, it, stopped) {
+                        let is_out = || match self.standing(at, it, stopped) {
                             Standing::Open | Standing::Failed => true,
-                            Standing::Out | Standing::Waiting | Standing::Done => false,
+                            Standing::Waiting => in_hand.contains(&stage) && plan.is_lost(at),
+                            Standing::Out | Standing::Done => false,
                         };
-                        if left_out || (stage == self.stage && in_hand()) {
+                        if left_out || is_out() {
                             for pool in pools_of(plan, at) {
                                 out[pool].extend(it.node.as_ref());
                             }
@@ -354,9 +365,7 @@ impl States {
                     (state.first, state.next) = (0, 0);
                 }
             }
-            let complete = self.stages[self.stage]
-                .iter()
-                .all(|lane| lane.cursor == lane.batches.len() && lane.failed.is_empty());
+            let complete = self.is_over(self.stage) && self.lets_on(plan, self.stage);
             if !complete || stage.kind == StageKind::Closing {
                 return;
             }

@@ -41,8 +41,15 @@ fn stage(kind: StageKind, tasks: Vec<(Option<NodeName>, When, Op)>) -> Stage {
         .into_iter()
         .map(|(node, when, op)| Batch { tasks: vec![Task { node, when, ops: vec![op] }] });
     let batches = batches.collect();
-    let lane =
-        Lane { name: "lane".to_owned(), size: 2, keep: 0, max_failures: 0, width: 0, batches };
+    let lane = Lane {
+        name: "lane".to_owned(),
+        size: 2,
+        keep: 0,
+        max_failures: 0,
+        width: 0,
+        ahead: None,
+        batches,
+    };
     Stage { name: "stage".to_owned(), kind, lanes: vec![lane] }
 }
 
@@ -66,6 +73,8 @@ pub(super) fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         nodes: [node("a"), node("b")].into_iter().flatten().collect(),
         pools: Vec::new(),
         left_alone: std::collections::BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,
@@ -341,6 +350,7 @@ pub(super) fn lanes(kind: StageKind, width: usize, lanes: Vec<Vec<Task>>) -> Sta
         keep: 0,
         max_failures: 0,
         width,
+        ahead: None,
         batches: vec![Batch { tasks }],
     };
     Stage { name: "stage".to_owned(), kind, lanes: lanes.into_iter().map(lane).collect() }

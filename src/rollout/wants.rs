@@ -128,7 +128,9 @@ impl Rollout {
     fn spares(&self, stage: &Stage, [at, lane]: [usize; 2], task: &Task, more: usize) -> bool {
         let state = &self.states.stages[at][lane];
         let out = self.open_in(at, lane) + state.failed.len() + state.skipped + more;
-        let guarded = stage.kind == StageKind::Forward && task.node.is_some();
+        // Who was lost is out already.
+        let lost = || task.node.as_ref().is_some_and(|it| self.plan.lost.contains(it));
+        let guarded = stage.kind == StageKind::Forward && task.node.is_some() && !lost();
         let lane = &stage.lanes[lane];
         !guarded || lane.keep == 0 || lane.size > lane.keep + out
     }
@@ -187,7 +189,8 @@ impl Rollout {
                 if guarded && self.states.pool_in_the_way(&self.plan, id, &taken).is_some() {
                     continue;
                 }
-                for pool in pools_of(&self.plan, id) {
+                for pool in pools_of(&self.plan, id).into_iter().filter(|_| !self.plan.is_lost(id))
+                {
                     taken[pool] += 1;
                 }
                 more += usize::from(task.node.is_some());

@@ -34,6 +34,7 @@ mod overtaken;
 mod records;
 mod inventory;
 mod lanes;
+mod lost;
 mod odd_nodes;
 mod people;
 mod pipelines;

@@ -36,6 +36,19 @@ fn is_done(rollout: &Rollout, id: OpId, task: &Task) -> bool {
     ops.all(|id| matches!(rollout.state(id), Some(OpState::Done { .. })))
 }
 
+/// Nodes that keep no other zone waiting: those that a person left out, and on the way back those that failed.
+fn out_of_the_way(rollout: &Rollout) -> BTreeSet<&NodeName> {
+    let plan = rollout.plan();
+    let failed = rollout.events().iter().filter_map(|event| match &event.what {
+        What::Finished { op, outcome: Outcome::Failed { .. } | Outcome::Errored { .. } } => {
+            plan.task(*op)?.node.as_ref()
+        }
+        _ => None,
+    });
+    let back = plan.purpose == Purpose::Rollback;
+    rollout.left_out().chain(failed.filter(|_| back)).collect()
+}
+
 /// Nodes that a person left out before all that brings the ref to them was done.
 pub(crate) fn out_by_word(rollout: &Rollout) -> BTreeSet<NodeName> {
     let left_out: BTreeSet<NodeName> = rollout.left_out().cloned().collect();
@@ -80,14 +93,14 @@ impl World {
     }
 
     /// Nothing begins in a zone before all that was begun of the same stage in others is well, or was left out by a
-    /// person, and before all that stands behind the stage has held since.
+    /// person, or has failed on the way back, and before all that stands behind the stage has held since.
     pub(crate) fn zones_go_one_by_one(&mut self, rollout: &Rollout, op: OpId, at: Timestamp) {
         let plan = rollout.plan();
         let Some(task) = plan.task(op).filter(|it| acts(it)) else { return };
         let Some(node) = &task.node else { return };
         let Some(spec) = self.spec_of(plan) else { return };
         let Some(stage) = stage_by_zone(&spec, plan, op.stage) else { return };
-        let left_out: BTreeSet<&NodeName> = rollout.left_out().collect();
+        let left_out = out_of_the_way(rollout);
         let here: Option<&ZoneName> = spec.environment.zone(node);
         let mut others = BTreeSet::new();
         let mut in_the_way = None;
@@ -183,7 +196,7 @@ impl World {
         if stage_by_zone(&spec, plan, op.stage).is_none() {
             return;
         }
-        let left_out: BTreeSet<&NodeName> = rollout.left_out().collect();
+        let left_out = out_of_the_way(rollout);
         let mut out = BTreeSet::new();
         for event in rollout.events() {
             match &event.what {

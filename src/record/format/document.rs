@@ -50,6 +50,8 @@ fn document(rollout: &Rollout, at: Timestamp) -> RolloutDocument {
         nodes,
         pools: _,
         left_alone,
+        lost: _,
+        parts: _,
         haste,
         defers: _,
         owed: _,

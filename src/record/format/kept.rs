@@ -104,6 +104,10 @@ struct History {
     dropped_patches: BTreeSet<Text<Ref>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mixed: Option<At>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    failed: BTreeSet<Text<NodeName>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    going_back: Option<Text<Ref>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -207,6 +211,8 @@ impl From<&rollout::History> for History {
             retreated,
             dropped_patches,
             mixed,
+            failed,
+            going_back,
         } = history;
         let said = vetoes.iter().map(|(reference, how)| (Text(reference.clone()), how.clone()));
         let agreed = approvals.iter().map(|(it, people)| (Text(it.clone()), set(people)));
@@ -233,6 +239,8 @@ impl From<&rollout::History> for History {
             retreated: opt(retreated.as_ref()),
             dropped_patches: set(dropped_patches),
             mixed: mixed.map(At),
+            failed: set(failed),
+            going_back: opt(going_back.as_ref()),
         }
     }
 }
@@ -262,6 +270,8 @@ impl From<History> for rollout::History {
             retreated,
             dropped_patches,
             mixed,
+            failed,
+            going_back,
         } = history;
         Self {
             past: past.into_iter().map(Into::into).collect(),
@@ -286,6 +296,8 @@ impl From<History> for rollout::History {
             retreated: unopt(retreated),
             dropped_patches: unset(dropped_patches),
             mixed: mixed.map(|it| it.0),
+            failed: unset(failed),
+            going_back: unopt(going_back),
         }
     }
 }

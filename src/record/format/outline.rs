@@ -90,7 +90,8 @@ fn runs(lanes: &[Lane]) -> Vec<Vec<String>> {
 }
 
 fn lane_outline(lane: &Lane) -> LaneOutline {
-    let Lane { name: lane_name, size: _, keep: _, max_failures: _, width: _, batches } = lane;
+    let Lane { name: lane_name, size: _, keep: _, max_failures: _, width: _, ahead: _, batches } =
+        lane;
     let nodes = |Batch { tasks }: &Batch| {
         tasks.iter().filter_map(|task| task.node.clone()).map(Text).collect()
     };

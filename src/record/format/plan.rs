@@ -32,6 +32,10 @@ pub(super) struct Plan {
     pools: Vec<Pool>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     left_alone: BTreeMap<Text<NodeName>, String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    lost: BTreeSet<Text<NodeName>>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    parts: BTreeSet<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     haste: Option<Haste>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,6 +60,8 @@ impl From<&rollout::Plan> for Plan {
             nodes,
             pools,
             left_alone,
+            lost,
+            parts,
             haste,
             defers,
             owed,
@@ -77,6 +83,8 @@ impl From<&rollout::Plan> for Plan {
                 .iter()
                 .map(|(it, why)| (Text(it.clone()), why.clone()))
                 .collect(),
+            lost: set(lost),
+            parts: parts.clone(),
             haste: haste.map(Into::into),
             defers: defers.clone(),
             owed: owed.as_ref().map(Into::into),
@@ -100,6 +108,8 @@ impl From<Plan> for rollout::Plan {
             nodes,
             pools,
             left_alone,
+            lost,
+            parts,
             haste,
             defers,
             owed,
@@ -118,6 +128,8 @@ impl From<Plan> for rollout::Plan {
             nodes: unset(nodes),
             pools: pools.into_iter().map(Into::into).collect(),
             left_alone: left_alone.into_iter().map(|(Text(it), why)| (it, why)).collect(),
+            lost: unset(lost),
+            parts,
             haste: haste.map(Into::into),
             defers,
             owed: owed.map(Into::into),
@@ -181,12 +193,14 @@ struct Lane {
     max_failures: usize,
     #[serde(default, skip_serializing_if = "is_zero")]
     width: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ahead: Option<Text<NodeName>>,
     batches: Vec<Vec<Task>>,
 }
 
 impl From<&rollout::Lane> for Lane {
     fn from(lane: &rollout::Lane) -> Self {
-        let rollout::Lane { name, size, keep, max_failures, width, batches } = lane;
+        let rollout::Lane { name, size, keep, max_failures, width, ahead, batches } = lane;
         let tasks =
             |rollout::Batch { tasks }: &rollout::Batch| tasks.iter().map(Task::from).collect();
         Self {
@@ -195,6 +209,7 @@ impl From<&rollout::Lane> for Lane {
             keep: *keep,
             max_failures: *max_failures,
             width: *width,
+            ahead: opt(ahead.as_ref()),
             batches: batches.iter().map(tasks).collect(),
         }
     }
@@ -202,12 +217,13 @@ impl From<&rollout::Lane> for Lane {
 
 impl From<Lane> for rollout::Lane {
     fn from(lane: Lane) -> Self {
-        let Lane { name, size, keep, max_failures, width, batches } = lane;
+        let Lane { name, size, keep, max_failures, width, ahead, batches } = lane;
         let batch = |tasks: Vec<Task>| rollout::Batch {
             tasks: tasks.into_iter().map(Into::into).collect(),
         };
         let batches = batches.into_iter().map(batch).collect();
-        Self { name, size, keep, max_failures, width, batches }
+        let ahead = unopt(ahead);
+        Self { name, size, keep, max_failures, width, ahead, batches }
     }
 }
 

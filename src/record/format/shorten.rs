@@ -189,6 +189,7 @@ mod tests {
             keep: 0,
             max_failures: NODES as usize,
             width: 0,
+            ahead: None,
             batches: vec![Batch { tasks: (0..NODES).map(task).collect() }],
         };
         let stages =
@@ -209,6 +210,8 @@ mod tests {
             nodes: (0..NODES).map(node).collect(),
             pools: Vec::new(),
             left_alone: BTreeMap::new(),
+            lost: std::collections::BTreeSet::new(),
+            parts: std::collections::BTreeSet::new(),
             haste: None,
             defers: Vec::new(),
             owed: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use towpath::controller::Perform;
-use towpath::model::{Target, Timestamp};
+use towpath::model::{NodeName, Target, Timestamp};
 use towpath::rollout::{Ending, Op, OpId, OpState, Plan, Rollout, StageKind, StepKind, What};
 
 use super::super::nodes::{Place, State, deed};
@@ -47,14 +47,20 @@ impl World {
         op: OpId,
     ) {
         let plan = rollout.plan();
+        self.count_lost(rollout, op);
         let mut why = rollout.stopping().map(|_| "it is being ended".to_owned());
         let left_out: BTreeSet<_> = rollout.left_out().cloned().collect();
         let stage = &plan.stages[op.stage as usize];
-        for (lane_at, lane) in (0..).zip(&stage.lanes) {
+        for lane in &stage.lanes {
+            let same = |id: OpId| {
+                let it = &plan.stages[id.stage as usize];
+                let part = id.stage == op.stage || plan.parts.contains(&(id.stage as usize));
+                part && id.stage <= op.stage && it.lanes[id.lane as usize].name == lane.name
+            };
+            let spared = |node| left_out.contains(node) || plan.lost.contains(node);
             let failed = plan.ops().filter(|(id, task, _)| {
-                id.stage == op.stage
-                    && id.lane == lane_at
-                    && task.node.as_ref().is_none_or(|node| !left_out.contains(node))
+                same(*id)
+                    && task.node.as_ref().is_none_or(|node| !spared(node))
                     && matches!(rollout.state(*id), Some(OpState::Failed { .. }))
             });
             let failed = failed.count();
@@ -73,11 +79,29 @@ impl World {
         }
     }
 
+    fn count_lost(&mut self, rollout: &Rollout, op: OpId) {
+        let plan = rollout.plan();
+        let fails = |it: &OpId| matches!(rollout.state(*it), Some(OpState::Failed { .. }));
+        let mut failed =
+            plan.ops().map(|(id, _, _)| id).filter(|it| plan.is_lost(*it) && fails(it));
+        if let Some(lost) = failed.find(|_| !plan.is_lost(op)) {
+            let part = plan.parts.contains(&(lost.stage as usize)) && lost.stage != op.stage;
+            self.totals.count("brought back beside the lost");
+            if part {
+                self.totals.count("brought back beside a lost zone");
+            }
+        }
+    }
+
     /// Promise 6.
     pub(super) fn enough_stay_in_service(&mut self, rollout: &Rollout, op: OpId) {
         let plan = rollout.plan();
         let Some(node) = plan.task(op).and_then(|it| it.node.clone()) else { return };
         if !plan.task(op).is_some_and(|it| it.ops.iter().any(|op| matches!(op, Op::Step { .. }))) {
+            return;
+        }
+        // Who was lost is out already; it is the others that may not be too many beside it.
+        if plan.lost.contains(&node) {
             return;
         }
         let Some(spec) = self.spec_planned(plan) else { return };
@@ -92,6 +116,16 @@ impl World {
                 in_hand.extend(task.node.clone());
             }
         }
+        let (began, stage) = (op, |id: OpId| plan.stages[id.stage as usize].name.split(' ').next());
+        let undone = |node: &NodeName| {
+            let mut tasks = plan.ops().filter(|(id, task, op)| {
+                task.node.as_ref() == Some(node)
+                    && stage(*id) == stage(began)
+                    && matches!(op, Op::Step { kind: StepKind::Run, .. })
+            });
+            tasks.any(|(id, _, _)| !matches!(rollout.state(id), Some(OpState::Done { .. })))
+        };
+        in_hand.extend(plan.lost.iter().filter(|it| undone(it)).cloned());
         // Whom a person left out does not serve, in whatever stage or zone.
         in_hand.extend(super::super::zones::out_by_word(rollout));
         let mut short = None;

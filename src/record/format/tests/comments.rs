@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::samples::{at, id, kept, op, reference, revision, target, word};
+use super::samples::{at, id, kept, op, plan, reference, revision, target, word};
 use crate::model::{Command, Comment, EnvironmentName, NodeName, RoleName, Route};
 use crate::record::format::{decode, encode};
-use crate::rollout::{Entry, Event, Fact, Kept, OpId, Outcome, Recall, Share, Steps, What};
+use crate::rollout::{
+    Entry, Event, Fact, Kept, OpId, Outcome, Plan, Purpose, Recall, Share, Steps, What,
+};
 
 /// All of that, in the order of the golden file.
 pub(super) fn later() -> Vec<Fact> {
@@ -153,5 +155,18 @@ pub(super) fn latest(first: Fact) -> Vec<Fact> {
     let mut all = vec![first, back];
     all.extend(shared());
     all.extend(stepped_again());
+    all.extend(lost());
     all
+}
+
+/// A node that failed, and a way back that lets it by.
+fn lost() -> [Fact; 2] {
+    let nodes = BTreeSet::from([NodeName::parse("web-02").unwrap()]);
+    let mut kept = kept();
+    kept.history.failed.clone_from(&nodes);
+    kept.history.going_back = Some(reference("1.4.1"));
+    let mut back =
+        Plan { purpose: Purpose::Rollback, lost: nodes, parts: BTreeSet::from([1, 2]), ..plan() };
+    back.stages[1].lanes[0].ahead = Some(NodeName::parse("web-01").unwrap());
+    [Fact::Kept(Box::new(kept)), Fact::Planned(Box::new(back))]
 }

@@ -56,7 +56,7 @@ fn lanes() -> impl Strategy<Value = Lane> {
     (any::<String>(), any::<[usize; 4]>(), batches).prop_map(
         |(name, [size, keep, max_failures, width], batches)| {
             let batches = batches.into_iter().map(|tasks| Batch { tasks }).collect();
-            Lane { name, size, keep, max_failures, width, batches }
+            Lane { name, size, keep, max_failures, width, ahead: None, batches }
         },
     )
 }

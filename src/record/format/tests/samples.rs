@@ -197,6 +197,7 @@ pub(super) fn plan() -> Plan {
         keep: 32,
         max_failures: 2,
         width: 0,
+        ahead: None,
         batches: batches.into_iter().map(|tasks| Batch { tasks }).collect(),
     };
     let install = || vec![Op::Step { kind: StepKind::Run, deed: deed("install"), status: None }];
@@ -227,6 +228,8 @@ pub(super) fn plan() -> Plan {
         nodes: ["web-01", "web-02", "web-03"].map(node).into(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
+        lost: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,
@@ -528,6 +531,7 @@ fn plan_of(op: Op) -> Plan {
         keep: 0,
         max_failures: 0,
         width: 0,
+        ahead: None,
         batches: vec![Batch { tasks: vec![task] }],
     };
     let stage = Stage { name: "gates".to_owned(), kind: StageKind::Forward, lanes: vec![lane] };
@@ -585,6 +589,8 @@ pub(super) fn kept() -> Kept {
         retreated: Some(here("1.3.8")),
         dropped_patches: BTreeSet::from([here("1.3.7")]),
         mixed: None,
+        failed: BTreeSet::new(),
+        going_back: None,
     };
     let role = RoleName::parse("web").unwrap();
     let node = NodeName::parse("web-02").unwrap();
