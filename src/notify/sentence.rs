@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{NodeName, RoleName, Target};
+use crate::model::{NodeName, RoleName, Target, Timestamp, format_duration};
 use crate::planner::ending_word;
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Glass, Haste, LEFT, Op, OpId, OpState, Outcome, Plan,
@@ -249,7 +249,7 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
             kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, status, ..
         } => format!("migrations {}", begin(status.as_ref())),
         Op::Verified { .. } => "test begins".to_owned(),
-        Op::Baked { span, .. } => format!("bakes for {}", crate::model::format_duration(*span)),
+        Op::Baked { span, .. } => format!("bakes for {}", format_duration(*span)),
         Op::Approved => {
             let target = &plan.target;
             format!("waits for `towpath approve {} {}`", target.service, target.environment)
@@ -319,28 +319,84 @@ pub fn progress(rollout: &Rollout) -> String {
     format!("{ends}{stage}, {done} of {total} tasks done")
 }
 
-/// What a rollout waits for within itself: every operation in hand that said why it is not done, or that could not be
-/// done and is tried again.
+/// What a rollout waits for within itself: every bake, gate, test and word of a person that is in hand, with its end if
+/// that is known; and every other operation in hand that said why it is not done, or that could not be done and is tried
+/// again.
 pub fn waits(rollout: &Rollout) -> Vec<String> {
     let plan = rollout.plan();
     let in_hand = rollout.in_hand().filter_map(|(id, _)| {
         let place = place(plan, id);
         match rollout.state(id)? {
-            OpState::Running { waiting: Some(why), since, .. } => {
-                Some(format!("{place} waits since {since}: {why}"))
+            OpState::Running { waiting, since, .. } => {
+                let failed = rollout.last_error(id);
+                let why = waiting.as_deref();
+                match (between(rollout, id, (*since, why)), why, failed) {
+                    (Some(said), _, None) => Some(format!("{place} {said}")),
+                    (_, Some(why), _) => Some(format!("{place} waits since {since}: {why}")),
+                    (_, None, Some(why)) => Some(again(plan, id, &why)),
+                    (None, None, None) => None,
+                }
             }
-            OpState::Running { waiting: None, .. } | OpState::Idle { .. } => {
-                let why = rollout.last_error(id)?;
-                Some(format!("{place}: {} is tried again: {why}", op_word(plan, id)))
-            }
+            OpState::Idle { .. } => Some(again(plan, id, &rollout.last_error(id)?)),
             OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => None,
         }
     });
     in_hand.take(WAITS_MAX).collect()
 }
 
-/// What a rollout waits for, in a few words: for whose word, or for what of all that it waits for; nothing while it
-/// goes on. What others said in it is as they said it.
+fn again(plan: &Plan, id: OpId, why: &str) -> String {
+    format!("{}: {} is tried again: {why}", place(plan, id), op_word(plan, id))
+}
+
+/// What stands between two steps of a rollout: time, gates, tests and people; until when, if that is known.
+fn between(rollout: &Rollout, id: OpId, (since, why): (Timestamp, Option<&str>)) -> Option<String> {
+    let plan = rollout.plan();
+    let halts = rollout.due(id).map_or_else(String::new, |it| format!("; halts at {it}"));
+    Some(match (plan.op(id)?, why) {
+        (Op::Baked { span, guards }, None) => {
+            let names: Vec<&str> = guards.iter().map(|it| it.name.as_str()).collect();
+            let asks = match names.as_slice() {
+                [] => String::new(),
+                [one] => format!("; gate {one} is asked on the way, and begins it anew if closed"),
+                more => format!(
+                    "; gates {} are asked on the way, and begin it anew if one is closed",
+                    more.join(", ")
+                ),
+            };
+            let until = since.after(*span);
+            format!("bakes for {} since {since}, until {until}{asks}", format_duration(*span))
+        }
+        (Op::Baked { span, .. }, Some(why)) => format!(
+            "waits since {since}: {why}; bakes for {} anew when its gates are open{halts}",
+            format_duration(*span)
+        ),
+        (Op::Gate { name, .. }, None) => {
+            format!("waits since {since} for gate {name} to answer{halts}")
+        }
+        (Op::Gate { name, .. }, Some(why)) => {
+            format!("waits since {since} for gate {name}: {why}{halts}")
+        }
+        (Op::Verified { .. }, None) => format!("waits since {since} for its smoke test"),
+        (Op::Approved, _) => {
+            let Target { service, environment } = &plan.target;
+            format!("waits since {since} for `towpath approve {service} {environment}`")
+        }
+        (
+            Op::Verified { .. }
+            | Op::Fenced
+            | Op::Step { .. }
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. },
+            _,
+        ) => return None,
+    })
+}
+
+/// What a rollout waits for, in a few words: for whose word, for what of all that it waits for, or until when it bakes;
+/// nothing while it goes on. What others said in it is as they said it.
 pub fn held_up(rollout: &Rollout) -> Option<String> {
     /// More does not fit beside the rest of a line.
     const CHARS_MAX: usize = 120;
@@ -369,7 +425,10 @@ pub fn held_up(rollout: &Rollout) -> Option<String> {
                 Some(format!("waits for {word}{at}: {why}"))
             }
             OpState::Running { waiting: None, .. } | OpState::Idle { .. } => {
-                Some(format!("{word}{at} is tried again: {}", rollout.last_error(id)?))
+                match (rollout.last_error(id), rollout.bakes_until(id)) {
+                    (Some(why), _) => Some(format!("{word}{at} is tried again: {why}")),
+                    (None, until) => Some(format!("bakes until {}", until?)),
+                }
             }
             OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => None,
         }
