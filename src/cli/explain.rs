@@ -5,7 +5,7 @@ use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
 use crate::planner::{Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force};
-use crate::rollout::{Phase, Rollout};
+use crate::rollout::{Phase, Purpose, Rollout};
 
 use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     if let Some(history) = seen.ledger.history(&target)
         && let Some(owed) = &history.owed
     {
-        line("owed", super::rollback::owed(&target, owed, history));
+        line("owed", super::rollback::owed(&target, owed, &seen));
     }
     for ((_, node), order) in seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target) {
         let (by, reason) = (&order.word.by, &order.word.reason);
@@ -183,8 +183,22 @@ fn under_way(rollout: &Rollout, ui: &Ui) {
     let plan = rollout.plan();
     let progress = notify::progress(rollout);
     line("rollout", &format!("{} to {}: {progress}", plan.id, plan.to), ui);
-    for wait in notify::waits(rollout) {
+    let waits = notify::waits(rollout);
+    for wait in &waits {
         line("", &ui.paint(Tone::Waiting, wait), ui);
+    }
+    if !waits.is_empty() && matches!(rollout.phase(), Phase::Running) {
+        let Target { service, environment } = &plan.target;
+        let back = match plan.purpose {
+            Purpose::Deploy => {
+                format!(", `towpath rollback {service} {environment}` goes back")
+            }
+            Purpose::Rollback | Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {
+                String::new()
+            }
+        };
+        let text = format!("`towpath abort {service} {environment}` ends it before that{back}");
+        line("", &text, ui);
     }
     if let Phase::Halted(halts) = rollout.phase() {
         for halt in halts {

@@ -95,16 +95,22 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
 /// nobody knows how a migration ended.
 fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     let plan = rollout.plan();
-    let target = &plan.target;
-    let lost = rollout.halts().iter().any(|it| matches!(it, Halt::Lost { .. }));
     let changed = *desired != plan.to && rollout.stopping().is_none();
-    if changed && !lost && policy::standing_holds(target, world).is_empty() {
+    if changed && stays_first(rollout, world).is_none() {
         return Deploy::Supersede(desired.clone());
     }
     match standing(rollout, world) {
         hold @ Hold::Halted { .. } => Deploy::Hold(vec![hold]),
         hold => Deploy::Rolling(hold),
     }
+}
+
+/// Why a rollout under way does not give way to another ref now, if it does not.
+pub fn stays_first(rollout: &Rollout, world: World<'_>) -> Option<String> {
+    let halts = rollout.halts();
+    let lost = halts.iter().find(|it| matches!(it, Halt::Lost { .. })).map(ToString::to_string);
+    let holds = || policy::standing_holds(&rollout.plan().target, world);
+    lost.or_else(|| holds().first().map(ToString::to_string))
 }
 
 /// What a rollout under way is at, for who waits for its end.
