@@ -7,7 +7,7 @@ use crate::config::Spec;
 use crate::controller::Inspection;
 use crate::model::{Candidate, NodeName, Only, Target};
 use crate::observe::Fact;
-use crate::rollout::{Stands, TaskDetail};
+use crate::rollout::{Plan, StageKind, Stands, TaskDetail};
 use crate::text::visible;
 
 use super::entry::count;
@@ -130,6 +130,7 @@ impl One {
             Some(Fact::Known { value: None, .. }) => "nothing".to_owned(),
             Some(Fact::Unknown { why, .. }) => format!("unknown: {}", visible(why)),
         };
+        let rollout = seen.ledger.rollouts.get(target);
         let mine = tasks.get(node).map(Vec::as_slice).unwrap_or_default();
         let has = |which: fn(&Stands) -> bool| mine.iter().any(|it| which(&it.stands));
         let failed = has(|it| matches!(it, Stands::Failed { .. }));
@@ -141,10 +142,8 @@ impl One {
             Some("left out of the rollout")
         } else if has(|it| matches!(it, Stands::InHand { .. })) {
             Some("in hand")
-        } else if has(|it| *it == Stands::Ahead) {
-            Some("ahead")
         } else {
-            Some("done")
+            Some(rollout.map_or("done", |it| ahead(it.plan(), mine)))
         };
         Self {
             roles: candidate.iter().flat_map(|it| &it.roles).map(ToString::to_string).collect(),
@@ -159,4 +158,14 @@ impl One {
         let zone = self.zone.iter().map(|it| format!("zone {it}"));
         self.roles.iter().cloned().chain(zone).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Whether a node has all behind it that brings the ref. What closes the rollout comes last for all nodes at once.
+fn ahead(plan: &Plan, mine: &[TaskDetail]) -> &'static str {
+    let forward = |it: &&TaskDetail| {
+        let stage = plan.stages.get(it.id.stage as usize);
+        stage.is_some_and(|it| it.kind == StageKind::Forward)
+    };
+    let stands = |it: &TaskDetail| it.stands == Stands::Ahead;
+    if mine.iter().filter(forward).any(stands) { "ahead" } else { "done" }
 }
