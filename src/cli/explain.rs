@@ -4,7 +4,9 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
-use crate::planner::{Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force};
+use crate::planner::{
+    Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force, unfinished,
+};
 use crate::rollout::{Phase, Purpose, Rollout};
 
 use super::plan::{decision_json, look, pinned, refused};
@@ -68,6 +70,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             format!("to {} by itself, as the recipe says: {}", retreat.to, retreat.cause),
         );
     }
+    left_over(&target, &seen, ui);
     if let Some(history) = seen.ledger.history(&target)
         && let Some(owed) = &history.owed
     {
@@ -115,6 +118,26 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         line("records", ui.paint(Tone::Bad, wrong));
     }
     Ok(0)
+}
+
+/// What rollouts left behind that are over: a schema that is ahead of the ref, and nodes in the middle of a change.
+fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
+    let Some(history) = seen.ledger.history(target) else { return };
+    let proven = seen.ledger.proof(target).map(|it| &it.reference);
+    if let Some(migrated) = history.migrated.as_ref().filter(|it| Some(*it) != proven) {
+        let text = format!(
+            "those of {migrated} were done last and stay; `towpath log {} {}` tells of their rollout",
+            target.service, target.environment
+        );
+        line("schema", &text, ui);
+    }
+    let Some(survey) = seen.seen.surveys.get(target) else { return };
+    for node in unfinished(target, survey, seen.world()) {
+        let text = format!(
+            "a rollout was ended in the middle of what it did on {node}: whatever that says it runs, it is brought its ref again"
+        );
+        line("half done", &ui.paint(Tone::Waiting, text), ui);
+    }
 }
 
 /// Why a target does not move whose config nobody can read, and what is known of it all the same.

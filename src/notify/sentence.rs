@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{NodeName, RoleName, Target, Timestamp, format_duration};
+use crate::model::{MigrationVerdict, NodeName, RoleName, Target, Timestamp, format_duration};
 use crate::planner::ending_word;
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Glass, Haste, LEFT, Op, OpId, OpState, Outcome, Plan,
@@ -170,7 +170,7 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
     let place = |op: OpId| place(plan, op);
     Some(match &event.what {
         What::Started { op, attempt, .. } => {
-            let doing = doing(plan, *op)?;
+            let doing = doing(plan, *op, *attempt)?;
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             format!("{target}: {}{again} {doing}", place(*op))
         }
@@ -199,7 +199,7 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
             format!("{target}: {} stops baking: {why}", place(*op))
         }
         What::Waiting { op, why, .. } => format!("{target}: {} waits: {why}", place(*op)),
-        What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
+        What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op, 1)?),
         What::Retried(word) => format!("{target}: {} has it tried again", word.by),
         What::RetriedOnly { nodes, word } => {
             format!("{target}: {} has {} tried again", word.by, named(nodes))
@@ -208,8 +208,12 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
         What::Excluded { node, word, .. } => {
             format!("{target}: {} leaves {node} out: {}", word.by, word.reason)
         }
-        What::MigrationSettled { word, .. } => {
-            format!("{target}: {} settles the interrupted migration", word.by)
+        What::MigrationSettled { op, verdict, word } => {
+            let how = match verdict {
+                MigrationVerdict::Done => "says that the interrupted migration is done",
+                MigrationVerdict::Retry => "has the interrupted migration run again",
+            };
+            format!("{target}: {} {how} ({}): {}", word.by, place(*op), word.reason)
         }
         What::Stopping { cause: Cause::Aborted { word, .. }, .. } => {
             format!("{target}: {} ends it: {}", word.by, word.reason)
@@ -235,19 +239,19 @@ fn place(plan: &Plan, id: OpId) -> String {
 }
 
 /// What a beginning is worth saying.
-fn doing(plan: &Plan, id: OpId) -> Option<String> {
+fn doing(plan: &Plan, id: OpId, attempt: u32) -> Option<String> {
     Some(match plan.op(id)? {
         Op::Step { kind: StepKind::Run | StepKind::Finally, deed, .. } => {
             format!("runs {}", deed.word())
         }
         Op::Step { kind: StepKind::Owed { .. }, status, .. } => {
             let left = plan.owed.as_ref().map_or("", |it| it.reference.as_str());
-            let begin = begin(status.as_ref());
+            let begin = begin(status.as_ref(), attempt);
             format!("post-deploy migrations of {left}, which were left for later, {begin}")
         }
         Op::Step {
             kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, status, ..
-        } => format!("migrations {}", begin(status.as_ref())),
+        } => format!("migrations {}", begin(status.as_ref(), attempt)),
         Op::Verified { .. } => "test begins".to_owned(),
         Op::Baked { span, .. } => format!("bakes for {}", format_duration(*span)),
         Op::Approved => {
@@ -265,8 +269,9 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
 }
 
 /// How migrations begin; where a status tells of them, only what it does not call done.
-fn begin(status: Option<&Status>) -> &'static str {
+fn begin(status: Option<&Status>, attempt: u32) -> &'static str {
     match status {
+        None if attempt > 1 => "begin again",
         None => "begin",
         Some(_) => "are looked at, and begin if they have not",
     }
@@ -377,6 +382,9 @@ fn between(rollout: &Rollout, id: OpId, (since, why): (Timestamp, Option<&str>))
             format!("waits since {since} for gate {name}: {why}{halts}")
         }
         (Op::Verified { .. }, None) => format!("waits since {since} for its smoke test"),
+        (Op::Step { kind, .. }, None) if kind.is_migration() => {
+            format!("is at its migrations since {since}, which are seen through")
+        }
         (Op::Approved, _) => {
             let Target { service, environment } = &plan.target;
             format!("waits since {since} for `towpath approve {service} {environment}`")

@@ -113,7 +113,7 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
     let history = world.ledger.history(target);
     let unasked = Survey::default();
     let survey = world.seen.surveys.get(target).unwrap_or(&unasked);
-    let differing = deploy::differing(survey, &to);
+    let differing = deploy::differing(target, survey, &to, world);
     let unseen = survey.nodes.iter().filter_map(|(node, fact)| match fact {
         Fact::Known { .. } => None,
         Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),

@@ -98,6 +98,8 @@ struct History {
     retreated: Option<Text<Ref>>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     dropped_patches: BTreeSet<Text<Ref>>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    unfinished: BTreeSet<Text<NodeName>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mixed: Option<At>,
 }
@@ -201,6 +203,7 @@ impl From<&rollout::History> for History {
             hurry,
             retreated,
             dropped_patches,
+            unfinished,
             mixed,
         } = history;
         let said = vetoes.iter().map(|(reference, how)| (Text(reference.clone()), how.clone()));
@@ -227,6 +230,7 @@ impl From<&rollout::History> for History {
             hurry: opt(hurry.as_ref()),
             retreated: opt(retreated.as_ref()),
             dropped_patches: set(dropped_patches),
+            unfinished: set(unfinished),
             mixed: mixed.map(At),
         }
     }
@@ -256,6 +260,7 @@ impl From<History> for rollout::History {
             hurry,
             retreated,
             dropped_patches,
+            unfinished,
             mixed,
         } = history;
         Self {
@@ -280,6 +285,7 @@ impl From<History> for rollout::History {
             hurry: unopt(hurry),
             retreated: unopt(retreated),
             dropped_patches: unset(dropped_patches),
+            unfinished: unset(unfinished),
             mixed: mixed.map(|it| it.0),
         }
     }
