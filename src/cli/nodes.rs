@@ -7,7 +7,7 @@ use crate::config::Spec;
 use crate::controller::Inspection;
 use crate::model::{Candidate, NodeName, Only, Target};
 use crate::observe::Fact;
-use crate::rollout::{Plan, StageKind, Stands, TaskDetail};
+use crate::rollout::{Op, Plan, StageKind, Stands, TaskDetail};
 use crate::text::visible;
 
 use super::entry::count;
@@ -160,12 +160,20 @@ impl One {
     }
 }
 
-/// Whether a node has all behind it that brings the ref. What closes the rollout comes last for all nodes at once.
+/// Whether a node has all behind it that is done there. What looks at all nodes in the end, or closes the rollout,
+/// comes for all at once.
 fn ahead(plan: &Plan, mine: &[TaskDetail]) -> &'static str {
-    let forward = |it: &&TaskDetail| {
+    let acts = |it: &&TaskDetail| {
         let stage = plan.stages.get(it.id.stage as usize);
-        stage.is_some_and(|it| it.kind == StageKind::Forward)
+        let forward = stage.is_some_and(|it| it.kind == StageKind::Forward);
+        let ops = plan.task(it.id).map(|it| it.ops.as_slice()).unwrap_or_default();
+        let done =
+            |op: &Op| matches!(op, Op::Step { .. } | Op::Drained { .. } | Op::Serving { .. });
+        forward && ops.iter().any(done)
     };
-    let stands = |it: &TaskDetail| it.stands == Stands::Ahead;
-    if mine.iter().filter(forward).any(stands) { "ahead" } else { "done" }
+    let mut acts: Vec<&TaskDetail> = mine.iter().filter(acts).collect();
+    if acts.is_empty() {
+        acts = mine.iter().collect();
+    }
+    if acts.iter().any(|it| it.stands == Stands::Ahead) { "ahead" } else { "done" }
 }

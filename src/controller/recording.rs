@@ -147,10 +147,9 @@ fn migrations_told(rollout: &Rollout) -> Vec<String> {
                 format!("{} said that it is done", word.by)
             }
             (OpState::Done { .. }, _) if lost => "it was done when it ran again".to_owned(),
-            (OpState::Done { .. }, _) => return None,
+            (OpState::Done { .. } | OpState::Idle { tried: false, .. }, _) => return None,
             (OpState::Failed { why, .. }, _) => format!("it failed: {why}"),
             (OpState::Lost { why, .. }, _) => format!("nobody knows its end: {why}"),
-            (OpState::Idle { tried: false, .. }, _) => return None,
             (OpState::Idle { .. } | OpState::Running { .. }, _) => {
                 "its end was not seen".to_owned()
             }

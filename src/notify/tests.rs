@@ -428,8 +428,15 @@ fn a_migration_that_is_only_asked_about_does_not_begin() {
     let said = ends(&mut asked, op, Outcome::Errored { why: why.clone(), retry: true });
     let again = format!("shop/staging: web-1 migrate is looked at again: {why}");
     assert_eq!(said, Some(again));
-    let (_, said) = begins(&mut rollout_of(vec![migration(None)]));
+    let mut plain = rollout_of(vec![migration(None)]);
+    let (op, said) = begins(&mut plain);
     assert_eq!(said.as_deref(), Some("shop/staging: web-1 migrate migrations begin"));
+    ends(&mut plain, op, Outcome::Failed { why: "exit status 1".to_owned() });
+    let word = Word { by: crate::model::PersonName::parse("ann").unwrap(), reason: String::new() };
+    happens(&mut plain, What::Retried(word));
+    let (_, said) = begins(&mut plain);
+    let again = "shop/staging: web-1 migrate, attempt 2 migrations begin again";
+    assert_eq!(said.as_deref(), Some(again));
 }
 
 #[test]
