@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{Timestamp, format_duration, parse_duration};
-use crate::record::format::RecordSummary;
+use crate::notify::purpose_name;
+use crate::record::format::{RecordSummary, Recorded};
 use crate::record::history::{self, Entered, Record, Subject};
 use crate::text::visible;
 
@@ -54,8 +55,19 @@ pub(super) fn what(record: &Record) -> String {
     match &record.subject {
         Subject::Promotion(_) => "promotion".to_owned(),
         Subject::Act(_) => "word".to_owned(),
-        Subject::Rollout(_) => between("rollout", refs(record)),
+        Subject::Rollout(_) => between(purpose(record).unwrap_or("rollout"), refs(record)),
         Subject::Rollback(_) => between("rollback", refs(record)),
+    }
+}
+
+/// What a rollout was for.
+fn purpose(record: &Record) -> Option<&'static str> {
+    match RecordSummary::parse(&record.document).ok()?.what {
+        Recorded::Rollout { purpose, haste, .. } => Some(purpose_name(purpose, haste)),
+        Recorded::Promotion { .. }
+        | Recorded::Veto { .. }
+        | Recorded::Rollback { .. }
+        | Recorded::Word { .. } => None,
     }
 }
 
@@ -98,6 +110,7 @@ pub(super) fn json(entered: &Entered) -> serde_json::Value {
         "id": id,
         "commit": revision.to_string(),
         "kind": kind,
+        "purpose": purpose(record),
         "service": target.map(|it| it.service.to_string()),
         "environment": target.map(|it| it.environment.to_string()),
         "from": from,
@@ -136,6 +149,7 @@ pub(super) fn of_history(error: &history::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{EnvironmentName, ServiceName, Target};
 
     #[test]
     fn times_are_read_as_people_say_them() {
@@ -155,6 +169,32 @@ mod tests {
         for bad in ["", "ago", "2 hours ago", "soon", "10:00", "1960-01-01", "2026-13-01"] {
             assert!(parse_time(bad, now).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_rollout_is_called_what_it_was_for() {
+        let document = include_str!("../../tests/golden/record-rollout-v1.json");
+        let named = |document: String| {
+            let service = ServiceName::parse("shop").unwrap();
+            let environment = EnvironmentName::parse("staging").unwrap();
+            what(&Record {
+                id: "0123456789ab".to_owned(),
+                subject: Subject::Rollout(Target::new(&service, &environment)),
+                at: Timestamp(0),
+                by: "ann".to_owned(),
+                why: String::new(),
+                result: "succeeded".to_owned(),
+                document,
+                state: None,
+            })
+        };
+        let of = |line: &str| named(document.replace("\"purpose\": \"deploy\",", line));
+        assert_eq!(named(document.to_owned()), "rollout 1.4.1 → 1.4.2");
+        assert_eq!(of("\"purpose\": \"rollback\","), "rollback 1.4.1 → 1.4.2");
+        assert_eq!(of("\"purpose\": \"repair\","), "repair 1.4.1 → 1.4.2");
+        let patch = "\"purpose\": \"deploy\", \"haste\": \"hot_patch\",";
+        assert_eq!(of(patch), "hot patch 1.4.1 → 1.4.2");
+        assert_eq!(named("not ours".to_owned()), "rollout");
     }
 
     #[test]

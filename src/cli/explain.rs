@@ -4,8 +4,10 @@ use crate::controller::Inspection;
 use crate::model::{EnvironmentName, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Fact, State};
-use crate::planner::{Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force};
-use crate::rollout::{Phase, Rollout};
+use crate::planner::{
+    Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force, unfinished,
+};
+use crate::rollout::{Phase, Purpose, Rollout};
 
 use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
@@ -68,10 +70,11 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             format!("to {} by itself, as the recipe says: {}", retreat.to, retreat.cause),
         );
     }
+    left_over(&target, &seen, ui);
     if let Some(history) = seen.ledger.history(&target)
         && let Some(owed) = &history.owed
     {
-        line("owed", super::rollback::owed(&target, owed, history));
+        line("owed", super::rollback::owed(&target, owed, &seen));
     }
     for ((_, node), order) in seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target) {
         let (by, reason) = (&order.word.by, &order.word.reason);
@@ -115,6 +118,26 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         line("records", ui.paint(Tone::Bad, wrong));
     }
     Ok(0)
+}
+
+/// What rollouts left behind that are over: a schema that is ahead of the ref, and nodes in the middle of a change.
+fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
+    let Some(history) = seen.ledger.history(target) else { return };
+    let proven = seen.ledger.proof(target).map(|it| &it.reference);
+    if let Some(migrated) = history.migrated.as_ref().filter(|it| Some(*it) != proven) {
+        let text = format!(
+            "those of {migrated} were done last and stay; `towpath log {} {}` tells of their rollout",
+            target.service, target.environment
+        );
+        line("schema", &text, ui);
+    }
+    let Some(survey) = seen.seen.surveys.get(target) else { return };
+    for node in unfinished(target, survey, seen.world()) {
+        let text = format!(
+            "a rollout was ended in the middle of what it did on {node}: whatever that says it runs, it is brought its ref again"
+        );
+        line("half done", &ui.paint(Tone::Waiting, text), ui);
+    }
 }
 
 /// Why a target does not move whose config nobody can read, and what is known of it all the same.
@@ -183,8 +206,22 @@ fn under_way(rollout: &Rollout, ui: &Ui) {
     let plan = rollout.plan();
     let progress = notify::progress(rollout);
     line("rollout", &format!("{} to {}: {progress}", plan.id, plan.to), ui);
-    for wait in notify::waits(rollout) {
+    let waits = notify::waits(rollout);
+    for wait in &waits {
         line("", &ui.paint(Tone::Waiting, wait), ui);
+    }
+    if !waits.is_empty() && matches!(rollout.phase(), Phase::Running) {
+        let Target { service, environment } = &plan.target;
+        let back = match plan.purpose {
+            Purpose::Deploy => {
+                format!(", `towpath rollback {service} {environment}` goes back")
+            }
+            Purpose::Rollback | Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {
+                String::new()
+            }
+        };
+        let text = format!("`towpath abort {service} {environment}` ends it before that{back}");
+        line("", &text, ui);
     }
     if let Phase::Halted(halts) = rollout.phase() {
         for halt in halts {

@@ -7,7 +7,7 @@ use crate::config::Spec;
 use crate::controller::Inspection;
 use crate::model::{Candidate, NodeName, Only, Target};
 use crate::observe::Fact;
-use crate::rollout::{Stands, TaskDetail};
+use crate::rollout::{Op, Plan, StageKind, Stands, TaskDetail};
 use crate::text::visible;
 
 use super::entry::count;
@@ -130,6 +130,7 @@ impl One {
             Some(Fact::Known { value: None, .. }) => "nothing".to_owned(),
             Some(Fact::Unknown { why, .. }) => format!("unknown: {}", visible(why)),
         };
+        let rollout = seen.ledger.rollouts.get(target);
         let mine = tasks.get(node).map(Vec::as_slice).unwrap_or_default();
         let has = |which: fn(&Stands) -> bool| mine.iter().any(|it| which(&it.stands));
         let failed = has(|it| matches!(it, Stands::Failed { .. }));
@@ -141,10 +142,8 @@ impl One {
             Some("left out of the rollout")
         } else if has(|it| matches!(it, Stands::InHand { .. })) {
             Some("in hand")
-        } else if has(|it| *it == Stands::Ahead) {
-            Some("ahead")
         } else {
-            Some("done")
+            Some(rollout.map_or("done", |it| ahead(it.plan(), mine)))
         };
         Self {
             roles: candidate.iter().flat_map(|it| &it.roles).map(ToString::to_string).collect(),
@@ -159,4 +158,22 @@ impl One {
         let zone = self.zone.iter().map(|it| format!("zone {it}"));
         self.roles.iter().cloned().chain(zone).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Whether a node has all behind it that is done there. What looks at all nodes in the end, or closes the rollout,
+/// comes for all at once.
+fn ahead(plan: &Plan, mine: &[TaskDetail]) -> &'static str {
+    let acts = |it: &&TaskDetail| {
+        let stage = plan.stages.get(it.id.stage as usize);
+        let forward = stage.is_some_and(|it| it.kind == StageKind::Forward);
+        let ops = plan.task(it.id).map(|it| it.ops.as_slice()).unwrap_or_default();
+        let done =
+            |op: &Op| matches!(op, Op::Step { .. } | Op::Drained { .. } | Op::Serving { .. });
+        forward && ops.iter().any(done)
+    };
+    let mut acts: Vec<&TaskDetail> = mine.iter().filter(acts).collect();
+    if acts.is_empty() {
+        acts = mine.iter().collect();
+    }
+    if acts.iter().any(|it| it.stands == Stands::Ahead) { "ahead" } else { "done" }
 }

@@ -1,8 +1,9 @@
 //! `towpath rollback --check`: may it go back, to what, and what would that do?
 
+use crate::controller::Inspection;
 use crate::model::{Ref, Target};
-use crate::planner::{WayBack, way_back};
-use crate::rollout::{History, Owed};
+use crate::planner::{Hold, WayBack, in_force, no_post_migrations, way_back};
+use crate::rollout::Owed;
 
 use super::plan::look;
 use super::run::setup;
@@ -56,7 +57,7 @@ pub(super) fn check(
 }
 
 fn print(target: &Target, way: &WayBack, ui: &Ui) {
-    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks } = way;
+    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks, awaits } = way;
     let line = |label: &str, text: String| {
         ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<10}"))));
     };
@@ -97,6 +98,9 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
     for (at, stage) in stages.iter().enumerate() {
         line(if at == 0 { "stages" } else { "" }, stage.clone());
     }
+    for (at, it) in awaits.iter().enumerate() {
+        line(if at == 0 { "waits" } else { "" }, ui.paint(Tone::Waiting, it));
+    }
     for (at, block) in blocks.iter().enumerate() {
         line(if at == 0 { "blocked" } else { "" }, ui.paint(Tone::Bad, block));
     }
@@ -109,7 +113,7 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
 }
 
 fn json(target: &Target, way: &WayBack) -> serde_json::Value {
-    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks } = way;
+    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks, awaits } = way;
     serde_json::json!({
         "service": target.service.as_str(),
         "environment": target.environment.as_str(),
@@ -127,16 +131,25 @@ fn json(target: &Target, way: &WayBack) -> serde_json::Value {
         "unseen": unseen.keys().map(ToString::to_string).collect::<Vec<_>>(),
         "stages": stages,
         "blocks": blocks,
+        "waits": awaits,
     })
 }
 
-/// What is owed, and how to have it run.
-pub(super) fn owed(target: &Target, owed: &Owed, history: &History) -> String {
+/// What is owed, and how to have it run; or why that cannot be asked for now.
+pub(super) fn owed(target: &Target, owed: &Owed, seen: &Inspection) -> String {
     let Target { service, environment } = target;
-    let runs = format!("`towpath post-migrate {service} {environment}` runs them now");
-    let when = if history.owed_wanted {
+    let history = seen.ledger.history(target);
+    let held = in_force(target, seen.world());
+    let held = held.iter().find(|it| !matches!(it, Hold::Pinned { .. }));
+    let run = format!("`towpath post-migrate {service} {environment}`");
+    let runs = match (no_post_migrations(target, false, seen.world()), held) {
+        (Some(why), _) => format!("they cannot be asked for now: {why}"),
+        (None, Some(hold)) => format!("{run} asks for them, and they begin later: {hold}"),
+        (None, None) => format!("{run} runs them now"),
+    };
+    let when = if history.is_some_and(|it| it.owed_wanted) {
         "a person asked for them, and they begin when nothing is in the way".to_owned()
-    } else if history.owed_failed {
+    } else if history.is_some_and(|it| it.owed_failed) {
         format!(
             "they failed, so the next rollout goes on without them, and its own include them; {runs}"
         )

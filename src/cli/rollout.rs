@@ -9,12 +9,12 @@ use crate::controller::{Setup, Store, journal_path};
 use crate::drivers::clock;
 use crate::model::{EnvironmentName, RolloutId, ServiceName, Target, Timestamp};
 use crate::notify::{
-    awaits, lane_count, lane_rest, lanes_differ, op_word, purpose_word, rough, summary,
+    awaits, lane_count, lane_rest, lanes_differ, op_word, purpose_name, rough, summary,
 };
 use crate::record::format::Told;
 use crate::record::history::{self, Of, Subject};
 use crate::rollout::{
-    LaneProgress, Ledger, OpId, Pace, Phase, Progress, Rollout, Stands, TaskDetail, Unit,
+    LaneProgress, Ledger, Op, OpId, Pace, Phase, Plan, Progress, Rollout, Stands, TaskDetail, Unit,
 };
 use crate::text::visible;
 
@@ -255,12 +255,12 @@ fn head(rollout: &Rollout, left: Option<Duration>, now: Timestamp, ui: &Ui) -> S
     let left = match (awaits(rollout), left) {
         (Some(whom), _) => whom.to_owned(),
         (None, Some(left)) => format!("about {} left", rough(left)),
-        (None, None) => "no estimate: no rollout before this one tells".to_owned(),
+        (None, None) => "no estimate yet: none is recorded here that went well".to_owned(),
     };
     format!(
         "{}  {} {from} → {}  {}",
         ui.paint(Tone::Strong, &plan.target),
-        purpose_word(plan.purpose),
+        purpose_name(plan.purpose, plan.haste),
         plan.to,
         ui.paint(
             Tone::Faint,
@@ -289,7 +289,10 @@ fn row(
             let why = match (waiting, error) {
                 (Some(why), _) => format!(": {}", visible(why)),
                 (None, Some(why)) => format!(" after {}", visible(why)),
-                (None, None) => String::new(),
+                (None, None) => {
+                    let until = rollout.bakes_until(*op);
+                    until.map_or_else(String::new, |it| format!(", until {} UTC", time(it)))
+                }
             };
             (Tone::Waiting, format!("{}, {since}{why}", op_word(plan, *op)))
         }
@@ -304,8 +307,10 @@ fn row(
     let place = match &task.node {
         Some(node) if told => format!("  {node}"),
         Some(node) => format!("{node} ({})", lane(rollout, task.id)),
-        None if told && (all || task.stands != Stands::Done) => "  -".to_owned(),
-        None if all || task.stands != Stands::Done => "-".to_owned(),
+        None if all || task.stands != Stands::Done => {
+            let indent = if told { "  " } else { "" };
+            format!("{indent}{}", deeds(plan, task.id))
+        }
         None => return None,
     };
     Some(vec![
@@ -314,6 +319,12 @@ fn row(
         (Tone::Plain, String::new()),
         (tone, state),
     ])
+}
+
+/// What is done that is no node's: gates, tests, bakes.
+fn deeds(plan: &Plan, id: OpId) -> String {
+    let words = plan.task(id).into_iter().flat_map(|task| &task.ops).map(Op::word);
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn lane(rollout: &Rollout, id: OpId) -> &str {
@@ -385,7 +396,7 @@ fn json(rollout: &Rollout, left: Option<Duration>) -> serde_json::Value {
         "rollout": plan.id.to_string(),
         "service": plan.target.service.as_str(),
         "environment": plan.target.environment.as_str(),
-        "purpose": purpose_word(plan.purpose),
+        "purpose": purpose_name(plan.purpose, plan.haste),
         "from": plan.from.as_ref().map(ToString::to_string),
         "to": plan.to.as_str(),
         "began": plan.planned_at.to_string(),

@@ -1,6 +1,6 @@
 //! `towpath run`: the controller, until it is told to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::api;
@@ -179,11 +179,23 @@ fn listen_for_signals(
     Ok(())
 }
 
+/// What a target was said to wait for.
+#[derive(Default, PartialEq, Eq)]
+struct Told {
+    /// What kinds of reasons.
+    kinds: Vec<std::mem::Discriminant<Hold>>,
+    /// What others said of why they cannot be seen, each once.
+    causes: BTreeSet<String>,
+}
+
+/// Causes of one wait that are told; who says something else each time is not news any more.
+const CAUSES_MAX: usize = 16;
+
 /// Tells what happens, line by line. Remembers plans, for events only name their place in one.
 pub(super) struct Teller {
     plans: BTreeMap<RolloutId, Plan>,
-    /// What kinds of reasons each target was last said to wait for.
-    told: BTreeMap<Target, Vec<std::mem::Discriminant<Hold>>>,
+    /// What each target was last said to wait for.
+    told: BTreeMap<Target, Told>,
 }
 
 impl Teller {
@@ -233,9 +245,15 @@ impl Teller {
                     }
                     return None;
                 };
-                // The same kind of reason in other words is no news.
-                if self.told.insert(target.clone(), kinds.clone()) == Some(kinds) {
+                // The same kind of reason in other words is no news; another cause is.
+                let told = self.told.entry(target.clone()).or_default();
+                let causes: BTreeSet<String> = lasting.iter().flat_map(|it| causes(it)).collect();
+                if told.kinds != kinds {
+                    *told = Told { kinds, causes };
+                } else if causes.is_subset(&told.causes) || told.causes.len() >= CAUSES_MAX {
                     return None;
+                } else {
+                    told.causes.extend(causes);
                 }
                 let more = match lasting.len() {
                     1 => String::new(),
@@ -245,6 +263,22 @@ impl Teller {
                 Some((Some(target.clone()), line, Tone::Waiting))
             }
         }
+    }
+}
+
+/// Why somebody cannot be seen, without numbers: those are others each time.
+fn causes(hold: &Hold) -> Vec<String> {
+    let bare = |why: &String| {
+        let words = why.split_whitespace();
+        let words = words.filter(|it| !it.contains(|it: char| it.is_ascii_digit()));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    match hold {
+        Hold::Unseen { nodes } | Hold::TrafficUnseen { nodes } => {
+            nodes.values().map(bare).collect()
+        }
+        Hold::Inventory { why, .. } | Hold::NotDone { why } => vec![bare(why)],
+        _ => Vec::new(),
     }
 }
 
@@ -316,3 +350,35 @@ pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> se
 
 /// Longest wait for an answer of a controller in this process.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EnvironmentName, NodeName, ServiceName};
+
+    #[test]
+    fn another_cause_of_the_same_wait_is_told_once() {
+        let (service, environment) = (ServiceName::parse("shop"), EnvironmentName::parse("live"));
+        let target = Target::new(&service.unwrap(), &environment.unwrap());
+        let mut teller = Teller::new(&Ledger::default());
+        let mut told = |whys: &[(&str, &str)]| {
+            let nodes =
+                whys.iter().map(|(node, why)| (NodeName::parse(node).unwrap(), (*why).to_owned()));
+            let holds = vec![Hold::Unseen { nodes: nodes.collect() }];
+            teller.line(&News::Waits(target.clone(), holds)).map(|(_, line, _)| line)
+        };
+        let first = told(&[("web-1", "no answer within 5s")]).unwrap();
+        assert!(first.contains("web-1 (no answer within 5s)"), "{first}");
+        assert_eq!(told(&[("web-1", "no answer within 7s")]), None, "only a number differs");
+        assert_eq!(told(&[("web-2", "no answer within 5s")]), None, "another one, the same cause");
+        let changed = told(&[("web-1", "its host key has changed")]).unwrap();
+        assert!(changed.contains("host key has changed"), "{changed}");
+        assert_eq!(told(&[("web-1", "no answer within 5s")]), None, "told before");
+        assert_eq!(told(&[("web-1", "its host key has changed")]), None);
+        // Once it went on, all is news again.
+        assert_eq!(teller.line(&News::Waits(target.clone(), Vec::new())), None);
+        let nodes = [(NodeName::parse("web-1").unwrap(), "no answer within 5s".to_owned())];
+        let holds = vec![Hold::Unseen { nodes: nodes.into_iter().collect() }];
+        assert!(teller.line(&News::Waits(target, holds)).is_some());
+    }
+}

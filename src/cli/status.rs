@@ -1,7 +1,9 @@
 //! `towpath status`: what is wanted, what runs, and what is going on, at a glance.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::controller::Inspection;
-use crate::model::{EnvironmentName, Only, ServiceName, Target};
+use crate::model::{EnvironmentName, NodeName, Only, Ref, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
 use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, mixed_since};
@@ -103,12 +105,12 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         };
         let glass = broken_glass(&target, seen.world());
         let state = match &glass {
-            Some(hold) => format!("{state}; {hold}"),
+            Some(hold) => further(state, &hold.to_string()),
             None => state,
         };
         let recalled = going_back(&target, seen.world());
         let state = match &recalled {
-            Some(hold) => format!("{state}; {hold}"),
+            Some(hold) => further(state, &hold.to_string()),
             None => state,
         };
         let traffic = traffic::words(&target, &seen);
@@ -196,18 +198,30 @@ pub(super) fn runs(target: &Target, seen: &Inspection) -> String {
         None => "not looked at".to_owned(),
         Some(Running::Uniform(reference)) => reference.to_string(),
         Some(Running::Mixed(refs)) => {
-            let each = refs.iter().map(|(reference, nodes)| {
-                let name = reference.as_ref().map_or("nothing", |it| it.as_str());
-                format!("{name} ×{}", nodes.len())
-            });
-            let all = each.collect::<Vec<_>>().join(", ");
+            let all = each(&refs);
             match mixed_since(target, &seen.ledger, &seen.seen) {
                 Some(at) => format!("{all} since {at}"),
                 None => all,
             }
         }
         Some(Running::Unknown(nodes)) => {
-            format!("unknown on {}", super::entry::count(nodes.len(), "node"))
+            let survey = seen.seen.surveys.get(target);
+            let known = survey.map(Survey::known).unwrap_or_default();
+            let unknown = format!("unknown on {}", super::entry::count(nodes.len(), "node"));
+            if known.is_empty() { unknown } else { format!("{}, {unknown}", each(&known)) }
         }
     }
+}
+
+/// A state with more to say of it, unless that is said already.
+fn further(state: String, more: &str) -> String {
+    if state.contains(more) { state } else { format!("{state}; {more}") }
+}
+
+fn each(refs: &BTreeMap<Option<Ref>, BTreeSet<NodeName>>) -> String {
+    let each = refs.iter().map(|(reference, nodes)| {
+        let name = reference.as_ref().map_or("nothing", |it| it.as_str());
+        format!("{name} ×{}", nodes.len())
+    });
+    each.collect::<Vec<_>>().join(", ")
 }

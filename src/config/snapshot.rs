@@ -260,6 +260,17 @@ pub enum RollbackOn {
     MaxFailures,
 }
 
+impl RollbackOn {
+    /// As it stands in a recipe.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke",
+            Self::Alerts => "alerts",
+            Self::MaxFailures => "max_failures",
+        }
+    }
+}
+
 /// One stage of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageSpec {

@@ -33,6 +33,34 @@ impl Core {
         text
     }
 
+    /// A pin, or its end, asks for a ref: what that means for the rollout under way.
+    pub(super) fn gives_way(&self, command: &Command, now: Timestamp) -> String {
+        let Some(snapshot) = self.snapshot() else { return String::new() };
+        let (target, wanted) = match command {
+            Command::Pin { target, reference } => (target, Some(reference)),
+            Command::Unpin { target } => {
+                (target, snapshot.spec(target).map(|it| &it.target.reference))
+            }
+            _ => return String::new(),
+        };
+        let (Some(rollout), Some(wanted)) = (self.ledger.rollouts.get(target), wanted) else {
+            return String::new();
+        };
+        let Plan { id, to, .. } = rollout.plan();
+        let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now };
+        if rollout.stopping().is_some() {
+            format!("\nrollout {id} to {to} is being ended, and {wanted} comes after it")
+        } else if to == wanted {
+            format!("\nrollout {id} under way goes on: it brings {wanted}")
+        } else if let Some(why) = planner::stays_first(rollout, world) {
+            format!("\nrollout {id} to {to} gives way to {wanted} later: {why}")
+        } else {
+            format!(
+                "\nrollout {id} to {to} gives way to {wanted}: it ends when what is in hand is done"
+            )
+        }
+    }
+
     /// A rollout that is aborted leaves the shares of traffic as they were before it, also to the ref that it brought.
     pub(super) fn gives_back(&self, target: &Target) -> String {
         let Some(rollout) = self.ledger.rollouts.get(target) else { return String::new() };
@@ -89,11 +117,14 @@ impl Core {
             holds.iter().filter(|it| matches!(it, Hold::Paused { .. } | Hold::Pinned { .. }));
         let holds = holds.map(ToString::to_string);
         // Whose end nobody knows may still run.
-        let halts = self.ledger.rollouts.get(target).map_or_else(Vec::new, Rollout::halts);
+        let rollout = self.ledger.rollouts.get(target);
+        let in_hand = rollout.map(planner::migrations_in_hand).unwrap_or_default();
+        let halts = rollout.map_or_else(Vec::new, Rollout::halts);
         let lost = halts.iter().filter(|it| matches!(it, Halt::Lost { .. }));
         let lost = lost.map(ToString::to_string);
         holds
             .chain(lost)
+            .chain(in_hand)
             .fold(String::new(), |text, hold| format!("{text}\nnothing begins before that: {hold}"))
     }
 }

@@ -22,11 +22,13 @@ use super::files::{changes_between, edited};
 use super::glass;
 use super::proposing;
 use super::recording::to_record;
+use super::reopening::Origin;
 use super::wake::{Around, Effect, NotRecorded, NotReverted, Visit, Wake};
 
 /// Lasting trouble is told again after this.
 const TOLD_AGAIN: Duration = Duration::from_hours(1);
 /// What there may be trouble with.
+const LOOKED: &str = "looked";
 const ENTERED: &str = "entered";
 const MENDED: &str = "mended";
 const VISITED: &str = "reading what people propose";
@@ -46,6 +48,8 @@ pub(super) struct GitWorker {
     pub(super) told: Told,
     /// What is still to be entered again of records that were put back.
     pub(super) backlog: RefCell<Backlog>,
+    /// From where all of that can be had again.
+    pub(super) origin: Origin,
 }
 
 /// Trouble that lasts is told when it begins, when it becomes another one, and now and then.
@@ -56,7 +60,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Whether that is news about something at this time.
-    fn is_news(&self, what: &'static str, why: &str, now: Duration) -> bool {
+    pub(super) fn is_news(&self, what: &'static str, why: &str, now: Duration) -> bool {
         let mut last = self.last.borrow_mut();
         let old =
             |(known, at): &(String, Duration)| known == why && now.saturating_sub(*at) < TOLD_AGAIN;
@@ -68,15 +72,16 @@ impl Told {
     }
 
     /// It is over; whether that is news.
-    fn is_over(&self, what: &'static str) -> bool {
+    pub(super) fn is_over(&self, what: &'static str) -> bool {
         self.last.borrow_mut().remove(what).is_some()
     }
 }
 
 impl GitWorker {
     /// Works until nobody asks any more.
-    pub(super) fn work(self, asked: &Receiver<Effect>, wakes: &Sender<Wake>) {
+    pub(super) fn work(mut self, asked: &Receiver<Effect>, wakes: &Sender<Wake>) {
         for effect in asked {
+            self.stay_open();
             if let Some(wake) = self.perform(effect)
                 && wakes.send(wake).is_err()
             {
@@ -90,7 +95,9 @@ impl GitWorker {
         match effect {
             Effect::LookAtHead { applied, glasses, push } => {
                 let head = glass::head(&self.repository, &self.base, applied, &glasses, push);
-                Some(Wake::Head(head.map_err(|error| chain(&error))))
+                let head = head.map_err(|error| chain(&error));
+                self.tell_unread(head.as_ref().err());
+                Some(Wake::Head(head))
             }
             Effect::BreakGlass { applied, glasses } => {
                 let head = glass::here(&self.repository, &self.base, applied, &glasses);
@@ -247,6 +254,20 @@ impl GitWorker {
             None => {
                 self.told.is_over(what);
             }
+        }
+    }
+
+    /// Nothing new begins while the config cannot be read: that must not look like a quiet night.
+    fn tell_unread(&self, trouble: Option<&String>) {
+        match trouble {
+            Some(why) if self.told.is_news(LOOKED, why, clock::since_boot()) => {
+                tracing::warn!(
+                    why,
+                    "the config branch cannot be read; what was read last holds, and it is tried again"
+                );
+            }
+            None if self.told.is_over(LOOKED) => tracing::warn!("the config branch is read again"),
+            Some(_) | None => {}
         }
     }
 

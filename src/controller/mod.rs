@@ -4,6 +4,7 @@
 mod wake;
 mod answer;
 mod approving;
+mod reopening;
 mod report;
 mod core;
 mod limits;

@@ -174,7 +174,9 @@ impl Core {
         {
             return Ok(Err(Refusal::NotNow(why)));
         }
-        let said = done_word(&ask.command) + &self.goes_on(&ask.command);
+        let said = done_word(&ask.command)
+            + &self.goes_on(&ask.command)
+            + &self.gives_way(&ask.command, turn.now);
         if let Command::AcceptHead { revision } = ask.command
             && self.is_disputing(revision)
         {

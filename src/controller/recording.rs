@@ -1,10 +1,12 @@
 //! What settled, as the records in git tell it.
 
+use crate::model::MigrationVerdict;
 use crate::notify::done_word;
 use crate::record::format;
 use crate::record::history::{Record, Subject, TargetState};
 use crate::rollout::{
-    Cause, Ending, Fact, Recall, RecallEnd, Recalled, Rollout, Settled, Unrecorded, What,
+    Cause, Ending, Fact, Op, OpState, Outcome, Recall, RecallEnd, Recalled, Rollout, Settled,
+    Unrecorded, What,
 };
 
 /// Its record; `None` if it leaves none.
@@ -118,7 +120,43 @@ fn verdict_of(rollout: &Rollout) -> (Ending, String, String) {
             why = format!("{why}; superseded by {by}");
         }
     }
+    for told in migrations_told(rollout) {
+        why = format!("{why}; {told}");
+    }
     (ending, by, why)
+}
+
+/// How its migrations ended, of which there is something to say: those that did not simply run to a good end.
+fn migrations_told(rollout: &Rollout) -> Vec<String> {
+    let plan = rollout.plan();
+    let all =
+        plan.ops().filter(|(_, _, op)| matches!(op, Op::Step { kind, .. } if kind.is_migration()));
+    let told = all.filter_map(|(id, task, _)| {
+        let node = task.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+        let events = || rollout.events().iter().map(|it| &it.what);
+        let lost = events().any(
+            |it| matches!(it, What::Finished { op, outcome: Outcome::Lost { .. } } if *op == id),
+        );
+        let said = events().rev().find_map(|it| match it {
+            What::MigrationSettled { op, verdict, word } if *op == id => Some((verdict, word)),
+            _ => None,
+        });
+        let interrupted = if lost { "was interrupted" } else { "began" };
+        let end = match (rollout.state(id)?, said) {
+            (OpState::Done { .. }, Some((MigrationVerdict::Done, word))) => {
+                format!("{} said that it is done", word.by)
+            }
+            (OpState::Done { .. }, _) if lost => "it was done when it ran again".to_owned(),
+            (OpState::Done { .. } | OpState::Idle { tried: false, .. }, _) => return None,
+            (OpState::Failed { why, .. }, _) => format!("it failed: {why}"),
+            (OpState::Lost { why, .. }, _) => format!("nobody knows its end: {why}"),
+            (OpState::Idle { .. } | OpState::Running { .. }, _) => {
+                "its end was not seen".to_owned()
+            }
+        };
+        Some(format!("its migration{node} {interrupted}, and {end}"))
+    });
+    told.collect()
 }
 
 /// How the records call an ending; the same words as in the documents.
@@ -137,13 +175,49 @@ const OURS: &str = "Towpath";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::tests::PIPELINE;
     use crate::controller::tests::{rolling, target};
-    use crate::rollout::Op;
+    use crate::model::{Deed, PersonName};
+    use crate::rollout::{StepKind, Word};
 
     #[test]
     fn a_record_does_not_say_that_the_head_of_then_asked_for_its_ref() {
         let ledger = rolling(Op::Approved, Vec::new());
         let (_, _, why) = verdict_of(&ledger.rollouts[&target()]);
         assert_eq!(why, "1.0.1 is wanted as of commit 0101010101");
+    }
+
+    #[test]
+    fn a_record_says_how_a_migration_ended_that_did_not_simply_end_well() {
+        let why = |then: Vec<What>| {
+            let deed = Deed::Run {
+                argv: vec!["migrate".to_owned()],
+                variables: Vec::new(),
+                timeout: std::time::Duration::from_secs(5),
+            };
+            let kind = StepKind::Migrate { idempotent: false };
+            let step = Op::Step { kind, deed, status: None };
+            let ledger = rolling(step, (1..).zip(then).collect());
+            verdict_of(&ledger.rollouts[&target()]).2
+        };
+        let finished = |outcome| What::Finished { op: PIPELINE, outcome };
+        let lost = || finished(Outcome::Lost { why: "its end was not seen".to_owned() });
+        let word = Word { by: PersonName::parse("ann").unwrap(), reason: "looked".to_owned() };
+        let verdict = MigrationVerdict::Done;
+        let settled = What::MigrationSettled { op: PIPELINE, verdict, word };
+        let said = why(vec![lost(), settled]);
+        assert!(
+            said.ends_with("; its migration was interrupted, and ann said that it is done"),
+            "{said}"
+        );
+        let said = why(vec![lost()]);
+        assert!(
+            said.ends_with("interrupted, and nobody knows its end: its end was not seen"),
+            "{said}"
+        );
+        let said = why(vec![finished(Outcome::Failed { why: "exit status 1".to_owned() })]);
+        assert!(said.ends_with("; its migration began, and it failed: exit status 1"), "{said}");
+        let well = why(vec![finished(Outcome::Done { evidence: String::new() })]);
+        assert_eq!(well, "1.0.1 is wanted as of commit 0101010101");
     }
 }

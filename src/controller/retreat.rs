@@ -63,42 +63,10 @@ impl Core {
         settled: bool,
         now: Timestamp,
     ) -> Option<String> {
-        if let Some(rollout) = self.ledger.rollouts.get(target) {
-            let id = &rollout.plan().id;
-            return Some(format!("rollout {id} is under way at {target}: wait for its end"));
-        }
-        let Some(owed) = self.ledger.history(target).and_then(|it| it.owed.as_ref()) else {
-            return Some(format!("no post-deploy migrations are owed at {target}"));
+        let Some(snapshot) = self.snapshot() else {
+            return Some("the config has not been read yet".to_owned());
         };
-        if settled {
-            return None;
-        }
-        let snapshot = self.snapshot()?;
-        let spec = snapshot.spec(target)?;
-        let wanted = &spec.target.reference;
-        if *wanted != owed.reference {
-            return Some(format!(
-                "post-deploy migrations of {} are owed, and {target} is set to {wanted}: they are run with their own ref only; `--done` forgets them",
-                owed.reference
-            ));
-        }
-        let stages = &spec.recipe.stages;
-        let known =
-            stages.iter().any(|it| owed.stages.iter().any(|name| *name == it.name.as_str()));
-        if !known {
-            return Some(format!(
-                "recipe `{}` has no stage {} any more; `--done` forgets what is owed",
-                spec.recipe.name,
-                owed.stages.join(", ")
-            ));
-        }
-        // They would begin some day, by a word that was about something else.
         let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now };
-        planner::ended_short(target, world).map(|hold| {
-            let Target { service, environment } = target;
-            format!(
-                "{hold}: say `towpath retry {service} {environment}` first, and ask again when its rollout has ended"
-            )
-        })
+        planner::no_post_migrations(target, settled, world)
     }
 }

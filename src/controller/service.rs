@@ -31,6 +31,7 @@ use super::gitwork::{GitWorker, Told};
 use super::limits::Limits;
 use super::overtaken;
 use super::perform::Hands;
+use super::reopening::Origin;
 use super::store::{Store, StoreError};
 use super::view::View;
 use super::wake::{Effect, Refusal, Ticket, Wake};
@@ -93,7 +94,8 @@ impl Setup {
     fn worker(&self, store: &str) -> Result<GitWorker, ServiceError> {
         let (repository, forge) = (self.open_repository()?, self.open_forge(store, false)?);
         let (base, backlog) = (self.branch.clone(), RefCell::default());
-        Ok(GitWorker { repository, forge, base, told: Told::default(), backlog })
+        let origin = Origin { setup: self.clone(), store: store.to_owned() };
+        Ok(GitWorker { repository, forge, base, told: Told::default(), backlog, origin })
     }
 }
 

@@ -196,11 +196,63 @@ fn who_rolls_back_is_told_of_the_migration_that_it_waits_for() {
     let lost = What::Finished { op: PIPELINE, outcome };
     let waits =
         |then: Vec<(u64, What)>| core(rolling(step.clone(), then)).begins_later(&target(), at(2));
-    assert_eq!(waits(Vec::new()), "");
+    let said = waits(Vec::new());
+    let expected = "\nnothing begins before that: the migration of rollout 0123456789ab to 1.0.1 is under way, since ";
+    assert!(said.starts_with(expected) && said.ends_with("lifts when it has ended"), "{said}");
+    let ended = What::Finished { op: PIPELINE, outcome: Outcome::Done { evidence: String::new() } };
+    assert_eq!(waits(vec![(1, ended)]), "");
     let said = waits(vec![(1, lost)]);
     assert!(
         said.starts_with("\nnothing begins before that: nobody knows how the migration"),
         "{said}"
     );
     assert!(said.contains("`towpath resume shop staging --migration done`"), "{said}");
+}
+
+#[test]
+fn who_pins_is_told_what_becomes_of_the_rollout_under_way() {
+    let deed = Deed::Run {
+        argv: vec!["install".to_owned()],
+        variables: Vec::new(),
+        timeout: std::time::Duration::from_secs(5),
+    };
+    let step = |kind| Op::Step { kind, deed: deed.clone(), status: None };
+    let under_way = || rolling(step(StepKind::Run), Vec::new());
+    let pin = |to: &str| Command::Pin { target: target(), reference: reference(to) };
+    let told = |ledger: Ledger, command: Command| {
+        let answer = said(&mut core(ledger), command).unwrap();
+        answer.split_once('\n').map_or_else(String::new, |(_, more)| more.to_owned())
+    };
+    assert_eq!(
+        told(under_way(), pin("1.0.1")),
+        "rollout 0123456789ab under way goes on: it brings 1.0.1"
+    );
+    assert_eq!(
+        told(under_way(), pin("1.0.0")),
+        "rollout 0123456789ab to 1.0.1 gives way to 1.0.0: it ends when what is in hand is done"
+    );
+    let mut paused = under_way();
+    let word = crate::rollout::Word {
+        by: crate::model::PersonName::parse("ann").unwrap(),
+        reason: "lunch".to_owned(),
+    };
+    let order = crate::rollout::Order { word, at: at(0), until: None };
+    paused.pauses.insert(crate::model::Scope::All, order);
+    let later = told(paused, pin("1.0.0"));
+    assert!(later.contains("gives way to 1.0.0 later: ") && later.contains("lunch"), "{later}");
+    let lost = What::Finished { op: PIPELINE, outcome: Outcome::Lost { why: "gone".to_owned() } };
+    let kind = StepKind::Migrate { idempotent: false };
+    let later = told(rolling(step(kind), vec![(1, lost)]), pin("1.0.0"));
+    assert!(later.contains("later: nobody knows how the migration ended"), "{later}");
+    assert_eq!(told(Ledger::default(), pin("1.0.0")), "", "nothing is under way");
+    // Without the pin, the config's ref is wanted.
+    let mut pinned = under_way();
+    let word = crate::rollout::Word {
+        by: crate::model::PersonName::parse("ann").unwrap(),
+        reason: "tests".to_owned(),
+    };
+    let order = crate::rollout::Order { word, at: at(0), until: None };
+    pinned.pins.insert(target(), (reference("1.0.1"), order));
+    let unpin = Command::Unpin { target: target() };
+    assert!(told(pinned, unpin).ends_with("goes on: it brings 1.0.1"));
 }

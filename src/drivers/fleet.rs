@@ -226,7 +226,10 @@ pub enum NodeError {
         key: StepKey,
     },
     /// Another step is running there.
-    #[error("the node is busy with step {with}")]
+    #[error(
+        "the node is busy with step {with}, which still runs there: it is waited for; `towpath log {} NODE` shows what it prints, and if it hangs, ending its processes on the node lets this go on",
+        with.split('.').next().unwrap_or(with)
+    )]
     Busy {
         /// With which.
         with: String,
@@ -270,6 +273,13 @@ impl NodeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_holds_a_node_is_named_with_what_may_be_done() {
+        let said = NodeError::Busy { with: "0123456789ab.2-0-1-0-1.2".to_owned() }.to_string();
+        assert!(said.contains("busy with step 0123456789ab.2-0-1-0-1.2, which"), "{said}");
+        assert!(said.contains("`towpath log 0123456789ab NODE`"), "{said}");
+    }
 
     #[test]
     fn what_is_new_comes_once_however_much_was_dropped() {

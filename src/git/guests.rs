@@ -35,7 +35,8 @@ impl Repository {
         let opened = |source| Error::Open { location: room.display().to_string(), source };
         let git = git2::Repository::open(&room).map_err(opened)?;
         let program = self.program.clone();
-        Ok(Some(Self { git, remote: None, program, unsynced: std::cell::RefCell::default() }))
+        let unsynced = std::cell::RefCell::default();
+        Ok(Some(Self { git, remote: None, program, unsynced, place: None }))
     }
 
     /// Throws away what people's heads brought, if that is much.

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -16,6 +18,8 @@ pub struct Repository {
     pub(super) program: Program,
     /// Objects written that may not be on disk yet; they are before a ref names them.
     pub(super) unsynced: RefCell<Vec<git2::Oid>>,
+    /// Which directory it was when it was opened, where that can be told.
+    pub(super) place: Option<(u64, u64)>,
 }
 
 impl Repository {
@@ -34,7 +38,8 @@ impl Repository {
             git2::ErrorCode::NotFound => Error::NoRepository { location: location.to_string() },
             _ => Error::Open { location: location.to_string(), source },
         })?;
-        let repository = Self { git, remote, program, unsynced: RefCell::default() };
+        let place = identity(git.commondir());
+        let repository = Self { git, remote, program, unsynced: RefCell::default(), place };
         if repository.remote.is_some() {
             repository.tidy()?;
         }
@@ -44,6 +49,11 @@ impl Repository {
     /// The directory that holds objects and refs.
     pub fn directory(&self) -> &Path {
         self.git.commondir()
+    }
+
+    /// Whether the directory that was opened is in its place still: not moved away, deleted, or made anew.
+    pub fn is_in_place(&self) -> bool {
+        self.place.is_none() || self.place == identity(self.directory())
     }
 
     /// Whether this is the mirror of a repository elsewhere.
@@ -85,6 +95,15 @@ impl Repository {
     }
 }
 
+/// Mirrors that this process has made: several threads of it may find at once that there is none.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+/// Which directory is at a path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let it = fs::metadata(path).ok()?;
+    Some((it.dev(), it.ino()))
+}
+
 /// The directory of the mirror of `url`, made if it is not there. Its name is derived from the URL,
 /// so that another URL never finds this one's objects.
 fn mirror(url: &Url, mirrors: &Path) -> Result<PathBuf, Error> {
@@ -98,7 +117,8 @@ fn mirror(url: &Url, mirrors: &Path) -> Result<PathBuf, Error> {
     }
     fs::create_dir_all(mirrors).map_err(failed)?;
     // Made aside and renamed, so that a crash leaves either no mirror or a whole one.
-    let aside = mirrors.join(format!("{name}.{}.new", std::process::id()));
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let aside = mirrors.join(format!("{name}.{}-{number}.new", std::process::id()));
     if aside.exists() {
         fs::remove_dir_all(&aside).map_err(failed)?;
     }
@@ -110,6 +130,11 @@ fn mirror(url: &Url, mirrors: &Path) -> Result<PathBuf, Error> {
         Err(_) if path.join("HEAD").exists() => {
             fs::remove_dir_all(&aside).map_err(failed)?;
             Ok(path)
+        }
+        // What somebody wrote there who had opened the one before: no repository, and in its way.
+        Err(_) if path.exists() => {
+            fs::remove_dir_all(&path).map_err(failed)?;
+            fs::rename(&aside, &path).map(|()| path).map_err(failed)
         }
         Err(source) => Err(failed(source)),
     }

@@ -6,7 +6,9 @@ mod sentence;
 mod summary;
 
 pub use command::done_word;
-pub use rollout::{awaits, lane_count, lane_rest, lanes_differ, op_word, purpose_word, rough};
+pub use rollout::{
+    awaits, lane_count, lane_rest, lanes_differ, op_word, purpose_name, purpose_word, rough,
+};
 pub use sentence::{about, held_up, progress, say, waits};
 pub use summary::{Over, summary, summary_of};
 

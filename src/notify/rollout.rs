@@ -1,7 +1,9 @@
 //! A rollout told to people in a few words: what an operation does, how far a lane is, what is waited for.
 
 use crate::model::format_duration;
-use crate::rollout::{LaneProgress, Op, OpId, Phase, Plan, Progress, Purpose, Rollout, Unit};
+use crate::rollout::{
+    Haste, LaneProgress, Op, OpId, Phase, Plan, Progress, Purpose, Rollout, Unit,
+};
 
 /// What an operation does, in a word or two.
 pub fn op_word(plan: &Plan, id: OpId) -> String {
@@ -16,6 +18,16 @@ pub fn purpose_word(purpose: Purpose) -> &'static str {
         Purpose::Repair => "repair",
         Purpose::Verify => "test",
         Purpose::PostMigrate => "post-deploy migrations",
+    }
+}
+
+/// The same, with why it was in haste where that is a name of its own.
+pub fn purpose_name(purpose: Purpose, haste: Option<Haste>) -> &'static str {
+    match (purpose, haste) {
+        (Purpose::Deploy, Some(Haste::HotPatch)) => "hot patch",
+        (Purpose::Deploy, Some(Haste::Hotfix)) => "hotfix",
+        (Purpose::Rollback, Some(Haste::Asked)) => "fast rollback",
+        (purpose, _) => purpose_word(purpose),
     }
 }
 

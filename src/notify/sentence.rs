@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{NodeName, RoleName, Target};
+use crate::model::{MigrationVerdict, NodeName, RoleName, Target, Timestamp, format_duration};
 use crate::planner::ending_word;
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Glass, Haste, LEFT, Op, OpId, OpState, Outcome, Plan,
@@ -170,7 +170,7 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
     let place = |op: OpId| place(plan, op);
     Some(match &event.what {
         What::Started { op, attempt, .. } => {
-            let doing = doing(plan, *op)?;
+            let doing = doing(plan, *op, *attempt)?;
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             format!("{target}: {}{again} {doing}", place(*op))
         }
@@ -199,7 +199,7 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
             format!("{target}: {} stops baking: {why}", place(*op))
         }
         What::Waiting { op, why, .. } => format!("{target}: {} waits: {why}", place(*op)),
-        What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op)?),
+        What::Reopened { op } => format!("{target}: {} {}", place(*op), doing(plan, *op, 1)?),
         What::Retried { word, .. } => format!("{target}: {} has it tried again", word.by),
         What::RetriedOnly { nodes, word, .. } => {
             format!("{target}: {} has {} tried again", word.by, named(nodes))
@@ -208,8 +208,12 @@ fn happened(target: &Target, event: &Event, plan: &Plan) -> Option<String> {
         What::Excluded { node, word, .. } => {
             format!("{target}: {} leaves {node} out: {}", word.by, word.reason)
         }
-        What::MigrationSettled { word, .. } => {
-            format!("{target}: {} settles the interrupted migration", word.by)
+        What::MigrationSettled { op, verdict, word } => {
+            let how = match verdict {
+                MigrationVerdict::Done => "says that the interrupted migration is done",
+                MigrationVerdict::Retry => "has the interrupted migration run again",
+            };
+            format!("{target}: {} {how} ({}): {}", word.by, place(*op), word.reason)
         }
         What::Stopping { cause: Cause::Aborted { word, .. }, .. } => {
             format!("{target}: {} ends it: {}", word.by, word.reason)
@@ -235,21 +239,21 @@ fn place(plan: &Plan, id: OpId) -> String {
 }
 
 /// What a beginning is worth saying.
-fn doing(plan: &Plan, id: OpId) -> Option<String> {
+fn doing(plan: &Plan, id: OpId, attempt: u32) -> Option<String> {
     Some(match plan.op(id)? {
         Op::Step { kind: StepKind::Run | StepKind::Finally, deed, .. } => {
             format!("runs {}", deed.word())
         }
         Op::Step { kind: StepKind::Owed { .. }, status, .. } => {
             let left = plan.owed.as_ref().map_or("", |it| it.reference.as_str());
-            let begin = begin(status.as_ref());
+            let begin = begin(status.as_ref(), attempt);
             format!("post-deploy migrations of {left}, which were left for later, {begin}")
         }
         Op::Step {
             kind: StepKind::Migrate { .. } | StepKind::PostMigrate { .. }, status, ..
-        } => format!("migrations {}", begin(status.as_ref())),
+        } => format!("migrations {}", begin(status.as_ref(), attempt)),
         Op::Verified { .. } => "test begins".to_owned(),
-        Op::Baked { span, .. } => format!("bakes for {}", crate::model::format_duration(*span)),
+        Op::Baked { span, .. } => format!("bakes for {}", format_duration(*span)),
         Op::Approved => {
             let target = &plan.target;
             format!("waits for `towpath approve {} {}`", target.service, target.environment)
@@ -265,8 +269,9 @@ fn doing(plan: &Plan, id: OpId) -> Option<String> {
 }
 
 /// How migrations begin; where a status tells of them, only what it does not call done.
-fn begin(status: Option<&Status>) -> &'static str {
+fn begin(status: Option<&Status>, attempt: u32) -> &'static str {
     match status {
+        None if attempt > 1 => "begin again",
         None => "begin",
         Some(_) => "are looked at, and begin if they have not",
     }
@@ -319,28 +324,87 @@ pub fn progress(rollout: &Rollout) -> String {
     format!("{ends}{stage}, {done} of {total} tasks done")
 }
 
-/// What a rollout waits for within itself: every operation in hand that said why it is not done, or that could not be
-/// done and is tried again.
+/// What a rollout waits for within itself: every bake, gate, test and word of a person that is in hand, with its end if
+/// that is known; and every other operation in hand that said why it is not done, or that could not be done and is tried
+/// again.
 pub fn waits(rollout: &Rollout) -> Vec<String> {
     let plan = rollout.plan();
     let in_hand = rollout.in_hand().filter_map(|(id, _)| {
         let place = place(plan, id);
         match rollout.state(id)? {
-            OpState::Running { waiting: Some(why), since, .. } => {
-                Some(format!("{place} waits since {since}: {why}"))
+            OpState::Running { waiting, since, .. } => {
+                let failed = rollout.last_error(id);
+                let why = waiting.as_deref();
+                match (between(rollout, id, (*since, why)), why, failed) {
+                    (Some(said), _, None) => Some(format!("{place} {said}")),
+                    (_, Some(why), _) => Some(format!("{place} waits since {since}: {why}")),
+                    (_, None, Some(why)) => Some(again(plan, id, &why)),
+                    (None, None, None) => None,
+                }
             }
-            OpState::Running { waiting: None, .. } | OpState::Idle { .. } => {
-                let why = rollout.last_error(id)?;
-                Some(format!("{place}: {} is tried again: {why}", op_word(plan, id)))
-            }
+            OpState::Idle { .. } => Some(again(plan, id, &rollout.last_error(id)?)),
             OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => None,
         }
     });
     in_hand.take(WAITS_MAX).collect()
 }
 
-/// What a rollout waits for, in a few words: for whose word, or for what of all that it waits for; nothing while it
-/// goes on. What others said in it is as they said it.
+fn again(plan: &Plan, id: OpId, why: &str) -> String {
+    format!("{}: {} is tried again: {why}", place(plan, id), op_word(plan, id))
+}
+
+/// What stands between two steps of a rollout: time, gates, tests and people; until when, if that is known.
+fn between(rollout: &Rollout, id: OpId, (since, why): (Timestamp, Option<&str>)) -> Option<String> {
+    let plan = rollout.plan();
+    let halts = rollout.due(id).map_or_else(String::new, |it| format!("; halts at {it}"));
+    Some(match (plan.op(id)?, why) {
+        (Op::Baked { span, guards }, None) => {
+            let names: Vec<&str> = guards.iter().map(|it| it.name.as_str()).collect();
+            let asks = match names.as_slice() {
+                [] => String::new(),
+                [one] => format!("; gate {one} is asked on the way, and begins it anew if closed"),
+                more => format!(
+                    "; gates {} are asked on the way, and begin it anew if one is closed",
+                    more.join(", ")
+                ),
+            };
+            let until = since.after(*span);
+            format!("bakes for {} since {since}, until {until}{asks}", format_duration(*span))
+        }
+        (Op::Baked { span, .. }, Some(why)) => format!(
+            "waits since {since}: {why}; bakes for {} anew when its gates are open{halts}",
+            format_duration(*span)
+        ),
+        (Op::Gate { name, .. }, None) => {
+            format!("waits since {since} for gate {name} to answer{halts}")
+        }
+        (Op::Gate { name, .. }, Some(why)) => {
+            format!("waits since {since} for gate {name}: {why}{halts}")
+        }
+        (Op::Verified { .. }, None) => format!("waits since {since} for its smoke test"),
+        (Op::Step { kind, .. }, None) if kind.is_migration() => {
+            format!("is at its migrations since {since}, which are seen through")
+        }
+        (Op::Approved, _) => {
+            let Target { service, environment } = &plan.target;
+            format!("waits since {since} for `towpath approve {service} {environment}`")
+        }
+        (
+            Op::Verified { .. }
+            | Op::Fenced
+            | Op::Step { .. }
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. },
+            _,
+        ) => return None,
+    })
+}
+
+/// What a rollout waits for, in a few words: for whose word, for what of all that it waits for, or until when it bakes;
+/// nothing while it goes on. What others said in it is as they said it.
 pub fn held_up(rollout: &Rollout) -> Option<String> {
     /// More does not fit beside the rest of a line.
     const CHARS_MAX: usize = 120;
@@ -369,7 +433,10 @@ pub fn held_up(rollout: &Rollout) -> Option<String> {
                 Some(format!("waits for {word}{at}: {why}"))
             }
             OpState::Running { waiting: None, .. } | OpState::Idle { .. } => {
-                Some(format!("{word}{at} is tried again: {}", rollout.last_error(id)?))
+                match (rollout.last_error(id), rollout.bakes_until(id)) {
+                    (Some(why), _) => Some(format!("{word}{at} is tried again: {why}")),
+                    (None, until) => Some(format!("bakes until {}", until?)),
+                }
             }
             OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => None,
         }

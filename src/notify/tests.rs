@@ -11,8 +11,8 @@ use crate::model::{
     Revision, RoleName, RolloutId, Seat, ServiceName, Target, Timestamp, Voucher,
 };
 use crate::rollout::{
-    Batch, Ending, Entry, Event, Fact, Lane, Op, OpId, Outcome, Plan, Purpose, Remedy, Rollout,
-    Stage, StageKind, Stands, Status, StepKind, Task, What, When, Word,
+    Batch, Ending, Entry, Event, Fact, Guard, Lane, Op, OpId, Outcome, Plan, Purpose, Remedy,
+    Rollout, Stage, StageKind, Stands, Status, StepKind, Task, What, When, Word,
 };
 
 fn target() -> Target {
@@ -210,6 +210,63 @@ fn a_person_who_is_waited_for_is_told_how_to_agree() {
     assert_eq!(held_up(&rollout).as_deref(), Some("waits for `towpath approve shop staging`"));
 }
 
+#[test]
+fn what_stands_between_two_steps_is_told_with_its_end() {
+    let mut plan = rollout().plan().clone();
+    let patience = Duration::from_mins(5);
+    let guard = |name: &str| Guard {
+        name: GateName::parse(name).unwrap(),
+        question: question(),
+        patience,
+        max_age: Duration::from_secs(30),
+    };
+    let guards = vec![guard("alerts"), guard("quiet")];
+    let bake = Op::Baked { span: Duration::from_hours(1), guards };
+    plan.stages[1] = stage("canary gates", None, vec![bake]);
+    let mut rollout = Rollout::new(plan);
+    let (gate, _) = begins(&mut rollout);
+    assert_eq!(
+        waits(&rollout),
+        [
+            "fleet gates waits since 1970-01-01T00:01:00Z for gate alerts to answer; halts at 1970-01-01T00:06:00Z"
+        ]
+    );
+    let why = "1 alert fires: Burning".to_owned();
+    happens(&mut rollout, What::Waiting { op: gate, why: why.clone(), out: None });
+    assert_eq!(
+        waits(&rollout),
+        [
+            "fleet gates waits since 1970-01-01T00:01:00Z for gate alerts: 1 alert fires: Burning; halts at 1970-01-01T00:06:00Z"
+        ]
+    );
+    ends(&mut rollout, gate, done("none fires"));
+    let (bake, _) = begins(&mut rollout);
+    assert_eq!(held_up(&rollout).as_deref(), Some("bakes until 1970-01-01T01:04:00Z"));
+    assert_eq!(
+        waits(&rollout),
+        [
+            "canary gates bakes for 1h since 1970-01-01T00:04:00Z, until 1970-01-01T01:04:00Z; gates alerts, quiet are asked on the way, and begin it anew if one is closed"
+        ]
+    );
+    let why = format!("gate alerts: {why}");
+    happens(&mut rollout, What::Waiting { op: bake, why, out: None });
+    assert_eq!(
+        waits(&rollout),
+        [
+            "canary gates waits since 1970-01-01T00:05:00Z: gate alerts: 1 alert fires: Burning; bakes for 1h anew when its gates are open; halts at 1970-01-01T00:10:00Z"
+        ]
+    );
+    let held = held_up(&rollout).unwrap();
+    assert!(held.starts_with("waits for bake: gate alerts"), "{held}");
+    happens(&mut rollout, What::Reopened { op: bake });
+    ends(&mut rollout, bake, done(""));
+    begins(&mut rollout);
+    assert_eq!(
+        waits(&rollout),
+        ["post approval waits since 1970-01-01T00:08:00Z for `towpath approve shop staging`"]
+    );
+}
+
 /// Roles side by side in one stage, one node after the other in each; web may lose one.
 fn fleet() -> Rollout {
     let mut plan = rollout().plan().clone();
@@ -375,8 +432,15 @@ fn a_migration_that_is_only_asked_about_does_not_begin() {
     let said = ends(&mut asked, op, Outcome::Errored { why: why.clone(), retry: true });
     let again = format!("shop/staging: web-1 migrate is looked at again: {why}");
     assert_eq!(said, Some(again));
-    let (_, said) = begins(&mut rollout_of(vec![migration(None)]));
+    let mut plain = rollout_of(vec![migration(None)]);
+    let (op, said) = begins(&mut plain);
     assert_eq!(said.as_deref(), Some("shop/staging: web-1 migrate migrations begin"));
+    ends(&mut plain, op, Outcome::Failed { why: "exit status 1".to_owned() });
+    let word = Word { by: crate::model::PersonName::parse("ann").unwrap(), reason: String::new() };
+    happens(&mut plain, What::Retried { steps: crate::rollout::Steps::Again, word });
+    let (_, said) = begins(&mut plain);
+    let again = "shop/staging: web-1 migrate, attempt 2 migrations begin again";
+    assert_eq!(said.as_deref(), Some(again));
 }
 
 #[test]

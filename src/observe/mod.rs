@@ -100,18 +100,12 @@ pub enum Running {
 impl Survey {
     /// Sums up.
     pub fn running(&self) -> Running {
-        let mut unknown = BTreeMap::new();
-        let mut refs: BTreeMap<Option<Ref>, BTreeSet<NodeName>> = BTreeMap::new();
-        for (node, fact) in &self.nodes {
-            match fact {
-                Fact::Known { value, .. } => {
-                    refs.entry(value.clone()).or_default().insert(node.clone());
-                }
-                Fact::Unknown { why, .. } => {
-                    unknown.insert(node.clone(), why.clone());
-                }
-            }
-        }
+        let refs = self.known();
+        let unknown = self.nodes.iter().filter_map(|(node, fact)| match fact {
+            Fact::Known { .. } => None,
+            Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),
+        });
+        let unknown: BTreeMap<NodeName, String> = unknown.collect();
         if !unknown.is_empty() || refs.is_empty() {
             return Running::Unknown(unknown);
         }
@@ -119,6 +113,17 @@ impl Survey {
             Some((Some(only), _)) if refs.len() == 1 => Running::Uniform(only.clone()),
             Some(_) | None => Running::Mixed(refs),
         }
+    }
+
+    /// What those run who answered.
+    pub fn known(&self) -> BTreeMap<Option<Ref>, BTreeSet<NodeName>> {
+        let mut refs: BTreeMap<Option<Ref>, BTreeSet<NodeName>> = BTreeMap::new();
+        for (node, fact) in &self.nodes {
+            if let Fact::Known { value, .. } = fact {
+                refs.entry(value.clone()).or_default().insert(node.clone());
+            }
+        }
+        refs
     }
 
     /// When the newest of its facts was seen.

@@ -34,6 +34,8 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         return Deploy::Hold(vec![Hold::TrafficUnseen { nodes: unknown }]);
     }
     let without = excluded::silent(target, survey, world.ledger);
+    // Half of an install may say already that it is all there.
+    let whole = unfinished(target, survey, world).is_empty();
     let (purpose, nodes) = match excluded::others(survey, &without).running() {
         Running::Unknown(nodes) => {
             // None at all: then it is the inventory that has something to say.
@@ -42,7 +44,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
             holds.push(none.unwrap_or(Hold::Unseen { nodes }));
             return Deploy::Hold(holds);
         }
-        Running::Uniform(runs) if runs == *desired && !without.is_empty() => {
+        Running::Uniform(runs) if whole && runs == *desired && !without.is_empty() => {
             if returning.is_empty() {
                 let mut holds = policy::standing_holds(target, world);
                 holds.push(excluded::left_out(&without));
@@ -50,7 +52,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
             }
             (Purpose::Repair, BTreeSet::new())
         }
-        Running::Uniform(runs) if runs == *desired => {
+        Running::Uniform(runs) if whole && runs == *desired => {
             let rebuilt = world.ledger.history(target).is_some_and(|it| it.rebuilt);
             let proof = world.ledger.proof(target).filter(|proof| proof.reference == runs);
             let behind = left_behind(&spec, world.ledger.history(target), desired);
@@ -65,7 +67,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
             }
         }
         Running::Uniform(_) | Running::Mixed(_) => {
-            let differing = differing(survey, desired);
+            let differing = differing(target, survey, desired, world);
             (purpose(target, survey, desired, world), differing)
         }
     };
@@ -95,16 +97,22 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
 /// nobody knows how a migration ended.
 fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
     let plan = rollout.plan();
-    let target = &plan.target;
-    let lost = rollout.halts().iter().any(|it| matches!(it, Halt::Lost { .. }));
     let changed = *desired != plan.to && rollout.stopping().is_none();
-    if changed && !lost && policy::standing_holds(target, world).is_empty() {
+    if changed && stays_first(rollout, world).is_none() {
         return Deploy::Supersede(desired.clone());
     }
     match standing(rollout, world) {
         hold @ Hold::Halted { .. } => Deploy::Hold(vec![hold]),
         hold => Deploy::Rolling(hold),
     }
+}
+
+/// Why a rollout under way does not give way to another ref now, if it does not.
+pub fn stays_first(rollout: &Rollout, world: World<'_>) -> Option<String> {
+    let halts = rollout.halts();
+    let lost = halts.iter().find(|it| matches!(it, Halt::Lost { .. })).map(ToString::to_string);
+    let holds = || policy::standing_holds(&rollout.plan().target, world);
+    lost.or_else(|| holds().first().map(ToString::to_string))
 }
 
 /// What a rollout under way is at, for who waits for its end.
@@ -184,12 +192,27 @@ pub fn ended_short(target: &Target, world: World<'_>) -> Option<Hold> {
     stopped(world.ledger.history(target)?, &spec, &spec.target.reference)
 }
 
-pub(super) fn differing(survey: &Survey, desired: &Ref) -> BTreeSet<NodeName> {
+/// The nodes that are to be brought a ref: those that do not run it, and those that were left in the middle.
+pub(super) fn differing(
+    target: &Target,
+    survey: &Survey,
+    desired: &Ref,
+    world: World<'_>,
+) -> BTreeSet<NodeName> {
     let differs = |fact: &Fact<Option<Ref>>| match fact {
         Fact::Known { value, .. } => value.as_ref() != Some(desired),
         Fact::Unknown { .. } => true,
     };
-    survey.nodes.iter().filter(|(_, fact)| differs(fact)).map(|(node, _)| node.clone()).collect()
+    let differing = survey.nodes.iter().filter(|(_, fact)| differs(fact));
+    let mut nodes: BTreeSet<NodeName> = differing.map(|(node, _)| node.clone()).collect();
+    nodes.extend(unfinished(target, survey, world));
+    nodes
+}
+
+/// Nodes on which a rollout was ended in the middle of what changes them.
+pub fn unfinished(target: &Target, survey: &Survey, world: World<'_>) -> BTreeSet<NodeName> {
+    let all = world.ledger.history(target).into_iter().flat_map(|it| &it.unfinished);
+    all.filter(|it| survey.nodes.contains_key(*it)).cloned().collect()
 }
 
 /// Whether a person wants the post-deploy migrations now that are left of what runs.

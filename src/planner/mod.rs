@@ -9,6 +9,7 @@ mod excluded;
 mod hold;
 mod lost;
 mod mixed;
+mod owing;
 mod patch;
 mod parts;
 mod alone;
@@ -30,17 +31,18 @@ use crate::rollout::{History, Ledger, Plan, Purpose};
 
 pub use awaited::{awaits_approval, awaits_none};
 pub use check::objections;
-pub use deploy::ended_short;
+pub use deploy::{ended_short, stays_first, unfinished};
 pub(crate) use excluded::silent as excluded;
 pub use hold::{Hold, ending_word};
 pub use mixed::mixed_since;
+pub use owing::no_post_migrations;
 pub(crate) use policy::MASS_MIN;
 pub(crate) use policy::pin;
 pub use policy::{broken_glass, in_force};
 pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
 pub use recall::going_back;
-pub use rollback::{Retreat, WayBack, destination, forbidden, way_back};
+pub use rollback::{Retreat, WayBack, destination, forbidden, migrations_in_hand, way_back};
 pub use traffic::left_alone;
 pub(crate) use weights::usual as usual_weight;
 

@@ -32,6 +32,7 @@ const NO_HISTORY: &History = &History {
     hurry: None,
     retreated: None,
     dropped_patches: BTreeSet::new(),
+    unfinished: BTreeSet::new(),
     mixed: None,
     failed: BTreeSet::new(),
     going_back: None,

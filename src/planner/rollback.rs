@@ -37,6 +37,33 @@ pub struct WayBack {
     pub stages: Vec<String>,
     /// Every reason why not, or not yet.
     pub blocks: Vec<String>,
+    /// What would end first by itself.
+    pub awaits: Vec<String>,
+}
+
+/// Migrations that a rollout under way is at: whatever else is wanted waits for their end, however it is asked for.
+pub fn migrations_in_hand(rollout: &Rollout) -> Vec<String> {
+    let plan = rollout.plan();
+    let all = rollout.in_hand().filter_map(|(id, _)| {
+        let Op::Step { kind, .. } = plan.op(id)? else { return None };
+        if !kind.is_migration() {
+            return None;
+        }
+        let node = plan.task(id)?.node.as_ref();
+        let node = node.map_or_else(String::new, |node| format!(" on {node}"));
+        let since = match rollout.state(id)? {
+            OpState::Running { since, .. } => format!(", since {since}"),
+            OpState::Idle { .. }
+            | OpState::Done { .. }
+            | OpState::Failed { .. }
+            | OpState::Lost { .. } => String::new(),
+        };
+        Some(format!(
+            "the migration of rollout {} to {} is under way{node}{since}, and is seen through; lifts when it has ended",
+            plan.id, plan.to
+        ))
+    });
+    all.collect()
 }
 
 /// Where a target would go back to; or why it is not known.
@@ -86,7 +113,7 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
     let history = world.ledger.history(target);
     let unasked = Survey::default();
     let survey = world.seen.surveys.get(target).unwrap_or(&unasked);
-    let differing = deploy::differing(survey, &to);
+    let differing = deploy::differing(target, survey, &to, world);
     let unseen = survey.nodes.iter().filter_map(|(node, fact)| match fact {
         Fact::Known { .. } => None,
         Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),
@@ -133,6 +160,7 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
         unseen,
         stages: deploy::stage_lines(&plan),
         blocks,
+        awaits: world.ledger.rollouts.get(target).map(migrations_in_hand).unwrap_or_default(),
         to,
     })
 }
@@ -178,8 +206,32 @@ pub(super) fn retreat(target: &Target, world: World<'_>) -> Option<Retreat> {
     if spec.service.blocked.contains(to) || forbidden(target, to, world).is_some() {
         return None;
     }
-    let cause = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let told: Vec<String> = halts.iter().map(|it| told(rollout, it)).collect();
+    let mut kinds: Vec<&str> =
+        halts.iter().filter_map(|it| Some(cause(rollout, it)?.word())).collect();
+    kinds.dedup();
+    let cause = format!("{}: {}", kinds.join(", "), told.join("; "));
     Some(Retreat { rollout: plan.id.clone(), to: to.clone(), cause })
+}
+
+/// A halt with the name of what failed: a stage's gates are several, and too few nodes are left because others failed.
+fn told(rollout: &Rollout, halt: &Halt) -> String {
+    match halt {
+        Halt::Failed { op, stage, node, why } => {
+            let what = rollout.plan().op(*op).map_or_else(String::new, Op::word);
+            let node = node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+            format!("{what} of {stage} failed{node}: {why}")
+        }
+        Halt::TooFew { .. } => {
+            let failed: Vec<String> =
+                rollout.failed_nodes().iter().map(ToString::to_string).collect();
+            match failed.as_slice() {
+                [] => halt.to_string(),
+                failed => format!("{halt}; {} failed", failed.join(", ")),
+            }
+        }
+        Halt::Lost { .. } => halt.to_string(),
+    }
 }
 
 /// The newest proof of another ref.

@@ -13,6 +13,7 @@ mod mixed;
 mod owed;
 mod retreats;
 mod shares;
+mod unfinished;
 mod zones;
 
 use std::fmt::Write as _;
@@ -111,6 +112,10 @@ fn decision_of(config: &str, text: &str) -> Deploy {
             ("migrated", reference) => {
                 let history = ledger.histories.entry(target()).or_default();
                 history.migrated = Ref::parse(reference).ok();
+            }
+            ("unfinished", node) => {
+                let history = ledger.histories.entry(target()).or_default();
+                history.unfinished.insert(NodeName::parse(node).unwrap());
             }
             ("tried", reference) => {
                 let history = ledger.histories.entry(target()).or_default();

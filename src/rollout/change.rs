@@ -51,6 +51,39 @@ impl Rollout {
     }
 }
 
+impl Rollout {
+    /// The nodes on which all that was begun to change what they run was done, and those on which some of it was
+    /// begun and its end is not known.
+    pub(super) fn changed_nodes(&self) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
+        let (mut finished, mut unfinished) = (BTreeSet::new(), BTreeSet::new());
+        let plan = self.plan();
+        for event in self.events() {
+            let What::Started { op, .. } = event.what else { continue };
+            let Some(node) = plan.task(op).and_then(|it| it.node.clone()) else { continue };
+            if !changes(plan, op) {
+                continue;
+            }
+            match self.state(op) {
+                Some(OpState::Done { .. }) => {
+                    finished.insert(node);
+                }
+                // It has ended by itself, and said no.
+                Some(OpState::Failed { keeps_key: false, .. }) | None => {}
+                Some(
+                    OpState::Failed { keeps_key: true, .. }
+                    | OpState::Lost { .. }
+                    | OpState::Running { .. }
+                    | OpState::Idle { .. },
+                ) => {
+                    unfinished.insert(node);
+                }
+            }
+        }
+        finished.retain(|node| !unfinished.contains(node));
+        (finished, unfinished)
+    }
+}
+
 /// Whether an operation changes what its node runs.
 pub(super) fn changes(plan: &Plan, id: OpId) -> bool {
     let (Some(task), Some(op)) = (plan.task(id), plan.op(id)) else { return false };

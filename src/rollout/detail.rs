@@ -4,7 +4,7 @@ use crate::model::{NodeName, Timestamp};
 
 use super::event::{Outcome, What};
 use super::machine::Rollout;
-use super::plan::OpId;
+use super::plan::{Op, OpId};
 use super::state::{OpState, Standing, task_id};
 
 /// How one task stands.
@@ -84,6 +84,35 @@ impl Rollout {
             }
             None
         })
+    }
+
+    /// Until when a bake goes on, if its gates stay open.
+    pub fn bakes_until(&self, id: OpId) -> Option<Timestamp> {
+        match (self.plan.op(id)?, self.state(id)?) {
+            (Op::Baked { span, .. }, OpState::Running { since, waiting: None, .. }) => {
+                Some(since.after(*span))
+            }
+            (_, _) => None,
+        }
+    }
+
+    /// When a person must look, if a closed gate does not open.
+    pub fn due(&self, id: OpId) -> Option<Timestamp> {
+        let OpState::Running { since, .. } = self.state(id)? else { return None };
+        let patience = match self.plan.op(id)? {
+            Op::Gate { patience, .. } => Some(*patience),
+            Op::Baked { guards, .. } => guards.iter().map(|it| it.patience).min(),
+            Op::Fenced
+            | Op::Step { .. }
+            | Op::Drained { .. }
+            | Op::Serving { .. }
+            | Op::Weighted { .. }
+            | Op::Healthy { .. }
+            | Op::Runs { .. }
+            | Op::Verified { .. }
+            | Op::Approved => None,
+        };
+        Some(since.after(patience?))
     }
 
     fn stands(&self, id: OpId, standing: Standing) -> Option<Stands> {

@@ -109,6 +109,9 @@ pub struct History {
     pub retreated: Option<Ref>,
     /// Hot patches that a person lets newer refs come without.
     pub dropped_patches: BTreeSet<Ref>,
+    /// Nodes on which a rollout was ended in the middle of what changes them: what such a node says that it runs is
+    /// not to be believed before that was done once to its end.
+    pub unfinished: BTreeSet<NodeName>,
     /// Since when rollouts have changed what nodes run, without one of them bringing its ref everywhere.
     pub mixed: Option<Timestamp>,
     /// Nodes on which a rollout failed, and that none has brought its ref since.
@@ -473,6 +476,9 @@ impl Ledger {
         let Some(rollout) = self.rollouts.remove(target) else { return };
         let history = self.histories.entry(target.clone()).or_default();
         let plan = rollout.plan();
+        let (finished, unfinished) = rollout.changed_nodes();
+        history.unfinished.retain(|node| !finished.contains(node));
+        history.unfinished.extend(unfinished);
         history.owed_failed |= history.owed.is_some() && rollout.failed_at_owed();
         let (bad, well) = rollout.fates();
         history.failed.retain(|it| !well.contains(it));

@@ -1,5 +1,6 @@
 //! What a person may say to a halted rollout: of all words those that would not be refused now.
 
+use super::event::Cause;
 use super::machine::{Rollout, may_be_left_out};
 use super::report::{Halt, Phase};
 
@@ -34,7 +35,13 @@ impl Rollout {
                 all.push(Remedy::Resume);
             }
         }
-        all.push(if stopping { Remedy::AbortNow } else { Remedy::Abort });
+        match &self.stopping {
+            None => all.push(Remedy::Abort),
+            Some(Cause::Aborted { now: true, .. }) => {}
+            Some(Cause::Aborted { now: false, .. } | Cause::Superseded { .. }) => {
+                all.push(Remedy::AbortNow);
+            }
+        }
         all
     }
 }

@@ -96,6 +96,10 @@ fn the_role_that_is_behind_or_failed_is_seen_during_and_after() {
     assert!(!said.contains("(web)"), "its lane stands above it: {said}");
     let names = said.lines().filter(|it| it.starts_with("done") || it.starts_with("ahead"));
     assert_eq!(names.filter(|it| it.contains("nodes")).count(), 1, "no lanes of others: {said}");
+    // Who has the ref is done, whatever closes the rollout for all at once.
+    let nodes = &world.json(&["status", "--only", "web-*"])[0]["nodes"]["shown"];
+    let states: Vec<&Value> = nodes.as_array().unwrap().iter().map(|it| &it["state"]).collect();
+    assert_eq!(states, [&json!("done"), &json!("in hand"), &json!("ahead")], "{nodes}");
     let under_way = world.order(&["rollout", "--summary"]);
     assert!(under_way.contains("\n- fleet: 3 of 5 done\n  - api: 2 of 2 nodes\n  - web: 1 of 3 nodes, 1 in hand; web-2 (sh)\n"), "{under_way}");
     let logged = world.order(&["log", &id, "--summary"]);

@@ -133,6 +133,41 @@ fn a_failing_smoke_test_rolls_back_once_where_the_recipe_says_so() {
     assert!(stays(Duration::from_secs(2), || world.wanted("shop", "staging") == NEW));
 }
 
+const CUT: &str = "recipe: own
+stages:
+  - { name: migrate, kind: migrate, on: deploy_node, run: [sh, ROOT/migrate.sh, '{ref}'], timeout: 30s }
+  - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 60s }
+";
+
+#[test]
+fn an_install_that_was_cut_off_is_not_believed_by_its_version_alone() {
+    let world = shop(&["staging"], CUT, "");
+    world.script(
+        "install",
+        "echo \"$1\" > version; echo \"$1\" >> begun; while [ -e hold ]; do sleep 0.05; done; echo \"$1\" >> installed",
+    );
+    let count =
+        |node: &str, file: &str, reference: &str| world.count("staging", node, file, reference);
+    let _controller = world.start();
+    world.until_in_sync();
+    let hold = world.node("staging", "web-3").join("hold");
+    std::fs::write(&hold, "").unwrap();
+    world.want("staging", NEW);
+    world.until("all but its end is there", || count("web-3", "begun", NEW) == 1);
+    world.order(&["abort", "shop", "staging", "--now", "--reason", "not tonight"]);
+    world.until("all say that they run it", || world.runs("staging", NEW));
+    let said = world.until_explained("staging", "in the middle of what it did on web-3");
+    assert!(said.contains(&format!("those of {NEW} were done last and stay")), "{said}");
+    assert!(stays(Duration::from_secs(2), || count("web-3", "begun", NEW) == 1), "nobody asked");
+    std::fs::remove_file(hold).unwrap();
+    world.order(&["retry", "shop", "staging"]);
+    world.until("it is done to its end", || count("web-3", "installed", NEW) == 1);
+    world.until_in_sync();
+    assert_eq!((count("web-1", "begun", NEW), count("web-3", "begun", NEW)), (1, 2));
+    let said = world.explain("staging");
+    assert!(!said.contains("half done") && !said.contains("schema"), "{said}");
+}
+
 const PLAIN: &str = "recipe: own
 stages:
   - { name: web, on: [web], run: [sh, ROOT/install.sh, '{ref}'], timeout: 30s, gates: [smoke] }

@@ -300,3 +300,31 @@ fn nodes_that_talk_rubbish_and_broken_files_hold_only_themselves() {
         runs = next;
     }
 }
+
+#[test]
+fn a_repository_that_is_taken_away_is_named_and_opened_anew() {
+    let world = World::new();
+    let (settings, bare) = (world.root.join("towpath.toml"), world.root.join("config.git"));
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let url = format!("url = \"file://{}\"", bare.display());
+    std::fs::write(&settings, text.replace("url = \"config.git\"", &url)).unwrap();
+    let log = || std::fs::read_to_string(world.root.join("log")).unwrap_or_default();
+    let _controller = world.start();
+    world.until_in_sync();
+    world.until("it is recorded", || world.records().len() >= 3);
+    let before = world.records();
+    // The cache is cleaned.
+    std::fs::rename(world.root.join("state/mirrors"), world.root.join("away")).unwrap();
+    world.until("it says so", || log().contains("was opened anew"));
+    world.want("staging", NEW);
+    world.until_runs("production", NEW);
+    assert!(world.records().ends_with(&before), "none was lost: {:?}", world.records());
+    // The remote is gone for a while.
+    let away = world.root.join("config.away");
+    std::fs::rename(&bare, &away).unwrap();
+    world.until("it says so", || log().contains("the config branch cannot be read"));
+    std::fs::rename(&away, &bare).unwrap();
+    world.want("staging", "1.2.0");
+    world.until_runs("staging", "1.2.0");
+    assert!(log().contains("the config branch is read again"), "{}", log());
+}

@@ -32,7 +32,12 @@ const FIRES: &str = "alertmanager http://127.0.0.1:9: 1 alert fires: Boom";
 
 /// Where it goes back to when the `which`th operation of this kind ends so, and all before it well.
 fn goes_back(kind: &str, which: usize, outcome: &Outcome) -> Option<String> {
-    let Deploy::Start(plan) = decision_of(WATCHED, "proven 1.0.0") else { panic!("no start") };
+    retreat(WATCHED, (kind, which, outcome)).map(|it| it.to.to_string())
+}
+
+/// The same, with its cause.
+fn retreat(config: &str, (kind, which, outcome): (&str, usize, &Outcome)) -> Option<Retreat> {
+    let Deploy::Start(plan) = decision_of(config, "proven 1.0.0") else { panic!("no start") };
     let mut rollout = Rollout::new(*plan);
     let (mut at, mut seen) = (Timestamp(1), 0);
     'way: loop {
@@ -57,7 +62,7 @@ fn goes_back(kind: &str, which: usize, outcome: &Outcome) -> Option<String> {
             }
         }
     }
-    let loaded = loaded(WATCHED);
+    let loaded = loaded(config);
     let mut ledger = Ledger::default();
     let past = |reference: &str| Past {
         reference: Ref::parse(reference).unwrap(),
@@ -69,7 +74,7 @@ fn goes_back(kind: &str, which: usize, outcome: &Outcome) -> Option<String> {
     ledger.rollouts.insert(target(), rollout);
     let seen = Observation::default();
     let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now: at };
-    decide(&target(), world).retreat.map(|it| it.to.to_string())
+    decide(&target(), world).retreat
 }
 
 fn failed(why: &str) -> Outcome {
@@ -106,4 +111,28 @@ fn an_older_alert_is_not_the_doing_of_what_ran_nowhere() {
     assert_eq!(goes_back("Gate alerts", 2, &fires), None);
     assert_eq!(goes_back("Gate alerts", 3, &fires).as_deref(), Some("1.0.0"));
     assert_eq!(goes_back("Gate quiet", 2, &fires), None, "it is no gate of alerts");
+}
+
+#[test]
+fn the_cause_names_what_failed_and_where() {
+    let cause = |config: &str, kind: &str, which: usize, why: &str| {
+        retreat(config, (kind, which, &failed(why))).expect("it goes back").cause
+    };
+    assert_eq!(
+        cause(WATCHED, "Gate alerts", 3, &format!("out of patience: {FIRES}")),
+        format!("alerts: gate alerts of fleet failed: out of patience: {FIRES}")
+    );
+    let tested = WATCHED
+        .replace("rollback_on: [alerts]", "rollback_on: [smoke, max_failures]")
+        .replace("gates: [alerts, quiet", "gates: [smoke, quiet")
+        .replace("{ ref: 1.0.1 }", "{ ref: 1.0.1, smoke: { run: [test, -e, well] } }");
+    assert_eq!(
+        cause(&tested, "Verified", 1, "exit status 1: checkout is broken"),
+        "smoke: smoke test of fleet gates failed: exit status 1: checkout is broken"
+    );
+    let said = cause(&tested, "install", 1, "exit status 28: no space left");
+    assert_eq!(
+        said,
+        "max_failures: install of fleet failed on web-1: exit status 28: no space left"
+    );
 }

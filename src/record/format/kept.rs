@@ -102,6 +102,8 @@ struct History {
     retreated: Option<Text<Ref>>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     dropped_patches: BTreeSet<Text<Ref>>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    unfinished: BTreeSet<Text<NodeName>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mixed: Option<At>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -210,6 +212,7 @@ impl From<&rollout::History> for History {
             hurry,
             retreated,
             dropped_patches,
+            unfinished,
             mixed,
             failed,
             going_back,
@@ -238,6 +241,7 @@ impl From<&rollout::History> for History {
             hurry: opt(hurry.as_ref()),
             retreated: opt(retreated.as_ref()),
             dropped_patches: set(dropped_patches),
+            unfinished: set(unfinished),
             mixed: mixed.map(At),
             failed: set(failed),
             going_back: opt(going_back.as_ref()),
@@ -269,6 +273,7 @@ impl From<History> for rollout::History {
             hurry,
             retreated,
             dropped_patches,
+            unfinished,
             mixed,
             failed,
             going_back,
@@ -295,6 +300,7 @@ impl From<History> for rollout::History {
             hurry: unopt(hurry),
             retreated: unopt(retreated),
             dropped_patches: unset(dropped_patches),
+            unfinished: unset(unfinished),
             mixed: mixed.map(|it| it.0),
             failed: unset(failed),
             going_back: unopt(going_back),

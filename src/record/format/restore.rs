@@ -23,8 +23,10 @@ pub fn restore(summaries: &[RecordSummary]) -> Vec<Fact> {
         {
             *left = None;
         }
-        let (Some(target), Recorded::Rollout { purpose, ending, floor, owed, post_migrated }) =
-            (&record.target, &record.what)
+        let (
+            Some(target),
+            Recorded::Rollout { purpose, haste: _, ending, floor, owed, post_migrated },
+        ) = (&record.target, &record.what)
         else {
             continue;
         };

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::model::{Command, PersonName, Ref, Revision, Scope, Target, Timestamp};
-use crate::rollout::{Ending, Floor, Owed, Purpose, RecallEnd, Word};
+use crate::rollout::{Ending, Floor, Haste, Owed, Purpose, RecallEnd, Word};
 
 use super::document::{
     DatedFloor, PromotionDocument, RecallResult, RollbackDocument, RolloutDocument, Said,
@@ -44,6 +44,8 @@ pub enum Recorded {
     Rollout {
         /// What it was for.
         purpose: Purpose,
+        /// Why it did without warm-up and bakes, if it did.
+        haste: Option<Haste>,
         /// How it ended; `None` if the record was written before it did.
         ending: Option<Ending>,
         /// Set if it started post-deploy migrations.
@@ -150,7 +152,7 @@ fn of_rollout(document: RolloutDocument) -> RecordSummary {
         settled_at: Text(at),
         account: _,
         floor,
-        haste: _,
+        haste,
         owed,
         post_migrated,
         words,
@@ -177,6 +179,7 @@ fn of_rollout(document: RolloutDocument) -> RecordSummary {
     RecordSummary {
         what: Recorded::Rollout {
             purpose: purpose.into(),
+            haste: haste.map(Into::into),
             ending,
             floor,
             owed: owed.map(Into::into),

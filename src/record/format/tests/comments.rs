@@ -127,6 +127,7 @@ fn ended() -> Fact {
 #[test]
 fn since_when_nodes_are_mixed_outlives_the_rollout_that_made_them_so() {
     let mut kept = kept();
+    kept.history.unfinished = BTreeSet::from([NodeName::parse("web-01").unwrap()]);
     kept.history.mixed = Some(at(8));
     let fact = Fact::Kept(Box::new(kept));
     let (_, kind, body) = encode(&Entry { at: at(9), fact: fact.clone() });

@@ -56,6 +56,7 @@ fn the_record_of_a_rollout_tells_it_all() {
         summary.what,
         Recorded::Rollout {
             purpose: Purpose::Deploy,
+            haste: None,
             ending: Some(Ending::Succeeded),
             floor: Some(floor),
             owed: None,
@@ -162,6 +163,7 @@ fn the_past_that_is_restored_has_an_end() {
         .map(|it| RecordSummary {
             what: Recorded::Rollout {
                 purpose: Purpose::Deploy,
+                haste: None,
                 ending: Some(Ending::Succeeded),
                 floor: None,
                 owed: None,

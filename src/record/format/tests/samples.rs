@@ -588,6 +588,7 @@ pub(super) fn kept() -> Kept {
         hurry: Some(here("1.3.9")),
         retreated: Some(here("1.3.8")),
         dropped_patches: BTreeSet::from([here("1.3.7")]),
+        unfinished: BTreeSet::new(),
         mixed: None,
         failed: BTreeSet::new(),
         going_back: None,
