@@ -104,7 +104,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         Deploy::Start(_) => {
             line("deploy", "a rollout may begin now; `towpath plan` shows it".to_owned());
         }
-        Deploy::Rolling(hold) => waits("deploy", std::slice::from_ref(hold), ui),
+        Deploy::Rolling(holds) => waits("deploy", holds, ui),
         Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
         Deploy::Hold(holds) => waits("deploy", &briefly(holds, &target, &seen), ui),
     }

@@ -89,12 +89,15 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             (Deploy::Start(plan), None) => {
                 (Tone::Waiting, format!("{:?} may begin", plan.purpose).to_lowercase())
             }
-            (Deploy::Hold(holds), None) => {
+            (Deploy::Hold(holds) | Deploy::Rolling(holds), None) => {
                 let first = holds.first().map(ToString::to_string).unwrap_or_default();
                 (Tone::Waiting, format!("waits: {first}"))
             }
-            (Deploy::Rolling(hold), None) => (Tone::Waiting, hold.to_string()),
             (Deploy::Supersede(by), None) => (Tone::Waiting, format!("gives way to {by}")),
+        };
+        let state = match decision.deploy.newer() {
+            Some(hold) => format!("{state}; {hold}"),
+            None => state,
         };
         let owed = seen.ledger.history(&target).and_then(|it| it.owed.as_ref());
         let state = match owed {
