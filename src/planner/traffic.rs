@@ -36,8 +36,10 @@ pub(super) fn stand(
     let out = ledger.drained.get(&key);
     let by = out.map(|out| &out.by);
     let ours = || by == Some(target);
-    let left_out =
-        |by: &Target| Stand::Theirs(format!("left out of {role} by a rollout of {}", by.service));
+    // In hand, or left there when it failed.
+    let left_out = |by: &Target| {
+        Stand::Theirs(format!("taken out of role {role} by a rollout of service {}", by.service))
+    };
     match survey.traffic.get(&(role.clone(), node.clone())) {
         None => Stand::Unknown("not asked yet".to_owned()),
         Some(Fact::Unknown { why, .. }) => Stand::Unknown(why.clone()),
@@ -171,7 +173,7 @@ mod tests {
             survey.traffic.insert((role.clone(), node.clone()), seen);
             stand(&of("api"), (&role, &node), &survey, &ledger)
         };
-        let theirs = Stand::Theirs("left out of web by a rollout of shop".to_owned());
+        let theirs = Stand::Theirs("taken out of role web by a rollout of service shop".to_owned());
         let serves = Traffic::Serving { weight: 100 };
         assert_eq!(says("shop", Some(1), Traffic::Draining { sessions: 0 }), theirs);
         assert_eq!(says("shop", Some(1), serves.clone()), theirs);
