@@ -144,7 +144,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     }
     let hidden = standing::hidden(&seen).into_iter().filter(|(it, _)| wanted(it));
     for (target, mistake) in hidden {
-        rows.extend(unnamed(&target, mistake, &seen, ui));
+        rows.extend(unnamed(&target, mistake.as_deref(), &seen, ui));
     }
     if !ui.json {
         if rows.len() == 1 {
@@ -174,13 +174,13 @@ fn under_way(rollout: &Rollout) -> (Tone, String) {
 /// The row of a target of which the config says nothing: its rollout goes on, and may need a person, all the same.
 fn unnamed(
     target: &Target,
-    mistake: Option<String>,
+    mistake: Option<&str>,
     seen: &Inspection,
     ui: &Ui,
 ) -> Option<Vec<(Tone, String)>> {
     let proven = seen.ledger.proof(target).map(|it| it.reference.to_string());
     let rollout = seen.ledger.rollouts.get(target);
-    let config = match &mistake {
+    let config = match mistake {
         Some(mistake) => format!("config broken: {mistake}"),
         None => "the config names it no more".to_owned(),
     };
