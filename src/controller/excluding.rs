@@ -24,7 +24,10 @@ impl Core {
     ) -> Result<Result<Answer, Refusal>, Fatal> {
         if let Some(why) = self.cannot_leave_out(target, &node, lift, turn.now) {
             // Who says so may know more than the last look: the next word is judged by a new one.
-            self.want_survey(target.clone());
+            let survey = self.seen.surveys.get(target);
+            if let Some(Seen::Known { .. }) = survey.and_then(|it| it.nodes.get(&node)) {
+                self.want_survey(target.clone());
+            }
             return Ok(Err(Refusal::NotNow(why)));
         }
         let rollout = self.ledger.rollouts.get(target);
