@@ -36,11 +36,13 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         return Ok(0);
     }
     let Some(spec) = seen.snapshot().spec(&target) else {
-        let Some(mistake) = seen.snapshot().mistake(&target) else {
+        let mistake = seen.snapshot().mistake(&target);
+        if mistake.is_none() && !seen.ledger.rollouts.contains_key(&target) {
             let why = format!("the config speaks of no target {target}");
             return Err(Failure { error: why, ..super::plan::nothing(&seen) });
-        };
-        unreadable(&target, mistake, &seen, ui);
+        }
+        let hold = mistake.map_or(Hold::NoTarget, |it| Hold::Broken { mistake: it.to_owned() });
+        unreadable(&target, hold, &decision, &seen, ui);
         return Ok(0);
     };
     let line = |label: &str, text: String| line(label, &text, ui);
@@ -107,7 +109,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         Deploy::Start(_) => {
             line("deploy", "a rollout may begin now; `towpath plan` shows it".to_owned());
         }
-        Deploy::Rolling(hold) => waits("deploy", std::slice::from_ref(hold), ui),
+        Deploy::Rolling(holds) => waits("deploy", holds, ui),
         Deploy::Supersede(by) => line("deploy", format!("the rollout under way gives way to {by}")),
         Deploy::Hold(holds) => waits("deploy", &briefly(holds, &target, &seen), ui),
     }
@@ -140,8 +142,8 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
     }
 }
 
-/// Why a target does not move whose config nobody can read, and what is known of it all the same.
-fn unreadable(target: &Target, mistake: &str, seen: &Inspection, ui: &Ui) {
+/// Why a target does not move whose config nobody can read, or that it names no more, and what is known of it all the same.
+fn unreadable(target: &Target, hold: Hold, decision: &Decision, seen: &Inspection, ui: &Ui) {
     ui.result(ui.paint(Tone::Strong, target));
     if let Some(proof) = seen.ledger.proof(target) {
         let text = format!("{} since {}, rollout {}", proof.reference, proof.at, proof.rollout);
@@ -151,7 +153,14 @@ fn unreadable(target: &Target, mistake: &str, seen: &Inspection, ui: &Ui) {
         under_way(rollout, ui);
     }
     waits("config", refused(seen).as_slice(), ui);
-    waits("deploy", &[Hold::Broken { mistake: mistake.to_owned() }], ui);
+    let mut holds = match &decision.deploy {
+        Deploy::Rolling(holds) | Deploy::Hold(holds) => briefly(holds, target, seen),
+        Deploy::InSync(_) | Deploy::Start(_) | Deploy::Supersede(_) => Vec::new(),
+    };
+    if !holds.contains(&hold) {
+        holds.push(hold);
+    }
+    waits("deploy", &holds, ui);
 }
 
 /// What there is to do about the merge request, or why not.

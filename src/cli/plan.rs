@@ -213,8 +213,10 @@ fn print(
                 }
             }
         }
-        Deploy::Rolling(hold) => {
-            ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, hold)));
+        Deploy::Rolling(holds) => {
+            for hold in holds {
+                ui.result(format_args!("{name}  {}", ui.paint(Tone::Waiting, hold)));
+            }
         }
         Deploy::Supersede(by) => ui.result(format_args!(
             "{name}  {}",
@@ -339,7 +341,7 @@ pub(super) fn decision_json(
     let (deploy, deploy_holds, plan) = match &decision.deploy {
         Deploy::InSync(_) => ("in_sync", texts(pinned(target, seen).as_slice()), None),
         Deploy::Start(plan) => ("start", Vec::new(), Some(plan)),
-        Deploy::Rolling(hold) => ("rolling", vec![hold.to_string()], None),
+        Deploy::Rolling(holds) => ("rolling", texts(holds), None),
         Deploy::Supersede(_) => ("supersede", Vec::new(), None),
         Deploy::Hold(holds) => ("hold", texts(holds), None),
     };

@@ -44,13 +44,15 @@ fn named(target: &Target, hold: &Hold) -> String {
     }
 }
 
-/// Targets that the journal knows and that the config cannot say anything about, for a file is broken.
-pub(super) fn hidden(seen: &Inspection) -> Vec<(Target, String)> {
+/// Targets that the journal knows and that the config cannot say anything about, with the mistake: for a file is
+/// broken, or for nothing names them any more while their rollout is under way.
+pub(super) fn hidden(seen: &Inspection) -> Vec<(Target, Option<String>)> {
     let snapshot = seen.snapshot();
     let ledger = &seen.ledger;
     let known: BTreeSet<&Target> = ledger.histories.keys().chain(ledger.rollouts.keys()).collect();
     let hidden = known.into_iter().filter(|it| snapshot.spec(it).is_none());
-    hidden.filter_map(|it| snapshot.mistake(it).map(|why| (it.clone(), why.to_owned()))).collect()
+    let hidden = hidden.map(|it| (it.clone(), snapshot.mistake(it).map(str::to_owned)));
+    hidden.filter(|(it, why)| why.is_some() || ledger.rollouts.contains_key(it)).collect()
 }
 
 /// Everything that is in force for these targets, and every mistake of the config.

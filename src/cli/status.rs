@@ -7,7 +7,7 @@ use crate::model::{EnvironmentName, NodeName, Only, Ref, ServiceName, Target};
 use crate::notify;
 use crate::observe::{Running, Survey};
 use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, mixed_since};
-use crate::rollout::Phase;
+use crate::rollout::{Phase, Rollout};
 use crate::text::visible;
 
 use super::at;
@@ -58,15 +58,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         let decision = seen.decide(&target);
         let Some(spec) = seen.snapshot().spec(&target) else { continue };
         let (tone, state) = match (&decision.deploy, seen.ledger.rollouts.get(&target)) {
-            (_, Some(rollout)) => {
-                let held = notify::held_up(rollout)
-                    .map_or_else(String::new, |it| format!("; {}", visible(&it)));
-                let at = format!("{}{held}", notify::progress(rollout));
-                match rollout.phase() {
-                    Phase::Halted(_) => (Tone::Bad, format!("halted: {at}")),
-                    Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => (Tone::Waiting, at),
-                }
-            }
+            (_, Some(rollout)) => under_way(rollout),
             (Deploy::InSync(_), None) if seen.ledger.pins.contains_key(&target) => {
                 let how = pin(&target, &seen).unwrap_or_default();
                 (Tone::Waiting, how)
@@ -91,12 +83,15 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
             (Deploy::Start(plan), None) => {
                 (Tone::Waiting, format!("{:?} may begin", plan.purpose).to_lowercase())
             }
-            (Deploy::Hold(holds), None) => {
+            (Deploy::Hold(holds) | Deploy::Rolling(holds), None) => {
                 let first = holds.first().map(ToString::to_string).unwrap_or_default();
                 (Tone::Waiting, format!("waits: {first}"))
             }
-            (Deploy::Rolling(hold), None) => (Tone::Waiting, hold.to_string()),
             (Deploy::Supersede(by), None) => (Tone::Waiting, format!("gives way to {by}")),
+        };
+        let state = match decision.deploy.newer() {
+            Some(hold) => format!("{state}; {hold}"),
+            None => state,
         };
         let owed = seen.ledger.history(&target).and_then(|it| it.owed.as_ref());
         let state = match owed {
@@ -151,26 +146,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     }
     let hidden = standing::hidden(&seen).into_iter().filter(|(it, _)| wanted(it));
     for (target, mistake) in hidden {
-        let proven = seen.ledger.proof(&target).map(|it| it.reference.to_string());
-        let state = format!("config broken: {mistake}");
-        if ui.json {
-            ui.result_json(&serde_json::json!({
-                "service": target.service.as_str(),
-                "environment": target.environment.as_str(),
-                "proven": proven,
-                "state": state,
-                "in_sync": false,
-                "broken": mistake,
-            }));
-            continue;
-        }
-        let proven = proven.map_or_else(|| "?".to_owned(), |it| format!("{it} when last proven"));
-        rows.push(vec![
-            (Tone::Strong, target.to_string()),
-            (Tone::Faint, "?".to_owned()),
-            (Tone::Faint, proven),
-            (Tone::Bad, state),
-        ]);
+        rows.extend(unnamed(&target, mistake.as_deref(), &seen, ui));
     }
     if !ui.json {
         if rows.len() == 1 {
@@ -184,6 +160,58 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         ui.story(format_args!("{} {wrong}", ui.paint(Tone::Bad, "records:")));
     }
     Ok(0)
+}
+
+/// How far a rollout is, and what it waits for.
+fn under_way(rollout: &Rollout) -> (Tone, String) {
+    let held =
+        notify::held_up(rollout).map_or_else(String::new, |it| format!("; {}", visible(&it)));
+    let at = format!("{}{held}", notify::progress(rollout));
+    match rollout.phase() {
+        Phase::Halted(_) => (Tone::Bad, format!("halted: {at}")),
+        Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => (Tone::Waiting, at),
+    }
+}
+
+/// The row of a target of which the config says nothing: its rollout goes on, and may need a person, all the same.
+fn unnamed(
+    target: &Target,
+    mistake: Option<&str>,
+    seen: &Inspection,
+    ui: &Ui,
+) -> Option<Vec<(Tone, String)>> {
+    let proven = seen.ledger.proof(target).map(|it| it.reference.to_string());
+    let rollout = seen.ledger.rollouts.get(target);
+    let config = match mistake {
+        Some(mistake) => format!("config broken: {mistake}"),
+        None => "the config names it no more".to_owned(),
+    };
+    let state = match rollout.map(under_way) {
+        Some((_, at)) => format!("{at}; {config}"),
+        None => config,
+    };
+    if ui.json {
+        ui.result_json(&serde_json::json!({
+            "service": target.service.as_str(),
+            "environment": target.environment.as_str(),
+            "proven": proven,
+            "state": state,
+            "in_sync": false,
+            "broken": mistake,
+        }));
+        return None;
+    }
+    let runs = match (proven, rollout) {
+        (_, Some(rollout)) => format!("on its way to {}", rollout.plan().to),
+        (Some(it), None) => format!("{it} when last proven"),
+        (None, None) => "?".to_owned(),
+    };
+    Some(vec![
+        (Tone::Strong, target.to_string()),
+        (Tone::Faint, "?".to_owned()),
+        (Tone::Faint, runs),
+        (Tone::Bad, state),
+    ])
 }
 
 /// On what a person keeps a target, and why.

@@ -52,7 +52,7 @@ impl Core {
             format!("\nrollout {id} to {to} is being ended, and {wanted} comes after it")
         } else if to == wanted {
             format!("\nrollout {id} under way goes on: it brings {wanted}")
-        } else if let Some(why) = planner::stays_first(rollout, world) {
+        } else if let Some(why) = planner::stays_first(rollout, wanted, world) {
             format!("\nrollout {id} to {to} gives way to {wanted} later: {why}")
         } else {
             format!(

@@ -533,7 +533,10 @@ impl Core {
         let mut holds = Vec::new();
         match deploy {
             Deploy::InSync(_) => self.stay_fresh(target, turn.now),
-            Deploy::Rolling(_) => {}
+            Deploy::Rolling(reasons) => {
+                // Of what goes well there is nothing to tell.
+                holds.extend(reasons.into_iter().filter(|it| matches!(it, Hold::NotYet { .. })));
+            }
             // The branch may show a rollback's commit before it is known here who made it, and in what
             // haste: nothing begins until both are.
             Deploy::Start(_) if self.flights.contains(&Flight::Revert(target.clone())) => {}

@@ -1,6 +1,6 @@
 //! Nodes that do not answer, and that a person lets nothing wait for until they do.
 
-use crate::model::{Command, Deed, NodeName, PersonName, Target};
+use crate::model::{Command, Deed, NodeName, PersonName, Target, Timestamp, format_duration};
 use crate::notify::done_word;
 use crate::observe::Fact as Seen;
 use crate::planner;
@@ -22,7 +22,12 @@ impl Core {
         word: Word,
         turn: &mut Turn,
     ) -> Result<Result<Answer, Refusal>, Fatal> {
-        if let Some(why) = self.cannot_leave_out(target, &node, lift) {
+        if let Some(why) = self.cannot_leave_out(target, &node, lift, turn.now) {
+            // Who says so may know more than the last look: the next word is judged by a new one.
+            let survey = self.seen.surveys.get(target);
+            if let Some(Seen::Known { .. }) = survey.and_then(|it| it.nodes.get(&node)) {
+                self.want_survey(target.clone());
+            }
             return Ok(Err(Refusal::NotNow(why)));
         }
         let rollout = self.ledger.rollouts.get(target);
@@ -57,7 +62,13 @@ impl Core {
     }
 
     /// Why the word would mean nothing, or must not be taken.
-    fn cannot_leave_out(&self, target: &Target, node: &NodeName, lift: bool) -> Option<String> {
+    fn cannot_leave_out(
+        &self,
+        target: &Target,
+        node: &NodeName,
+        lift: bool,
+        now: Timestamp,
+    ) -> Option<String> {
         let order = self.ledger.excluded.get(&(target.clone(), node.clone()));
         if lift {
             return order.is_none().then(|| format!("{node} is not left out at {target}"));
@@ -81,8 +92,10 @@ impl Core {
         }
         let seen = self.seen.surveys.get(target).and_then(|it| it.nodes.get(node));
         match seen {
-            Some(Seen::Known { .. }) if rollout.is_none() => Some(format!(
-                "{node} answers: only what cannot be seen is left out here (`except:` of its role is for others)"
+            Some(Seen::Known { at, .. }) if rollout.is_none() => Some(format!(
+                "{node} answered {} ago, and only what cannot be seen is left out here (`except:` of its role is for \
+                 others); it is looked at now: if it is dead, say it again in a moment",
+                format_duration(now.since(*at))
             )),
             Some(Seen::Known { .. } | Seen::Unknown { .. }) | None => None,
         }

@@ -152,6 +152,7 @@ impl Core {
                 Hold::HotPatched { reference, patch, .. } => {
                     self.ask_contains(target, patch, reference, turn);
                 }
+                Hold::NotYet { why, .. } => self.look_into(target, why, turn),
                 Hold::NotSeen => self.want_survey(target.clone()),
                 Hold::Unseen { .. } | Hold::LeftOut { .. } | Hold::TrafficUnseen { .. } => {
                     let again = turn.now.after(UNSEEN_AGAIN);

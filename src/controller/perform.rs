@@ -14,7 +14,7 @@ use crate::drivers::fleet::{Exit, Fleet, NodeError, Place, Step, StepEnd, StepSt
 use crate::drivers::{alerts, clock, inventory};
 use crate::model::{
     ArtifactQuestion, Built, Connect, Deed, EnvironmentName, Errand, Inventory, NodeName, Question,
-    RoleName, ServiceName, Sought, Timestamp, format_duration,
+    RoleName, ServiceName, Sought, TRIGGER_KEY, Timestamp, format_duration,
 };
 use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::{Applied, CANNOT_ASK, Course, Inquiry, Op, Status, StepKind, Trace, course};
@@ -467,7 +467,14 @@ impl Hands {
 
     async fn step(&self, place: &Place, perform: &Perform, deed: &Deed) -> Report {
         let (argv, variables, timeout) = match deed {
-            Deed::Run { argv, variables, timeout } => (argv.clone(), variables.clone(), *timeout),
+            Deed::Run { argv, variables, timeout } => {
+                let mut variables = variables.clone();
+                // A variable of the config's own by that name stays what it is.
+                if variables.iter().all(|(name, _)| name != TRIGGER_KEY) {
+                    variables.push((TRIGGER_KEY.to_owned(), perform.key.to_string()));
+                }
+                (argv.clone(), variables, *timeout)
+            }
             Deed::Trigger { .. } => {
                 return match &perform.errand {
                     Some(errand) => self.triggered(errand).await,

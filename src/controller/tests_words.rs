@@ -10,6 +10,7 @@ use super::tests_traffic::seat;
 use super::wake::{Effect, Refusal};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{Command, Deed, NodeName, Revision, RoleName, RolloutId, Seat};
+use crate::observe::{Fact, Survey};
 use crate::rollout::{
     Batch, Ending, Event, Lane, Ledger, Op, Outcome, Owed, Rollout, StepKind, Stopped, Task, What,
     When,
@@ -255,4 +256,26 @@ fn who_pins_is_told_what_becomes_of_the_rollout_under_way() {
     pinned.pins.insert(target(), (reference("1.0.1"), order));
     let unpin = Command::Unpin { target: target() };
     assert!(told(pinned, unpin).ends_with("goes on: it brings 1.0.1"));
+}
+
+#[test]
+fn who_leaves_a_node_out_that_answered_once_makes_us_look_again() {
+    let mut core = core(Ledger::default());
+    let version = |name: &str, value| (node(name), Fact::Known { value, at: at(0) });
+    let survey = Survey {
+        nodes: ["web-1", "web-2"].map(|it| version(it, Some(reference("1.0.1")))).into(),
+        ..Survey::default()
+    };
+    core.seen.surveys.insert(target(), survey);
+    let leave_out = Command::LeaveOut { target: target(), node: node("web-2"), lift: false };
+    let effects = core.handle(asks(leave_out), at(241), &mut Memory::default()).unwrap();
+    let answer = effects.iter().find_map(|it| match it {
+        Effect::Reply { answer, .. } => Some(answer.as_ref().unwrap_err().to_string()),
+        _ => None,
+    });
+    let answer = answer.expect("nobody answers");
+    assert!(answer.contains("web-2 answered 4m1s ago"), "{answer}");
+    assert!(answer.contains("say it again in a moment"), "{answer}");
+    let looks = |it: &Effect| matches!(it, Effect::Survey { target: it, .. } if *it == target());
+    assert!(effects.iter().any(looks), "{effects:?}");
 }

@@ -17,13 +17,13 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
         let broken = world.snapshot.mistake(target);
         let hold = broken.map_or(Hold::NoTarget, |it| Hold::Broken { mistake: it.to_owned() });
         return match world.ledger.rollouts.get(target) {
-            Some(rollout) => rolling(rollout, &rollout.plan().to, world),
+            Some(rollout) => goes_on(rollout, None, world),
             None => Deploy::Hold(vec![hold]),
         };
     };
     let desired = policy::desired(target, &spec, world);
     if let Some(rollout) = world.ledger.rollouts.get(target) {
-        return rolling(rollout, desired, world);
+        return rolling(rollout, &spec, desired, world);
     }
     let Some(survey) = world.seen.surveys.get(target) else {
         let hold = policy::inventory(target, world).unwrap_or(Hold::NotSeen);
@@ -93,25 +93,55 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     if holds.is_empty() { Deploy::Start(Box::new(plan)) } else { Deploy::Hold(holds) }
 }
 
-/// A running rollout is ended when another ref is wanted, at the next safe point; never while
+/// A running rollout is ended when another ref is wanted that may begin, at the next safe point; never while
 /// nobody knows how a migration ended.
-fn rolling(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Deploy {
-    let plan = rollout.plan();
-    let changed = *desired != plan.to && rollout.stopping().is_none();
-    if changed && stays_first(rollout, world).is_none() {
+fn rolling(rollout: &Rollout, spec: &Spec<'_>, desired: &Ref, world: World<'_>) -> Deploy {
+    let lost = rollout.halts().iter().any(|it| matches!(it, Halt::Lost { .. }));
+    if *desired == rollout.plan().to || rollout.stopping().is_some() || lost {
+        return goes_on(rollout, None, world);
+    }
+    let why = newer_holds(rollout, spec, desired, world);
+    if why.is_empty() {
         return Deploy::Supersede(desired.clone());
     }
-    match standing(rollout, world) {
-        hold @ Hold::Halted { .. } => Deploy::Hold(vec![hold]),
-        hold => Deploy::Rolling(hold),
+    goes_on(rollout, Some(Hold::NotYet { reference: desired.clone(), why }), world)
+}
+
+/// What holds another ref than the one under way: ended for one that may not begin, the fleet would rest between
+/// two refs.
+///
+/// What is under way to a blocked ref, or against a person's break-glass, is worse than that: it ends at once.
+fn newer_holds(rollout: &Rollout, spec: &Spec<'_>, desired: &Ref, world: World<'_>) -> Vec<Hold> {
+    let Plan { target, to, .. } = rollout.plan();
+    let mut holds = policy::standing_holds(target, world);
+    let glass = world.ledger.glasses.get(target).is_some_and(|it| it.to == *desired);
+    if glass || spec.service.blocked.contains(to) {
+        return holds;
     }
+    let unseen = Survey::default();
+    let survey = world.seen.surveys.get(target).unwrap_or(&unseen);
+    let purpose = purpose(target, survey, desired, world);
+    holds.extend(policy::purpose_holds(target, purpose, world));
+    holds.extend(ref_holds(target, spec, purpose, desired, world));
+    holds
+}
+
+fn goes_on(rollout: &Rollout, newer: Option<Hold>, world: World<'_>) -> Deploy {
+    let hold = standing(rollout, world);
+    let halted = matches!(hold, Hold::Halted { .. });
+    let holds = std::iter::once(hold).chain(newer).collect();
+    if halted { Deploy::Hold(holds) } else { Deploy::Rolling(holds) }
 }
 
 /// Why a rollout under way does not give way to another ref now, if it does not.
-pub fn stays_first(rollout: &Rollout, world: World<'_>) -> Option<String> {
+pub fn stays_first(rollout: &Rollout, desired: &Ref, world: World<'_>) -> Option<String> {
     let halts = rollout.halts();
     let lost = halts.iter().find(|it| matches!(it, Halt::Lost { .. })).map(ToString::to_string);
-    let holds = || policy::standing_holds(&rollout.plan().target, world);
+    let target = &rollout.plan().target;
+    let holds = || match world.snapshot.spec(target) {
+        Some(spec) => newer_holds(rollout, &spec, desired, world),
+        None => policy::standing_holds(target, world),
+    };
     lost.or_else(|| holds().first().map(ToString::to_string))
 }
 
@@ -226,7 +256,8 @@ fn owed_now(target: &Target, spec: &Spec<'_>, runs: &Ref, world: World<'_>) -> b
 
 /// New, back, or the same again?
 fn purpose(target: &Target, survey: &Survey, desired: &Ref, world: World<'_>) -> Purpose {
-    let Some(history) = world.ledger.history(target) else { return older(survey, desired) };
+    let older = || older(survey, world.ledger.rollouts.get(target), desired);
+    let Some(history) = world.ledger.history(target) else { return older() };
     let proven = history.past.iter().any(|past| past.reference == *desired);
     let last = history.past.last().is_some_and(|past| past.reference == *desired);
     // What was begun as a way back is one until it is there: in that order, and past those that were lost.
@@ -237,18 +268,19 @@ fn purpose(target: &Target, survey: &Survey, desired: &Ref, world: World<'_>) ->
     match (proven, last) {
         (true, true) if !attempted_other => Purpose::Repair,
         (true, _) => Purpose::Rollback,
-        (false, _) => older(survey, desired),
+        (false, _) => older(),
     }
 }
 
-/// A ref that never ran here is new, unless it is a version below all that run.
-fn older(survey: &Survey, desired: &Ref) -> Purpose {
+/// A ref that never ran here is new, unless it is a version below all that run, or are on their way.
+fn older(survey: &Survey, under_way: Option<&Rollout>, desired: &Ref) -> Purpose {
     let runs = survey.nodes.values().filter_map(|fact| match fact {
         Fact::Known { value: Some(value), .. } => Some(value),
         Fact::Known { value: None, .. } | Fact::Unknown { .. } => None,
     });
+    let coming = under_way.map(|it| &it.plan().to);
     let orders: BTreeSet<_> =
-        runs.filter(|it| *it != desired).map(|it| desired.age_order(it)).collect();
+        runs.chain(coming).filter(|it| *it != desired).map(|it| desired.age_order(it)).collect();
     if orders.len() == 1 && orders.contains(&Some(std::cmp::Ordering::Less)) {
         Purpose::Rollback
     } else {

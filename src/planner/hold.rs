@@ -195,6 +195,17 @@ pub enum Hold {
         /// To what.
         reference: Ref,
     },
+    /// Another ref than the one under way is wanted, and may not begin: nothing is ended for it.
+    #[error(
+        "{reference} is wanted, and what is under way gives way to it once it may begin: {}",
+        all(why)
+    )]
+    NotYet {
+        /// What is wanted.
+        reference: Ref,
+        /// What holds it.
+        why: Vec<Hold>,
+    },
     /// A rollout is being ended before its way is done.
     #[error("rollout {rollout} to {reference} is being ended; lifts when what is in hand is done")]
     Ending {
@@ -405,6 +416,9 @@ impl Hold {
 
     /// Whether it is a state to rest in: the way things were left, and no change waits for anybody.
     pub fn is_resting(&self) -> bool {
+        if let Self::NotYet { why, .. } = self {
+            return why.iter().all(Self::is_resting);
+        }
         matches!(
             self,
             Self::Promoted { .. }
@@ -420,6 +434,7 @@ impl Hold {
         match self {
             Self::Frozen { until, .. } | Self::Baking { until, .. } => Some(*until),
             Self::Paused { until, .. } => *until,
+            Self::NotYet { why, .. } => why.iter().filter_map(Self::lifts_at).min(),
             Self::OutsideWindow { opens, .. } => *opens,
             Self::Broken { .. }
             | Self::NoTarget
@@ -548,6 +563,11 @@ fn list(items: impl Iterator<Item = String>) -> String {
         0 => text,
         more => format!("{text} and {more} more"),
     }
+}
+
+/// Reasons one after the other; each has commas of its own.
+fn all(why: &[Hold]) -> String {
+    why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; also ")
 }
 
 fn list_whys(nodes: &BTreeMap<NodeName, String>) -> String {

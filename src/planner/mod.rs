@@ -78,12 +78,24 @@ pub enum Deploy {
     InSync(Ref),
     /// Start this.
     Start(Box<Plan>),
-    /// A rollout is under way and still wanted.
-    Rolling(Hold),
+    /// A rollout is under way and goes on; first what it is at, then what holds a newer ref, if one is wanted.
+    Rolling(Vec<Hold>),
     /// A rollout is under way, and another ref is wanted meanwhile.
     Supersede(Ref),
     /// Nothing may start yet; every reason is listed, not just the first.
     Hold(Vec<Hold>),
+}
+
+impl Deploy {
+    /// What holds the ref that is wanted instead of the one under way, if there is one.
+    pub fn newer(&self) -> Option<&Hold> {
+        match self {
+            Self::Rolling(holds) | Self::Hold(holds) => {
+                holds.iter().find(|it| matches!(it, Hold::NotYet { .. }))
+            }
+            Self::InSync(_) | Self::Start(_) | Self::Supersede(_) => None,
+        }
+    }
 }
 
 /// Decides about one target.

@@ -12,7 +12,7 @@ use super::{Hold, World, policy};
 /// Where a patch is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Where {
-    /// On nodes: what a rollout would replace.
+    /// On nodes, or on its way to them: what a rollout would replace.
     OnNodes,
     /// Also in the config: what a promotion would replace.
     Wanted,
@@ -59,9 +59,12 @@ fn in_force<'a>(
             Fact::Unknown { .. } => last(patch),
         }),
     };
+    let coming = world.ledger.rollouts.get(target).map(|it| &it.plan().to);
     let wanted = policy::desired(target, spec, world);
     let patches = spec.service.patches.keys();
-    patches.filter(|it| (place == Where::Wanted && *it == wanted) || runs(it)).collect()
+    patches
+        .filter(|it| (place == Where::Wanted && *it == wanted) || coming == Some(*it) || runs(it))
+        .collect()
 }
 
 /// Why a ref is not known to contain a patch, if it is not.

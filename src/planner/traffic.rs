@@ -42,8 +42,10 @@ pub(super) fn stand(
     let by_person = out.is_some_and(|out| out.person);
     let by = in_the_way.or_else(|| others().next().filter(|_| !is_holder));
     let by = by.filter(|_| !by_person || in_the_way.is_some());
-    let left_out =
-        |by: &Target| Stand::Theirs(format!("left out of {role} by a rollout of {}", by.service));
+    // In hand, or left there when it failed.
+    let left_out = |by: &Target| {
+        Stand::Theirs(format!("taken out of role {role} by a rollout of service {}", by.service))
+    };
     match survey.traffic.get(&(role.clone(), node.clone())) {
         None => Stand::Unknown("not asked yet".to_owned()),
         Some(Fact::Unknown { why, .. }) => Stand::Unknown(why.clone()),
@@ -197,7 +199,7 @@ mod tests {
             let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now };
             stand(&of("api"), (&role, &node), &survey, world)
         };
-        let theirs = Stand::Theirs("left out of web by a rollout of shop".to_owned());
+        let theirs = Stand::Theirs("taken out of role web by a rollout of service shop".to_owned());
         let serves = Traffic::Serving { weight: 100 };
         assert_eq!(says("shop", Some(1), Traffic::Draining { sessions: 0 }), theirs);
         assert_eq!(says("shop", Some(1), serves.clone()), theirs);

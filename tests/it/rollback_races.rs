@@ -180,3 +180,30 @@ fn an_abort_with_a_rollback_and_a_rollback_by_itself_come_late_and_go_back() {
     assert_eq!(world.wanted("shop", "staging"), "1.1.2");
     world.until_runs("production", NEW);
 }
+
+#[test]
+fn a_push_to_the_locked_target_does_not_end_its_rollback() {
+    let (world, _controller) = running_new();
+    let go = world.root.join("go");
+    let waits = format!(
+        "echo \"$1\" >> installed; until [ -e {} ]; do sleep 0.05; done; echo \"$1\" > version",
+        go.display()
+    );
+    world.script("install", &waits);
+    world.order(&ROLLBACK);
+    world.until("it is under way", || {
+        world.json(&["rollout"]).iter().any(|it| it.to_string().contains(OLD))
+    });
+    world.want("production", OTHER);
+    let said = world.until_explained("production", &format!("{OTHER} is wanted"));
+    assert!(said.contains("may begin: locked by"), "{said}");
+    let status = world.towpath(&["status", "shop", "production"]).stdout;
+    assert!(status.contains(&format!("{OTHER} is wanted")), "{status}");
+    std::fs::write(&go, "").unwrap();
+    world.until_runs("production", OLD);
+    let said = world.until_explained("production", "locked by");
+    assert!(!said.contains("gives way"), "{said}");
+    // Who lifts the lock says that it may begin.
+    world.order(&["lock", "shop", "production", "--lift"]);
+    world.until_runs("production", OTHER);
+}

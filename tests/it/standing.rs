@@ -124,3 +124,49 @@ fn a_log_knows_whom_it_never_heard_of() {
         assert_eq!(said.status, 64, "{said:?}");
     }
 }
+
+#[test]
+fn a_rollout_is_seen_whatever_becomes_of_its_config() {
+    let world = World::new();
+    world.script("install", "[ \"$1\" != 1.1.0 ] || exit 3; echo \"$1\" > version");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", "1.1.0");
+    world.until_explained("staging", "halted");
+    let remedies = "lifts with `towpath retry`";
+    let seen = |config: &str| {
+        let found = || {
+            let why = world.towpath(&["explain", "shop", "staging"]);
+            let status = world.towpath(&["status", "shop", "staging"]);
+            let row = status.stdout.lines().find(|it| it.contains("shop/staging"));
+            let row = row.unwrap_or_default().to_owned();
+            (why, row)
+        };
+        world.until(config, || found().1.contains(config));
+        let (why, row) = found();
+        assert!(row.contains("halted: ") && row.contains("on its way to 1.1.0"), "{row}");
+        assert_eq!(why.status, 0, "{why:?}");
+        assert!(
+            why.stdout.contains("is halted: as above; ") && why.stdout.contains(remedies),
+            "{why:?}"
+        );
+        let rows = world.json(&["status", "shop", "staging"]);
+        assert!(rows[0]["state"].as_str().unwrap().starts_with("halted: "), "{rows:?}");
+        why.stdout
+    };
+    let whole = world.show("main", "environments/staging.yaml");
+    world.write("environments/staging.yaml", "environment: [\n");
+    world.commit("rubbish");
+    let why = seen("config broken: environments/staging.yaml");
+    assert!(why.contains("the config is broken: environments/staging.yaml"), "{why}");
+    world.write("environments/staging.yaml", &whole);
+    std::fs::remove_file(world.root.join("config/services/shop.yaml")).unwrap();
+    world.commit("no shop");
+    let why = seen("the config names it no more");
+    assert!(why.contains("the config names no such target"), "{why}");
+    // What is not under way is not spoken of.
+    let why = world.towpath(&["explain", "shop", "canary"]);
+    assert_eq!(why.status, 64, "{why:?}");
+    let status = world.towpath(&["status"]).stdout;
+    assert!(!status.contains("shop/canary"), "{status}");
+}

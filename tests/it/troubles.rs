@@ -328,3 +328,19 @@ fn a_repository_that_is_taken_away_is_named_and_opened_anew() {
     world.until_runs("staging", "1.2.0");
     assert!(log().contains("the config branch is read again"), "{}", log());
 }
+
+#[test]
+fn a_step_finds_its_name_in_its_environment() {
+    let world = World::new();
+    world.script("install", "echo \"$TOWPATH_STEP\" >> steps; echo \"$1\" > version");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    world.until_runs("staging", NEW);
+    let steps: String = NODES.iter().map(|it| world.read("staging", it, "steps")).collect();
+    let mut names: Vec<&str> = steps.lines().filter(|it| !it.is_empty()).collect();
+    let begun = steps.lines().count();
+    names.sort_unstable();
+    names.dedup();
+    assert!(begun >= 3 && names.len() == begun, "each has its own: {steps}");
+}

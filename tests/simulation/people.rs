@@ -485,6 +485,7 @@ impl World {
             | Hold::Older { .. }
             | Hold::PersonPushed { .. }
             | Hold::Vetoed { .. } => true,
+            Hold::NotYet { why, .. } => why.iter().all(|it| self.may_stay(target, it)),
             Hold::Artifacts { reference, .. } => truth(self.number, reference) == Truth::NeverBuilt,
             Hold::Stopped { reference, .. } => {
                 dead_here || truth(self.number, reference) != Truth::Good

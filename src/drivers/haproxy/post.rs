@@ -107,16 +107,27 @@ impl Post {
     /// Everything that matters of a seat.
     pub(super) async fn look(&self, seat: &Seat) -> Result<Look, BalancerError> {
         let mut commands = vec!["show info".to_owned()];
-        for backend in &seat.backends {
-            commands.push(format!("show servers state {backend}"));
-            commands.push(format!("show stat {backend} 4 -1"));
-        }
+        commands.extend(seat.backends.iter().map(|it| format!("show servers state {it}")));
         let answers = self.stats.ask(commands).await?;
         let process = self.process(&answers)?;
         let begun = clock::now().before(Duration::from_secs(process.uptime_secs));
+        let mut found = Vec::new();
+        let mut commands = vec!["show info".to_owned()];
+        for (backend, answer) in seat.backends.iter().zip(&answers[1..]) {
+            let all = state::servers(answer, backend).map_err(|why| self.refused(why))?;
+            let Some(server) = all.iter().find(|it| it.name == seat.server) else {
+                return Err(self.refused(no_server(backend, &seat.server)));
+            };
+            commands.push(format!("show stat {} 4 -1", server.backend));
+            found.push(all);
+        }
+        let answers = self.stats.ask(commands).await?;
+        if process.was_replaced_by(&self.process(&answers)?) {
+            return Err(self.stats.unreachable("it was reloaded while it was looked at"));
+        }
         let mut servers = Vec::new();
-        for (backend, answers) in seat.backends.iter().zip(answers[1..].chunks(2)) {
-            let seen = seen(backend, &seat.server, answers);
+        for ((backend, all), loads) in seat.backends.iter().zip(found).zip(&answers[1..]) {
+            let seen = seen(backend, &seat.server, all, loads);
             servers.push(seen.map_err(|why| self.refused(why))?);
         }
         Ok(Look { process, begun, servers, old: self.old(seat).await? })
@@ -126,7 +137,7 @@ impl Post {
     pub(super) async fn glance(&self, before: &Look) -> Result<Option<u64>, BalancerError> {
         let mut commands = vec!["show info".to_owned()];
         for it in &before.servers {
-            commands.push(format!("show stat {} 4 {}", it.backend, it.server.id));
+            commands.push(format!("show stat {} 4 {}", it.server.backend, it.server.id));
         }
         let answers = self.stats.ask(commands).await?;
         if before.process.was_replaced_by(&self.process(&answers)?) {
@@ -222,30 +233,37 @@ impl Post {
     }
 
     async fn left_in(master: &Line, pid: u64, seat: &Seat) -> Result<u64, BalancerError> {
-        let ask = |backend: &String| format!("@!{pid} show stat {backend} 4 -1");
+        let ask = |backend: &String| format!("@!{pid} show servers state {backend}");
         let answers = master.ask(seat.backends.iter().map(ask).collect()).await?;
-        let mut left: u64 = 0;
+        let mut found = Vec::new();
         for (backend, answer) in seat.backends.iter().zip(&answers) {
-            let loads = state::loads(answer, backend).map_err(|why| master.refused(why))?;
+            let all = state::servers(answer, backend).map_err(|why| master.refused(why))?;
             // The configuration before the reload may not have had it.
-            let ours = loads.iter().filter(|it| it.server == seat.server);
-            left = ours.map(Load::left).fold(left, u64::saturating_add);
+            found.extend(all.into_iter().find(|it| it.name == seat.server).map(|it| (backend, it)));
+        }
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let ask = |it: &Server| format!("@!{pid} show stat {} 4 {}", it.backend, it.id);
+        let answers = master.ask(found.iter().map(|(_, it)| ask(it)).collect()).await?;
+        let mut left: u64 = 0;
+        for ((backend, server), answer) in found.iter().zip(&answers) {
+            let loads = state::loads(answer, backend).map_err(|why| master.refused(why))?;
+            let [load] = loads.as_slice() else {
+                return Err(master.refused(no_server(backend, &server.name)));
+            };
+            left = left.saturating_add(load.left());
         }
         Ok(left)
     }
 }
 
-fn seen(backend: &str, name: &str, answers: &[String]) -> Result<Seen, String> {
-    let [states, loads] = answers else { return Err("an answer is missing".to_owned()) };
-    let mut servers = state::servers(states, backend)?;
+fn seen(backend: &str, name: &str, mut servers: Vec<Server>, loads: &str) -> Result<Seen, String> {
     let loads = state::loads(loads, backend)?;
     let load_of = |name: &str| loads.iter().find(|it| it.server == name).cloned();
     let at = servers.iter().position(|it| it.name == name);
     let (Some(at), Some(load)) = (at, load_of(name)) else {
-        return Err(format!(
-            "its backend `{backend}` has no server `{name}`: \
-             correct the server's name, here or in HAProxy's configuration"
-        ));
+        return Err(no_server(backend, name));
     };
     let server = servers.swap_remove(at);
     // Backup servers get nothing as long as another serves: they stand in for no active one.
@@ -261,4 +279,11 @@ fn seen(backend: &str, name: &str, answers: &[String]) -> Result<Seen, String> {
     }
     missing.sort_unstable();
     Ok(Seen { backend: backend.to_owned(), server, load, others, missing })
+}
+
+fn no_server(backend: &str, name: &str) -> String {
+    format!(
+        "its backend `{backend}` has no server `{name}`: \
+         correct the server's name, here or in HAProxy's configuration"
+    )
 }

@@ -81,6 +81,9 @@ impl Admin {
 pub(super) struct Server {
     pub(super) name: String,
     pub(super) id: u64,
+    /// The number of its backend in this process: a frontend may have the same name, and statistics asked for by
+    /// that name are the frontend's.
+    pub(super) backend: u64,
     pub(super) operation: Operation,
     pub(super) admin: Admin,
     /// Its weight now.
@@ -189,6 +192,7 @@ pub(super) fn servers(answer: &str, backend: &str) -> Result<Vec<Server>, String
         servers.push(Server {
             name: cell("srv_name")?.to_owned(),
             id: figure("srv_id")?,
+            backend: figure("be_id")?,
             operation,
             admin: Admin(bits("srv_admin_state")?),
             weight: bits("srv_uweight")?,

@@ -10,7 +10,7 @@ use towpath::model::{DrainEnd, Traffic};
 use super::apps::App;
 use super::load::{Crowd, Load, once, request};
 use super::proxy::{PLAIN, Proxy, Shape, until};
-use super::{PATIENT, drained, is_done, seat, serving, traffic, waits_for};
+use super::{PATIENT, drained, is_done, reloaded, seat, serving, traffic, waits_for};
 
 const CROWD: Crowd =
     Crowd { kept: 6, fresh: 4, sticky: 0, pause: Duration::from_millis(5), slow: 400 };
@@ -175,4 +175,25 @@ async fn sticky_clients_need_maintenance() {
     }
     let (_, bad) = busy.end().await;
     assert!(bad.is_empty(), "{bad:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_frontend_may_be_called_like_its_backend() {
+    let apps = App::several(2).await;
+    let shape = Shape { mode: "tcp", backend: "", frontend: "web", ..PLAIN };
+    let proxy = Proxy::start(&shape, &apps);
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
+    let answer = request(&mut stream, "0", None).await.unwrap();
+    let name = answer.body.split(' ').next().unwrap();
+    let seat = seat(name, &[proxy.address()]);
+    let haproxy = Haproxy::new();
+    let why = waits_for(haproxy.drained(&seat, 1, Duration::ZERO).await);
+    assert!(why.starts_with("1 sessions left on HAProxy at unix:"), "{why}");
+    // What the old worker still has to do is seen too.
+    proxy.reload();
+    let why = waits_for(reloaded(&haproxy, &seat).await);
+    assert!(why.contains("1 sessions left in old workers of"), "{why}");
+    drop(stream);
+    drained(&haproxy, &seat, 1).await;
+    assert!(is_done(&serving(&haproxy, &seat, 100).await));
 }

@@ -36,6 +36,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) backend: &'a str,
     /// What stands behind each server's address.
     pub(crate) server: &'a str,
+    /// Name of the frontend.
+    pub(crate) frontend: &'a str,
     /// Names of the backends: all have the same servers, the first one is asked by clients.
     pub(crate) backends: &'a [&'a str],
 }
@@ -46,6 +48,7 @@ pub(crate) const PLAIN: Shape<'_> = Shape {
     mode: "http",
     backend: "option httpchk",
     server: "check inter 100 weight 100",
+    frontend: "clients",
     backends: &["web"],
 };
 
@@ -183,7 +186,7 @@ fn spawn(directory: &tempfile::TempDir) -> Child {
 }
 
 fn config(directory: &str, shape: &Shape<'_>, apps: &[App], port: u16, tcp: u16) -> String {
-    let Shape { mode, backend, server, backends } = shape;
+    let Shape { mode, backend, server, frontend, backends } = shape;
     let mut text = format!(
         "global\n    nbthread 1\n    maxconn 4000\n\
          \x20   stats socket {directory}/admin.sock mode 600 level admin expose-fd listeners\n\
@@ -191,7 +194,7 @@ fn config(directory: &str, shape: &Shape<'_>, apps: &[App], port: u16, tcp: u16)
          \x20   stats socket ipv4@127.0.0.1:{tcp} level admin\n\
          defaults\n    mode {mode}\n    timeout connect 2s\n    timeout client 60s\n    timeout server 60s\n\
          \x20   timeout check 20s\n\
-         frontend clients\n    bind 127.0.0.1:{port}\n    default_backend {}\n",
+         frontend {frontend}\n    bind 127.0.0.1:{port}\n    default_backend {}\n",
         backends[0]
     );
     for name in *backends {

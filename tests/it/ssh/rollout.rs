@@ -193,7 +193,7 @@ fn a_dead_node_that_a_person_leaves_out_keeps_no_rollback_from_the_others() {
         controller.events().iter().any(unseen)
     });
     let refused = fleet.world.towpath(&["exclude", "shop", "production", "web-1", "--reason", "x"]);
-    assert!(refused.stderr.contains("web-1 answers"), "{refused:?}");
+    assert!(refused.stderr.contains("web-1 answered"), "{refused:?}");
     let refused = fleet.world.towpath(&["exclude", "shop", "production", "web-9", "--reason", "x"]);
     assert!(refused.stderr.contains("no node web-9"), "{refused:?}");
     fleet.world.order(&["rollback", "shop", "production", "--reason", "it kills nodes"]);

@@ -163,8 +163,9 @@ impl World {
                 self.totals.count("aborts");
                 self.await_migrations(rollout);
             }
-            What::Stopping { cause: Cause::Superseded { .. }, .. } => {
+            What::Stopping { cause: Cause::Superseded { by }, .. } => {
                 self.totals.count("supersedes");
+                self.newer_may_begin(rollout, by);
                 self.await_migrations(rollout);
             }
             What::Settled(ending) => {

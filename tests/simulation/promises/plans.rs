@@ -1,10 +1,11 @@
 //! What may begin: promises 1, 7, 9 and 10.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use towpath::model::{Target, Traffic};
+use towpath::model::{Ref, Target, Traffic};
 use towpath::observe::Fact as Seen;
-use towpath::rollout::{Op, Plan, Purpose, StepKind};
+use towpath::rollout::{Op, Plan, Purpose, Rollout, StepKind};
 
 use super::super::nodes::Place;
 use super::super::repo::ref_in;
@@ -106,6 +107,26 @@ impl World {
         let frozen = self.is_frozen(plan.revision, &plan.target);
         if paused || ((locked || frozen) && plan.purpose == Purpose::Deploy) {
             self.broken(promise, &format!("{} begins while a person holds it", plan.target));
+        }
+    }
+
+    /// A ref that may not begin ends nothing, unless what is under way is blocked itself.
+    pub(super) fn newer_may_begin(&mut self, rollout: &Rollout, by: &Ref) {
+        let Plan { target, to, .. } = rollout.plan();
+        let Some(head) = self.shadow.head else { return };
+        let Some(spec) = self.repo.meaning(head).and_then(|it| it.spec(target)) else { return };
+        let blocked = &spec.service.blocked;
+        if blocked.contains(to) || self.shadow.glasses.contains_key(target) {
+            return;
+        }
+        let history = self.shadow.history(target);
+        let is_new = by.age_order(to) == Some(Ordering::Greater)
+            && history.is_none_or(|it| it.past.iter().all(|past| past.reference != *by));
+        let locked = self.shadow.locks.contains_key(target);
+        let held = is_new && (locked || self.is_frozen(head, target));
+        if blocked.contains(by) || held {
+            let what = format!("{target}: {to} gives way to {by}, which may not begin");
+            self.broken("1 a rollout ends only for what may begin", &what);
         }
     }
 
