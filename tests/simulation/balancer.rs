@@ -273,12 +273,11 @@ impl World {
             }
             if *theirs {
                 self.totals.count("somebody else's drains over too soon");
-                return Some(match away {
-                    true => Report::Errored {
-                        why: "the balancer does not answer".to_owned(),
-                        retry: true,
-                    },
-                    false => Report::Failed { why: "it was let serve again".to_owned() },
+                let why = "it is not known to be out".to_owned();
+                return Some(if away {
+                    Report::Errored { why, retry: true }
+                } else {
+                    Report::Failed { why }
                 });
             }
             let not_after = self.now.after(Duration::from_secs(30));

@@ -132,6 +132,37 @@ async fn a_node_that_was_not_brought_the_ref_is_worked_on_again_by_a_retry() {
     assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0; 3]);
 }
 
+/// Who was out when a rollout was planned, and serves when its turn comes, is drained as any other, and serves again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_let_serve_before_its_turn_is_drained_in_its_turn() {
+    let (world, proxy, _apps) = fleet("").await;
+    let script = world.root.join("install.sh");
+    let says = std::fs::read_to_string(&script).unwrap();
+    let held = format!("while [ -e {}/hold ]; do sleep 0.05; done\n{says}", world.root.display());
+    world.script("install", &held);
+    let _controller = world.start();
+    world.until_in_sync();
+    proxy.say("set server web/web-2 state drain");
+    proxy.say("set server web/web-3 state drain");
+    world.until("they are seen to be out", || {
+        world.towpath(&["status"]).stdout.contains("web-3 is drained in web by a person")
+    });
+    // A look from before that counts for three seconds.
+    std::thread::sleep(Duration::from_secs(4));
+    std::fs::write(world.root.join("hold"), "").unwrap();
+    world.want("production", NEW);
+    world.until("it has begun", || world.towpath(&["rollout"]).stdout.contains("1.1.0"));
+    proxy.say("set server web/web-3 state ready");
+    until("web-3 serves", || proxy.admin("web-3") == 0);
+    std::fs::remove_file(world.root.join("hold")).unwrap();
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    let states = ["web-1", "web-2", "web-3"].map(|it| world.read("production", it, "states"));
+    assert_eq!(states, ["8\n"; 3], "nobody is worked on in service");
+    let admins = ["web-1", "web-2", "web-3"].map(|it| proxy.admin(it));
+    assert_eq!(admins, [0, 8, 0], "a person's drain stays, the other one's was over");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
     let (world, proxy, _apps) = fleet("").await;

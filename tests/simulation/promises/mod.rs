@@ -185,9 +185,10 @@ impl World {
                     self.by_us.remove(&key);
                 }
                 if let Some(Op::Drained { theirs: true, .. }) = rollout.plan().op(*op) {
-                    self.totals.count(match left {
-                        true => "somebody else's drains left",
-                        false => "somebody else's drains that were over",
+                    self.totals.count(if left {
+                        "somebody else's drains left"
+                    } else {
+                        "somebody else's drains that were over"
                     });
                 }
             }
