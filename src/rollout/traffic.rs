@@ -431,4 +431,75 @@ mod tests {
             assert_eq!(Share { since: None, ..share }.holds(&seen), Holds::AsGiven);
         }
     }
+
+    /// What becomes of who is out, when a task of `shop` comes to it whom somebody else had out when that was planned.
+    fn after(known: Option<Out>, whats: &[What]) -> Option<Out> {
+        use super::super::tests::{drained, lanes, rollout};
+        use super::super::{StageKind, Task};
+        let mut task: Task = drained("a");
+        let Op::Drained { theirs, role, seat, .. } = &mut task.ops[0] else { panic!("a drain") };
+        *theirs = true;
+        let place = (seat.environment.clone(), role.clone(), seat.node.clone());
+        let forward = lanes(StageKind::Forward, 1, vec![vec![task]]);
+        let it = rollout(vec![forward], lanes(StageKind::Closing, 0, vec![Vec::new()]));
+        let (plan, target) = (it.plan().clone(), it.plan().target.clone());
+        let mut ledger = Ledger::default();
+        ledger.rollouts.insert(target.clone(), it);
+        ledger.drained.extend(known.map(|it| (place.clone(), it)));
+        for what in whats {
+            ledger.traffic_moves(&target, traffic_moved(&plan, what), Timestamp(200_000));
+        }
+        ledger.drained.remove(&place)
+    }
+
+    fn op(op: u32) -> OpId {
+        OpId { stage: 0, lane: 0, batch: 0, task: 0, op }
+    }
+
+    fn begins(at: u32) -> What {
+        What::Started { op: op(at), attempt: 1, epoch: crate::model::Epoch(1) }
+    }
+
+    fn ends(at: u32, evidence: &str) -> What {
+        let outcome = Outcome::Done { evidence: evidence.to_owned() };
+        What::Finished { op: op(at), outcome }
+    }
+
+    fn other() -> Out {
+        let by = Target { service: ServiceName::parse("api").unwrap(), ..out().by };
+        Out { by, ..out() }
+    }
+
+    #[test]
+    fn who_is_out_for_another_service_is_held_by_both_until_each_says_that_it_is_well() {
+        let left = [begins(0), ends(0, LEFT)];
+        assert_eq!(after(Some(other()), &left), Some(other()), "nothing was begun on it");
+        let failed = after(Some(other()), &[&left[..], &[begins(1)]].concat()).unwrap();
+        let service = ServiceName::parse("shop").unwrap();
+        let environment = EnvironmentName::parse("staging").unwrap();
+        let shop = [Target::new(&service, &environment)];
+        assert_eq!(failed, Out { also: BTreeSet::from(shop.clone()), ..other() });
+        assert_eq!(after(Some(failed), &[ends(2, "runs")]), Some(other()));
+        // The other way round.
+        let mine = Out { by: shop[0].clone(), also: BTreeSet::from([other().by]), ..out() };
+        let theirs = after(Some(mine.clone()), &[ends(2, "runs")]).unwrap();
+        assert_eq!((theirs.by, theirs.also), (other().by, BTreeSet::new()));
+        assert_eq!(after(Some(mine), &[begins(3), ends(3, "up")]), None, "it serves");
+    }
+
+    #[test]
+    fn whom_a_person_has_out_is_the_persons_again_when_it_is_well_and_kept_out_when_it_failed() {
+        let left = [begins(0), ends(0, LEFT), begins(1)];
+        let failed = after(None, &left).unwrap();
+        assert!(failed.person && failed.since.is_some(), "{failed:?}");
+        let well = [&left[..], &[ends(2, "runs"), begins(3), ends(3, LEFT)]].concat();
+        assert_eq!(after(None, &well), None);
+        // One that serves when its turn comes is taken out by us, and back.
+        let waits = What::Waiting { op: op(0), why: "it serves".to_owned(), out: None };
+        let taken = [begins(0), waits, ends(0, "no sessions"), begins(1)];
+        let out = after(None, &taken).unwrap();
+        assert!(!out.person && out.since.is_some(), "{out:?}");
+        let back = [&taken[..], &[ends(2, "runs"), begins(3), ends(3, "up")]].concat();
+        assert_eq!(after(None, &back), None);
+    }
 }

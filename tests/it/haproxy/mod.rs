@@ -13,6 +13,7 @@ mod watching;
 mod old_workers;
 mod reloads;
 mod rollouts;
+mod shared;
 mod weights;
 
 use std::time::{Duration, Instant};
