@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::samples::{at, id, kept, op, plan, reference, revision, target, word};
+use super::samples::{
+    at, id, kept, op, plan, plan_of, reference, revision, role, seat, target, word,
+};
 use crate::model::{Command, Comment, EnvironmentName, NodeName, RoleName, Route};
 use crate::record::format::{decode, encode};
 use crate::rollout::{
-    Entry, Event, Fact, Kept, OpId, Outcome, Plan, Purpose, Recall, Share, Steps, What,
+    Entry, Event, Fact, Kept, Op, OpId, Outcome, Plan, Purpose, Recall, Share, Steps, What,
 };
 
 /// All of that, in the order of the golden file.
@@ -157,6 +159,7 @@ pub(super) fn latest(first: Fact) -> Vec<Fact> {
     all.extend(shared());
     all.extend(stepped_again());
     all.extend(lost());
+    all.extend(held());
     all
 }
 
@@ -170,4 +173,20 @@ fn lost() -> [Fact; 2] {
         Plan { purpose: Purpose::Rollback, lost: nodes, parts: BTreeSet::from([1, 2]), ..plan() };
     back.stages[1].lanes[0].ahead = Some(NodeName::parse("web-01").unwrap());
     [Fact::Kept(Box::new(kept)), Fact::Planned(Box::new(back))]
+}
+
+pub(super) fn retried_only() -> What {
+    let nodes = [NodeName::parse("web-02").unwrap()].into();
+    What::RetriedOnly { nodes, steps: Steps::Stand, word: word() }
+}
+
+/// A node that two services and a person have something against.
+fn held() -> [Fact; 2] {
+    let mut kept = kept();
+    assert!(!kept.drained.is_empty());
+    for out in kept.drained.values_mut() {
+        (out.also, out.person) = ([target()].into(), true);
+    }
+    let drain = Op::Drained { role: role(), seat: seat(), keep: 3, theirs: true };
+    [Fact::Kept(Box::new(kept)), Fact::Planned(Box::new(plan_of(drain)))]
 }

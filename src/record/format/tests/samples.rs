@@ -414,11 +414,6 @@ pub(super) fn commands() -> Vec<Command> {
     all
 }
 
-fn retried_only() -> What {
-    let (nodes, steps) = ([node("web-02")].into(), crate::rollout::Steps::Stand);
-    What::RetriedOnly { nodes, steps, word: word() }
-}
-
 pub(super) fn facts() -> Vec<Fact> {
     let it = target;
     let (number, reference) = (7, reference("1.4.2"));
@@ -473,7 +468,7 @@ pub(super) fn facts() -> Vec<Fact> {
     let deed = trigger();
     let pipeline = Op::Step { kind: StepKind::Run, deed, status: None };
     all.push(Fact::Planned(Box::new(plan_of(pipeline))));
-    all.push(told(retried_only()));
+    all.push(told(comments::retried_only()));
     let only = "web-*,!zone:a".parse().unwrap();
     all.push(Fact::Asked { word: word(), command: Command::RetryOnly { target: it(), only } });
     let command = Command::Rollback {
@@ -523,7 +518,7 @@ pub(super) fn facts() -> Vec<Fact> {
 }
 
 /// A plan that is this operation.
-fn plan_of(op: Op) -> Plan {
+pub(super) fn plan_of(op: Op) -> Plan {
     let task = Task { node: None, when: When::Always, ops: vec![op] };
     let lane = Lane {
         name: "control".to_owned(),
@@ -596,8 +591,7 @@ pub(super) fn kept() -> Kept {
     let role = RoleName::parse("web").unwrap();
     let node = NodeName::parse("web-02").unwrap();
     let out = (target().environment, role, node);
-    let by = Out::begun(target(), id());
-    let drained = BTreeMap::from([(out, by)]);
+    let drained = BTreeMap::from([(out, Out::begun(target(), id()))]);
     Kept { target: target(), history, epoch: Some(Epoch(7)), drained, shares: BTreeMap::new() }
 }
 
