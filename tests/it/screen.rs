@@ -52,7 +52,8 @@ fn what_is_watched_goes_on_during_a_long_step_and_stays_where_it_is() {
     world.script("install", install);
     world.want("staging", NEW);
     let _controller = world.start();
-    world.until("an install is in hand", || world.order(&["rollout"]).contains("(web)"));
+    let installs = |said: &str| said.contains("(web)") && said.contains("now    web ");
+    world.until("an install is in hand", || installs(&world.order(&["rollout"])));
     let mut terminal = Terminal::open(&world, "rollout shop staging --watch");
     // Nothing happens meanwhile, and each second shows that it lasts.
     world.until("it was drawn again and again", || frames(&world).len() >= 4);

@@ -137,7 +137,7 @@ async fn sockets_that_are_no_haproxy() {
         (Manner::Echo, "no HAProxy answers there, but something that says `show info", false),
         (Manner::Endless, "no HAProxy answers there, but something that says `\\u{1b}[31m", false),
         (Manner::EndlessLikeIt, "an answer of more than 16 MiB", false),
-        (Manner::Half, "answers to 3 questions", false),
+        (Manner::Half, "answers to 2 questions", false),
         (Manner::Closes, "closed the connection without an answer", true),
         (Manner::Silent, "no whole answer within 5s", true),
     ];
