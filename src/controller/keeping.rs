@@ -175,7 +175,7 @@ impl Hands {
 fn let_serve(look: Option<Fact<Traffic>>) -> Report {
     match look {
         Some(Fact::Known { .. }) => {
-            let why = "it was let serve again, and is not worked on under traffic".to_owned();
+            let why = "somebody let it serve again, and nothing is done on it under traffic; another try takes it out first".to_owned();
             Report::Failed { why }
         }
         Some(Fact::Unknown { why, .. }) => Report::Errored { why, retry: true },

@@ -13,7 +13,7 @@ use crate::model::{
     DrainEnd, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher, format_duration,
 };
 use crate::observe::Fact;
-use crate::rollout::LEFT;
+use crate::rollout::{LEFT, OTHERS};
 
 use super::perform::Hands;
 use super::rolling::SERVING_PATIENCE;
@@ -35,13 +35,13 @@ impl Hands {
         settle(perform.not_after, self.balancer.drained(seat, keep, out)).await
     }
 
-    /// Whether somebody else has a node out still. If not, it is taken out from the next time on: what was said of it
-    /// by then is written down, so that nobody takes our doing for theirs.
+    /// Whether somebody else has a node out still. If not, that is said first, and so written down; the next try takes it
+    /// out. Else a crash in between would make our drain look like theirs.
     pub(super) async fn still_out(&self, seat: &Seat) -> Report {
         let asking = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(seat));
         match asking.await {
             Ok(Fact::Known { value, .. }) if value.is_out() => {
-                let evidence = format!("{LEFT}: somebody else has it out");
+                let evidence = format!("{OTHERS}, and it is left so");
                 Report::Done { evidence, at: clock::now() }
             }
             Ok(Fact::Known { .. }) => {

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Deed, EnvironmentName, Epoch, Errand, Ref, RolloutId, Seat, Target, Timestamp};
+use crate::model::{
+    Deed, EnvironmentName, Epoch, Errand, Ref, RoleName, RolloutId, Seat, Target, Timestamp,
+};
 use crate::planner::Hold;
 use crate::rollout::{
-    Cancel, Cause, Event, Fact, LEFT, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
+    Cancel, Cause, Event, Fact, OTHERS, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
 };
 
 use super::aborting::{is_never_begun, is_only_awaited, unseen_for_too_long};
@@ -144,8 +146,8 @@ impl Core {
                 guards.iter().map(|it| it.question.timeout()).max().unwrap_or_default()
             }
             Op::Approved => return self.approved(rollout, want.id),
-            Op::Serving { .. } if rollout.leaves(want.id) => {
-                let evidence = format!("{LEFT}: somebody else has it out");
+            Op::Serving { role, seat, .. } if self.stays_out(rollout, want.id, (role, seat)) => {
+                let evidence = format!("{OTHERS}, and it is left so");
                 return Step::End(want.id, Outcome::Done { evidence });
             }
             Op::Healthy { patience, .. } | Op::Gate { patience, .. } => {
@@ -222,6 +224,18 @@ impl Core {
             errand: errand(rollout, want.id),
             drained: drained_for(rollout, want.id),
         }))
+    }
+
+    /// Whether a node that somebody else had out is not for this rollout to let serve: it was found out, or another
+    /// service has something against it, whose drain its load balancers had only forgotten.
+    fn stays_out(&self, rollout: &Rollout, id: OpId, (role, seat): (&RoleName, &Seat)) -> bool {
+        let plan = rollout.plan();
+        let place = (seat.environment.clone(), role.clone(), seat.node.clone());
+        let others = || {
+            let out = self.ledger.drained.get(&place);
+            out.is_some_and(|it| it.holders().any(|it| *it != plan.target))
+        };
+        rollout.leaves(id) || (plan.their_drain(id).is_some() && others())
     }
 
     /// An operation with the share of traffic that a person set, if one did: that wins.

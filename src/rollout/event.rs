@@ -12,6 +12,9 @@ pub const CANNOT_ASK: &str = "cannot be asked: ";
 /// How evidence begins of what a person wants otherwise, and has otherwise.
 pub const LEFT: &str = "left to a person";
 
+/// How evidence begins of a node that was found out of its load balancers when its turn came, and is left so.
+pub const OTHERS: &str = "somebody else has it out";
+
 /// One thing that happened, with when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -33,7 +33,7 @@ pub use account::{Account, Concern, Passed, Plight};
 pub use cancel::Cancel;
 pub use change::Change;
 pub use detail::{Stands, TaskDetail};
-pub use event::{CANNOT_ASK, Cause, Ending, Event, LEFT, Outcome, Steps, Undo, What, Word};
+pub use event::{CANNOT_ASK, Cause, Ending, Event, LEFT, OTHERS, Outcome, Steps, Undo, What, Word};
 pub use fact::{Entry, Fact, MENDED};
 pub use glass::Glass;
 pub use kept::Kept;

@@ -8,7 +8,7 @@ use crate::model::{
     EnvironmentName, NodeName, RoleName, RolloutId, Seat, Standing, Target, Timestamp, Traffic,
 };
 
-use super::event::{Cause, Event, LEFT, Outcome, What};
+use super::event::{Cause, Event, OTHERS, Outcome, What};
 use super::ledger::Ledger;
 use super::machine::Rollout;
 use super::plan::{Op, OpId, Plan, StepKind};
@@ -148,7 +148,7 @@ impl Rollout {
             }
             _ => None,
         });
-        last.is_some_and(|it| it.starts_with(LEFT))
+        last.is_some_and(|it| it.starts_with(OTHERS))
     }
 
     /// The seats of a role that an operation gives a share to. Once another ref is wanted, nodes that were
@@ -177,13 +177,15 @@ impl Rollout {
 impl Ledger {
     /// What an event does to shares. What was only begun may have happened, or not.
     pub(super) fn share_moves(&mut self, target: &Target, event: &Event) {
-        let (op, done) = match &event.what {
-            What::Started { op, .. } => (*op, false),
-            What::Finished { op, outcome: Outcome::Done { .. } } => (*op, true),
+        let (op, done, left) = match &event.what {
+            What::Started { op, .. } => (*op, false, false),
+            What::Finished { op, outcome: Outcome::Done { evidence } } => {
+                (*op, true, evidence.starts_with(OTHERS))
+            }
             _ => return,
         };
         let Some(rollout) = self.rollouts.get(target) else { return };
-        if rollout.leaves(op) {
+        if left || rollout.leaves(op) {
             return;
         }
         let (role, seats, percent) = match rollout.plan().op(op) {
@@ -272,7 +274,7 @@ pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
         },
         _ => return Vec::new(),
     };
-    let left = done.is_some_and(|it| it.starts_with(LEFT));
+    let left = done.is_some_and(|it| it.starts_with(OTHERS));
     if plan.their_drain(op).is_some() && (done.is_none() || left) {
         return Vec::new();
     }
@@ -311,27 +313,19 @@ impl Ledger {
         let id = rollout.plan().id.clone();
         for (place, moved) in moved {
             match moved {
-                Moved::Leaving | Moved::Out | Moved::Left => {
-                    // Out before we did anything, and by nobody's rollout.
-                    let person = matches!(moved, Moved::Left);
-                    let fresh = || Out { person, ..Out::begun(target.clone(), id.clone()) };
+                Moved::Leaving => {
+                    self.is_taken(place, target, &id);
+                }
+                Moved::Out => {
+                    // It served, whoever had it out before.
+                    let out = self.is_taken(place, target, &id);
+                    (out.since, out.person) = (Some(at), false);
+                }
+                Moved::Left => {
+                    // By nobody's rollout: then by a person.
+                    let fresh = || Out { person: true, ..Out::begun(target.clone(), id.clone()) };
                     let out = self.drained.entry(place).or_insert_with(fresh);
-                    if !person {
-                        out.held_by(target);
-                    }
-                    if out.by == *target {
-                        out.rollout = id.clone();
-                    }
-                    match moved {
-                        // It served, whoever had it out before.
-                        Moved::Out => (out.since, out.person) = (Some(at), false),
-                        Moved::Left => out.since = out.since.or(Some(at)),
-                        Moved::Leaving
-                        | Moved::Held
-                        | Moved::Well
-                        | Moved::Returning
-                        | Moved::Back => {}
-                    }
+                    out.since = out.since.or(Some(at));
                 }
                 Moved::Held => {
                     if let Some(it) = self.drained.get_mut(&place) {
@@ -349,6 +343,16 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    fn is_taken(&mut self, place: Place, target: &Target, rollout: &RolloutId) -> &mut Out {
+        let fresh = || Out::begun(target.clone(), rollout.clone());
+        let out = self.drained.entry(place).or_insert_with(fresh);
+        out.held_by(target);
+        if out.by == *target {
+            out.rollout = rollout.clone();
+        }
+        out
     }
 
     /// A target has nothing more against a node that somebody else has out.
@@ -472,7 +476,7 @@ mod tests {
 
     #[test]
     fn who_is_out_for_another_service_is_held_by_both_until_each_says_that_it_is_well() {
-        let left = [begins(0), ends(0, LEFT)];
+        let left = [begins(0), ends(0, OTHERS)];
         assert_eq!(after(Some(other()), &left), Some(other()), "nothing was begun on it");
         let failed = after(Some(other()), &[&left[..], &[begins(1)]].concat()).unwrap();
         let service = ServiceName::parse("shop").unwrap();
@@ -489,10 +493,10 @@ mod tests {
 
     #[test]
     fn whom_a_person_has_out_is_the_persons_again_when_it_is_well_and_kept_out_when_it_failed() {
-        let left = [begins(0), ends(0, LEFT), begins(1)];
+        let left = [begins(0), ends(0, OTHERS), begins(1)];
         let failed = after(None, &left).unwrap();
         assert!(failed.person && failed.since.is_some(), "{failed:?}");
-        let well = [&left[..], &[ends(2, "runs"), begins(3), ends(3, LEFT)]].concat();
+        let well = [&left[..], &[ends(2, "runs"), begins(3), ends(3, OTHERS)]].concat();
         assert_eq!(after(None, &well), None);
         // One that serves when its turn comes is taken out by us, and back.
         let waits = What::Waiting { op: op(0), why: "it serves".to_owned(), out: None };

@@ -8,7 +8,7 @@ use towpath::model::{
     EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp, Traffic,
 };
 use towpath::observe::Fact as Seen;
-use towpath::rollout::{LEFT, Op};
+use towpath::rollout::{OTHERS, Op};
 
 use super::world::World;
 
@@ -315,7 +315,7 @@ impl World {
         let servers = Balancers::of(seat);
         let mut servers = servers.iter().filter_map(|it| self.balancers.servers.get(it));
         if servers.all(|it| it.gate != Gate::Open) {
-            let evidence = format!("{LEFT}: somebody else has it out");
+            let evidence = format!("{OTHERS}, and it is left so");
             return Report::Done { evidence, at: self.now };
         }
         let again_after = Duration::from_millis(200);

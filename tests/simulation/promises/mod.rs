@@ -12,7 +12,7 @@ use towpath::controller::{Effect, Perform, Wake};
 use towpath::model::Target;
 use towpath::observe::{Actor, Direction, State as Request};
 use towpath::rollout::{
-    Cause, Entry, Event, Fact, LEFT, Op, OpState, Outcome, Plan, Purpose, Rollout, What,
+    Cause, Entry, Event, Fact, OTHERS, Op, OpState, Outcome, Plan, Purpose, Rollout, What,
 };
 
 use super::world::World;
@@ -177,7 +177,7 @@ impl World {
             What::Finished { op, outcome: Outcome::Done { evidence } } => {
                 self.bakes_are_guarded(rollout, *op, event.at);
                 self.pipeline_has_succeeded(rollout, *op);
-                let left = evidence.starts_with(LEFT);
+                let left = evidence.starts_with(OTHERS);
                 if let Some(Op::Serving { role, seat, .. }) = rollout.plan().op(*op)
                     && !left
                 {
