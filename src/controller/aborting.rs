@@ -208,6 +208,7 @@ mod tests {
             connect: Connect::Local { directory: None },
             node: node.clone(),
             out: None,
+            unmoved: false,
             ours: (Epoch(7), Epoch(7)),
             since: Timestamp(0),
             not_after: Timestamp(u64::MAX),

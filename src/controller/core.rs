@@ -147,9 +147,8 @@ pub struct Core {
     pub(super) visitors: Visitors,
     /// Records are left alone until then.
     pub(super) record_rest: Option<Timestamp>,
-    /// How often in succession they could not be written.
+    /// How often in succession they could not be written, and why not, the last time.
     pub(super) record_tries: u32,
-    /// Why not, the last time.
     pub(super) record_trouble: Option<String>,
     /// Whether some of what was lost of them is not entered again yet.
     pub(super) mending: bool,
@@ -165,19 +164,21 @@ pub struct Core {
     pub(super) authority: Epoch,
     /// The head of the branch beneath the commit that is being read.
     pub(super) beneath: Option<Revision>,
-    /// Whether the refs moved while a look at them was under way.
+    /// Whether the refs moved while a look at them was under way; the same for merge requests.
     pub(super) look_again: bool,
-    /// The same for merge requests.
     pub(super) list_again: bool,
 }
 
 /// One call of [`Core::handle`]: what it writes down and what it asks for.
+#[derive(Default)]
 pub(super) struct Turn {
     pub(super) now: Timestamp,
     entries: Vec<Entry>,
     /// Rollouts that the journal may forget once the entries are in it.
     pub(super) forgets: Vec<(RolloutId, Target)>,
     pub(super) effects: Vec<Effect>,
+    /// Drains begun in it of nodes that no rollout of ours had out.
+    pub(super) unmoved: BTreeSet<(RolloutId, OpId)>,
 }
 
 impl Turn {
@@ -249,7 +250,7 @@ impl Core {
         now: Timestamp,
         journal: &mut dyn Journal,
     ) -> Result<Vec<Effect>, Fatal> {
-        let mut turn = Turn { now, entries: Vec::new(), forgets: Vec::new(), effects: Vec::new() };
+        let mut turn = Turn { now, ..Turn::default() };
         self.take_in(wake, &mut turn)?;
         self.ring(&mut turn);
         self.go_on_reverting(&mut turn);

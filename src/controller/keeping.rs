@@ -54,9 +54,9 @@ pub(super) fn drained_for(rollout: &Rollout, id: OpId) -> Vec<Op> {
     for (op, at) in ops.zip((0..).map(|op| OpId { op, ..id })) {
         if let Op::Serving { role, .. } = op {
             drains.retain(|it| !matches!(it, Op::Drained { role: of, .. } if of == role));
-        } else if let Op::Drained { role, seat, keep, theirs } = op {
+        } else if let Op::Drained { role, seat, keep, .. } = op {
             let (role, seat, keep) = (role.clone(), seat.clone(), *keep);
-            drains.push(Op::Drained { role, seat, keep, theirs: *theirs && rollout.leaves(at) });
+            drains.push(Op::Drained { role, seat, keep, theirs: rollout.leaves(at) });
         }
     }
     drains

@@ -29,6 +29,11 @@ const GUARD_PATIENCE: Duration = Duration::from_mins(30);
 /// Longest that a balancer may take to say what traffic one node gets.
 const LOOK_MAX: Duration = Duration::from_secs(15);
 
+/// Somebody else has it out, and it is left so.
+pub(super) fn left() -> Report {
+    Report::Done { evidence: format!("{OTHERS}, and it is left so"), at: clock::now() }
+}
+
 impl Hands {
     pub(super) async fn drained(&self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
         let out = perform.out.map(|it| clock::now().since(it)).unwrap_or_default();
@@ -40,10 +45,7 @@ impl Hands {
     pub(super) async fn still_out(&self, seat: &Seat) -> Report {
         let asking = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(seat));
         match asking.await {
-            Ok(Fact::Known { value, .. }) if value.is_out() => {
-                let evidence = format!("{OTHERS}, and it is left so");
-                Report::Done { evidence, at: clock::now() }
-            }
+            Ok(Fact::Known { value, .. }) if value.is_out() => left(),
             Ok(Fact::Known { .. }) => {
                 let why = "it serves by now, and is taken out".to_owned();
                 Report::Pending { again_after: AGAIN_MIN, why }
@@ -54,6 +56,12 @@ impl Hands {
                 Report::Errored { why, retry: true }
             }
         }
+    }
+
+    /// Whether a node is known to be out.
+    pub(super) async fn is_out(&self, seat: &Seat) -> bool {
+        let asking = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(seat));
+        matches!(asking.await, Ok(Fact::Known { value, .. }) if value.is_out())
     }
 
     pub(super) async fn serving(

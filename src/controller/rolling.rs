@@ -9,6 +9,7 @@ use crate::model::{
 use crate::planner::Hold;
 use crate::rollout::{
     Cancel, Cause, Event, Fact, OTHERS, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
+    place_of,
 };
 
 use super::aborting::{is_never_begun, is_only_awaited, unseen_for_too_long};
@@ -96,6 +97,7 @@ impl Core {
                 Ok(false)
             }
             Step::Begin(want) => {
+                turn.unmoved.extend(self.was_in_service(rollout, want.id));
                 let epoch = rollout.epoch();
                 let started = What::Started { op: want.id, attempt: want.attempt, epoch };
                 self.happen(turn, target, id.clone(), started)?;
@@ -206,6 +208,7 @@ impl Core {
             node: task.node.clone(),
             since,
             out: rollout.state(want.id).and_then(OpState::out),
+            unmoved: turn.unmoved.contains(&(plan.id.clone(), want.id)),
             not_after: match op {
                 Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. } => {
                     turn.now.after(BALANCER_GRACE)
@@ -226,15 +229,21 @@ impl Core {
         }))
     }
 
+    /// A drain that is about to be begun, if it is ours to make and nothing of ours has its node out: who is out
+    /// all the same is somebody else's.
+    fn was_in_service(&self, rollout: &Rollout, id: OpId) -> Option<(RolloutId, OpId)> {
+        let Some(Op::Drained { role, seat, theirs: false, .. }) = rollout.plan().op(id) else {
+            return None;
+        };
+        let place = place_of(role, seat);
+        (!self.ledger.drained.contains_key(&place)).then(|| (rollout.plan().id.clone(), id))
+    }
+
     /// Whether a node that somebody else had out is not for this rollout to let serve: it was found out, or another
     /// service has something against it, whose drain its load balancers had only forgotten.
     fn stays_out(&self, rollout: &Rollout, id: OpId, (role, seat): (&RoleName, &Seat)) -> bool {
-        let plan = rollout.plan();
-        let place = (seat.environment.clone(), role.clone(), seat.node.clone());
-        let others = || {
-            let out = self.ledger.drained.get(&place);
-            out.is_some_and(|it| it.holders().any(|it| *it != plan.target))
-        };
+        let (plan, out) = (rollout.plan(), self.ledger.drained.get(&place_of(role, seat)));
+        let others = || out.is_some_and(|it| it.holders().any(|it| *it != plan.target));
         rollout.leaves(id) || (plan.their_drain(id).is_some() && others())
     }
 
@@ -541,11 +550,10 @@ fn may_rerun(rollout: &Rollout, id: OpId, op: &Op) -> bool {
 
 /// Whom somebody else had out is drained as any other once it was seen in service.
 fn as_known(rollout: &Rollout, id: OpId, mut op: Op) -> Op {
-    if let Op::Drained { theirs, .. } = &mut op
-        && *theirs
-    {
+    if let Op::Drained { theirs, .. } = &mut op {
         let serves = |what: &What| matches!(what, What::Waiting { op, .. } if *op == id);
-        *theirs = !rollout.events().iter().any(|it| serves(&it.what));
+        let served = || rollout.events().iter().any(|it| serves(&it.what));
+        *theirs = (*theirs && !served()) || rollout.leaves(id);
     }
     op
 }

@@ -203,6 +203,7 @@ pub(super) mod tests {
             node: node.map(|it| NodeName::parse(it).unwrap()),
             since: Timestamp(0),
             out: None,
+            unmoved: false,
             not_after: Timestamp(u64::MAX),
             rerun_lost: false,
             look_only: false,

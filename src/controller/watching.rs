@@ -13,7 +13,7 @@ use crate::model::{
     Connect, EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp,
 };
 use crate::observe::Fact as Seen;
-use crate::rollout::{Fact, OpId, Plan, Stays};
+use crate::rollout::{DRAINED_AGAIN, Fact, OpId, Plan, Stays};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::rolling::BALANCER_GRACE;
@@ -147,9 +147,9 @@ impl Core {
         let Some(out) = self.ledger.drained.get(&place) else { return Ok(()) };
         let by = out.by.clone();
         let done = if out.since.is_some() {
-            "drained again, for a load balancer began anew and let it serve"
+            format!("{DRAINED_AGAIN}, for a load balancer began anew and let it serve")
         } else {
-            "drained, for a person left it out"
+            "drained, for a person left it out".to_owned()
         };
         match result {
             Ok(evidence) => {

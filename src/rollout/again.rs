@@ -56,9 +56,10 @@ impl Rollout {
     /// Somebody else who had a node out may have let it serve since it failed.
     pub(super) fn look_again(&mut self, failed: OpId) {
         let ops = self.plan.task(failed).map(|it| it.ops.as_slice()).unwrap_or_default();
-        let before = (0..failed.op).zip(ops);
-        let theirs = before.filter(|(_, op)| matches!(op, Op::Drained { theirs: true, .. }));
-        let theirs: Vec<OpId> = theirs.map(|(op, _)| OpId { op, ..failed }).collect();
+        let before = (0..failed.op).map(|op| OpId { op, ..failed }).zip(ops);
+        let theirs = before
+            .filter(|(id, op)| matches!(op, Op::Drained { theirs: true, .. }) || self.leaves(*id));
+        let theirs: Vec<OpId> = theirs.map(|(id, _)| id).collect();
         for id in theirs {
             self.begin_again(id, true);
         }

@@ -15,6 +15,10 @@ pub const LEFT: &str = "left to a person";
 /// How evidence begins of a node that was found out of its load balancers when its turn came, and is left so.
 pub const OTHERS: &str = "somebody else has it out";
 
+/// How it is noted that our hand took a node out anew, behind a load balancer that had forgotten: whoever had it
+/// out there before is forgotten too.
+pub const DRAINED_AGAIN: &str = "drained again";
+
 /// One thing that happened, with when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

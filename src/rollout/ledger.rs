@@ -11,7 +11,7 @@ use crate::model::{
 
 use super::cancel::Cancel;
 use super::change::changes;
-use super::event::{Ending, Event, Outcome, What, Word};
+use super::event::{DRAINED_AGAIN, Ending, Event, Outcome, What, Word};
 use super::fact::{Entry, Fact};
 use super::glass::Glass;
 use super::machine::{Illegal, Rollout};
@@ -318,8 +318,14 @@ impl Ledger {
                 self.records = head.or(self.records);
                 self.recorded(record);
             }
-            Fact::Watched { target, role, node, out, how: _ } => {
+            Fact::Watched { target, role, node, out, how } => {
                 self.watched(entry.at, target, (role, node), *out);
+                let key = (target.environment.clone(), role.clone(), node.clone());
+                if how.starts_with(DRAINED_AGAIN)
+                    && let Some(it) = self.drained.get_mut(&key)
+                {
+                    it.person = false;
+                }
             }
             Fact::SharesGiven { environment, role, nodes, percent, .. } => {
                 self.shares_given((environment, role), nodes, *percent, entry.at);

@@ -33,7 +33,9 @@ pub use account::{Account, Concern, Passed, Plight};
 pub use cancel::Cancel;
 pub use change::Change;
 pub use detail::{Stands, TaskDetail};
-pub use event::{CANNOT_ASK, Cause, Ending, Event, LEFT, OTHERS, Outcome, Steps, Undo, What, Word};
+pub use event::{
+    CANNOT_ASK, Cause, DRAINED_AGAIN, Ending, Event, LEFT, OTHERS, Outcome, Steps, Undo, What, Word,
+};
 pub use fact::{Entry, Fact, MENDED};
 pub use glass::Glass;
 pub use kept::Kept;
@@ -51,5 +53,6 @@ pub use remedy::Remedy;
 pub use report::{Halt, Phase};
 pub use settled::{RecallEnd, Recalled, Settled, Unrecorded};
 pub use state::OpState;
+pub(crate) use traffic::place_of;
 pub use traffic::{Holds, Out, Share, Stays};
 pub use wants::Want;

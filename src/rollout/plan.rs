@@ -359,13 +359,18 @@ impl OpId {
 }
 
 impl Plan {
-    /// The drain that an operation lets its node serve behind, if it was somebody else who had it out.
-    pub(crate) fn their_drain(&self, serving: OpId) -> Option<OpId> {
+    /// The drain that an operation lets its node serve behind.
+    pub(crate) fn drain_before(&self, serving: OpId) -> Option<OpId> {
         let Some(Op::Serving { role, .. }) = self.op(serving) else { return None };
-        let theirs =
-            |op: &Op| matches!(op, Op::Drained { role: of, theirs: true, .. } if *of == *role);
-        let at = self.task(serving)?.ops.iter().position(theirs)?;
+        let drain = |op: &Op| matches!(op, Op::Drained { role: of, .. } if *of == *role);
+        let at = self.task(serving)?.ops.iter().position(drain)?;
         Some(OpId { op: u32::try_from(at).ok()?, ..serving })
+    }
+
+    /// The same, if it was somebody else who had the node out.
+    pub(crate) fn their_drain(&self, serving: OpId) -> Option<OpId> {
+        let theirs = |it: &OpId| matches!(self.op(*it), Some(Op::Drained { theirs: true, .. }));
+        self.drain_before(serving).filter(theirs)
     }
 
     /// Whether a task is on a node that was lost before the plan was made.

@@ -25,6 +25,11 @@ const AGE_MARGIN: Duration = Duration::from_secs(2);
 /// A node of a role.
 type Place = (EnvironmentName, RoleName, NodeName);
 
+/// A node in one of its roles.
+pub(crate) fn place_of(role: &RoleName, seat: &Seat) -> Place {
+    (seat.environment.clone(), role.clone(), seat.node.clone())
+}
+
 /// A node of a role that we took out of the load balancers and have not let serve since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Out {
@@ -135,8 +140,8 @@ impl Rollout {
     /// the work on it. Asked of its drain, or of what would let it serve.
     pub(crate) fn leaves(&self, id: OpId) -> bool {
         let drain = match self.plan().op(id) {
-            Some(Op::Drained { theirs: true, .. }) => id,
-            Some(_) | None => match self.plan().their_drain(id) {
+            Some(Op::Drained { .. }) => id,
+            Some(_) | None => match self.plan().drain_before(id) {
                 Some(drain) => drain,
                 None => return false,
             },
@@ -144,11 +149,13 @@ impl Rollout {
         let mut events = self.events().iter().rev();
         let last = events.find_map(|event| match &event.what {
             What::Finished { op, outcome: Outcome::Done { evidence } } if *op == drain => {
-                Some(evidence)
+                Some(evidence.starts_with(OTHERS))
             }
+            // It served when it was looked at again, and so it is taken out by us.
+            What::Waiting { op, .. } if *op == drain => Some(false),
             _ => None,
         });
-        last.is_some_and(|it| it.starts_with(OTHERS))
+        last.unwrap_or(false)
     }
 
     /// The seats of a role that an operation gives a share to. Once another ref is wanted, nodes that were
@@ -260,15 +267,13 @@ pub(super) enum Moved {
 /// The node of a role that an event takes out of the load balancers, or lets serve again, and how
 /// far it is; as a node of each of its roles. What was only begun may have happened: it counts as out.
 pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
-    let key =
-        |role: &RoleName, seat: &Seat| (seat.environment.clone(), role.clone(), seat.node.clone());
     let (op, done) = match what {
         What::Started { op, .. } => (*op, None),
         What::Finished { op, outcome: Outcome::Done { evidence } } => (*op, Some(evidence)),
         // Whom somebody else had out serves by now: it is taken out from here on.
         What::Waiting { op, .. } => match plan.op(*op) {
             Some(Op::Drained { role, seat, theirs: true, .. }) => {
-                return vec![(key(role, seat), Moved::Leaving)];
+                return vec![(place_of(role, seat), Moved::Leaving)];
             }
             _ => return Vec::new(),
         },
@@ -281,20 +286,25 @@ pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
     let of_theirs = |moved| {
         let ops = plan.task(op).map(|it| it.ops.as_slice()).unwrap_or_default();
         let theirs = ops.iter().filter_map(|op| match op {
-            Op::Drained { role, seat, theirs: true, .. } => Some(key(role, seat)),
+            Op::Drained { role, seat, theirs: true, .. } => Some(place_of(role, seat)),
             _ => None,
         });
         theirs.map(|key| (key, moved)).collect()
     };
     match (plan.op(op), done) {
         (Some(Op::Drained { theirs: true, .. }), None) => Vec::new(),
-        (Some(Op::Drained { role, seat, .. }), None) => vec![(key(role, seat), Moved::Leaving)],
-        (Some(Op::Drained { role, seat, theirs, .. }), Some(_)) => {
-            let left = *theirs && left;
-            vec![(key(role, seat), if left { Moved::Left } else { Moved::Out })]
+        (Some(Op::Drained { role, seat, .. }), None) => {
+            vec![(place_of(role, seat), Moved::Leaving)]
         }
-        (Some(Op::Serving { role, seat, .. }), None) => vec![(key(role, seat), Moved::Returning)],
-        (Some(Op::Serving { role, seat, .. }), Some(_)) => vec![(key(role, seat), Moved::Back)],
+        (Some(Op::Drained { role, seat, .. }), Some(_)) => {
+            vec![(place_of(role, seat), if left { Moved::Left } else { Moved::Out })]
+        }
+        (Some(Op::Serving { role, seat, .. }), None) => {
+            vec![(place_of(role, seat), Moved::Returning)]
+        }
+        (Some(Op::Serving { role, seat, .. }), Some(_)) => {
+            vec![(place_of(role, seat), if left { Moved::Well } else { Moved::Back })]
+        }
         (Some(Op::Step { .. }), None) => of_theirs(Moved::Held),
         (Some(Op::Runs { .. }), Some(_)) => of_theirs(Moved::Well),
         _ => Vec::new(),
@@ -325,6 +335,8 @@ impl Ledger {
                     // By nobody's rollout: then by a person.
                     let fresh = || Out { person: true, ..Out::begun(target.clone(), id.clone()) };
                     let out = self.drained.entry(place).or_insert_with(fresh);
+                    // It was to be taken out, and was out by then.
+                    out.person |= out.since.is_none() && out.by == *target;
                     out.since = out.since.or(Some(at));
                 }
                 Moved::Held => {
@@ -438,11 +450,15 @@ mod tests {
 
     /// What becomes of who is out, when a task of `shop` comes to it whom somebody else had out when that was planned.
     fn after(known: Option<Out>, whats: &[What]) -> Option<Out> {
+        after_plan(true, known, whats)
+    }
+
+    fn after_plan(known_then: bool, known: Option<Out>, whats: &[What]) -> Option<Out> {
         use super::super::tests::{drained, lanes, rollout};
         use super::super::{StageKind, Task};
         let mut task: Task = drained("a");
         let Op::Drained { theirs, role, seat, .. } = &mut task.ops[0] else { panic!("a drain") };
-        *theirs = true;
+        *theirs = known_then;
         let place = (seat.environment.clone(), role.clone(), seat.node.clone());
         let forward = lanes(StageKind::Forward, 1, vec![vec![task]]);
         let it = rollout(vec![forward], lanes(StageKind::Closing, 0, vec![Vec::new()]));
@@ -489,6 +505,20 @@ mod tests {
         let theirs = after(Some(mine.clone()), &[ends(2, "runs")]).unwrap();
         assert_eq!((theirs.by, theirs.also), (other().by, BTreeSet::new()));
         assert_eq!(after(Some(mine), &[begins(3), ends(3, "up")]), None, "it serves");
+    }
+
+    #[test]
+    fn whom_a_person_took_out_since_the_plan_is_the_persons_too() {
+        let left = [begins(0), ends(0, OTHERS), begins(1)];
+        let failed = after_plan(false, None, &left).unwrap();
+        assert!(failed.person && failed.since.is_some(), "{failed:?}");
+        let well = [&left[..], &[ends(2, "runs"), ends(3, OTHERS)]].concat();
+        assert_eq!(after_plan(false, None, &well), None, "and nobody's but the person's");
+        // Seen in service when it was tried again.
+        let waits = What::Waiting { op: op(0), why: "it serves by now".to_owned(), out: None };
+        let taken = [&left[..], &[waits, ends(0, "no sessions")]].concat();
+        let taken = after_plan(false, None, &taken).unwrap();
+        assert!(!taken.person && taken.since.is_some(), "{taken:?}");
     }
 
     #[test]

@@ -250,6 +250,9 @@ impl World {
         }
         match &perform.op {
             Op::Drained { seat, theirs: true, .. } => self.still_out(seat),
+            Op::Drained { seat, .. } if perform.unmoved && self.is_out(seat) => {
+                self.still_out(seat)
+            }
             Op::Drained { seat, keep, .. } => self.drain(seat, *keep, perform),
             Op::Serving { role, seat, weight, .. } => self.serve(role, seat, *weight, perform),
             Op::Weighted { seats, weight, .. } => {
@@ -311,10 +314,14 @@ impl World {
         }
     }
 
-    fn still_out(&self, seat: &Seat) -> Report {
+    fn is_out(&self, seat: &Seat) -> bool {
         let servers = Balancers::of(seat);
         let mut servers = servers.iter().filter_map(|it| self.balancers.servers.get(it));
-        if servers.all(|it| it.gate != Gate::Open) {
+        servers.all(|it| it.gate != Gate::Open)
+    }
+
+    fn still_out(&self, seat: &Seat) -> Report {
+        if self.is_out(seat) {
             let evidence = format!("{OTHERS}, and it is left so");
             return Report::Done { evidence, at: self.now };
         }

@@ -49,6 +49,7 @@ async fn who_came_back_is_waited_for_until_its_sessions_have_ended_again() {
     let perform = || Perform {
         target: Target::new(&ServiceName::parse("shop").unwrap(), &seat.environment),
         rollout: rollout.clone(),
+        unmoved: false,
         id: OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 1 },
         attempt: 1,
         question: 1,

@@ -175,11 +175,12 @@ async fn a_person_may_take_a_node_out_in_the_middle_of_a_rollout() {
     world.until_in_sync();
     world.want("production", NEW);
     until("the first is out", || proxy.admin("web-1") == 1);
+    proxy.say("set server web/web-2 state drain");
     proxy.say("set server web/web-3 state maint");
     std::fs::remove_file(&wait).unwrap();
     world.until_runs("production", NEW);
     world.until_in_sync();
-    assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0, 0, 1]);
+    assert_eq!(["web-1", "web-2", "web-3"].map(|it| proxy.admin(it)), [0, 8, 1]);
     let weights = ["web-1", "web-2", "web-3"].map(|it| proxy.column(it, "srv_uweight"));
     assert_eq!(weights, ["100", "100", "100"]);
     world.until("the maintenance is seen", || {

@@ -184,6 +184,13 @@ impl World {
                     let key = (seat.environment.clone(), role.clone(), seat.node.clone());
                     self.by_us.remove(&key);
                 }
+                if let Some(Op::Drained { role, seat, theirs: false, .. }) = rollout.plan().op(*op)
+                    && left
+                {
+                    let key = (seat.environment.clone(), role.clone(), seat.node.clone());
+                    self.by_us.remove(&key);
+                    self.totals.count("drains of somebody else's since the plan");
+                }
                 if let Some(Op::Drained { theirs: true, .. }) = rollout.plan().op(*op) {
                     self.totals.count(if left {
                         "somebody else's drains left"

@@ -47,8 +47,8 @@ ask_ask() { # SECONDS VARIABLES
   # What dd tells comes in pieces.
   until [ -s "$tmp.n2" ] && counted "$tmp.n1" || [ "$looks" -gt "$LOOKS" ]; do pass; done
   if [ "$looks" -gt "$LOOKS" ]; then
-    # Who left the group may hold the pipes for ever.
-    { sleep 0.2 || sleep 1; kill "$out" "$err"; } & clock=$!
+    # Who left the group may hold the pipes for ever; who reads them may just not have had his turn.
+    { sleep 2; kill "$out" "$err"; } & clock=$!
     wait "$out" "$err"
     kill "$clock"
   fi
