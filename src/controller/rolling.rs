@@ -232,8 +232,8 @@ impl Core {
         let plan = rollout.plan();
         let place = (seat.environment.clone(), role.clone(), seat.node.clone());
         let others = || {
-            let out = self.ledger.drained.get(&place);
-            out.is_some_and(|it| it.holders().any(|it| *it != plan.target))
+            let out = self.ledger.out_at(&place, seat);
+            out.is_some_and(|(_, it)| it.holders().any(|it| *it != plan.target))
         };
         rollout.leaves(id) || (plan.their_drain(id).is_some() && others())
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     EnvironmentName, Epoch, MigrationVerdict, NodeName, PersonName, Ref, Revision, RoleName,
-    RolloutId, Scope, Target, Timestamp,
+    RolloutId, Scope, Seat, Target, Timestamp,
 };
 
 use super::cancel::Cancel;
@@ -318,8 +318,8 @@ impl Ledger {
                 self.records = head.or(self.records);
                 self.recorded(record);
             }
-            Fact::Watched { target, role, node, out, how: _ } => {
-                self.watched(entry.at, target, (role, node), *out);
+            Fact::Watched { target, role, node, out, seat, how: _ } => {
+                self.watched(entry.at, target, (role, node, seat.as_deref()), *out);
             }
             Fact::SharesGiven { environment, role, nodes, percent, .. } => {
                 self.shares_given((environment, role), nodes, *percent, entry.at);
@@ -349,17 +349,20 @@ impl Ledger {
         &mut self,
         at: Timestamp,
         target: &Target,
-        (role, node): (&RoleName, &NodeName),
+        (role, node, seat): (&RoleName, &NodeName, Option<&Seat>),
         out: bool,
     ) {
         let key = (target.environment.clone(), role.clone(), node.clone());
         let excluded = self.excluded.contains_key(&(target.clone(), node.clone()));
         if !out {
-            self.drained.remove(&key);
+            self.is_back(&key, seat, at);
             if excluded {
                 self.let_in.insert(key);
             }
         } else if let Some(it) = self.drained.get_mut(&key) {
+            if let Some(seat) = seat.filter(|_| !it.rest) {
+                it.sits(seat);
+            }
             if it.since.is_some() || it.is_by_word() {
                 it.since = Some(at);
             }
@@ -369,7 +372,8 @@ impl Ledger {
         } else if excluded {
             // It is about to be.
             let (by, rollout) = (target.clone(), RolloutId::unset());
-            self.drained.insert(key, Out::begun(by, rollout));
+            let out = Out { seat: seat.cloned(), ..Out::begun(by, rollout) };
+            self.drained.insert(key, out);
         }
     }
 
