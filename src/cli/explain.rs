@@ -37,7 +37,8 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     }
     let Some(spec) = seen.snapshot().spec(&target) else {
         let mistake = seen.snapshot().mistake(&target);
-        if mistake.is_none() && !seen.ledger.rollouts.contains_key(&target) {
+        let left = super::traffic::behind(&target, &seen);
+        if mistake.is_none() && !seen.ledger.rollouts.contains_key(&target) && left.is_empty() {
             let why = format!("the config speaks of no target {target}");
             return Err(Failure { error: why, ..super::plan::nothing(&seen) });
         }
@@ -73,6 +74,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         );
     }
     left_over(&target, &seen, ui);
+    stranded(&target, &seen, ui);
     if let Some(history) = seen.ledger.history(&target)
         && let Some(owed) = &history.owed
     {
@@ -142,6 +144,13 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
     }
 }
 
+/// Servers that are out where the config has them no more.
+fn stranded(target: &Target, seen: &Inspection, ui: &Ui) {
+    for text in super::traffic::behind(target, seen) {
+        line("traffic", &ui.paint(Tone::Waiting, text), ui);
+    }
+}
+
 /// Why a target does not move whose config nobody can read, or that it names no more, and what is known of it all the same.
 fn unreadable(target: &Target, hold: Hold, decision: &Decision, seen: &Inspection, ui: &Ui) {
     ui.result(ui.paint(Tone::Strong, target));
@@ -152,6 +161,7 @@ fn unreadable(target: &Target, hold: Hold, decision: &Decision, seen: &Inspectio
     if let Some(rollout) = seen.ledger.rollouts.get(target) {
         under_way(rollout, ui);
     }
+    stranded(target, seen, ui);
     waits("config", refused(seen).as_slice(), ui);
     let mut holds = match &decision.deploy {
         Deploy::Rolling(holds) | Deploy::Hold(holds) => briefly(holds, target, seen),

@@ -7,7 +7,7 @@ use crate::api::is_attended;
 use crate::config::Finding;
 use crate::controller::{Inspection, Setup, journal_path};
 use crate::model::Target;
-use crate::planner::{self, Hold};
+use crate::planner::{self, Hold, stranded};
 
 use super::{Tone, Ui};
 
@@ -49,10 +49,13 @@ fn named(target: &Target, hold: &Hold) -> String {
 pub(super) fn hidden(seen: &Inspection) -> Vec<(Target, Option<String>)> {
     let snapshot = seen.snapshot();
     let ledger = &seen.ledger;
+    let left = |it: &Target| !stranded(it, seen.world()).is_empty();
     let known: BTreeSet<&Target> = ledger.histories.keys().chain(ledger.rollouts.keys()).collect();
     let hidden = known.into_iter().filter(|it| snapshot.spec(it).is_none());
     let hidden = hidden.map(|it| (it.clone(), snapshot.mistake(it).map(str::to_owned)));
-    hidden.filter(|(it, why)| why.is_some() || ledger.rollouts.contains_key(it)).collect()
+    hidden
+        .filter(|(it, why)| why.is_some() || ledger.rollouts.contains_key(it) || left(it))
+        .collect()
 }
 
 /// Everything that is in force for these targets, and every mistake of the config.

@@ -190,6 +190,8 @@ fn unnamed(
         Some((_, at)) => format!("{at}; {config}"),
         None => config,
     };
+    let traffic = traffic::behind(target, seen);
+    let state = std::iter::once(state).chain(traffic).collect::<Vec<_>>().join("; ");
     if ui.json {
         ui.result_json(&serde_json::json!({
             "service": target.service.as_str(),

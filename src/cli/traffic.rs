@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::controller::Inspection;
-use crate::model::{NodeName, RoleName, Target, Traffic};
+use crate::model::{BalancerAddress, NodeName, RoleName, Seat, Socket, Target, Traffic};
 use crate::observe::{Fact, Survey};
-use crate::planner::left_alone;
+use crate::planner::{left_alone, placed, stranded};
 use crate::rollout::{Ledger, Out};
+
+/// Who is out in a role, by the name that it has now.
+type Known<'a> = (&'a RoleName, &'a NodeName, &'a Out);
 
 /// Nodes that are named; of more, the number says enough.
 const NAMED: usize = 3;
@@ -20,7 +23,13 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
     } else {
         all.extend(out.iter().map(|(node, how)| format!("{node} is {how}")));
     }
+    all.extend(behind(target, seen));
     let Some(spec) = seen.snapshot().spec(target) else { return all };
+    let known = seen.ledger.drained.iter().filter(|(place, _)| place.0 == target.environment);
+    let placed = known.filter_map(|(place, out)| {
+        placed(place, out, spec.environment).map(|(role, ..)| (role, &place.2, out))
+    });
+    let placed: Vec<Known<'_>> = placed.collect();
     for (role, _) in spec.roles() {
         let key = (target.environment.clone(), role.clone());
         if let Some((percent, order)) = seen.ledger.weights.get(&key) {
@@ -29,10 +38,41 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
             all.extend(shares(target, role, &seen.ledger));
         }
         let survey = seen.seen.surveys.get(target);
-        all.extend(taken_out(target, role, &seen.ledger, survey));
+        all.extend(taken_out(role, &placed, survey));
         all.extend(in_spite_of_a_word(target, role, &seen.ledger, survey));
     }
     all
+}
+
+/// Servers that Towpath has out for a target where the config has them no more, and how a person lets them serve.
+pub(super) fn behind(target: &Target, seen: &Inspection) -> Vec<String> {
+    stranded(target, seen.world()).iter().map(by_hand).collect()
+}
+
+fn by_hand(seat: &Seat) -> String {
+    let Seat { node, server, backends, balancers, drain, .. } = seat;
+    let at: Vec<String> = balancers.iter().map(address).collect();
+    let orders = backends.iter().flat_map(|backend| {
+        let ready = format!("`set server {backend}/{server} state ready`");
+        // Maintenance behind a drain takes the weight as well.
+        let weight = format!("`set server {backend}/{server} weight 100%`");
+        std::iter::once(ready).chain(drain.maintenance.then_some(weight))
+    });
+    let of = if backends.len() == 1 { "backend" } else { "backends" };
+    format!(
+        "{node} is kept out of the load balancer by Towpath where the config has it no more: server {server} of {of} {} at {}; \
+         there {} lets it serve",
+        backends.join(" and "),
+        at.join(" and "),
+        orders.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn address(balancer: &BalancerAddress) -> String {
+    match balancer {
+        BalancerAddress::Haproxy { socket: Socket::Unix(path), .. } => format!("unix:{path}"),
+        BalancerAddress::Haproxy { socket: Socket::Tcp(address), .. } => format!("tcp:{address}"),
+    }
 }
 
 /// How many nodes of a role have which share by what rollouts gave.
@@ -80,18 +120,9 @@ fn serves(role: &RoleName, node: &NodeName, survey: Option<&Survey>) -> bool {
 
 /// How many of a role rollouts have taken out, the first of them, and who of them gets traffic all the same. Who is on the way out or back
 /// does not count.
-fn taken_out(
-    target: &Target,
-    role: &RoleName,
-    ledger: &Ledger,
-    survey: Option<&Survey>,
-) -> Option<String> {
-    let here = ledger
-        .drained
-        .iter()
-        .filter(|((environment, it, _), _)| *environment == target.environment && it == role);
-    let out: Vec<&NodeName> =
-        here.filter(|(_, out)| is_out(out)).map(|((_, _, node), _)| node).collect();
+fn taken_out(role: &RoleName, known: &[Known<'_>], survey: Option<&Survey>) -> Option<String> {
+    let here = known.iter().filter(|(it, _, out)| *it == role && is_out(out));
+    let out: Vec<&NodeName> = here.map(|(_, node, _)| *node).collect();
     let in_spite = out.iter().filter(|node| serves(role, node, survey));
     let in_spite: Vec<&str> = in_spite.map(|node| node.as_str()).collect();
     let in_spite = match in_spite.len() {
@@ -119,8 +150,37 @@ fn is_out(out: &Out) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EnvironmentName, PersonName, RolloutId, ServiceName, Timestamp};
+    use std::time::Duration;
+
+    use crate::model::{
+        Drain, DrainEnd, EnvironmentName, PersonName, RolloutId, ServiceName, Timestamp,
+    };
     use crate::rollout::{Order, Share, Word};
+
+    fn known(ledger: &Ledger) -> Vec<Known<'_>> {
+        ledger.drained.iter().map(|((_, role, node), out)| (role, node, out)).collect()
+    }
+
+    #[test]
+    fn how_a_server_is_let_serve_by_hand_is_said_of_each_backend() {
+        let socket = |it: &str| Socket::Unix(it.to_owned());
+        let balancer = |socket| BalancerAddress::Haproxy { socket, master: None };
+        let seat = Seat {
+            environment: EnvironmentName::parse("production").unwrap(),
+            node: NodeName::parse("web-1").unwrap(),
+            server: "srv-1".to_owned(),
+            backends: vec!["web".to_owned(), "api".to_owned()],
+            balancers: vec![
+                balancer(socket("/a")),
+                balancer(Socket::Tcp("192.0.2.7:9".to_owned())),
+            ],
+            drain: Drain { timeout: Duration::ZERO, then: DrainEnd::Halt, maintenance: true },
+        };
+        let expected = "web-1 is kept out of the load balancer by Towpath where the config has it no more: server srv-1 of backends \
+             web and api at unix:/a and tcp:192.0.2.7:9; there `set server web/srv-1 state ready`, `set server web/srv-1 weight 100%`, \
+             `set server api/srv-1 state ready`, `set server api/srv-1 weight 100%` lets it serve";
+        assert_eq!(by_hand(&seat), expected);
+    }
 
     #[test]
     fn only_who_is_known_to_be_out_is_called_so() {
@@ -138,7 +198,7 @@ mod tests {
             ledger.drained.insert(key, Out { since, ..Out::begun(by, rollout) });
             let seen = Fact::Known { value, at: Timestamp(9) };
             survey.traffic.insert((role.clone(), node), seen);
-            taken_out(&target, &role, &ledger, Some(&survey))
+            taken_out(&role, &known(&ledger), Some(&survey))
         };
         // It was asked for, and no more.
         assert_eq!(out("web-1", None, Traffic::Serving { weight: 100 }), None);
@@ -194,7 +254,7 @@ mod tests {
             let mut survey = Survey::default();
             let seen = Fact::Known { value, at: Timestamp(9) };
             survey.traffic.insert((role.clone(), node.clone()), seen);
-            let by_rollouts = taken_out(&target, &role, &ledger, Some(&survey));
+            let by_rollouts = taken_out(&role, &known(&ledger), Some(&survey));
             assert_eq!(by_rollouts, None, "no rollout did that");
             in_spite_of_a_word(&target, &role, &ledger, Some(&survey))
         };

@@ -329,8 +329,8 @@ impl Core {
             Wake::Weighed { environment, role, nodes, order, result } => {
                 self.take_weighed((environment, role), (nodes, order), result, turn)?;
             }
-            Wake::Watched { environment, asked, seen } => {
-                self.take_watched(&environment, asked, seen, turn)?;
+            Wake::Watched { environment, asked, seen, gone } => {
+                self.take_watched(&environment, asked, (seen, gone), turn)?;
             }
             Wake::KeptOut { environment, role, node, result } => {
                 self.take_kept_out((environment, role, node), result, turn)?;

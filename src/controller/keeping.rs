@@ -251,6 +251,10 @@ mod tests {
             let value = Standing { traffic, begun: Timestamp(0) };
             Box::pin(async { Fact::Known { value, at: clock::now() } })
         }
+
+        fn is_gone<'a>(&'a self, _: &'a Seat) -> Answering<'a, bool> {
+            Box::pin(async { false })
+        }
     }
 
     fn too_few() -> Settling {

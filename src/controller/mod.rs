@@ -67,6 +67,8 @@ mod tests_saying;
 #[cfg(test)]
 mod tests_shares;
 #[cfg(test)]
+mod tests_stranded;
+#[cfg(test)]
 mod tests_traffic;
 #[cfg(test)]
 mod tests_words;

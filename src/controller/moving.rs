@@ -3,7 +3,7 @@
 //! A load balancer has no fence: what is asked of it is cut off when its time is over, and nothing is
 //! asked again before that. So a request that comes late cannot undo what came after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -183,6 +183,27 @@ impl Hands {
     ) -> BTreeMap<(RoleName, NodeName), Fact<Traffic>> {
         let seen = self.standings(seats).await.into_iter();
         seen.map(|(place, fact)| (place, fact.map(|it| it.traffic))).collect()
+    }
+
+    /// Those of which nobody says how they stand, for no balancer has them at all.
+    pub(super) async fn gone(
+        &self,
+        seats: Vec<(RoleName, Seat)>,
+        seen: &BTreeMap<(RoleName, NodeName), Fact<Standing>>,
+    ) -> BTreeSet<(RoleName, NodeName)> {
+        let mut asked = tokio::task::JoinSet::new();
+        for (role, seat) in seats {
+            let place = (role, seat.node.clone());
+            if matches!(seen.get(&place), Some(Fact::Unknown { .. })) {
+                let hands = self.clone();
+                asked.spawn(async move {
+                    let _room = hands.room.acquire().await;
+                    let asking = tokio::time::timeout(LOOK_MAX, hands.balancer.is_gone(&seat));
+                    asking.await.is_ok_and(|it| it).then_some(place)
+                });
+            }
+        }
+        asked.join_all().await.into_iter().flatten().collect()
     }
 
     /// The same, and how old the balancers are that say so.

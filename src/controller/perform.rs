@@ -108,8 +108,9 @@ impl Hands {
             share @ Effect::Weigh { .. } => self.weigh(share).await,
             Effect::Watch { environment, seats } => {
                 let asked = clock::now();
-                let seen = self.standings(seats).await;
-                Some(Wake::Watched { environment, asked, seen })
+                let seen = self.standings(seats.clone()).await;
+                let gone = self.gone(seats, &seen).await;
+                Some(Wake::Watched { environment, asked, seen, gone })
             }
             again @ Effect::KeepOut { .. } => self.keep_out(again).await,
             Effect::Perform(perform) => {

@@ -235,15 +235,16 @@ impl Core {
         let Some(Op::Drained { role, seat, theirs: false, .. }) = rollout.plan().op(id) else {
             return None;
         };
-        let place = place_of(role, seat);
-        (!self.ledger.drained.contains_key(&place)).then(|| (rollout.plan().id.clone(), id))
+        let out = self.ledger.out_at(&place_of(role, seat), seat);
+        out.is_none().then(|| (rollout.plan().id.clone(), id))
     }
 
     /// Whether a node that somebody else had out is not for this rollout to let serve: it was found out, or another
     /// service has something against it, whose drain its load balancers had only forgotten.
     fn stays_out(&self, rollout: &Rollout, id: OpId, (role, seat): (&RoleName, &Seat)) -> bool {
-        let (plan, out) = (rollout.plan(), self.ledger.drained.get(&place_of(role, seat)));
-        let others = || out.is_some_and(|it| it.holders().any(|it| *it != plan.target));
+        let (plan, place) = (rollout.plan(), place_of(role, seat));
+        let out = self.ledger.out_at(&place, seat);
+        let others = || out.is_some_and(|(_, it)| it.holders().any(|it| *it != plan.target));
         rollout.leaves(id) || (plan.their_drain(id).is_some() && others())
     }
 

@@ -65,6 +65,8 @@ pub enum Wake {
         asked: Timestamp,
         /// What each node gets.
         seen: BTreeMap<(RoleName, NodeName), Fact<Standing>>,
+        /// Of those that are not seen, who is in no load balancer at all.
+        gone: BTreeSet<(RoleName, NodeName)>,
     },
     /// The answer to [`Effect::KeepOut`].
     KeptOut {

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Connect, EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp,
+    Connect, EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp, Traffic,
 };
 use crate::observe::Fact as Seen;
+use crate::planner::placed;
 use crate::rollout::{DRAINED_AGAIN, Fact, OpId, Plan, Stays};
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
@@ -28,6 +29,9 @@ const OTHERS_MAX: usize = 3;
 
 /// A node of a role.
 pub(super) type Place = (EnvironmentName, RoleName, NodeName);
+
+/// The same, in an environment that is known.
+type Of = (RoleName, NodeName);
 
 impl Core {
     /// Looks again in a while, as long as somebody is to be kept out.
@@ -66,11 +70,12 @@ impl Core {
         &mut self,
         environment: &EnvironmentName,
         asked: Timestamp,
-        seen: BTreeMap<(RoleName, NodeName), Seen<Standing>>,
+        (seen, gone): (BTreeMap<Of, Seen<Standing>>, BTreeSet<Of>),
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Watch(environment.clone()));
         self.hold_shares(environment, asked, &seen, turn)?;
+        self.take_gone(environment, gone, turn)?;
         let busy = self.busy();
         for ((role, node), fact) in seen {
             let place = (environment.clone(), role, node);
@@ -83,7 +88,7 @@ impl Core {
                 if let Some(by) = self.left_out(&place).filter(|_| serves) {
                     // Written down first: whoever follows knows that it is no person's doing.
                     let how = "is taken out, for a person left it out".to_owned();
-                    self.note(turn, watched(place.clone(), by, true, how))?;
+                    self.note(turn, self.watched(place.clone(), by, true, how))?;
                     self.keep_out(place, turn);
                 }
                 continue;
@@ -93,7 +98,7 @@ impl Core {
                     self.keep_out(place, turn);
                 } else {
                     let by = out.by.clone();
-                    self.note(turn, watched(place, by, true, "is out".to_owned()))?;
+                    self.note(turn, self.watched(place, by, true, "is out".to_owned()))?;
                 }
                 continue;
             }
@@ -106,13 +111,37 @@ impl Core {
                 None | Some(Stays::Out) => {}
                 Some(Stays::OutAnew) => {
                     let how = "out, also in a load balancer that began anew".to_owned();
-                    self.note(turn, watched(place, by, true, how))?;
+                    self.note(turn, self.watched(place, by, true, how))?;
                 }
+                // What is left over of several balancers and backends may have something that serves in it.
+                Some(_) if out.rest && value.traffic == Traffic::Mixed => {}
                 Some(Stays::LetIn) => {
                     let how = "serves, by the hand of a person at the load balancer".to_owned();
-                    self.note(turn, watched(place, by, false, how))?;
+                    self.note(turn, self.watched(place, by, false, how))?;
+                }
+                Some(Stays::Forgotten) if !self.is_ours_to_tell(&place) => {
+                    let how = "serves, in a load balancer that began anew and that the config has there no more";
+                    self.note(turn, self.watched(place, by, false, how.to_owned()))?;
                 }
                 Some(Stays::Forgotten) => self.keep_out(place, turn),
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is in no load balancer any more, and is not to be by the config, is not kept out of any.
+    fn take_gone(
+        &mut self,
+        environment: &EnvironmentName,
+        gone: BTreeSet<Of>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        for (role, node) in gone {
+            let place = (environment.clone(), role, node);
+            let out = self.ledger.drained.get(&place).filter(|_| self.is_stranded(&place));
+            if let Some(by) = out.map(|it| it.by.clone()) {
+                let how = "its load balancers do not have it any more".to_owned();
+                self.note(turn, self.watched(place, by, false, how))?;
             }
         }
         Ok(())
@@ -154,7 +183,8 @@ impl Core {
         match result {
             Ok(evidence) => {
                 self.not_kept_out.remove(&place);
-                self.note(turn, watched(place, by, true, format!("{done}: {evidence}")))
+                let how = format!("{done}: {evidence}");
+                self.note(turn, self.watched(place, by, true, how))
             }
             Err(why) => {
                 // It is tried again soon, and told when there is something new.
@@ -168,6 +198,12 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    fn watched(&self, place: Place, target: Target, out: bool, how: String) -> Fact {
+        let seat = self.place_of(&place).map(|(seat, ..)| Box::new(seat));
+        let (_, role, node) = place;
+        Fact::Watched { target, role, node, out, seat, how }
     }
 
     /// Whether nothing is to be begun on a node now: a balancer has not answered yet.
@@ -189,7 +225,7 @@ impl Core {
                 let mine = spec.roles().filter(|(_, role)| role.nodes.contains(node));
                 mine.map(|(name, _)| name.clone()).collect::<Vec<_>>()
             });
-            let place = |role| (target.environment.clone(), role, node.clone());
+            let place = |role| self.known_as((target.environment.clone(), role, node.clone()));
             roles.map(place).filter(|it| {
                 let out = self.ledger.drained.get(it);
                 let taken = out.is_some_and(|it| it.since.is_some() || !it.is_by_word());
@@ -227,20 +263,54 @@ impl Core {
             || self.flights.contains(&Flight::KeepOut(environment, role, node))
     }
 
-    /// Where a node is in the load balancers by the config: its place, how many others must serve, some of
-    /// these, and how they are reached.
+    /// The name by which it is known that a node of a role is out, if it is.
+    fn known_as(&self, place: Place) -> Place {
+        let here = self.snapshot().and_then(|it| it.environments.get(&place.0));
+        let seat = here.and_then(|here| here.seat(here.roles.get(&place.1)?, &place.2));
+        let known = seat.and_then(|seat| self.ledger.out_at(&place, &seat));
+        known.map(|(place, _)| place.clone()).unwrap_or(place)
+    }
+
+    /// Whether the config has no place for who is out.
+    fn is_stranded(&self, place: &Place) -> bool {
+        let here = self.snapshot().and_then(|it| it.environments.get(&place.0));
+        let out = self.ledger.drained.get(place);
+        here.zip(out).is_some_and(|(here, out)| placed(place, out, here).is_none())
+    }
+
+    /// Whether a load balancer that has forgotten who is out is told again: not where the config says nothing of it
+    /// any more, and not of what is left over of a node that is well.
+    fn is_ours_to_tell(&self, place: &Place) -> bool {
+        let here = self.snapshot().and_then(|it| it.environments.get(&place.0));
+        let out = self.ledger.drained.get(place);
+        let knows = |seat: &Seat| {
+            let ours = here.map(|it| it.balancers.as_slice()).unwrap_or_default();
+            seat.balancers.iter().all(|it| ours.iter().any(|our| our.is_same(it)))
+        };
+        !self.is_stranded(place)
+            || out.is_some_and(|out| !out.rest && out.seat.as_ref().is_some_and(knows))
+    }
+
+    /// Where a node is in the load balancers: its place, how many others must serve, some of these, and how they are
+    /// reached. By the config; who has no place there any more is where it was taken out.
     fn place_of(&self, place: &Place) -> Option<(Seat, usize, Vec<Seat>, Connect)> {
         let (environment, name, node) = place;
         let here = self.snapshot()?.environments.get(environment)?;
-        let role = here.roles.get(name).filter(|it| it.nodes.contains(node))?;
-        let seat = here.seat(role, node)?;
+        let named = here.roles.get(name);
+        let own = || {
+            let role = named.filter(|it| it.nodes.contains(node))?;
+            Some((role, here.seat(role, node)?))
+        };
+        let out = self.ledger.drained.get(place);
+        let now = |out| placed(place, out, here).map(|(_, role, seat)| (role, seat));
+        let Some((role, seat)) = out.map_or_else(own, now) else {
+            let seat = out?.seat.clone()?;
+            let keep = named.map_or(0, |it| it.min_healthy.ceil_of(it.nodes.len()));
+            return Some((seat, keep.max(1), Vec::new(), here.connect.clone()));
+        };
         let others = role.nodes.iter().filter(|it| *it != node).take(OTHERS_MAX);
         let others = others.filter_map(|it| here.seat(role, it)).collect();
         let keep = role.min_healthy.ceil_of(role.nodes.len());
         Some((seat, keep, others, here.connect.clone()))
     }
-}
-
-fn watched((_, role, node): Place, target: Target, out: bool, how: String) -> Fact {
-    Fact::Watched { target, role, node, out, how }
 }

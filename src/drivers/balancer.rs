@@ -53,6 +53,9 @@ pub trait Balancer: Send + Sync {
     /// What traffic the node gets now, and how old the youngest process is that says so.
     fn standing<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Standing>>;
 
+    /// Whether all its balancers answer, and none knows a server of the node in any of its backends.
+    fn is_gone<'a>(&'a self, seat: &'a Seat) -> Answering<'a, bool>;
+
     /// What traffic the node gets now.
     fn traffic<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Traffic>> {
         Box::pin(async move { self.standing(seat).await.map(|it| it.traffic) })

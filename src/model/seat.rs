@@ -16,6 +16,14 @@ pub enum BalancerAddress {
     },
 }
 
+impl BalancerAddress {
+    /// Whether it is the same balancer, however its old workers are seen.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (Self::Haproxy { socket, .. }, Self::Haproxy { socket: it, .. }) = (self, other);
+        socket == it
+    }
+}
+
 /// A stream socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Socket {
@@ -40,6 +48,58 @@ pub struct Seat {
     pub balancers: Vec<BalancerAddress>,
     /// How it is emptied.
     pub drain: Drain,
+}
+
+impl Seat {
+    /// Whether it and the other have a server in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        let backend = || self.backends.iter().any(|it| other.backends.contains(it));
+        let balancer =
+            || self.balancers == other.balancers || self.balancers.iter().any(|it| other.has(it));
+        self.is_alike(other) && backend() && balancer()
+    }
+
+    /// Its servers and the other's, where both have the same name.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        if !self.is_alike(other) {
+            return other.clone();
+        }
+        let backends = other.backends.iter().filter(|it| !self.backends.contains(it));
+        let backends: Vec<String> = backends.cloned().collect();
+        let balancers = other.balancers.iter().filter(|it| !self.has(it));
+        let balancers: Vec<BalancerAddress> = balancers.cloned().collect();
+        self.backends.extend(backends);
+        self.balancers.extend(balancers);
+        self
+    }
+
+    /// What is left of it without the other's servers. It may have some of these still where both a backend and a
+    /// balancer are left over.
+    pub fn without(&self, other: &Self) -> Option<Self> {
+        if !self.meets(other) {
+            return Some(self.clone());
+        }
+        let mut rest = self.clone();
+        rest.backends.retain(|it| !other.backends.contains(it));
+        let mut apart = self.clone();
+        apart.balancers.retain(|it| !other.has(it));
+        match (rest.backends.is_empty(), apart.balancers.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(rest),
+            (true, false) => Some(apart),
+            (false, false) => Some(self.clone()),
+        }
+    }
+
+    fn has(&self, balancer: &BalancerAddress) -> bool {
+        self.balancers.iter().any(|it| it.is_same(balancer))
+    }
+
+    fn is_alike(&self, other: &Self) -> bool {
+        (&self.environment, &self.node, &self.server)
+            == (&other.environment, &other.node, &other.server)
+    }
 }
 
 /// How a server is emptied before it is touched.
@@ -110,4 +170,62 @@ pub struct Standing {
     pub traffic: Traffic,
     /// When the youngest of them began: what it was told before, it does not know.
     pub begun: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(server: &str, backends: &[&str], balancers: &[&str]) -> Seat {
+        let socket = |it: &&str| Socket::Unix((*it).to_owned());
+        let balancer = |it| BalancerAddress::Haproxy { socket: socket(it), master: None };
+        Seat {
+            environment: EnvironmentName::parse("production").unwrap(),
+            node: NodeName::parse("web-1").unwrap(),
+            server: server.to_owned(),
+            backends: backends.iter().map(|it| (*it).to_owned()).collect(),
+            balancers: balancers.iter().map(balancer).collect(),
+            drain: Drain { timeout: Duration::ZERO, then: DrainEnd::Halt, maintenance: false },
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_seat_is_what_the_other_does_not_have() {
+        let it = |backends: &[&str], balancers: &[&str]| seat("web-1", backends, balancers);
+        let whole = it(&["web", "api"], &["a", "b"]);
+        for (other, left) in [
+            (whole.clone(), None),
+            (it(&["web", "api", "more"], &["a", "b", "c"]), None),
+            (it(&["web"], &["a", "b"]), Some(it(&["api"], &["a", "b"]))),
+            (it(&["web", "api"], &["b"]), Some(it(&["web", "api"], &["a"]))),
+            // Nothing of it may be lost.
+            (it(&["web"], &["b"]), Some(whole.clone())),
+            (it(&["more"], &["a", "b"]), Some(whole.clone())),
+            (it(&["web", "api"], &["c"]), Some(whole.clone())),
+            (seat("srv-1", &["web", "api"], &["a", "b"]), Some(whole.clone())),
+        ] {
+            assert_eq!(whole.without(&other), left, "{other:?}");
+            assert_eq!(
+                whole.meets(&other),
+                left.as_ref() != Some(&whole) || other == it(&["web"], &["b"])
+            );
+        }
+        let node = NodeName::parse("web-2").unwrap();
+        assert!(!whole.meets(&Seat { node, ..whole.clone() }));
+        // Another way to the old workers makes no other balancer.
+        let mut newer = whole.clone();
+        for BalancerAddress::Haproxy { master, .. } in &mut newer.balancers {
+            *master = Some(Socket::Unix("m".to_owned()));
+        }
+        assert_eq!(whole.without(&newer), None);
+    }
+
+    #[test]
+    fn together_two_seats_have_the_servers_of_both() {
+        let it = |backends: &[&str], balancers: &[&str]| seat("web-1", backends, balancers);
+        let both = it(&["web"], &["a"]).with(&it(&["web", "api"], &["b"]));
+        assert_eq!(both, it(&["web", "api"], &["a", "b"]));
+        let renamed = seat("srv-1", &["api"], &["a"]);
+        assert_eq!(both.with(&renamed), renamed);
+    }
 }

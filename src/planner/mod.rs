@@ -18,6 +18,7 @@ mod policy;
 mod promote;
 mod recall;
 mod rollback;
+mod stranded;
 mod traffic;
 mod weights;
 
@@ -43,6 +44,7 @@ pub(crate) use promote::pushed_over;
 pub use promote::{Promote, Promotion};
 pub use recall::going_back;
 pub use rollback::{Retreat, WayBack, destination, forbidden, migrations_in_hand, way_back};
+pub use stranded::{placed, stranded};
 pub use traffic::left_alone;
 pub(crate) use weights::usual as usual_weight;
 

@@ -24,7 +24,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    EnvironmentName, NodeName, Revision, RoleName, RolloutId, ServiceName, Traffic, Voucher,
+    EnvironmentName, NodeName, Revision, RoleName, RolloutId, Seat, ServiceName, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Observation, Survey};
 use crate::rollout::{Op, Out, Past, When};
@@ -78,6 +78,21 @@ fn loaded(config: &str) -> Loaded {
     loaded
 }
 
+/// One that we have out: `web/web-1`, or `web/web-1 as front` by the name that its role had then.
+fn taken_out(
+    text: &str,
+    seats: &[(RoleName, Seat)],
+) -> ((EnvironmentName, RoleName, NodeName), Out) {
+    let (now, before) = text.split_once(" as ").unwrap_or((text, text.split_once('/').unwrap().0));
+    let (role, node) = now.split_once('/').unwrap();
+    let mut here =
+        seats.iter().filter(|(of, seat)| of.as_str() == role && seat.node.as_str() == node);
+    let seat = here.next().map(|(_, seat)| seat.clone());
+    let place =
+        (target().environment, RoleName::parse(before).unwrap(), NodeName::parse(node).unwrap());
+    (place, Out { seat, ..Out::begun(target(), RolloutId::unset()) })
+}
+
 fn decision_of(config: &str, text: &str) -> Deploy {
     let loaded = loaded(config);
     let at = Timestamp(0);
@@ -99,9 +114,8 @@ fn decision_of(config: &str, text: &str) -> Deploy {
     for line in text.lines().map(str::trim).filter(|it| !it.is_empty()) {
         match line.split_once(' ').unwrap() {
             ("ours", it) => {
-                let (role, node) = seat(it);
-                let out = Out::begun(target(), RolloutId::unset());
-                ledger.drained.insert((target().environment, role, node), out);
+                let (place, out) = taken_out(it, &spec.seats());
+                ledger.drained.insert(place, out);
             }
             ("proven", reference) => {
                 let past = Past {
@@ -430,6 +444,8 @@ fn who_was_left_out_and_runs_the_ref_comes_back() {
         finally
     "#]],
     );
+    let renamed = "all 1.0.1\nproven 1.0.1\nweb/web-2 drained\nours web/web-2 as front";
+    assert!(told(&decision(renamed)).contains("Runs, serve srv-web-2@web 100%"), "by its server");
     check(
         "all 1.0.1\nproven 1.0.1\nweb/web-2 drained",
         expect![[r#"

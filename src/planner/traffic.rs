@@ -33,8 +33,7 @@ pub(super) fn stand(
     survey: &Survey,
     world: World<'_>,
 ) -> Stand {
-    let key = (target.environment.clone(), role.clone(), node.clone());
-    let out = world.ledger.drained.get(&key);
+    let out = known_out((target, role, node), world);
     let others = || out.into_iter().flat_map(Out::holders).filter(|it| *it != target);
     let in_the_way = others().find(|it| awaits(it, node, world));
     let is_holder = out.is_some_and(|out| out.holders().any(|it| it == target));
@@ -68,6 +67,25 @@ pub(super) fn stand(
             Traffic::Down | Traffic::Mixed => Stand::Shaky,
             Traffic::Serving { weight } => Stand::In(*weight),
         },
+    }
+}
+
+/// What we have out of a node of a role.
+fn known_out<'a>(
+    (target, role, node): (&Target, &RoleName, &NodeName),
+    world: World<'a>,
+) -> Option<&'a Out> {
+    let (drained, environment) = (&world.ledger.drained, &target.environment);
+    // Nearly everybody serves, and seats cost something to write down.
+    if !drained.keys().any(|(here, _, it)| (here, it) == (environment, node)) {
+        return None;
+    }
+    let place = (environment.clone(), role.clone(), node.clone());
+    let here = world.snapshot.environments.get(environment);
+    let seat = here.and_then(|here| here.seat(here.roles.get(role)?, node));
+    match seat {
+        Some(seat) => world.ledger.out_at(&place, &seat).map(|(_, out)| out),
+        None => drained.get(&place),
     }
 }
 
@@ -112,8 +130,7 @@ pub(super) fn returning(
             continue;
         }
         for (role, _) in seated(spec, node) {
-            let key = (target.environment.clone(), role.clone(), node.clone());
-            let out = world.ledger.drained.get(&key);
+            let out = known_out((target, role, node), world);
             if out.is_none_or(|out| out.holders().all(|it| it != target)) {
                 continue;
             }

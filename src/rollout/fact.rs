@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Command, EnvironmentName, Epoch, NodeName, Ref, Revision, RoleName, RolloutId, Target,
+    Command, EnvironmentName, Epoch, NodeName, Ref, Revision, RoleName, RolloutId, Seat, Target,
     Timestamp,
 };
 
@@ -159,6 +159,8 @@ pub enum Fact {
         node: NodeName,
         /// Whether its balancers have it out, in spite of having begun anew. Otherwise a person let it serve.
         out: bool,
+        /// Where it was seen; older journals do not say.
+        seat: Option<Box<Seat>>,
         /// What was seen and done, in words.
         how: String,
     },

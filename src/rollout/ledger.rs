@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     EnvironmentName, Epoch, MigrationVerdict, NodeName, PersonName, Ref, Revision, RoleName,
-    RolloutId, Scope, Target, Timestamp,
+    RolloutId, Scope, Seat, Target, Timestamp,
 };
 
 use super::cancel::Cancel;
@@ -318,14 +318,9 @@ impl Ledger {
                 self.records = head.or(self.records);
                 self.recorded(record);
             }
-            Fact::Watched { target, role, node, out, how } => {
-                self.watched(entry.at, target, (role, node), *out);
-                let key = (target.environment.clone(), role.clone(), node.clone());
-                if how.starts_with(DRAINED_AGAIN)
-                    && let Some(it) = self.drained.get_mut(&key)
-                {
-                    it.person = false;
-                }
+            Fact::Watched { target, role, node, out, seat, how } => {
+                let again = how.starts_with(DRAINED_AGAIN);
+                self.watched(entry.at, target, (role, node, seat.as_deref()), (*out, again));
             }
             Fact::SharesGiven { environment, role, nodes, percent, .. } => {
                 self.shares_given((environment, role), nodes, *percent, entry.at);
@@ -355,27 +350,33 @@ impl Ledger {
         &mut self,
         at: Timestamp,
         target: &Target,
-        (role, node): (&RoleName, &NodeName),
-        out: bool,
+        (role, node, seat): (&RoleName, &NodeName, Option<&Seat>),
+        (out, again): (bool, bool),
     ) {
         let key = (target.environment.clone(), role.clone(), node.clone());
         let excluded = self.excluded.contains_key(&(target.clone(), node.clone()));
         if !out {
-            self.drained.remove(&key);
+            self.is_back(&key, seat, at);
             if excluded {
                 self.let_in.insert(key);
             }
         } else if let Some(it) = self.drained.get_mut(&key) {
+            if let Some(seat) = seat.filter(|_| !it.rest) {
+                it.sits(seat);
+            }
             if it.since.is_some() || it.is_by_word() {
                 it.since = Some(at);
             }
+            // A person's drain was forgotten there, and ours is none.
+            it.person &= !again;
             if excluded {
                 it.held_by(target);
             }
         } else if excluded {
             // It is about to be.
             let (by, rollout) = (target.clone(), RolloutId::unset());
-            self.drained.insert(key, Out::begun(by, rollout));
+            let out = Out { seat: seat.cloned(), ..Out::begun(by, rollout) };
+            self.drained.insert(key, out);
         }
     }
 

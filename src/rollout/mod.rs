@@ -23,6 +23,7 @@ mod recall;
 mod remedy;
 mod settled;
 mod state;
+mod seats;
 mod tolerance;
 mod traffic;
 

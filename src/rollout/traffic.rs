@@ -23,7 +23,7 @@ const ALL: u32 = 100;
 const AGE_MARGIN: Duration = Duration::from_secs(2);
 
 /// A node of a role.
-type Place = (EnvironmentName, RoleName, NodeName);
+pub(super) type Place = (EnvironmentName, RoleName, NodeName);
 
 /// A node in one of its roles.
 pub(crate) fn place_of(role: &RoleName, seat: &Seat) -> Place {
@@ -44,6 +44,11 @@ pub struct Out {
     pub also: BTreeSet<Target>,
     /// Whether a person had it out already: nobody but a person lets it serve again.
     pub person: bool,
+    /// Its servers; `None` where an older journal does not say.
+    pub seat: Option<Seat>,
+    /// Whether it serves again, and these are only servers that the config had there no more: nobody but a person
+    /// lets them serve.
+    pub rest: bool,
 }
 
 /// How a node stands that is to be out.
@@ -62,7 +67,15 @@ pub enum Stays {
 impl Out {
     /// One that may be on its way out.
     pub fn begun(by: Target, rollout: RolloutId) -> Self {
-        Self { by, rollout, since: None, also: BTreeSet::new(), person: false }
+        Self {
+            by,
+            rollout,
+            since: None,
+            also: BTreeSet::new(),
+            person: false,
+            seat: None,
+            rest: false,
+        }
     }
 
     /// Another target, or the same, works on it.
@@ -266,14 +279,15 @@ pub(super) enum Moved {
 
 /// The node of a role that an event takes out of the load balancers, or lets serve again, and how
 /// far it is; as a node of each of its roles. What was only begun may have happened: it counts as out.
-pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
+pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(RoleName, Seat, Moved)> {
+    let moves = |role: &RoleName, seat: &Seat, moved| vec![(role.clone(), seat.clone(), moved)];
     let (op, done) = match what {
         What::Started { op, .. } => (*op, None),
         What::Finished { op, outcome: Outcome::Done { evidence } } => (*op, Some(evidence)),
         // Whom somebody else had out serves by now: it is taken out from here on.
         What::Waiting { op, .. } => match plan.op(*op) {
             Some(Op::Drained { role, seat, theirs: true, .. }) => {
-                return vec![(place_of(role, seat), Moved::Leaving)];
+                return moves(role, seat, Moved::Leaving);
             }
             _ => return Vec::new(),
         },
@@ -286,24 +300,22 @@ pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(Place, Moved)> {
     let of_theirs = |moved| {
         let ops = plan.task(op).map(|it| it.ops.as_slice()).unwrap_or_default();
         let theirs = ops.iter().filter_map(|op| match op {
-            Op::Drained { role, seat, theirs: true, .. } => Some(place_of(role, seat)),
+            Op::Drained { role, seat, theirs: true, .. } => {
+                Some((role.clone(), seat.clone(), moved))
+            }
             _ => None,
         });
-        theirs.map(|key| (key, moved)).collect()
+        theirs.collect()
     };
     match (plan.op(op), done) {
         (Some(Op::Drained { theirs: true, .. }), None) => Vec::new(),
-        (Some(Op::Drained { role, seat, .. }), None) => {
-            vec![(place_of(role, seat), Moved::Leaving)]
-        }
+        (Some(Op::Drained { role, seat, .. }), None) => moves(role, seat, Moved::Leaving),
         (Some(Op::Drained { role, seat, .. }), Some(_)) => {
-            vec![(place_of(role, seat), if left { Moved::Left } else { Moved::Out })]
+            moves(role, seat, if left { Moved::Left } else { Moved::Out })
         }
-        (Some(Op::Serving { role, seat, .. }), None) => {
-            vec![(place_of(role, seat), Moved::Returning)]
-        }
+        (Some(Op::Serving { role, seat, .. }), None) => moves(role, seat, Moved::Returning),
         (Some(Op::Serving { role, seat, .. }), Some(_)) => {
-            vec![(place_of(role, seat), if left { Moved::Well } else { Moved::Back })]
+            moves(role, seat, if left { Moved::Well } else { Moved::Back })
         }
         (Some(Op::Step { .. }), None) => of_theirs(Moved::Held),
         (Some(Op::Runs { .. }), Some(_)) => of_theirs(Moved::Well),
@@ -316,24 +328,26 @@ impl Ledger {
     pub(super) fn traffic_moves(
         &mut self,
         target: &Target,
-        moved: Vec<(Place, Moved)>,
+        moved: Vec<(RoleName, Seat, Moved)>,
         at: Timestamp,
     ) {
         let Some(rollout) = self.rollouts.get(target) else { return };
         let id = rollout.plan().id.clone();
-        for (place, moved) in moved {
+        for (role, seat, moved) in moved {
+            let place = self.key_of((seat.environment.clone(), role, seat.node.clone()), &seat);
             match moved {
                 Moved::Leaving => {
-                    self.is_taken(place, target, &id);
+                    self.is_taken(place, &seat, target, &id);
                 }
                 Moved::Out => {
                     // It served, whoever had it out before.
-                    let out = self.is_taken(place, target, &id);
+                    let out = self.is_taken(place, &seat, target, &id);
                     (out.since, out.person) = (Some(at), false);
                 }
                 Moved::Left => {
                     // By nobody's rollout: then by a person.
-                    let fresh = || Out { person: true, ..Out::begun(target.clone(), id.clone()) };
+                    let begun = || Out::begun(target.clone(), id.clone());
+                    let fresh = || Out { person: true, seat: Some(seat), ..begun() };
                     let out = self.drained.entry(place).or_insert_with(fresh);
                     // It was to be taken out, and was out by then.
                     out.person |= out.since.is_none() && out.by == *target;
@@ -346,24 +360,29 @@ impl Ledger {
                 }
                 Moved::Well => self.is_well(target, &place),
                 Moved::Returning => {
-                    if let Some(it) = self.drained.get_mut(&place) {
+                    if let Some(it) = self.drained.get_mut(&place).filter(|it| it.is_of(&seat)) {
                         it.since = None;
                     }
                 }
-                Moved::Back => {
-                    self.drained.remove(&place);
-                }
+                Moved::Back => self.is_back(&place, Some(&seat), at),
             }
         }
     }
 
-    fn is_taken(&mut self, place: Place, target: &Target, rollout: &RolloutId) -> &mut Out {
+    fn is_taken(
+        &mut self,
+        place: Place,
+        seat: &Seat,
+        target: &Target,
+        rollout: &RolloutId,
+    ) -> &mut Out {
         let fresh = || Out::begun(target.clone(), rollout.clone());
         let out = self.drained.entry(place).or_insert_with(fresh);
         out.held_by(target);
         if out.by == *target {
             out.rollout = rollout.clone();
         }
+        out.sits(seat);
         out
     }
 
@@ -397,6 +416,8 @@ mod tests {
             since: Some(Timestamp(100_000)),
             also: BTreeSet::new(),
             person: false,
+            seat: None,
+            rest: false,
         }
     }
 

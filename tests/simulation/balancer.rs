@@ -125,7 +125,8 @@ impl World {
             ((role, seat.node), fact.map(|traffic| Standing { traffic, begun }))
         });
         let seen = seen.collect();
-        self.answer(from, Wake::Watched { environment, asked: self.now, seen });
+        let gone = [].into();
+        self.answer(from, Wake::Watched { environment, asked: self.now, seen, gone });
     }
 
     /// Takes one out again.

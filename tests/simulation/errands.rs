@@ -404,7 +404,8 @@ pub(crate) fn unanswered(effect: &Effect, now: Timestamp) -> Option<Wake> {
                 ((role.clone(), seat.node.clone()), Seen::Unknown { why: why(), at: now })
             };
             let seen = seats.iter().map(unseen).collect();
-            Wake::Watched { environment: environment.clone(), asked: now, seen }
+            let (environment, gone) = (environment.clone(), [].into());
+            Wake::Watched { environment, asked: now, seen, gone }
         }
         Effect::KeepOut { role, seat, .. } => Wake::KeptOut {
             environment: seat.environment.clone(),

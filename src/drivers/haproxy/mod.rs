@@ -141,6 +141,18 @@ impl Balancer for Haproxy {
             }
         })
     }
+
+    fn is_gone<'a>(&'a self, seat: &'a Seat) -> Answering<'a, bool> {
+        Box::pin(async move {
+            let Ok(posts) = self.posts(seat) else { return false };
+            for post in posts {
+                if !post.lacks(seat).await.is_ok_and(|it| it) {
+                    return false;
+                }
+            }
+            true
+        })
+    }
 }
 
 /// HAProxy's own rule, by which no name can become a command.

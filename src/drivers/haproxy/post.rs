@@ -133,6 +133,24 @@ impl Post {
         Ok(Look { process, begun, servers, old: self.old(seat).await? })
     }
 
+    /// Whether it has no server of this name in any of these backends.
+    pub(super) async fn lacks(&self, seat: &Seat) -> Result<bool, BalancerError> {
+        let mut commands = vec!["show info".to_owned()];
+        commands.extend(seat.backends.iter().map(|it| format!("show servers state {it}")));
+        let answers = self.stats.ask(commands).await?;
+        self.process(&answers)?;
+        for (backend, answer) in seat.backends.iter().zip(&answers[1..]) {
+            if state::is_no_backend(answer) {
+                continue;
+            }
+            let all = state::servers(answer, backend).map_err(|why| self.refused(why))?;
+            if all.iter().any(|it| it.name == seat.server) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// A quick look at what a server still has to do. `None`: look properly, something is new.
     pub(super) async fn glance(&self, before: &Look) -> Result<Option<u64>, BalancerError> {
         let mut commands = vec!["show info".to_owned()];

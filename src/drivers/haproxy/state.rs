@@ -269,6 +269,11 @@ pub(super) fn sessions(answer: &str, backend: &str, server: &str) -> Vec<String>
     found
 }
 
+/// Whether this says that there is no such backend.
+pub(super) fn is_no_backend(answer: &str) -> bool {
+    answer.contains("Can't find backend")
+}
+
 /// What HAProxy said instead of doing as told, and what people can do about it.
 pub(super) fn remedy(answer: &str) -> String {
     /// What it says, and what helps. The texts are those of versions 2.0 to 3.2.

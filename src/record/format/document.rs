@@ -133,7 +133,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::RecallOver { target: _, number: _, back: _, revision: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
-        | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
+        | Fact::Watched { target: _, role: _, node: _, out: _, seat: _, how: _ }
         | Fact::WeightBack { environment: _, role: _ }
         | Fact::SharesGiven { environment: _, role: _, nodes: _, percent: _, again: _, how: _ }
         | Fact::Refused { revision: _ }

@@ -16,6 +16,7 @@ use super::event::{Event, Word};
 use super::kept::Kept;
 use super::plan::{Owed, Plan};
 use super::probe::Deed;
+use super::seat::Seat;
 use super::text::{At, Text, V1, set, unset};
 use super::{FormatError, compact, read};
 
@@ -37,7 +38,7 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::RecallOver { target: _, number: _, back: _, revision: _, how: _ }
         | Fact::Canceling(_)
         | Fact::CancelOver { rollout: _, op: _, attempt: _, how: _ }
-        | Fact::Watched { target: _, role: _, node: _, out: _, how: _ }
+        | Fact::Watched { target: _, role: _, node: _, out: _, seat: _, how: _ }
         | Fact::WeightBack { environment: _, role: _ }
         | Fact::SharesGiven { environment: _, role: _, nodes: _, percent: _, again: _, how: _ }
         | Fact::Refused { revision: _ }
@@ -145,11 +146,12 @@ fn body(fact: &Fact) -> (&'static str, String) {
             let how = how.clone();
             ("cancel_over", compact(&CancelOver { v: V1, rollout, op, attempt: *attempt, how }))
         }
-        Fact::Watched { target, role, node, out, how } => {
+        Fact::Watched { target, role, node, out, seat, how } => {
             let (target, role, node) =
                 (Text(target.clone()), Text(role.clone()), Text(node.clone()));
             let (out, how) = (*out, how.clone());
-            ("watched", compact(&Watched { v: V1, target, role, node, out, how }))
+            let seat = seat.as_deref().map(Into::into);
+            ("watched", compact(&Watched { v: V1, target, role, node, out, seat, how }))
         }
         Fact::WeightBack { environment, role } => {
             let (environment, role) = (Text(environment.clone()), Text(role.clone()));
@@ -287,8 +289,16 @@ bodies! {
         role: Text<RoleName>,
         node: Text<NodeName>,
         out: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")] seat: Option<Seat>,
         how: String
-    } => Self::Watched { target: target.0, role: role.0, node: node.0, out, how };
+    } => Self::Watched {
+        target: target.0,
+        role: role.0,
+        node: node.0,
+        out,
+        seat: seat.map(|it| Box::new(it.into())),
+        how,
+    };
     WeightBack { environment: Text<EnvironmentName>, role: Text<RoleName> } => {
         Self::WeightBack { environment: environment.0, role: role.0 }
     };

@@ -12,6 +12,7 @@ use crate::rollout;
 use super::event::Ending;
 use super::fact::{Floor, Past};
 use super::plan::Owed;
+use super::seat::Seat;
 use super::text::{At, Text, V1, opt, set, unopt, unset};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +44,10 @@ struct Drained {
     also: BTreeSet<Text<Target>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     person: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seat: Option<Seat>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rest: bool,
 }
 
 /// A node that has another share than all of its traffic.
@@ -146,6 +151,8 @@ impl From<&rollout::Kept> for Kept {
             since: out.since.map(At),
             also: out.also.iter().cloned().map(Text).collect(),
             person: out.person,
+            seat: out.seat.as_ref().map(Into::into),
+            rest: out.rest,
         });
         let shares = shares.iter().map(|((environment, role, node), share)| Share {
             environment: Text(environment.clone()),
@@ -168,10 +175,12 @@ impl From<&rollout::Kept> for Kept {
 impl From<Kept> for rollout::Kept {
     fn from(Kept { v: V1, target, epoch, drained, shares, history }: Kept) -> Self {
         let drained = drained.into_iter().map(|it| {
-            let Drained { environment, role, node, by, rollout, since, also, person } = it;
+            let Drained { environment, role, node, by, rollout, since, also, person, seat, rest } =
+                it;
             let also = also.into_iter().map(|it| it.0).collect();
             let since = since.map(|it| it.0);
-            let out = rollout::Out { by: by.0, rollout: rollout.0, since, also, person };
+            let (by, rollout, seat) = (by.0, rollout.0, seat.map(Into::into));
+            let out = rollout::Out { by, rollout, since, also, person, seat, rest };
             ((environment.0, role.0, node.0), out)
         });
         let shares = shares.into_iter().map(|Share { environment, role, node, percent, since }| {

@@ -12,6 +12,7 @@ mod keeping;
 mod watching;
 mod old_workers;
 mod reloads;
+mod renamed;
 mod rollouts;
 mod shared;
 mod weights;

@@ -50,6 +50,7 @@ fn watched() -> [Fact; 3] {
         role: RoleName::parse("web").unwrap(),
         node: NodeName::parse("web-02").unwrap(),
         out,
+        seat: None,
         how: how.to_owned(),
     };
     let mut kept = kept();
@@ -160,6 +161,7 @@ pub(super) fn latest(first: Fact) -> Vec<Fact> {
     all.extend(stepped_again());
     all.extend(lost());
     all.extend(held());
+    all.extend(seated());
     all
 }
 
@@ -178,6 +180,23 @@ fn lost() -> [Fact; 2] {
 pub(super) fn retried_only() -> What {
     let nodes = [NodeName::parse("web-02").unwrap()].into();
     What::RetriedOnly { nodes, steps: Steps::Stand, word: word() }
+}
+
+/// Where a node is out, and what is left over of where it was.
+fn seated() -> [Fact; 2] {
+    let mut kept = kept();
+    for out in kept.drained.values_mut() {
+        (out.since, out.seat, out.rest) = (Some(at(7)), Some(seat()), true);
+    }
+    let seen = Fact::Watched {
+        target: target(),
+        role: role(),
+        node: NodeName::parse("web-02").unwrap(),
+        out: true,
+        seat: Some(Box::new(seat())),
+        how: "drained again".to_owned(),
+    };
+    [Fact::Kept(Box::new(kept)), seen]
 }
 
 /// A node that two services and a person have something against.
