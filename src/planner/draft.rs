@@ -11,8 +11,8 @@ use crate::model::{
 };
 use crate::observe::{Fact, Running, Survey};
 use crate::rollout::{
-    Batch, Guard, Haste, History, Lane, Ledger, Op, OpId, Owed, Plan, Purpose, Stage, StageKind,
-    Status, StepKind, Task, When,
+    Batch, Guard, Haste, History, Lane, Op, OpId, Owed, Plan, Purpose, Stage, StageKind, Status,
+    StepKind, Task, When,
 };
 
 use super::World;
@@ -50,7 +50,6 @@ pub(super) struct Draft<'a> {
     /// Of both, who was lost before a way back.
     pub(super) lost: &'a BTreeSet<NodeName>,
     pub(super) survey: &'a Survey,
-    pub(super) ledger: &'a Ledger,
     pub(super) world: World<'a>,
     values: Values,
 }
@@ -80,7 +79,6 @@ pub(super) fn write(
     let Aim { purpose, nodes, returning, to } = aim;
     let from = mostly_runs(survey, to);
     let values = Values { from: from.clone(), ..spec.values(to) };
-    let ledger = world.ledger;
     let history = world.ledger.history(target);
     let haste = haste(spec, purpose, to, history);
     let quick = haste.is_some();
@@ -95,7 +93,6 @@ pub(super) fn write(
         returning,
         lost: &lost,
         survey,
-        ledger,
         world,
         values,
     };

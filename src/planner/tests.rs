@@ -5,6 +5,32 @@
     reason = "snapshots that update themselves are written so"
 )]
 
+/// The config of one shop in one environment: what more is said of its canary, and the stages of its recipe.
+macro_rules! shop {
+    ($canary:literal, $stages:literal) => {
+        concat!(
+            "
+--- towpath.yaml
+version: 1
+environments: [canary]
+--- environments/canary.yaml
+environment: canary
+connect: local",
+            $canary,
+            "--- recipes/fleet.yaml
+recipe: fleet
+stages:",
+            $stages,
+            "--- services/shop.yaml
+service: shop
+recipe: fleet
+targets:
+  canary: { ref: 1.0.1 }
+"
+        )
+    };
+}
+
 mod alone;
 mod awaited;
 mod excluded;
@@ -29,13 +55,8 @@ use crate::model::{
 use crate::observe::{Fact as Seen, Observation, Survey};
 use crate::rollout::{Op, Out, Past, When};
 
-const CONFIG: &str = "
---- towpath.yaml
-version: 1
-environments: [canary]
---- environments/canary.yaml
-environment: canary
-connect: local
+const CONFIG: &str = shop!(
+    "
 roles:
   web: { nodes: ['web-[1..4]'], backend: web, server: 'srv-{node}', batch: 2, min_healthy: 1 }
   api: { nodes: [web-4, api-1], backend: api, min_healthy: 1 }
@@ -43,18 +64,25 @@ roles:
 balancers: [{ haproxy: 'unix:/run/haproxy.sock' }]
 version: { run: [cat, version] }
 gates: { quiet: { run: [test, -e, quiet] } }
---- recipes/fleet.yaml
-recipe: fleet
-stages:
+",
+    "
   - { name: warm, on: all, run: [warm, '{ref}'] }
   - { name: fleet, on: [web, api, jobs], drain: true, run: [install, '{ref}'] }
   - { name: open, kind: weight, on: [web], steps: [0%, 25%, 100%], gates: [quiet] }
---- services/shop.yaml
-service: shop
-recipe: fleet
-targets:
-  canary: { ref: 1.0.1 }
-";
+"
+);
+
+/// Two nodes, one stage, and nothing in front of them.
+const PLAIN: &str = shop!(
+    "
+roles:
+  web: { nodes: ['web-[1..2]'] }
+version: { run: [cat, version] }
+",
+    "
+  - { name: fleet, on: [web], run: [install, '{ref}'] }
+"
+);
 
 fn target() -> Target {
     Target::new(&ServiceName::parse("shop").unwrap(), &EnvironmentName::parse("canary").unwrap())

@@ -47,9 +47,9 @@ impl Draft<'_> {
     /// Whether a rollout gave a node less than its role usually has.
     fn has_less(&self, role: &RoleName, node: &NodeName) -> bool {
         let here = self.target.environment.clone();
-        let share = self.ledger.shares.get(&(here.clone(), role.clone(), node.clone()));
+        let share = self.world.ledger.shares.get(&(here.clone(), role.clone(), node.clone()));
         share.is_some_and(|it| it.percent < usual(self.spec, role))
-            && !self.ledger.weights.contains_key(&(here, role.clone()))
+            && !self.world.ledger.weights.contains_key(&(here, role.clone()))
     }
 
     /// The roles of a stage that moves traffic, if this rollout touches them, or an earlier one was ended

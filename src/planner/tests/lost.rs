@@ -3,65 +3,40 @@
 use super::*;
 use crate::rollout::{Event, Outcome, Purpose, Rollout, Steps, What, Word};
 
-const ONE_BY_ONE: &str = "
---- towpath.yaml
-version: 1
-environments: [canary]
---- environments/canary.yaml
-environment: canary
-connect: local
+const ONE_BY_ONE: &str = shop!(
+    "
 roles:
   web: { nodes: ['web-[1..3]'], backend: web, min_healthy: 1 }
 balancers: [{ haproxy: 'unix:/run/haproxy.sock' }]
 version: { run: [cat, version] }
---- recipes/fleet.yaml
-recipe: fleet
-stages:
+",
+    "
   - { name: fleet, on: [web], drain: true, run: [install, '{ref}'] }
---- services/shop.yaml
-service: shop
-recipe: fleet
-targets:
-  canary: { ref: 1.0.1 }
-";
+"
+);
 
 /// Web-2 is out since a rollout of ours failed there.
 const LOST: &str = "web/web-2 drained\nours web/web-2\n";
 
 /// Two roles side by side, of which only one is behind load balancers, and a stateful tier.
-const ROLES: &str = "
---- towpath.yaml
-version: 1
-environments: [canary]
---- environments/canary.yaml
-environment: canary
-connect: local
+const ROLES: &str = shop!(
+    "
 roles:
   data: { nodes: ['data-[1..3]'], stateful: true, min_healthy: 2 }
   jobs: { nodes: ['job-[1..3]'], min_healthy: 1 }
   web: { nodes: ['web-[1..3]'], backend: web, min_healthy: 1 }
 balancers: [{ haproxy: 'unix:/run/haproxy.sock' }]
 version: { run: [cat, version] }
---- recipes/fleet.yaml
-recipe: fleet
-stages:
+",
+    "
   - { name: data, on: [data], batch: 1, run: [install, '{ref}'] }
   - { name: fleet, on: [web, jobs], drain: true, run: [install, '{ref}'] }
---- services/shop.yaml
-service: shop
-recipe: fleet
-targets:
-  canary: { ref: 1.0.1 }
-";
+"
+);
 
 /// A role in three zones, and another one in two of them.
-const ZONES: &str = "
---- towpath.yaml
-version: 1
-environments: [canary]
---- environments/canary.yaml
-environment: canary
-connect: local
+const ZONES: &str = shop!(
+    "
 roles:
   web: { nodes: ['web-[1..6]'], backend: web, batch: 2, min_healthy: 1 }
   jobs: { nodes: ['job-[1..2]'] }
@@ -74,16 +49,11 @@ nodes:
 balancers: [{ haproxy: 'unix:/run/haproxy.sock' }]
 version: { run: [cat, version] }
 gates: { quiet: { run: [test, -e, quiet] } }
---- recipes/fleet.yaml
-recipe: fleet
-stages:
+",
+    "
   - { name: fleet, on: [web, jobs], by: zone, drain: true, run: [install, '{ref}'], gates: [quiet] }
---- services/shop.yaml
-service: shop
-recipe: fleet
-targets:
-  canary: { ref: 1.0.1 }
-";
+"
+);
 
 fn begun(config: &str, world: &str) -> Rollout {
     let plan = match decision_of(config, world) {

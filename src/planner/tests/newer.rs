@@ -4,29 +4,9 @@ use super::*;
 use crate::model::PersonName;
 use crate::rollout::{Order, Rollout, Word};
 
-const SHOP: &str = "
---- towpath.yaml
-version: 1
-environments: [canary]
---- environments/canary.yaml
-environment: canary
-connect: local
-roles:
-  web: { nodes: ['web-[1..2]'] }
-version: { run: [cat, version] }
---- recipes/fleet.yaml
-recipe: fleet
-stages:
-  - { name: fleet, on: [web], run: [install, '{ref}'] }
---- services/shop.yaml
-service: shop
-recipe: fleet
-targets:
-  canary: { ref: WANTED }
-";
-
 fn config(wanted: &str, more: &str) -> String {
-    SHOP.replace("WANTED", wanted)
+    PLAIN
+        .replace("ref: 1.0.1", &format!("ref: {wanted}"))
         .replace("recipe: fleet\ntargets", &format!("recipe: fleet\n{more}targets"))
 }
 

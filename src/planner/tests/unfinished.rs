@@ -2,30 +2,9 @@
 
 use super::*;
 
-const FLEET: &str = "
---- towpath.yaml
-version: 1
-environments: [canary]
---- environments/canary.yaml
-environment: canary
-connect: local
-roles:
-  web: { nodes: ['web-[1..2]'] }
-version: { run: [cat, version] }
---- recipes/fleet.yaml
-recipe: fleet
-stages:
-  - { name: fleet, on: [web], run: [install, '{ref}'] }
---- services/shop.yaml
-service: shop
-recipe: fleet
-targets:
-  canary: { ref: 1.0.1 }
-";
-
 /// What is done, and on which nodes.
 fn begins(text: &str) -> Option<(Purpose, String)> {
-    match decision_of(FLEET, text) {
+    match decision_of(PLAIN, text) {
         Deploy::Start(plan) => {
             let steps = plan.ops().filter(|(_, _, op)| matches!(op, Op::Step { .. }));
             let nodes = steps.filter_map(|(_, task, _)| task.node.as_ref()).map(NodeName::as_str);

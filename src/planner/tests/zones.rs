@@ -7,13 +7,8 @@ use crate::planner::check::objections;
 use crate::rollout::{Event, Halt, Outcome, Phase, Rollout, Undo, What};
 
 /// Web and jobs in two zones, two at a time; of web, three of four must stay.
-const ZONES: &str = "
---- towpath.yaml
-version: 1
-environments: [canary]
---- environments/canary.yaml
-environment: canary
-connect: local
+const ZONES: &str = shop!(
+    "
 roles:
   web: { nodes: ['web-[1..4]'], batch: 4, min_healthy: 2, max_failures: 1 }
   jobs: { nodes: ['job-[1..2]'], batch: 2 }
@@ -24,17 +19,12 @@ nodes:
 variables: { rack: r1 }
 version: { run: [cat, version] }
 gates: { quiet: { run: [test, -e, quiet] } }
---- recipes/fleet.yaml
-recipe: fleet
-stages:
+",
+    "
   - { name: stop, on: [web, jobs], by: zone, run: [stop], finally: [begin, '{node}'] }
   - { name: fleet, on: [web, jobs], by: zone, run: [install, '{ref}', '{rack}'], gates: [quiet] }
---- services/shop.yaml
-service: shop
-recipe: fleet
-targets:
-  canary: { ref: 1.0.1 }
-";
+"
+);
 
 fn plan() -> crate::rollout::Plan {
     match decision_of(ZONES, "") {
