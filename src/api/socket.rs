@@ -1,6 +1,6 @@
 //! The socket beside the journal: whoever may open it may ask. The system says who that is.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream as Stream};
 use tokio::sync::Semaphore;
 
 use crate::controller::{Doorbell, Troubles, View};
-use crate::model::{PersonName, ServiceName};
+use crate::model::{PersonName, ServiceName, format_duration};
 use crate::telemetry::chain;
 
 use super::dto::{self, Answer, Look, Request};
@@ -124,7 +124,6 @@ pub fn person(uid: u32) -> PersonName {
 
 /// Whether a controller works on this directory, as far as can be told: a socket that we may not use is somebody's.
 pub fn is_attended(state: &Path) -> bool {
-    use std::io::ErrorKind;
     match UnixStream::connect(socket_path(state)) {
         Ok(_) => true,
         Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
@@ -146,6 +145,15 @@ pub enum AskError {
         /// What happened.
         why: String,
     },
+    /// It has the question, and did not answer in time.
+    #[error(
+        "the controller runs, and has not answered for {}; what it was asked for it may still do when it goes on: look at `towpath status` then, before you say it again",
+        format_duration(*.patience)
+    )]
+    Silent {
+        /// How long it had.
+        patience: Duration,
+    },
     /// It said no.
     #[error("{0}")]
     Refused(String),
@@ -153,29 +161,49 @@ pub enum AskError {
 
 /// Asks the controller of a directory, and waits for its answer.
 pub fn ask(state: &Path, request: &Request) -> Result<String, AskError> {
-    send(state, request)
+    send(state, request, PATIENCE + PATIENCE)
 }
 
 /// What does not work at the moment, by the controller of a directory; of one service, or of all.
 pub fn troubles(state: &Path, service: Option<&ServiceName>) -> Result<Troubles, AskError> {
-    let said = send(state, &Look::at_troubles(service))?;
+    let said = send(state, &Look::at_troubles(service), PATIENCE + PATIENCE)?;
     dto::troubles(&said).map_err(|why| AskError::Broken { why })
 }
 
-fn send(state: &Path, request: &impl Serialize) -> Result<String, AskError> {
+fn send(state: &Path, request: &impl Serialize, patience: Duration) -> Result<String, AskError> {
     let broken = |error: &dyn std::error::Error| AskError::Broken { why: chain(error) };
     let mut stream = UnixStream::connect(socket_path(state))
         .map_err(|_| AskError::Nobody { state: state.to_owned() })?;
-    stream.set_read_timeout(Some(PATIENCE + PATIENCE)).map_err(|error| broken(&error))?;
+    stream.set_read_timeout(Some(patience)).map_err(|error| broken(&error))?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(|error| broken(&error))?;
     let mut line = serde_json::to_string(request).map_err(|error| broken(&error))?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(|error| broken(&error))?;
     let mut said = String::new();
-    BufReader::new(stream.take(LINE_MAX)).read_line(&mut said).map_err(|error| broken(&error))?;
+    BufReader::new(stream.take(LINE_MAX)).read_line(&mut said).map_err(|error| {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Silent { patience },
+            _ => broken(&error),
+        }
+    })?;
     match serde_json::from_str(&said) {
         Ok(Answer::Done(said)) => Ok(said),
         Ok(Answer::Refused(why)) => Err(AskError::Refused(why)),
         Err(error) => Err(broken(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_takes_a_word_and_hangs_may_still_obey_it() {
+        let state = tempfile::tempdir().unwrap();
+        let _listens = std::os::unix::net::UnixListener::bind(socket_path(state.path())).unwrap();
+        let asked = send(state.path(), &Look::at_troubles(None), Duration::from_millis(50));
+        let said = asked.unwrap_err().to_string();
+        assert!(said.contains("it may still do when it goes on"), "{said}");
+        assert!(said.contains("`towpath status`"), "{said}");
     }
 }

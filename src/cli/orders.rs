@@ -500,7 +500,10 @@ fn send(command: &Command, word: &Word, common: &Common, ui: &Ui) -> Result<u8, 
             Err(Failure::of(Kind::TryAgain, &error).hint("start one with `towpath run`"))
         }
         Err(error @ AskError::Broken { .. }) => Err(Failure::of(Kind::TryAgain, &error)),
-        Err(error @ AskError::Refused(_)) => Err(Failure::of(Kind::Error, &error)),
+        // Not to be said again by a script that tries again.
+        Err(error @ (AskError::Refused(_) | AskError::Silent { .. })) => {
+            Err(Failure::of(Kind::Error, &error))
+        }
     }
 }
 

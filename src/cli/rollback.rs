@@ -1,5 +1,7 @@
 //! `towpath rollback --check`: may it go back, to what, and what would that do?
 
+use std::collections::BTreeMap;
+
 use crate::controller::Inspection;
 use crate::model::{Ref, Target};
 use crate::planner::{Hold, WayBack, in_force, no_post_migrations, way_back};
@@ -57,7 +59,8 @@ pub(super) fn check(
 }
 
 fn print(target: &Target, way: &WayBack, ui: &Ui) {
-    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks, awaits } = way;
+    let WayBack { from, to, ran, floor, migrated, differing, unseen, lost, stages, blocks, awaits } =
+        way;
     let line = |label: &str, text: String| {
         ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<10}"))));
     };
@@ -95,6 +98,12 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
     for (node, why) in unseen {
         line("", ui.paint(Tone::Waiting, format!("{node}: {why}")));
     }
+    for (at, (node, why)) in lost.iter().enumerate() {
+        let text = format!(
+            "{node}: {why}; it is tried too, and keeps no other one of its stage on {from}"
+        );
+        line(if at == 0 { "lost" } else { "" }, ui.paint(Tone::Waiting, text));
+    }
     for (at, stage) in stages.iter().enumerate() {
         line(if at == 0 { "stages" } else { "" }, stage.clone());
     }
@@ -113,7 +122,8 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
 }
 
 fn json(target: &Target, way: &WayBack) -> serde_json::Value {
-    let WayBack { from, to, ran, floor, migrated, differing, unseen, stages, blocks, awaits } = way;
+    let WayBack { from, to, ran, floor, migrated, differing, unseen, lost, stages, blocks, awaits } =
+        way;
     serde_json::json!({
         "service": target.service.as_str(),
         "environment": target.environment.as_str(),
@@ -129,6 +139,7 @@ fn json(target: &Target, way: &WayBack) -> serde_json::Value {
         "migrated_since": migrated.as_ref().map(Ref::as_str),
         "nodes": differing.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "unseen": unseen.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        "lost": lost.iter().map(|(node, why)| (node.to_string(), why)).collect::<BTreeMap<_, _>>(),
         "stages": stages,
         "blocks": blocks,
         "waits": awaits,

@@ -82,7 +82,7 @@ pub(super) fn write(
     let history = world.ledger.history(target);
     let haste = haste(spec, purpose, to, history);
     let quick = haste.is_some();
-    let lost = lost(target, spec, aim, survey, world);
+    let lost: BTreeSet<_> = lost(target, spec, aim, survey, world).into_keys().collect();
     let draft = Draft {
         target,
         spec,

@@ -1,7 +1,7 @@
 //! Nodes that were lost before a way back began, and what that means for its order: they keep nobody
 //! else on the bad ref.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::config::{Role, Spec, StageSpec};
 use crate::model::{NodeName, Target};
@@ -14,27 +14,42 @@ use super::places::Part;
 use super::traffic::{Stand, seated, stand};
 
 /// Of the nodes that a way back is for, those that are out by our own hand, or on which a rollout failed and that do
-/// not serve since.
+/// not serve since; and why.
 pub(super) fn lost(
     target: &Target,
     spec: &Spec<'_>,
     aim: Aim<'_>,
     survey: &Survey,
     world: World<'_>,
-) -> BTreeSet<NodeName> {
+) -> BTreeMap<NodeName, String> {
+    // A rollout under way has said so by the time that a way back begins.
+    let now = world.ledger.rollouts.get(target).map(|it| it.fates().0).unwrap_or_default();
     let failed = |node: &NodeName| {
-        world.ledger.history(target).is_some_and(|history| history.failed.contains(node))
+        let history = world.ledger.history(target);
+        now.contains(node) || history.is_some_and(|history| history.failed.contains(node))
     };
-    let is_lost = |node: &&NodeName| {
-        let stands =
-            || seated(spec, node).map(|(role, _)| stand(target, (role, node), survey, world));
-        let serves = || stands().any(|it| matches!(it, Stand::In(_)));
-        stands().any(|it| it == Stand::Ours) || (failed(node) && !serves())
+    let why_lost = |node: &NodeName| {
+        let stands = || {
+            seated(spec, node).map(|(role, _)| (role, stand(target, (role, node), survey, world)))
+        };
+        let serves = || stands().any(|(_, it)| matches!(it, Stand::In(_)));
+        let out = stands().find(|(_, it)| *it == Stand::Ours).map(|(role, _)| role);
+        match (out, failed(node)) {
+            (Some(role), true) => {
+                Some(format!("a rollout failed there, and it is out of role {role}"))
+            }
+            (Some(role), false) => Some(format!("an earlier rollout left it out of role {role}")),
+            (None, true) if !serves() => Some("a rollout failed there".to_owned()),
+            (None, _) => None,
+        }
     };
     match aim.purpose {
-        Purpose::Rollback => aim.nodes.union(aim.returning).filter(is_lost).cloned().collect(),
+        Purpose::Rollback => {
+            let nodes = aim.nodes.union(aim.returning);
+            nodes.filter_map(|node| Some((node.clone(), why_lost(node)?))).collect()
+        }
         Purpose::Deploy | Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {
-            BTreeSet::new()
+            BTreeMap::new()
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::rollout::{
     StepKind, What,
 };
 
+use super::lost::lost;
 use super::{Hold, World, check, deploy, draft, policy};
 
 /// The gate that an environment's `alerts:` is.
@@ -33,6 +34,8 @@ pub struct WayBack {
     pub differing: BTreeSet<NodeName>,
     /// Nodes that do not say what they run.
     pub unseen: BTreeMap<NodeName, String>,
+    /// Nodes that were lost before, and why: they are tried too, and keep no other one of their stage.
+    pub lost: BTreeMap<NodeName, String>,
     /// What would be done, stage by stage.
     pub stages: Vec<String>,
     /// Every reason why not, or not yet.
@@ -127,6 +130,7 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
         returning: &returning,
         to: &to,
     };
+    let lost = lost(target, &spec, aim, survey, world);
     let plan = draft::write(target, &spec, aim, survey, world);
     let mut blocks = Vec::new();
     blocks.extend(forbidden(target, &to, world));
@@ -158,6 +162,7 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
         migrated: history.and_then(|it| it.migrated.clone()).filter(|it| *it != to),
         differing,
         unseen,
+        lost,
         stages: deploy::stage_lines(&plan),
         blocks,
         awaits: world.ledger.rollouts.get(target).map(migrations_in_hand).unwrap_or_default(),

@@ -94,7 +94,7 @@ impl Rollout {
 impl Rollout {
     /// The nodes on which it failed, also where a person went on without them; and those on which all was done. What the
     /// end of a rollout cut off has not failed, nor has who could not be drained or fenced.
-    pub(super) fn fates(&self) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
+    pub(crate) fn fates(&self) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
         let mut failed: BTreeSet<OpId> = BTreeSet::new();
         for event in &self.events {
             match &event.what {

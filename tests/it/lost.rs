@@ -61,6 +61,9 @@ fn a_node_that_failed_keeps_no_role_and_no_zone_on_the_bad_ref() {
     world.want("staging", NEW);
     world.until("it halted", || is_halted(&world));
     assert!(run(&world, &ZONE_B, OLD), "zone b waits for zone a");
+    // Also while the rollout that it failed with stands there yet.
+    let check = ["rollback", "shop", "staging", "--check", "--to", OLD];
+    assert!(world.json(&check)[0]["lost"]["web-1"].is_string(), "{:?}", world.towpath(&check));
     let lone = ["--without", "web-1,api-1", "--reason", "the others are needed"];
     world.order(&[&["resume", "shop", "staging"], &lone[..]].concat());
     world.until("all others have it", || {
@@ -69,6 +72,10 @@ fn a_node_that_failed_keeps_no_role_and_no_zone_on_the_bad_ref() {
 
     // It is no good, and two nodes are beyond repair by now.
     mark(&world, &["web-1", "api-1"], "dead");
+    let why = "a rollout failed there";
+    assert_eq!(world.json(&check)[0]["lost"], json!({ "web-1": why, "api-1": why }));
+    let said = world.towpath(&check).stdout;
+    assert!(said.contains(&format!("lost        api-1: {why}; it is tried too")), "{said}");
     world.want("staging", OLD);
     world.until("all others are back", || {
         run(&world, &["web-2", "api-2"], OLD) && run(&world, &ZONE_B, OLD)

@@ -199,8 +199,10 @@ impl Sshd {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("sshd (Debian: openssh-server): {error}"));
+        // Where nobody listens yet, a connection may happen to come from that very port, and be with itself.
+        let answers = |it: std::net::TcpStream| it.local_addr().ok() != it.peer_addr().ok();
         let listens = patiently(|| {
-            std::net::TcpStream::connect((self.address, self.port)).is_ok()
+            std::net::TcpStream::connect((self.address, self.port)).is_ok_and(answers)
                 || child.try_wait().unwrap().is_some()
         });
         let runs = listens && child.try_wait().unwrap().is_none();
