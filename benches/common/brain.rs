@@ -8,7 +8,7 @@ use towpath::controller::{
 };
 use towpath::drivers::clock;
 use towpath::git::Repository;
-use towpath::model::{Ref, Revision, RolloutId, Target};
+use towpath::model::{EnvironmentName, Ref, Revision, RolloutId, Target};
 use towpath::observe::{Fact as Seen, Survey, Verdict};
 use towpath::rollout::{Entry, Fact, Ledger, Op, Past};
 
@@ -27,6 +27,10 @@ impl Journal for Counter {
     }
 
     fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn forget_inventories(&mut self, _: &EnvironmentName) -> Result<(), String> {
         Ok(())
     }
 }

@@ -316,6 +316,7 @@ pub(super) fn event_json(news: &News, target: Option<&Target>, line: &str) -> se
                 _ => "rollout",
             },
             Fact::Applied { .. } => "config",
+            Fact::Inventory { .. } => "inventory",
             Fact::BrokeGlass(_) | Fact::GlassOver { .. } => "break_glass",
             Fact::Recalling(_) | Fact::RecallOver { .. } => "rollback",
             Fact::Watched { .. } | Fact::SharesGiven { .. } => "traffic",

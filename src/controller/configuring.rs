@@ -117,7 +117,7 @@ impl Core {
         let on = self.beneath.take().filter(|beneath| *beneath != to);
         let Some(loaded) = &mut self.loaded else {
             self.loaded = Some(Loaded::load(to, changes));
-            self.refill(turn);
+            self.refill(turn)?;
             if self.ledger.head != Some(to) {
                 self.note(turn, Fact::Applied { revision: to, mass: None, on })?;
             }
@@ -134,7 +134,7 @@ impl Core {
             return Ok(());
         };
         let touched = loaded.apply(to, changes);
-        self.refill(turn);
+        self.refill(turn)?;
         let Some(loaded) = &self.loaded else { return Ok(()) };
         let total = loaded.target_count();
         let share = loaded.snapshot().root.confirm_above.floor_of(total);

@@ -6,30 +6,21 @@ use std::time::Duration;
 
 use crate::config::{InventorySpec, Loaded, Snapshot};
 use crate::model::{
-    EnvironmentName, Epoch, GateName, Inventory, NodeName, Ref, Revision, RoleName, RolloutId,
-    ServiceName, StepKey, Target, Timestamp,
+    EnvironmentName, Epoch, GateName, NodeName, Ref, Revision, RoleName, RolloutId, ServiceName,
+    StepKey, Target, Timestamp,
 };
 use crate::observe::Observation;
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 
 use super::baking::Baking;
+use super::journal::Journal;
 use super::limits::Limits;
 use super::promoting::Rest;
 use super::reverting::Reverting;
 use super::saying::Saying;
 use super::visiting::Visitors;
 use super::wake::{Effect, Wake};
-
-/// Where entries become durable.
-pub trait Journal {
-    /// Appends all of them or none; durable on return.
-    fn append(&mut self, entries: &[Entry]) -> Result<(), String>;
-
-    /// Forgets how a rollout of a target went that is over, and what was kept of that target before
-    /// the last [`Fact::Kept`]: all of it or nothing.
-    fn forget(&mut self, id: &RolloutId, target: &Target) -> Result<(), String>;
-}
 
 /// Why a controller must end at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,8 +91,6 @@ pub struct Core {
     pub(super) ledger: Ledger,
     pub(super) loaded: Option<Loaded>,
     pub(super) seen: Observation,
-    /// The last answer of each inventory that was believed.
-    pub(super) inventories: BTreeMap<EnvironmentName, Inventory>,
     /// What each inventory was asked last.
     pub(super) inventory_asked: BTreeMap<EnvironmentName, InventorySpec>,
     pub(super) flights: BTreeSet<Flight>,
@@ -176,6 +165,8 @@ pub(super) struct Turn {
     entries: Vec<Entry>,
     /// Rollouts that the journal may forget once the entries are in it.
     pub(super) forgets: Vec<(RolloutId, Target)>,
+    /// Environments whose inventory says something else now.
+    pub(super) inventories: BTreeSet<EnvironmentName>,
     pub(super) effects: Vec<Effect>,
     /// Drains begun in it of nodes that no rollout of ours had out.
     pub(super) unmoved: BTreeSet<(RolloutId, OpId)>,
@@ -195,7 +186,6 @@ impl Core {
             ledger,
             loaded: None,
             seen: Observation::default(),
-            inventories: BTreeMap::new(),
             inventory_asked: BTreeMap::new(),
             flights: BTreeSet::new(),
             questions: BTreeMap::new(),
@@ -263,6 +253,9 @@ impl Core {
         for (id, target) in turn.forgets {
             journal.forget(&id, &target).map_err(Fatal::Journal)?;
             self.ledger.forget(&id);
+        }
+        for environment in turn.inventories {
+            journal.forget_inventories(&environment).map_err(Fatal::Journal)?;
         }
         Ok(turn.effects)
     }

@@ -50,6 +50,7 @@ pub(super) fn tell(page: &Deployments, entry: &Entry) {
         Fact::TookOver { .. }
         | Fact::Restored { .. }
         | Fact::Applied { .. }
+        | Fact::Inventory { .. }
         | Fact::Refused { .. }
         | Fact::Asked { .. }
         | Fact::Proposed { .. }

@@ -1,7 +1,7 @@
 //! Looks at everything without acting: what a controller would see and decide now. For `plan`,
 //! `status` and `explain`, beside a running controller or without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -239,7 +239,7 @@ fn survey(
         .build()
         .map_err(ServiceError::Threads)?;
     runtime.block_on(async {
-        ask_inventories(loaded, &hands, seen).await;
+        ask_inventories(loaded, ledger, &hands, seen).await;
         let snapshot = loaded.snapshot();
         let mut asked = tokio::task::JoinSet::new();
         let services: std::collections::BTreeSet<_> =
@@ -319,8 +319,20 @@ fn patch_questions(
     questions
 }
 
-/// Fills every environment that has an inventory.
-async fn ask_inventories(loaded: &mut Loaded, hands: &Hands, seen: &mut Observation) {
+/// Fills every environment that has an inventory. What a controller believed last is in force until it has a better
+/// answer, and guards against one that is too small.
+async fn ask_inventories(
+    loaded: &mut Loaded,
+    ledger: &Ledger,
+    hands: &Hands,
+    seen: &mut Observation,
+) {
+    let mut filled = BTreeSet::new();
+    for (environment, inventory) in &ledger.inventories {
+        if loaded.fill(environment, inventory, false).is_ok() {
+            filled.insert(environment.clone());
+        }
+    }
     let mut asked = tokio::task::JoinSet::new();
     for environment in loaded.snapshot().environments.values() {
         if let Some(spec) = &environment.inventory {
@@ -336,8 +348,9 @@ async fn ask_inventories(loaded: &mut Loaded, hands: &Hands, seen: &mut Observat
     }
     while let Some(answer) = asked.join_next().await {
         if let Ok(Some(Wake::Inventory { environment, answer })) = answer {
-            let filled = answer.and_then(|it| loaded.fill(&environment, &it, false));
-            seen.inventories.insert(environment, filled.err());
+            let guarded = filled.contains(&environment);
+            let trouble = answer.and_then(|it| loaded.fill(&environment, &it, guarded)).err();
+            seen.inventories.insert(environment, trouble);
         }
     }
 }

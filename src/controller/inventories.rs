@@ -1,12 +1,13 @@
 //! Asks the inventories of environments for the nodes of their groups, and fills the roles with
 //! them. What was believed last stays in force until a better answer comes; meanwhile nothing new
-//! begins there. An answer that lacks what one service uses holds that service there, and no other.
+//! begins there, also after a restart. An answer that lacks what one service uses holds that service there, and no other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Environment;
 use crate::model::{EnvironmentName, Inventory, Target};
+use crate::rollout::Fact;
 
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::wake::Effect;
@@ -18,18 +19,17 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 impl Core {
     /// Fills the environments of a commit that was just taken over, and asks those inventories that
     /// nobody asked yet.
-    pub(super) fn refill(&mut self, turn: &mut Turn) {
-        let Some(loaded) = &mut self.loaded else { return };
+    pub(super) fn refill(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        let Some(loaded) = &mut self.loaded else { return Ok(()) };
         let spoken_of = loaded.snapshot().environments.values();
         let with: Vec<Arc<Environment>> =
             spoken_of.filter(|it| it.inventory.is_some()).map(Arc::clone).collect();
-        self.inventories.retain(|name, _| with.iter().any(|it| it.name == *name));
         self.seen.inventories.retain(|name, _| with.iter().any(|it| it.name == *name));
         self.inventory_asked.retain(|name, _| with.iter().any(|it| it.name == *name));
         let mut unasked = Vec::new();
-        for environment in with {
+        for environment in &with {
             let name = &environment.name;
-            match self.inventories.get(name) {
+            match self.ledger.inventories.get(name) {
                 Some(inventory) => {
                     // The file may say anything: a role that shrinks by a commit shrinks on purpose.
                     if let Err(why) = loaded.fill(name, inventory, false) {
@@ -50,6 +50,32 @@ impl Core {
         for name in unasked {
             self.ask_inventory(&name, turn);
         }
+        // Of a file that cannot be read, nobody knows what it asks.
+        let Some(snapshot) = self.snapshot() else { return Ok(()) };
+        let is_gone = |name: &&EnvironmentName| match snapshot.environments.get(*name) {
+            Some(environment) => environment.inventory.is_none(),
+            None => {
+                snapshot.broken.root.is_none() && !snapshot.broken.environments.contains_key(*name)
+            }
+        };
+        let gone: Vec<EnvironmentName> =
+            self.ledger.inventories.keys().filter(is_gone).cloned().collect();
+        gone.into_iter().try_for_each(|name| self.believe(name, None, turn))
+    }
+
+    /// Writes down what an inventory says from now on: who is in force must be known after a restart too, or half a
+    /// fleet would pass for all of it.
+    fn believe(
+        &mut self,
+        environment: EnvironmentName,
+        inventory: Option<Inventory>,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        if self.ledger.inventories.get(&environment).map(Arc::as_ref) == inventory.as_ref() {
+            return Ok(());
+        }
+        turn.inventories.insert(environment.clone());
+        self.note(turn, Fact::Inventory { environment, inventory: inventory.map(Arc::new) })
     }
 
     /// Asks an environment's inventory.
@@ -84,16 +110,16 @@ impl Core {
             self.ask_inventory(name, turn);
             return Ok(());
         }
-        let believed = self.inventories.contains_key(name);
+        let guarded = self.ledger.inventories.contains_key(name);
         let taken = answer.and_then(|inventory| {
-            loaded.fill(name, &inventory, believed)?;
+            loaded.fill(name, &inventory, guarded)?;
             Ok(inventory)
         });
         let trouble = match taken {
             Ok(inventory) => {
-                self.inventories.insert(name.clone(), inventory);
                 // What some node lacks may be there soon.
                 let lacks = loaded.snapshot().lacking.keys().any(|it| it.environment == *name);
+                self.believe(name.clone(), Some(inventory), turn)?;
                 let again = if lacks { every.min(ASK_AGAIN) } else { every };
                 self.alarm(turn.now.after(again), Alarm::Inventory(name.clone()));
                 None
@@ -133,6 +159,6 @@ impl Core {
             .snapshot()
             .and_then(|it| it.environments.get(name))
             .is_some_and(|it| it.inventory.is_some());
-        !asks || self.inventories.contains_key(name)
+        !asks || self.ledger.inventories.contains_key(name)
     }
 }

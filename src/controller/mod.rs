@@ -11,6 +11,7 @@ mod limits;
 mod compacting;
 mod configuring;
 mod inventories;
+mod journal;
 mod looking;
 mod baking;
 mod breaking;
@@ -73,7 +74,8 @@ mod tests_traffic;
 #[cfg(test)]
 mod tests_words;
 
-pub use self::core::{Core, Fatal, Journal, Waiting};
+pub use self::core::{Core, Fatal, Waiting};
+pub use self::journal::Journal;
 pub use doors::{Scheme, ServerAt};
 pub use files::changes_between;
 pub use inspect::{InspectError, Inspection, config_in_force, inspect};

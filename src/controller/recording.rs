@@ -59,6 +59,7 @@ pub(super) fn to_record(settled: &Unrecorded) -> Option<Record> {
                 Fact::TookOver { .. }
                 | Fact::Restored { .. }
                 | Fact::Applied { .. }
+                | Fact::Inventory { .. }
                 | Fact::BrokeGlass(_)
                 | Fact::Canceling(_)
                 | Fact::CancelOver { .. }

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Loaded;
 use crate::git::{Branch, Repository};
-use crate::model::{RolloutId, Target, Timestamp};
+use crate::model::{EnvironmentName, RolloutId, Target, Timestamp};
 use crate::record::format::{self, Recorded};
 use crate::record::history::{self, Of};
 use crate::record::journal::{self, JournalError, NewEntry};
 use crate::rollout::{Entry, Fact, Illegal, Ledger, RecallEnd, Word};
 use crate::telemetry::chain;
 
-use super::core::Journal;
 use super::files::changes_between;
+use super::journal::Journal;
 use super::sudden::{self, Moment};
 
 /// Records read when a store is rebuilt: years of them. Older ones are history, not state.
@@ -122,6 +122,11 @@ impl Journal for Store {
     fn forget(&mut self, id: &RolloutId, target: &Target) -> Result<(), String> {
         let (rollout, kept) = (format::rollout_stream(id), format::kept_stream(target));
         self.journal.forget(&rollout, &kept).map_err(|error| chain(&error))
+    }
+
+    fn forget_inventories(&mut self, environment: &EnvironmentName) -> Result<(), String> {
+        let stream = format::inventory_stream(environment);
+        self.journal.keep_last(&stream).map_err(|error| chain(&error))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::core::Journal;
+use super::journal::Journal;
 use crate::config::{Change, Content};
 use crate::model::{
     Branch, EnvironmentName, PersonName, Ref, RepoPath, Revision, RolloutId, ServiceName, Target,
@@ -44,6 +44,10 @@ impl Journal for Memory {
     }
 
     fn forget(&mut self, _: &RolloutId, _: &Target) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn forget_inventories(&mut self, _: &EnvironmentName) -> Result<(), String> {
         Ok(())
     }
 }

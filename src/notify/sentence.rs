@@ -32,6 +32,7 @@ pub fn about(entry: &Entry) -> Option<&Target> {
         Fact::Recalling(recall) => Some(&recall.target),
         Fact::TookOver { .. }
         | Fact::Applied { .. }
+        | Fact::Inventory { .. }
         | Fact::Refused { .. }
         | Fact::Asked { .. }
         | Fact::Canceling(_)
@@ -115,6 +116,13 @@ pub fn say(entry: &Entry, plan: Option<&Plan>) -> Option<String> {
             Some(last) => format!("{target}: git knows that {} was proven there", last.reference),
         },
         Fact::CancelOver { how, .. } => how.clone(),
+        Fact::Inventory { environment, inventory: Some(it) } => {
+            let nodes: BTreeSet<&NodeName> = it.groups.values().flatten().collect();
+            format!("the inventory of {environment} names {} nodes", nodes.len())
+        }
+        Fact::Inventory { environment, inventory: None } => {
+            format!("{environment} has no inventory any more")
+        }
         Fact::WeightBack { environment, role } => {
             format!("the load balancers give {role} of {environment} what rollouts ask for")
         }

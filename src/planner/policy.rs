@@ -148,12 +148,13 @@ pub(super) fn lock(target: &Target, world: World<'_>) -> Option<Hold> {
     })
 }
 
-/// What people and calendars hold of a target at this moment, whether or not anything waits for it.
+/// What people and calendars hold of a target at this moment, and that nobody knows its nodes, whether or not anything
+/// waits for it.
 pub fn in_force(target: &Target, world: World<'_>) -> Vec<Hold> {
     let mut holds = pauses(target, world);
     holds.extend(freezes(target, world));
     holds.extend(lock(target, world));
-    holds.extend(pin(target, world));
+    holds.extend(inventory(target, world).into_iter().chain(pin(target, world)));
     holds
 }
 

@@ -272,15 +272,13 @@ impl Journal {
     pub fn forget(&mut self, stream: &str, all_but_last: &str) -> Result<(), JournalError> {
         self.write(|_, transaction| {
             prune(transaction, stream)?;
-            let older = "UPDATE stream SET pruned = number - 1, pruned_hash =
-                 (SELECT hash FROM entry AS it
-                  WHERE it.stream = stream.name AND it.number = stream.number - 1)
-                 WHERE name = ?1 AND number > pruned + 1";
-            transaction.execute(older, [all_but_last])?;
-            let delete = "DELETE FROM entry WHERE stream = ?1
-                 AND number <= (SELECT pruned FROM stream WHERE name = ?1)";
-            transaction.execute(delete, [all_but_last]).map(|_| ())
+            keep_last(transaction, all_but_last)
         })
+    }
+
+    /// Forgets of a stream all but its last entry, which says all that counts.
+    pub fn keep_last(&mut self, stream: &str) -> Result<(), JournalError> {
+        self.write(|_, transaction| keep_last(transaction, stream))
     }
 
     /// Does everything in one transaction. Any failure poisons: what is in memory may then differ
@@ -323,6 +321,17 @@ fn prune(transaction: &Transaction<'_>, stream: &str) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM entry WHERE stream = ?1", [stream])?;
     let pruned = "UPDATE stream SET pruned = number, pruned_hash = hash WHERE name = ?1";
     transaction.execute(pruned, [stream]).map(|_| ())
+}
+
+fn keep_last(transaction: &Transaction<'_>, stream: &str) -> rusqlite::Result<()> {
+    let older = "UPDATE stream SET pruned = number - 1, pruned_hash =
+         (SELECT hash FROM entry AS it
+          WHERE it.stream = stream.name AND it.number = stream.number - 1)
+         WHERE name = ?1 AND number > pruned + 1";
+    transaction.execute(older, [stream])?;
+    let delete = "DELETE FROM entry WHERE stream = ?1
+         AND number <= (SELECT pruned FROM stream WHERE name = ?1)";
+    transaction.execute(delete, [stream]).map(|_| ())
 }
 
 fn insert(

@@ -1,10 +1,11 @@
 //! What the journal says, line by line.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::model::{
-    Command, EnvironmentName, Epoch, NodeName, Ref, Revision, RoleName, RolloutId, Seat, Target,
-    Timestamp,
+    Command, EnvironmentName, Epoch, Inventory, NodeName, Ref, Revision, RoleName, RolloutId, Seat,
+    Target, Timestamp,
 };
 
 use super::cancel::Cancel;
@@ -55,6 +56,13 @@ pub enum Fact {
         mass: Option<BTreeSet<Target>>,
         /// The head of the branch that it stands on, if it is a commit of ours that the branch does not have.
         on: Option<Revision>,
+    },
+    /// What an inventory says is believed from now on, in place of what it said before.
+    Inventory {
+        /// The environment's that it fills.
+        environment: EnvironmentName,
+        /// What it says. None, if the environment has no inventory any more.
+        inventory: Option<Arc<Inventory>>,
     },
     /// A person put an earlier ref back without the config branch; the word itself is an entry of its own.
     BrokeGlass(Box<Glass>),

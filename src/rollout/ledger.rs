@@ -3,10 +3,11 @@
 //! The journal is a list of [`Entry`]; the [`Ledger`] is nothing but their fold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::model::{
-    EnvironmentName, Epoch, MigrationVerdict, NodeName, PersonName, Ref, Revision, RoleName,
-    RolloutId, Scope, Seat, Target, Timestamp,
+    EnvironmentName, Epoch, Inventory, MigrationVerdict, NodeName, PersonName, Ref, Revision,
+    RoleName, RolloutId, Scope, Seat, Target, Timestamp,
 };
 
 use super::cancel::Cancel;
@@ -162,6 +163,8 @@ pub struct Ledger {
     pub head: Option<Revision>,
     /// The head of the branch that it stands on, if the branch does not have it.
     pub on: Option<Revision>,
+    /// The last answer of each inventory that was believed: in force until a better one comes.
+    pub inventories: BTreeMap<EnvironmentName, Arc<Inventory>>,
     /// Rollbacks that the branch does not have.
     pub glasses: BTreeMap<Target, Glass>,
     /// Rollbacks that wait in merge requests.
@@ -233,13 +236,7 @@ impl Ledger {
         match &entry.fact {
             Fact::TookOver { epoch } => self.epoch = self.epoch.max(Some(*epoch)),
             Fact::Restored { target, past, floor, owed } => {
-                let history = self.histories.entry(target.clone()).or_default();
-                history.past.clone_from(past);
-                history.floor.clone_from(floor);
-                history.owed.clone_from(owed);
-                history.owed_wanted = false;
-                history.owed_failed = false;
-                history.rebuilt = true;
+                self.restored(target, past, floor.as_ref(), owed.as_ref());
             }
             Fact::BrokeGlass(glass) => {
                 self.glasses.insert(glass.target.clone(), (**glass).clone());
@@ -325,9 +322,35 @@ impl Ledger {
             Fact::SharesGiven { environment, role, nodes, percent, .. } => {
                 self.shares_given((environment, role), nodes, *percent, entry.at);
             }
+            Fact::Inventory { environment, inventory } => {
+                self.peopled(environment, inventory.as_ref());
+            }
             Fact::Kept(kept) => self.keep(kept),
         }
         Ok(())
+    }
+
+    fn restored(
+        &mut self,
+        target: &Target,
+        past: &[Past],
+        floor: Option<&Floor>,
+        owed: Option<&Owed>,
+    ) {
+        let history = self.histories.entry(target.clone()).or_default();
+        history.past = past.to_vec();
+        history.floor = floor.cloned();
+        history.owed = owed.cloned();
+        history.owed_wanted = false;
+        history.owed_failed = false;
+        history.rebuilt = true;
+    }
+
+    fn peopled(&mut self, environment: &EnvironmentName, inventory: Option<&Arc<Inventory>>) {
+        match inventory {
+            Some(it) => self.inventories.insert(environment.clone(), Arc::clone(it)),
+            None => self.inventories.remove(environment),
+        };
     }
 
     fn begin(&mut self, plan: &Plan) {

@@ -95,6 +95,29 @@ fn an_inventory_that_fails_or_loses_the_fleet_holds_and_changes_nothing() {
     world.until_runs("staging", NEW);
 }
 
+#[test]
+fn half_a_fleet_is_not_believed_by_a_controller_that_was_started_again() {
+    let (world, mut controller) = world(&["web-1", "web-2", "web-3"]);
+    let lost = "would lose 2 of its 3 nodes";
+    controller.kill();
+    print(&world, &["web-1"]);
+    // Without a controller the same is said, also while nothing waits for it.
+    let explained = world.explain("staging");
+    assert!(explained.contains(lost), "{explained}");
+    assert!(explained.contains("nothing to do"), "{explained}");
+    world.want("staging", NEW);
+    let _controller = world.start();
+    world.until_explained("staging", lost);
+    taken(&world);
+    assert_eq!(world.read("staging", "web-1", "version").trim(), OLD, "nothing begins");
+
+    // It goes on where nobody can be asked: who is in force is known, and looked at.
+    std::fs::remove_file(world.root.join("nodes.json")).unwrap();
+    world.until_explained("staging", "No such file");
+    print(&world, &["web-1", "web-2", "web-3"]);
+    world.until_runs("staging", NEW);
+}
+
 /// Two services on the same nodes, of which the shop's install is given the rack of its node.
 fn racked() -> (World, Controller) {
     let world = World::new();

@@ -13,6 +13,7 @@ use towpath::rollout::Plan;
 use super::nodes::Place;
 use super::repo::{Repo, Site};
 use super::seeds::Seed;
+use super::store::Store;
 use super::world::World;
 
 /// The command and what it is asked of nodes.
@@ -210,11 +211,15 @@ impl Inventories {
         }
     }
 
-    /// A controller ended, and with it all that it was told.
+    /// A controller ended, and with it all that it was told but what was written down.
     pub(crate) fn forget(&mut self) {
         self.asked.clear();
         self.told.clear();
-        self.in_force.clear();
+    }
+
+    /// A controller starts, with what was written down.
+    pub(crate) fn remember(&mut self, store: &Store) {
+        self.in_force = store.believed(GROUP);
     }
 
     /// All is well with them, and nobody loses a node any more.
@@ -370,6 +375,10 @@ impl World {
                 self.broken("9 an inventory is heeded", &what);
             }
             None | Some(_) => {}
+        }
+        let written = self.store.believed(GROUP);
+        if written.get(environment) != self.inventories.in_force.get(environment) {
+            self.broken("9 who is in force is written down", &what);
         }
     }
 

@@ -27,6 +27,7 @@ impl World {
         if ledger != self.shadow {
             return self.broken("journal", "a replay differs from what was durable");
         }
+        self.inventories.remember(&self.store);
         self.tell(|| format!("=== controller {} starts", self.incarnation));
         let limits = Limits {
             survey_every: std::time::Duration::from_mins(3),

@@ -1,7 +1,9 @@
 //! The journal of a world on its disk: what is durable, and how writing it fails.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use towpath::controller::Journal;
-use towpath::model::{RolloutId, Target, Timestamp};
+use towpath::model::{EnvironmentName, NodeName, RolloutId, Target, Timestamp};
 use towpath::rollout::{Entry, Fact, Ledger};
 
 /// The journal on its disk.
@@ -62,9 +64,29 @@ impl Journal for Store {
         self.forgotten.push(id.clone());
         Ok(())
     }
+
+    fn forget_inventories(&mut self, environment: &EnvironmentName) -> Result<(), String> {
+        let about = |entry: &Entry| matches!(&entry.fact, Fact::Inventory { environment: it, .. } if it == environment);
+        let last = self.entries.iter().rev().find(|(_, it)| about(it)).map(|(number, _)| *number);
+        self.entries.retain(|(number, it)| !about(it) || Some(*number) == last);
+        Ok(())
+    }
 }
 
 impl Store {
+    /// Whom an inventory named when it was believed last, as the group of that name.
+    pub(crate) fn believed(&self, group: &str) -> BTreeMap<EnvironmentName, BTreeSet<NodeName>> {
+        let mut all = BTreeMap::new();
+        for (_, entry) in &self.entries {
+            let Fact::Inventory { environment, inventory } = &entry.fact else { continue };
+            match inventory.as_ref().and_then(|it| it.groups.get(group)) {
+                Some(nodes) => all.insert(environment.clone(), nodes.clone()),
+                None => all.remove(environment),
+            };
+        }
+        all
+    }
+
     /// A new one, with these entries.
     pub(crate) fn of(entries: Vec<Entry>, born: Timestamp) -> Self {
         let last = entries.len() as u64;

@@ -128,6 +128,7 @@ pub fn entry_record(entry: &Entry, id: &str) -> Option<String> {
         | Fact::Restored { target: _, past: _, floor: _, owed: _ }
         | Fact::Applied { revision: _, mass: _, on: _ }
         | Fact::BrokeGlass(_)
+        | Fact::Inventory { environment: _, inventory: _ }
         | Fact::GlassOver { target: _, how: _ }
         | Fact::Recalling(_)
         | Fact::RecallOver { target: _, number: _, back: _, revision: _, how: _ }

@@ -1,6 +1,7 @@
 //! The journal's lines: one body per kind, its version first.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::rollout::{self, Entry, Fact, OpId};
 
 use super::command::Command;
 use super::event::{Event, Word};
+use super::inventory::Inventory;
 use super::kept::Kept;
 use super::plan::{Owed, Plan};
 use super::probe::Deed;
@@ -49,6 +51,7 @@ pub fn encode(entry: &Entry) -> (String, &'static str, String) {
         | Fact::Withdrawn { target: _, number: _, why: _ }
         | Fact::Recorded { record: _, head: _ } => CONTROLLER.to_owned(),
         Fact::Kept(kept) => kept_stream(&kept.target),
+        Fact::Inventory { environment, inventory: _ } => inventory_stream(environment),
     };
     let (kind, body) = body(fact);
     (stream, kind, body)
@@ -62,6 +65,11 @@ pub fn rollout_stream(id: &RolloutId) -> String {
 /// The stream of what is kept of a target: only its last entry counts.
 pub fn kept_stream(target: &Target) -> String {
     format!("kept/{target}")
+}
+
+/// The stream of what an environment's inventory says: only its last entry counts.
+pub fn inventory_stream(environment: &EnvironmentName) -> String {
+    format!("inventory/{environment}")
 }
 
 /// Reads an entry back.
@@ -89,6 +97,7 @@ pub fn decode(at: Timestamp, kind: &str, body: &str) -> Result<Entry, FormatErro
         "vetoed" => read::<Vetoed>(&what(kind), body)?.into(),
         "withdrawn" => read::<Withdrawn>(&what(kind), body)?.into(),
         "recorded" => read::<Recorded>(&what(kind), body)?.into(),
+        "inventory" => read::<Peopled>(&what(kind), body)?.into(),
         "kept" => Fact::Kept(Box::new(read::<Kept>(&what(kind), body)?.into())),
         other => return Err(FormatError::kind("a line of the journal", other)),
     };
@@ -224,6 +233,11 @@ fn body(fact: &Fact) -> (&'static str, String) {
             let (record, head) = (record.clone(), head.map(Text));
             ("recorded", compact(&Recorded { v: V1, record, head }))
         }
+        Fact::Inventory { environment, inventory } => {
+            let environment = Text(environment.clone());
+            let inventory = inventory.as_deref().map(Inventory::from);
+            ("inventory", compact(&Peopled { v: V1, environment, inventory }))
+        }
         Fact::Kept(kept) => ("kept", compact(&Kept::from(&**kept))),
     }
 }
@@ -258,6 +272,13 @@ bodies! {
         past: past.into_iter().map(Into::into).collect(),
         floor: floor.map(Into::into),
         owed: owed.map(Into::into),
+    };
+    Peopled {
+        environment: Text<EnvironmentName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] inventory: Option<Inventory>
+    } => Self::Inventory {
+        environment: environment.0,
+        inventory: inventory.map(|it| Arc::new(it.into()))
     };
     Applied {
         revision: Text<Revision>,

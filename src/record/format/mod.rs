@@ -14,6 +14,7 @@ mod summary;
 mod told;
 
 mod fact;
+mod inventory;
 mod kept;
 
 mod alerts;
@@ -28,7 +29,7 @@ mod text;
 mod tests;
 
 pub use document::{entry_record, recall_record, rollout_record};
-pub use fact::{decode, encode, kept_stream, rollout_stream};
+pub use fact::{decode, encode, inventory_stream, kept_stream, rollout_stream};
 pub use restore::restore;
 pub use summary::{RecordSummary, Recorded};
 pub use told::{Told, ToldStage};

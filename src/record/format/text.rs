@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::model::{
     Arg, CiName, Condition, EnvironmentName, GateName, NodeName, Only, PersonName, Ref, RepoPath,
-    Revision, RoleName, RolloutId, ServiceName, Target, Timestamp,
+    Revision, RoleName, RolloutId, ServiceName, Target, Timestamp, VariableName, ZoneName,
 };
 use crate::rollout::OpId;
 
@@ -65,6 +65,8 @@ spelled!(
     CiName,
     GateName,
     RoleName,
+    VariableName,
+    ZoneName,
     Condition
 );
 

@@ -44,6 +44,7 @@ impl World {
             Fact::Canceling(cancel) => self.pipelines.cancels(cancel),
             Fact::TookOver { epoch } => self.stops.took_over(*epoch),
             Fact::Restored { .. }
+            | Fact::Inventory { .. }
             | Fact::BrokeGlass(_)
             | Fact::CancelOver { .. }
             | Fact::WeightBack { .. }

@@ -1,12 +1,16 @@
 //! What later versions wrote: of comments, of a wish to try again, of what ended without failing, of whom to leave out, of
 //! rollbacks in merge requests, of shares of traffic.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::samples::{
     at, id, kept, op, plan, plan_of, reference, revision, role, seat, target, word,
 };
-use crate::model::{Command, Comment, EnvironmentName, NodeName, RoleName, Route};
+use crate::model::{
+    Address, Command, Comment, EnvironmentName, Inventory, NodeName, Particulars, RoleName, Route,
+    VariableName, ZoneName,
+};
 use crate::record::format::{decode, encode};
 use crate::rollout::{
     Entry, Event, Fact, Kept, Op, OpId, Outcome, Plan, Purpose, Recall, Share, Steps, What,
@@ -162,7 +166,29 @@ pub(super) fn latest(first: Fact) -> Vec<Fact> {
     all.extend(lost());
     all.extend(held());
     all.extend(seated());
+    all.extend(peopled());
     all
+}
+
+/// What an inventory says, and that there is none any more.
+fn peopled() -> [Fact; 2] {
+    let environment = EnvironmentName::parse("production").unwrap();
+    let node = |name: &str| NodeName::parse(name).unwrap();
+    let nodes = BTreeSet::from([node("web-01"), node("web-02")]);
+    let port = Address { host: Some("192.0.2.7".to_owned()), port: Some(2222), user: None };
+    let rack = VariableName::parse("rack").unwrap();
+    let particulars = Particulars {
+        zone: Some(ZoneName::parse("b").unwrap()),
+        variables: Arc::new(BTreeMap::from([(rack, "r7".to_owned())])),
+    };
+    let inventory = Inventory {
+        groups: BTreeMap::from([("web".to_owned(), nodes)]),
+        addresses: BTreeMap::from([(node("web-01"), port)]),
+        particulars: BTreeMap::from([(node("web-02"), particulars)]),
+    };
+    let named =
+        Fact::Inventory { environment: environment.clone(), inventory: Some(Arc::new(inventory)) };
+    [named, Fact::Inventory { environment, inventory: None }]
 }
 
 /// A node that failed, and a way back that lets it by.

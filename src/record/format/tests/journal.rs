@@ -47,6 +47,9 @@ fn a_rollout_has_its_own_stream() {
             | Fact::SharesGiven { .. }
             | Fact::Recorded { .. } => assert_eq!(stream, "controller"),
             Fact::Kept(kept) => assert_eq!(stream, format!("kept/{}", kept.target)),
+            Fact::Inventory { environment, .. } => {
+                assert_eq!(stream, format!("inventory/{environment}"));
+            }
         }
     }
 }
