@@ -144,9 +144,10 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
     }
 }
 
-/// Servers that are out where the config has them no more.
+/// Servers that are out, or get traffic, where the config has none of that name.
 fn stranded(target: &Target, seen: &Inspection, ui: &Ui) {
-    for text in super::traffic::behind(target, seen) {
+    let beside = super::traffic::beside(target, seen);
+    for text in super::traffic::behind(target, seen).into_iter().chain(beside) {
         line("traffic", &ui.paint(Tone::Waiting, text), ui);
     }
 }

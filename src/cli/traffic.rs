@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::controller::Inspection;
-use crate::model::{BalancerAddress, NodeName, RoleName, Seat, Socket, Target, Traffic};
+use crate::model::{BalancerAddress, InService, NodeName, RoleName, Seat, Socket, Target, Traffic};
 use crate::observe::{Fact, Survey};
 use crate::planner::{left_alone, placed, stranded};
 use crate::rollout::{Ledger, Out};
@@ -47,6 +47,18 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
 /// Servers that Towpath has out for a target where the config has them no more, and how a person lets them serve.
 pub(super) fn behind(target: &Target, seen: &Inspection) -> Vec<String> {
     stranded(target, seen.world()).iter().map(by_hand).collect()
+}
+
+/// Servers that get traffic beside a target's nodes and that nobody brings a ref to.
+pub(super) fn beside(target: &Target, seen: &Inspection) -> Vec<String> {
+    let said = seen.strangers(target).into_iter().map(|it| {
+        let InService { balancer, backend, server } = it;
+        format!(
+            "server {server} of backend {backend} gets traffic too ({balancer}), and no role of the config has it: \
+             what it runs, nobody asks"
+        )
+    });
+    said.collect()
 }
 
 fn by_hand(seat: &Seat) -> String {

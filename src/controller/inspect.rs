@@ -13,7 +13,7 @@ use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
 use crate::git::{Program, Repository};
-use crate::model::{Ref, Revision, Target, Timestamp, Values};
+use crate::model::{InService, Ref, Revision, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::record::mending;
@@ -48,6 +48,8 @@ pub struct Inspection {
     pub records: Vec<String>,
     /// What a running controller says of what does not work.
     troubles: Troubles,
+    /// Who gets traffic in the backends of the wanted targets.
+    in_service: BTreeMap<Target, BTreeSet<InService>>,
     /// Promotions that cannot be proposed, for the edit is not safe; and why.
     unsafe_edits: BTreeMap<Target, String>,
 }
@@ -91,6 +93,12 @@ impl Inspection {
             self.records.push(format!("they cannot be written: {why}"));
         }
         self.troubles = troubles;
+    }
+
+    /// Servers that get traffic in a target's backends and that nothing in the config names.
+    pub fn strangers(&self, target: &Target) -> Vec<&InService> {
+        let in_service = self.in_service.get(target);
+        in_service.map(|it| planner::strangers(target, it, self.world())).unwrap_or_default()
     }
 
     /// What decisions are made of.
@@ -141,11 +149,12 @@ pub fn inspect(
         }
         Err(why) => Fact::Unknown { why, at: now },
     });
-    survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
+    let in_service = survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
     let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
     let (now, troubles) = (clock::now(), Troubles::default());
-    let mut found = Inspection { loaded, ledger, seen, now, records, troubles, unsafe_edits };
+    let mut found =
+        Inspection { loaded, ledger, seen, now, records, troubles, in_service, unsafe_edits };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
     Ok(found)
 }
@@ -218,14 +227,14 @@ fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectEr
     Ok(Loaded::load(revision, changes))
 }
 
-/// Asks the nodes of all wanted targets and of those that they follow.
+/// Asks the nodes of all wanted targets and of those that they follow; and who gets traffic where the wanted ones do.
 fn survey(
     setup: &Setup,
     loaded: &mut Loaded,
     ledger: &Ledger,
     wanted: &impl Fn(&Target) -> bool,
     seen: &mut Observation,
-) -> Result<(), InspectError> {
+) -> Result<BTreeMap<Target, BTreeSet<InService>>, InspectError> {
     let state = |source| ServiceError::State { path: setup.state.clone(), source };
     // Looking needs no authority: no fence and no step carries this name.
     let local = Local::new(&setup.nodes, "inspection", &setup.executable).map_err(state)?;
@@ -242,6 +251,7 @@ fn survey(
         ask_inventories(loaded, ledger, &hands, seen).await;
         let snapshot = loaded.snapshot();
         let mut asked = tokio::task::JoinSet::new();
+        let mut beside = tokio::task::JoinSet::new();
         let services: std::collections::BTreeSet<_> =
             snapshot.targets().filter(|it| wanted(it)).map(|it| it.service).collect();
         for target in snapshot.targets().filter(|it| services.contains(&it.service)) {
@@ -249,6 +259,13 @@ fn survey(
             let questions = spec.questions();
             let connect = spec.environment.connect.clone();
             let seats = spec.seats();
+            if wanted(&target) {
+                // The nodes of a role have the same balancers and backends.
+                let roles = spec.roles();
+                let firsts = roles.filter_map(|(_, role)| spec.environment.seats(role).pop());
+                let (hands, seats, target) = (hands.clone(), firsts.collect(), target.clone());
+                beside.spawn(async move { (target, hands.in_service(seats).await) });
+            }
             let hands = hands.clone();
             asked.spawn(async move {
                 hands.perform(Effect::Survey { target, connect, questions, seats }).await
@@ -284,8 +301,8 @@ fn survey(
                 Ok(_) | Err(_) => {}
             }
         }
-    });
-    Ok(())
+        Ok(beside.join_all().await.into_iter().collect())
+    })
 }
 
 /// Whether what would come contains the hot patches that are there: what the decisions say that

@@ -208,7 +208,7 @@ mod tests {
     use crate::drivers::balancer::{Balancer, BalancerError, Settling};
     use crate::drivers::fleet::Answering;
     use crate::drivers::local::Local;
-    use crate::model::{Question, Seat, Standing, Traffic, Voucher};
+    use crate::model::{InService, Question, Seat, Standing, Traffic, Voucher};
 
     /// A balancer that lets a node serve again and again, and says this of its drain.
     struct Forgetful {
@@ -254,6 +254,13 @@ mod tests {
 
         fn is_gone<'a>(&'a self, _: &'a Seat) -> Answering<'a, bool> {
             Box::pin(async { false })
+        }
+
+        fn in_service<'a>(
+            &'a self,
+            _: &'a Seat,
+        ) -> Answering<'a, Result<Vec<InService>, BalancerError>> {
+            unreachable!("nobody asks who else serves")
         }
     }
 

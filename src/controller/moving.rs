@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::drivers::balancer::{BalancerError, Settling};
 use crate::drivers::clock;
 use crate::model::{
-    DrainEnd, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher, format_duration,
+    DrainEnd, InService, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher,
+    format_duration,
 };
 use crate::observe::Fact;
 use crate::rollout::{LEFT, OTHERS};
@@ -183,6 +184,21 @@ impl Hands {
     ) -> BTreeMap<(RoleName, NodeName), Fact<Traffic>> {
         let seen = self.standings(seats).await.into_iter();
         seen.map(|(place, fact)| (place, fact.map(|it| it.traffic))).collect()
+    }
+
+    /// Who gets traffic in the backends of these seats, as far as their balancers answer: that one does not is said
+    /// with the traffic of its nodes.
+    pub(super) async fn in_service(&self, seats: Vec<Seat>) -> BTreeSet<InService> {
+        let mut asked = tokio::task::JoinSet::new();
+        for seat in seats {
+            let hands = self.clone();
+            asked.spawn(async move {
+                let _room = hands.room.acquire().await;
+                let asking = tokio::time::timeout(LOOK_MAX, hands.balancer.in_service(&seat));
+                asking.await.ok()?.ok()
+            });
+        }
+        asked.join_all().await.into_iter().flatten().flatten().collect()
     }
 
     /// Those of which nobody says how they stand, for no balancer has them at all.

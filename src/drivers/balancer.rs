@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Seat, Standing, Traffic, Voucher};
+use crate::model::{InService, Seat, Standing, Traffic, Voucher};
 use crate::observe::Fact;
 
 use super::fleet::Answering;
@@ -55,6 +55,13 @@ pub trait Balancer: Send + Sync {
 
     /// Whether all its balancers answer, and none knows a server of the node in any of its backends.
     fn is_gone<'a>(&'a self, seat: &'a Seat) -> Answering<'a, bool>;
+
+    /// Every server that new sessions reach in the node's backends, on each of its balancers. Backup servers, which get
+    /// nothing while another serves, are not among them.
+    fn in_service<'a>(
+        &'a self,
+        seat: &'a Seat,
+    ) -> Answering<'a, Result<Vec<InService>, BalancerError>>;
 
     /// What traffic the node gets now.
     fn traffic<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Traffic>> {

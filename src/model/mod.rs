@@ -41,7 +41,9 @@ pub use probe::{Probe, Question};
 pub use project::{BadProject, PROJECT_HINT, project_path};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
-pub use seat::{BalancerAddress, Drain, DrainEnd, Seat, Socket, Standing, Traffic, Voucher};
+pub use seat::{
+    BalancerAddress, Drain, DrainEnd, InService, Seat, Socket, Standing, Traffic, Voucher,
+};
 pub use secret::Secret;
 pub use share::{BadShare, Share};
 pub use time::{BadDuration, Timestamp, format_duration, parse_duration};

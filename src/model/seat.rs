@@ -172,6 +172,17 @@ pub struct Standing {
     pub begun: Timestamp,
 }
 
+/// A server that new sessions reach in some backend, whoever stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InService {
+    /// What people call the load balancer.
+    pub balancer: String,
+    /// The backend.
+    pub backend: String,
+    /// The server there.
+    pub server: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

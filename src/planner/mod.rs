@@ -19,6 +19,7 @@ mod promote;
 mod recall;
 mod rollback;
 mod stranded;
+mod strangers;
 mod traffic;
 mod weights;
 
@@ -45,6 +46,7 @@ pub use promote::{Promote, Promotion};
 pub use recall::going_back;
 pub use rollback::{Retreat, WayBack, destination, forbidden, migrations_in_hand, way_back};
 pub use stranded::{placed, stranded};
+pub use strangers::strangers;
 pub use traffic::left_alone;
 pub(crate) use weights::usual as usual_weight;
 

@@ -23,7 +23,9 @@ use self::state::Operation;
 use super::balancer::{Balancer, BalancerError, Settling};
 use super::clock;
 use super::fleet::Answering;
-use crate::model::{BalancerAddress, Seat, Socket, Standing, Timestamp, Traffic, Voucher};
+use crate::model::{
+    BalancerAddress, InService, Seat, Socket, Standing, Timestamp, Traffic, Voucher,
+};
 use crate::observe::Fact;
 
 /// Longest that one call waits by itself.
@@ -151,6 +153,20 @@ impl Balancer for Haproxy {
                 }
             }
             true
+        })
+    }
+
+    fn in_service<'a>(
+        &'a self,
+        seat: &'a Seat,
+    ) -> Answering<'a, Result<Vec<InService>, BalancerError>> {
+        Box::pin(async move {
+            let seat = Arc::new(seat.clone());
+            let asked = self.posts(&seat)?.into_iter().map(|post| {
+                let seat = Arc::clone(&seat);
+                async move { post.in_service(&seat).await }
+            });
+            Ok(at_once(asked).await?.into_iter().flatten().collect())
         })
     }
 }

@@ -12,7 +12,7 @@ use super::socket::{Kind, Line};
 use super::state::{self, Load, Process, Server};
 use crate::drivers::balancer::BalancerError;
 use crate::drivers::clock;
-use crate::model::{BalancerAddress, Seat, Timestamp, format_duration};
+use crate::model::{BalancerAddress, InService, Seat, Timestamp, format_duration};
 
 /// Longest that one waits for others to look and act on the same HAProxy.
 const TURN_MAX: Duration = Duration::from_secs(30);
@@ -151,6 +151,27 @@ impl Post {
         Ok(true)
     }
 
+    /// Every server of the seat's backends that new sessions reach; no backups.
+    pub(super) async fn in_service(&self, seat: &Seat) -> Result<Vec<InService>, BalancerError> {
+        let refused = |why| self.refused(why);
+        let mut found = Vec::new();
+        for backend in &seat.backends {
+            let answers = self.answer(format!("show servers state {backend}")).await?;
+            let servers = state::servers(&answers, backend).map_err(refused)?;
+            let Some(first) = servers.first() else { continue };
+            let answers = self.answer(format!("show stat {} 4 -1", first.backend)).await?;
+            let loads = state::loads(&answers, backend).map_err(refused)?;
+            let is_backup = |name: &str| loads.iter().any(|it| it.server == name && it.is_backup);
+            let serving = servers.into_iter().filter(|it| it.serves() && !is_backup(&it.name));
+            found.extend(serving.map(|it| InService {
+                balancer: self.name().to_owned(),
+                backend: backend.clone(),
+                server: it.name,
+            }));
+        }
+        Ok(found)
+    }
+
     /// A quick look at what a server still has to do. `None`: look properly, something is new.
     pub(super) async fn glance(&self, before: &Look) -> Result<Option<u64>, BalancerError> {
         let mut commands = vec!["show info".to_owned()];
@@ -207,6 +228,13 @@ impl Post {
             }
         }
         Ok(())
+    }
+
+    /// What it answers to one question, and that it is the HAProxy that it should be.
+    async fn answer(&self, question: String) -> Result<String, BalancerError> {
+        let mut answers = self.stats.ask(vec!["show info".to_owned(), question]).await?;
+        self.process(&answers)?;
+        Ok(answers.pop().unwrap_or_default())
     }
 
     fn process(&self, answers: &[String]) -> Result<Process, BalancerError> {

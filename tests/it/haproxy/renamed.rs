@@ -134,3 +134,32 @@ async fn who_is_out_and_is_taken_out_of_haproxy_as_well_is_forgotten() {
     until("that is seen", || gone() == 1);
     assert!(!world.towpath(&["status"]).stdout.contains("web-2"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_its_role_and_gets_traffic_still_is_named() {
+    let (world, proxy, _apps) = fleet("").await;
+    let _controller = world.start();
+    world.until_in_sync();
+    assert!(!world.explain("production").contains("gets traffic too"));
+    world.edit(ENVIRONMENT, "['web-[1..3]']", "[web-1, web-2]");
+    let said = "server web-3 of backend web gets traffic too";
+    let explained = world.until_explained("production", said);
+    assert_eq!(explained.matches("gets traffic too").count(), 1, "{explained}");
+    assert!(explained.contains(&proxy.path("admin.sock")), "{explained}");
+    proxy.say("set server web/web-3 state drain");
+    assert!(!world.explain("production").contains(said));
+    proxy.say("set server web/web-3 state ready");
+    world.until_explained("production", said);
+
+    // A backup gets nothing while another serves.
+    let file = proxy.path("haproxy.cfg");
+    let all = std::fs::read_to_string(&file).unwrap();
+    let with_backup: Vec<String> = all
+        .lines()
+        .map(|it| if it.contains("server web-3 ") { format!("{it} backup") } else { it.to_owned() })
+        .collect();
+    std::fs::write(&file, with_backup.join("\n") + "\n").unwrap();
+    proxy.reload();
+    proxy.until_up("web-3");
+    assert!(!world.explain("production").contains(said));
+}
