@@ -44,6 +44,7 @@ mod shares;
 mod unfinished;
 mod zones;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
@@ -54,7 +55,7 @@ use crate::model::{
     EnvironmentName, NodeName, Revision, RoleName, RolloutId, Seat, ServiceName, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Observation, Survey};
-use crate::rollout::{Op, Out, Past, When};
+use crate::rollout::{Op, Out, Past, Stage, When};
 
 const CONFIG: &str = shop!(
     "
@@ -277,6 +278,26 @@ fn name(op: &Op) -> String {
         Op::Step { deed, .. } => deed.word(),
         other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
     }
+}
+
+/// Who is told of a rollout's authority in its first stage and in its last one, and when.
+fn fenced(stage: &Stage) -> BTreeMap<&NodeName, When> {
+    let tasks = stage.lanes[0].batches.iter().flat_map(|it| &it.tasks);
+    let fencing = tasks.filter(|it| it.ops == [Op::Fenced]);
+    fencing.filter_map(|it| Some((it.node.as_ref()?, it.when))).collect()
+}
+
+#[test]
+fn every_node_learns_of_a_rollout_before_it_begins_and_again_when_it_is_stopped() {
+    let Deploy::Start(plan) = decision("") else { panic!("nothing begins") };
+    let (Some(first), Some(last)) = (plan.stages.first(), plan.stages.last()) else {
+        panic!("a plan without stages")
+    };
+    let all = |when| plan.nodes.iter().map(|it| (it, when)).collect::<BTreeMap<_, _>>();
+    assert!(plan.nodes.len() > 5);
+    assert_eq!(fenced(first), all(When::Always));
+    // Commands of a controller that died may be on their way still.
+    assert_eq!(fenced(last), all(When::Stopped));
 }
 
 #[test]
