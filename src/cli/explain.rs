@@ -144,9 +144,10 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
     }
 }
 
-/// Servers that are out where the config has them no more.
+/// Servers that are out where the config has them no more, and shares that may not stand.
 fn stranded(target: &Target, seen: &Inspection, ui: &Ui) {
-    for text in super::traffic::behind(target, seen) {
+    let behind = super::traffic::behind(target, seen);
+    for text in behind.into_iter().chain(super::traffic::not_known(target, seen)) {
         line("traffic", &ui.paint(Tone::Waiting, text), ui);
     }
 }

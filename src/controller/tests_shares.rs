@@ -10,11 +10,11 @@ use super::tests_traffic::seat;
 use super::wake::{Effect, ShareOrder, Ticket, Unmoved, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    Command, EnvironmentName, Epoch, NodeName, PersonName, Ref, Revision, RoleName, Scope, Seat,
-    ServiceName, Standing, Target, Traffic, Voucher,
+    Command, EnvironmentName, Epoch, NodeName, PersonName, Ref, Revision, RoleName, RolloutId,
+    Scope, Seat, ServiceName, Standing, Target, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Survey};
-use crate::rollout::{Ledger, Op, Order, Share, When, Word};
+use crate::rollout::{Ending, Ledger, Op, Order, Share, Stopped, When, Word};
 
 const NOW: Revision = Revision::new([7; 20]);
 const CONFIG: &[(&str, &str)] = &[
@@ -398,6 +398,43 @@ fn a_share_that_was_lifted_is_not_what_the_next_rollout_gives_back() {
     let effects = shares.finds(100);
     assert_eq!(shares.puts_back(), Some(vec![100]));
     assert!(!surveys(&effects), "it looks for ever");
+}
+
+#[test]
+fn who_lifts_a_share_is_told_which_unwanted_ref_gets_the_traffic() {
+    let mut shares = opened_in_steps();
+    shares.pause(true);
+    let lifted = |shares: &mut Shares| {
+        let Asked { ticket, .. } = shares.asks(Some(30));
+        shares.hears(ticket, Ok("read back"));
+        let Asked { ticket, .. } = shares.asks(None);
+        told(&shares.hears(ticket, Ok("read back"))).unwrap()
+    };
+    shares.finds(100);
+    let fine = lifted(&mut shares);
+    assert!(fine.ends_with("read back"), "{fine}");
+    let stopped = |reference: &str, ending: Ending| Stopped {
+        rollout: RolloutId::parse("0123456789ab").unwrap(),
+        reference: Ref::parse(reference).unwrap(),
+        ending,
+        at: at(1),
+        left_out: BTreeSet::new(),
+    };
+    let after = |shares: &mut Shares, reference: &str, ending: Ending| {
+        let history = shares.core.ledger.histories.entry(target()).or_default();
+        history.stopped = Some(stopped(reference, ending));
+        lifted(shares)
+    };
+    let said = after(&mut shares, "0.9.0", Ending::Aborted);
+    let expected = "\n100% of their traffic goes to nodes with 0.9.0 of shop (web-1, web-2), whose rollout 0123456789ab was aborted: `towpath weight staging web PERCENT` holds it low, and `towpath rollback shop staging` takes 0.9.0 away";
+    assert!(said.ends_with(expected), "{said}");
+    // No node runs it, or nobody gave it up.
+    assert_eq!(after(&mut shares, "0.9.1", Ending::Aborted), fine);
+    assert_eq!(after(&mut shares, "0.9.0", Ending::Partial), fine);
+    shares.core.seen.surveys.clear();
+    let said = after(&mut shares, "0.9.0", Ending::Aborted);
+    let expected = "not known whether web-1, web-2 still run 0.9.0 of shop, whose rollout 0123456789ab was aborted, and they get 100%";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

@@ -195,7 +195,10 @@ impl Core {
         if let Some(ticket) = ticket {
             let (environment, role) = key.clone();
             let done = done_word(&Command::Weigh { environment, role, percent });
-            let answer = Ok(match result {
+            let lifted = percent.is_none() && given > 0;
+            let but =
+                if lifted { self.serves_unwanted((&key.0, &key.1), given) } else { String::new() };
+            let said = match result {
                 Ok(evidence) => format!("{done}: {evidence}"),
                 Err(why) => {
                     let why = why.to_string();
@@ -204,8 +207,8 @@ impl Core {
                     self.not_given.insert(key, why);
                     said
                 }
-            });
-            turn.ask(Effect::Reply { ticket, answer });
+            };
+            turn.ask(Effect::Reply { ticket, answer: Ok(said + &but) });
         } else if let Err(why) = result {
             // It is tried again soon, and told when there is something new.
             let why = why.to_string();
