@@ -144,10 +144,11 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
     }
 }
 
-/// Servers that are out, or get traffic, where the config has none of that name.
+/// Servers that are out, or get traffic, where the config has none of that name, and shares that may not stand.
 fn stranded(target: &Target, seen: &Inspection, ui: &Ui) {
-    let beside = super::traffic::beside(target, seen);
-    for text in super::traffic::behind(target, seen).into_iter().chain(beside) {
+    let behind = super::traffic::behind(target, seen).into_iter();
+    let behind = behind.chain(super::traffic::not_known(target, seen));
+    for text in behind.chain(super::traffic::beside(target, seen)) {
         line("traffic", &ui.paint(Tone::Waiting, text), ui);
     }
 }

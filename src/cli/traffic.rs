@@ -6,7 +6,7 @@ use crate::controller::Inspection;
 use crate::model::{BalancerAddress, InService, NodeName, RoleName, Seat, Socket, Target, Traffic};
 use crate::observe::{Fact, Survey};
 use crate::planner::{left_alone, placed, stranded};
-use crate::rollout::{Ledger, Out};
+use crate::rollout::{Ledger, Out, Share};
 
 /// Who is out in a role, by the name that it has now.
 type Known<'a> = (&'a RoleName, &'a NodeName, &'a Out);
@@ -30,6 +30,7 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
         placed(place, out, spec.environment).map(|(role, ..)| (role, &place.2, out))
     });
     let placed: Vec<Known<'_>> = placed.collect();
+    all.extend(not_known(target, seen));
     for (role, _) in spec.roles() {
         let key = (target.environment.clone(), role.clone());
         if let Some((percent, order)) = seen.ledger.weights.get(&key) {
@@ -102,6 +103,46 @@ fn shares(target: &Target, role: &RoleName, ledger: &Ledger) -> Vec<String> {
     said.collect()
 }
 
+/// Shares of a target whose load balancers do not answer.
+pub(super) fn not_known(target: &Target, seen: &Inspection) -> Vec<String> {
+    let Some(spec) = seen.snapshot().spec(target) else { return Vec::new() };
+    let survey = seen.seen.surveys.get(target);
+    spec.roles().filter_map(|(role, _)| unheard(target, role, &seen.ledger, survey)).collect()
+}
+
+/// A share whose load balancer does not answer: nobody knows whether it stands.
+fn unheard(
+    target: &Target,
+    role: &RoleName,
+    ledger: &Ledger,
+    survey: Option<&Survey>,
+) -> Option<String> {
+    let mut silent: BTreeMap<&NodeName, &str> = BTreeMap::new();
+    for ((of, node), fact) in &survey?.traffic {
+        if let (true, Fact::Unknown { why, .. }) = (of == role, fact) {
+            silent.insert(node, why);
+        }
+    }
+    let key = (target.environment.clone(), role.clone());
+    let given = silent
+        .keys()
+        .find_map(|node| ledger.shares.get(&(key.0.clone(), key.1.clone(), (*node).clone())));
+    let (percent, known) = match (given, ledger.weights.get(&key)) {
+        (Some(Share { percent, since: Some(at) }), _) => (*percent, format!("given at {at}")),
+        (_, Some((percent, order))) => (*percent, format!("asked for at {}", order.at)),
+        (Some(Share { percent, since: None }), None) => (*percent, "being moved".to_owned()),
+        (None, None) => return None,
+    };
+    let (node, why) = silent.first_key_value()?;
+    let more = match silent.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "the load balancer does not answer for {node}{more} ({why}): whether {role} still gets {percent}%, {known}, is not known until it answers"
+    ))
+}
+
 /// Nodes that people leave out until they answer, and that get traffic all the same: too few others serve, or a
 /// person let them.
 fn in_spite_of_a_word(
@@ -167,7 +208,7 @@ mod tests {
     use crate::model::{
         Drain, DrainEnd, EnvironmentName, PersonName, RolloutId, ServiceName, Timestamp,
     };
-    use crate::rollout::{Order, Share, Word};
+    use crate::rollout::{Order, Word};
 
     fn known(ledger: &Ledger) -> Vec<Known<'_>> {
         ledger.drained.iter().map(|((_, role, node), out)| (role, node, out)).collect()
@@ -247,6 +288,33 @@ mod tests {
             said,
             ["1 node of web gets 5% by a rollout", "2 nodes of web get 25% by a rollout"]
         );
+    }
+
+    #[test]
+    fn a_share_of_a_balancer_that_does_not_answer_is_not_called_known() {
+        let (service, environment) =
+            (ServiceName::parse("shop"), EnvironmentName::parse("production"));
+        let target = Target::new(&service.unwrap(), &environment.unwrap());
+        let (role, node) = (RoleName::parse("web").unwrap(), NodeName::parse("web-1").unwrap());
+        let mut survey = Survey::default();
+        let why = "no such socket".to_owned();
+        let seen = Fact::Unknown { why, at: Timestamp(9) };
+        survey.traffic.insert((role.clone(), node.clone()), seen);
+        let mut ledger = Ledger::default();
+        let said = |ledger: &Ledger, survey: &Survey| unheard(&target, &role, ledger, Some(survey));
+        assert_eq!(said(&ledger, &survey), None, "nobody gave it any");
+        let key = (target.environment.clone(), role.clone());
+        let place = (key.0.clone(), key.1.clone(), node.clone());
+        ledger.shares.insert(place, Share { percent: 25, since: Some(Timestamp(0)) });
+        let expected = "the load balancer does not answer for web-1 (no such socket): whether web still gets 25%, given at 1970-01-01T00:00:00Z, is not known until it answers";
+        assert_eq!(said(&ledger, &survey).as_deref(), Some(expected));
+        ledger.shares.clear();
+        let word = Word { by: PersonName::parse("ann").unwrap(), reason: "slowly".to_owned() };
+        ledger.weights.insert(key, (40, Order { word, at: Timestamp(0), until: None }));
+        assert!(said(&ledger, &survey).unwrap().contains("gets 40%, asked for at 1970"));
+        let value = Traffic::Serving { weight: 40 };
+        survey.traffic.insert((role.clone(), node), Fact::Known { value, at: Timestamp(9) });
+        assert_eq!(said(&ledger, &survey), None);
     }
 
     #[test]

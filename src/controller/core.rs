@@ -16,6 +16,7 @@ use crate::rollout::{Entry, Fact, Illegal, Ledger, OpId, Plan};
 use super::baking::Baking;
 use super::journal::Journal;
 use super::limits::Limits;
+use super::looking::Looks;
 use super::promoting::Rest;
 use super::reverting::Reverting;
 use super::saying::Saying;
@@ -102,8 +103,7 @@ pub struct Core {
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// When the guards of each bake were asked last, and were open last.
     pub(super) baking: BTreeMap<(RolloutId, OpId), Baking>,
-    /// When each target was looked at last.
-    pub(super) looked: BTreeMap<Target, Timestamp>,
+    pub(super) looked: Looks,
     /// What those said that operations wait for.
     pub(super) said: BTreeMap<(RolloutId, OpId), Saying>,
     /// Targets to survey as soon as there is room, in the order in which they asked.
@@ -196,7 +196,7 @@ impl Core {
             outdated: BTreeSet::new(),
             asked: BTreeMap::new(),
             baking: BTreeMap::new(),
-            looked: BTreeMap::new(),
+            looked: Looks::default(),
             said: BTreeMap::new(),
             alarms: BTreeSet::new(),
             set: BTreeMap::new(),

@@ -1,16 +1,18 @@
 //! Looks at the world: what runs, what was built, what gates say. Bounded in number and rate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Service;
-use crate::model::{GateName, Ref, ServiceName, Target, Timestamp, Values};
+use crate::model::{
+    EnvironmentName, GateName, Ref, RoleName, RolloutId, ServiceName, Target, Timestamp, Values,
+};
 use crate::observe::{Answer, Fact, Running, Survey, Verdict};
 use crate::planner::Hold;
-use crate::rollout::{Op, Plan};
+use crate::rollout::{Event, Fact as Entered, Op, Plan, What};
 
-use super::core::{Alarm, Core, Flight, Turn};
+use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::wake::Effect;
 
 /// A gate or artifact that did not pass is asked again after so long.
@@ -35,6 +37,15 @@ pub(super) fn beside(service: &Service, reference: &Ref, target: &Target) -> Val
     }
 }
 
+/// How old is what is known of load balancers. Lost without harm: then they are looked at again.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// When each target was looked at last.
+    pub(super) at: BTreeMap<Target, Timestamp>,
+    /// Those whose look was on its way when shares of their traffic were moved.
+    pub(super) before: BTreeSet<Target>,
+}
+
 impl Core {
     /// Wants to know what every target runs.
     pub(super) fn survey_all(&mut self) {
@@ -53,16 +64,74 @@ impl Core {
     }
 
     /// Whether a rollout that moves traffic must wait for a look: a person may have taken out of the load balancers
-    /// since the last one whom it would let serve again.
+    /// since the last one whom it would let serve again, or have lifted the share that it would give back at its end.
     pub(super) fn looks_first(&mut self, plan: &Plan, now: Timestamp) -> bool {
-        let moves = |op: &Op| matches!(op, Op::Drained { .. } | Op::Serving { .. });
-        let looked = self.looked.get(&plan.target);
-        let fresh = looked.is_some_and(|at| now <= at.after(LOOK_COUNTS));
-        let first = !fresh && !self.limits.check_only && plan.ops().any(|(_, _, op)| moves(op));
-        if first {
-            self.want_survey(plan.target.clone());
+        let moves =
+            |op: &Op| matches!(op, Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. });
+        if self.limits.check_only || !plan.ops().any(|(_, _, op)| moves(op)) {
+            return false;
         }
-        first
+        let Plan { target, .. } = plan;
+        let key = |role: &RoleName| (target.environment.clone(), role.clone());
+        let moved = plan.ops().filter_map(|(_, _, op)| match op {
+            Op::Weighted { role, .. } => Some(role),
+            _ => None,
+        });
+        let moved: BTreeSet<&RoleName> = moved.collect();
+        // What is seen meanwhile may be from before it; its end begins this anew.
+        if moved.iter().any(|role| self.is_being_weighed(&target.environment, role)) {
+            return true;
+        }
+        let fresh = self.looked.at.get(target).is_some_and(|at| now <= at.after(LOOK_COUNTS));
+        if fresh {
+            return false;
+        }
+        if moved.iter().any(|role| self.not_given.contains_key(&key(role))) {
+            // Every look asks the balancer anew for what it did not do.
+            self.alarm(now.after(UNSEEN_AGAIN), Alarm::Survey(target.clone()));
+        } else {
+            self.want_survey(target.clone());
+        }
+        true
+    }
+
+    /// A role is about to get another share of traffic, or has got it: what was seen of it before is not what a
+    /// rollout finds. The targets that have the role.
+    pub(super) fn look_anew(
+        &mut self,
+        (environment, role): (&EnvironmentName, &RoleName),
+    ) -> Vec<Target> {
+        let Some(snapshot) = self.snapshot() else { return Vec::new() };
+        let here = snapshot.targets().filter(|it| it.environment == *environment);
+        let has = |it: &Target| {
+            snapshot.spec(it).is_some_and(|spec| spec.roles().any(|(name, _)| name == role))
+        };
+        let targets: Vec<Target> = here.filter(has).collect();
+        for target in &targets {
+            self.looked.at.remove(target);
+            if self.flights.contains(&Flight::Survey(target.clone())) {
+                self.looked.before.insert(target.clone());
+            }
+        }
+        targets
+    }
+
+    /// Writes down what happened to a rollout, and when; behind a move of shares nobody plans by an older look.
+    pub(super) fn happened(
+        &mut self,
+        turn: &mut Turn,
+        target: &Target,
+        id: RolloutId,
+        event: Event,
+    ) -> Result<(), Fatal> {
+        if let What::Started { op, .. } | What::Finished { op, .. } = &event.what {
+            let rollout = self.ledger.rollouts.get(target);
+            if let Some(Op::Weighted { role, .. }) = rollout.and_then(|it| it.plan().op(*op)) {
+                let role = role.clone();
+                self.look_anew((&target.environment, &role));
+            }
+        }
+        self.note(turn, Entered::Rollout { target: target.clone(), id, event })
     }
 
     /// Sends out what there is room for. Nothing is asked during a rollout: it looks for itself.
@@ -108,7 +177,9 @@ impl Core {
         if self.outdated.remove(&target) {
             return self.want_survey(target); // It was asked for before a rollout ended.
         }
-        self.looked.insert(target.clone(), turn.now);
+        if !self.looked.before.remove(&target) {
+            self.looked.at.insert(target.clone(), turn.now);
+        }
         self.stay_fresh(&target, turn.now);
         self.keep_weights(&target, &survey, turn);
         match survey.running() {

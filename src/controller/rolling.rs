@@ -354,7 +354,7 @@ impl Core {
         };
         self.last_word(target, (id, op), happened, turn)?;
         let event = Event { at: happened, what: What::Finished { op, outcome } };
-        self.note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event })
+        self.happened(turn, target, id.clone(), event)
     }
 
     /// Ends a rollout between tasks, because another ref is wanted.
@@ -475,8 +475,7 @@ impl Core {
         id: RolloutId,
         what: What,
     ) -> Result<(), Fatal> {
-        let event = Event { at: turn.now, what };
-        self.note(turn, Fact::Rollout { target: target.clone(), id, event })
+        self.happened(turn, target, id, Event { at: turn.now, what })
     }
 
     /// Targets that wait for a node of this environment, those first that have waited longest.
@@ -495,7 +494,7 @@ impl Core {
     /// A rollout is over: what its nodes run must be seen again, and others may go.
     fn settled(&mut self, target: &Target) {
         self.seen.surveys.remove(target);
-        self.looked.remove(target);
+        self.looked.at.remove(target);
         let over = |id: &RolloutId| self.ledger.rollouts.values().all(|it| it.plan().id != *id);
         self.baking.retain(|(id, _), _| !over(id));
         self.said.retain(|(id, _), _| !over(id));

@@ -10,11 +10,11 @@ use super::tests_traffic::seat;
 use super::wake::{Effect, ShareOrder, Ticket, Unmoved, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    Command, EnvironmentName, Epoch, NodeName, PersonName, Ref, Revision, RoleName, Scope, Seat,
-    ServiceName, Standing, Target, Traffic, Voucher,
+    Command, EnvironmentName, Epoch, NodeName, PersonName, Ref, Revision, RoleName, RolloutId,
+    Scope, Seat, ServiceName, Standing, Target, Traffic, Voucher,
 };
 use crate::observe::{Fact as Seen, Survey};
-use crate::rollout::{Ledger, Op, Order, Share, Word};
+use crate::rollout::{Ending, Ledger, Op, Order, Share, Stopped, When, Word};
 
 const NOW: Revision = Revision::new([7; 20]);
 const CONFIG: &[(&str, &str)] = &[
@@ -315,6 +315,166 @@ fn a_rollout_that_moves_traffic_begins_with_a_look() {
     assert!(shares.core.ledger.rollouts.is_empty() && looks(&effects), "it begins on an old look");
     shares.wakes(seen(shares.now));
     assert!(shares.core.ledger.rollouts.contains_key(&target()), "it does not begin");
+}
+
+/// A canary that is opened in steps and never drained: its rollouts do nothing but move shares.
+fn opened_in_steps() -> Shares {
+    let files = CONFIG.iter().map(|(path, text)| Change {
+        path: (*path).to_owned(),
+        content: Content::Bytes(
+            match *path {
+                "recipes/plain.yaml" => {
+                    format!(
+                        "{text}  - {{ name: open, kind: weight, on: [web], steps: [5%, 100%] }}\n"
+                    )
+                }
+                _ => (*text).to_owned(),
+            }
+            .into_bytes(),
+        ),
+    });
+    let mut shares = Shares::begin(Memory::default());
+    let loaded = Loaded::load(NOW, files);
+    assert!(loaded.findings().is_empty(), "{:?}", loaded.findings());
+    shares.core.loaded = Some(loaded);
+    shares
+}
+
+impl Shares {
+    /// What follows when all nodes are seen with another ref and this share.
+    fn finds(&mut self, weight: u32) -> Vec<Effect> {
+        let mut survey = Survey::default();
+        for node in ["web-1", "web-2"].map(|it| NodeName::parse(it).unwrap()) {
+            let value = Some(Ref::parse("0.9.0").unwrap());
+            survey.nodes.insert(node.clone(), Seen::Known { value, at: at(self.now) });
+            let value = Traffic::Serving { weight };
+            survey.traffic.insert((place().1, node), Seen::Known { value, at: at(self.now) });
+        }
+        self.wakes(Wake::Surveyed { target: target(), survey })
+    }
+
+    /// Holds what would begin, or lets it.
+    fn pause(&mut self, holds: bool) {
+        let word = Word { by: PersonName::parse("ann").unwrap(), reason: "not now".to_owned() };
+        let order = Order { word, at: at(1), until: None };
+        self.core.ledger.pauses.clear();
+        if holds {
+            self.core.ledger.pauses.insert(Scope::All, order);
+        } else {
+            self.core.touch(target());
+        }
+    }
+
+    /// The shares that the rollout under way gives back if it is ended.
+    fn puts_back(&self) -> Option<Vec<u32>> {
+        let rollout = self.core.ledger.rollouts.get(&target())?;
+        let back = rollout.plan().ops().filter_map(|(_, task, op)| match (task.when, op) {
+            (When::StoppedAfter(_), Op::Weighted { weight, .. }) => Some(*weight),
+            _ => None,
+        });
+        Some(back.collect())
+    }
+}
+
+fn surveys(effects: &[Effect]) -> bool {
+    effects.iter().any(|it| matches!(it, Effect::Survey { .. }))
+}
+
+#[test]
+fn a_share_that_was_lifted_is_not_what_the_next_rollout_gives_back() {
+    let mut shares = opened_in_steps();
+    shares.pause(true);
+    let Asked { ticket, .. } = shares.asks(Some(30));
+    shares.hears(ticket, Ok("read back"));
+    shares.finds(30);
+    let Asked { ticket, .. } = shares.asks(None);
+    shares.pause(false);
+    let effects = shares.wakes(Wake::Tick);
+    assert_eq!(shares.puts_back(), None, "the balancer has not answered");
+    assert!(!surveys(&effects), "what would be seen is neither the one nor the other");
+    let effects = shares.hears(ticket, Ok("read back"));
+    assert_eq!(shares.puts_back(), None, "it was seen before the word");
+    assert!(surveys(&effects), "nobody looks");
+    let effects = shares.finds(100);
+    assert_eq!(shares.puts_back(), Some(vec![100]));
+    assert!(!surveys(&effects), "it looks for ever");
+}
+
+#[test]
+fn who_lifts_a_share_is_told_which_unwanted_ref_gets_the_traffic() {
+    let mut shares = opened_in_steps();
+    shares.pause(true);
+    let lifted = |shares: &mut Shares| {
+        let Asked { ticket, .. } = shares.asks(Some(30));
+        shares.hears(ticket, Ok("read back"));
+        let Asked { ticket, .. } = shares.asks(None);
+        told(&shares.hears(ticket, Ok("read back"))).unwrap()
+    };
+    shares.finds(100);
+    let fine = lifted(&mut shares);
+    assert!(fine.ends_with("read back"), "{fine}");
+    let stopped = |reference: &str, ending: Ending| Stopped {
+        rollout: RolloutId::parse("0123456789ab").unwrap(),
+        reference: Ref::parse(reference).unwrap(),
+        ending,
+        at: at(1),
+        left_out: BTreeSet::new(),
+    };
+    let after = |shares: &mut Shares, reference: &str, ending: Ending| {
+        let history = shares.core.ledger.histories.entry(target()).or_default();
+        history.stopped = Some(stopped(reference, ending));
+        lifted(shares)
+    };
+    let said = after(&mut shares, "0.9.0", Ending::Aborted);
+    let expected = "\n100% of their traffic goes to nodes with 0.9.0 of shop (web-1, web-2), whose rollout 0123456789ab was aborted: `towpath weight staging web PERCENT` holds it low, and `towpath rollback shop staging` takes 0.9.0 away";
+    assert!(said.ends_with(expected), "{said}");
+    // No node runs it, or nobody gave it up.
+    assert_eq!(after(&mut shares, "0.9.1", Ending::Aborted), fine);
+    assert_eq!(after(&mut shares, "0.9.0", Ending::Partial), fine);
+    shares.core.seen.surveys.clear();
+    let said = after(&mut shares, "0.9.0", Ending::Aborted);
+    let expected = "not known whether web-1, web-2 still run 0.9.0 of shop, whose rollout 0123456789ab was aborted, and they get 100%";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn a_look_that_was_on_its_way_when_a_share_was_moved_does_not_count() {
+    let mut shares = opened_in_steps();
+    shares.pause(true);
+    let Asked { ticket, .. } = shares.asks(Some(30));
+    shares.hears(ticket, Ok("read back"));
+    shares.finds(30);
+    shares.core.want_survey(target());
+    assert!(surveys(&shares.wakes(Wake::Tick)));
+    let Asked { ticket, .. } = shares.asks(None);
+    shares.hears(ticket, Ok("read back"));
+    shares.pause(false);
+    let effects = shares.finds(30);
+    assert_eq!(shares.puts_back(), None, "it was asked for before the word");
+    assert!(surveys(&effects), "nobody looks again");
+    shares.finds(100);
+    assert_eq!(shares.puts_back(), Some(vec![100]));
+}
+
+#[test]
+fn a_balancer_that_does_not_obey_is_not_asked_without_end() {
+    let mut shares = opened_in_steps();
+    shares.pause(true);
+    let Asked { ticket, .. } = shares.asks(Some(30));
+    shares.hears(ticket, Ok("read back"));
+    shares.finds(30);
+    let Asked { ticket, .. } = shares.asks(None);
+    shares.hears(ticket, Err(no_answer()));
+    shares.pause(false);
+    for _ in 0..3 {
+        let effects = shares.finds(30);
+        assert!(shares.share(effects).is_some(), "it is tried again");
+        let effects = shares.hears(None, Err(no_answer()));
+        assert!(!surveys(&effects), "at once, without end");
+        assert_eq!(shares.puts_back(), None, "the share that was lifted still stands");
+        shares.now += 20;
+        assert!(surveys(&shares.wakes(Wake::Tick)), "never again");
+    }
 }
 
 #[test]

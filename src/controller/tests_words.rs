@@ -147,7 +147,11 @@ fn who_aborts_is_told_that_a_bad_canary_gets_its_traffic_back() {
     };
     let order = crate::rollout::Order { word, at: at(0), until: None };
     ledger.weights.insert((environment, role), (30, order));
-    assert_eq!(said(&mut core(ledger), abort()).unwrap(), ends);
+    let answer = said(&mut core(ledger), abort()).unwrap();
+    let expected = format!(
+        "{ends}\ncanary (web-1) keeps the 30% that ann gave it, also with 1.0.1: `towpath weight staging canary auto` lifts that, and `towpath rollback shop staging` takes 1.0.1 away"
+    );
+    assert_eq!(answer, expected);
 }
 
 #[test]

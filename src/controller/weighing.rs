@@ -53,6 +53,7 @@ impl Core {
             Command::Weigh { environment: environment.clone(), role: role.clone(), percent };
         let said = done_word(&command);
         self.note(turn, Fact::Asked { word, command })?;
+        self.look_anew((environment, role));
         if self.limits.check_only {
             return Ok(Ok(Some(said)));
         }
@@ -175,6 +176,9 @@ impl Core {
         };
         self.flights.remove(&Flight::Weigh(key.0.clone(), key.1.clone()));
         self.touch_rollouts_of(&key.0);
+        for target in self.look_anew((&key.0, &key.1)) {
+            self.touch(target);
+        }
         if let Ok(how) = &result {
             self.not_given.remove(&key);
             let ((environment, role), how) = (key.clone(), how.clone());
@@ -189,15 +193,22 @@ impl Core {
             self.note(turn, Fact::WeightBack { environment, role })?;
         }
         if let Some(ticket) = ticket {
-            let (environment, role) = key;
+            let (environment, role) = key.clone();
             let done = done_word(&Command::Weigh { environment, role, percent });
-            let answer = Ok(match result {
+            let lifted = percent.is_none() && given > 0;
+            let but =
+                if lifted { self.serves_unwanted((&key.0, &key.1), given) } else { String::new() };
+            let said = match result {
                 Ok(evidence) => format!("{done}: {evidence}"),
                 Err(why) => {
-                    format!("{done}; not yet in the load balancer, it is tried again: {why}")
+                    let why = why.to_string();
+                    let said =
+                        format!("{done}; not yet in the load balancer, it is tried again: {why}");
+                    self.not_given.insert(key, why);
+                    said
                 }
-            });
-            turn.ask(Effect::Reply { ticket, answer });
+            };
+            turn.ask(Effect::Reply { ticket, answer: Ok(said + &but) });
         } else if let Err(why) = result {
             // It is tried again soon, and told when there is something new.
             let why = why.to_string();

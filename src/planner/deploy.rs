@@ -75,7 +75,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     holds.extend(policy::purpose_holds(target, purpose, world));
     holds.extend(ref_holds(target, &spec, purpose, desired, world));
     if purpose != Purpose::Verify {
-        holds.extend(traffic::unseen(target, &spec, &nodes, survey, world));
+        holds.extend(traffic::unseen(target, &spec, (&nodes, purpose), survey, world));
     }
     // Before the plan is written: those who wait are many, and asked often.
     holds.extend(busy(target, &nodes, world));

@@ -207,6 +207,13 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 let order = crate::rollout::Order { word, at, until: None };
                 ledger.excluded.insert((target(), NodeName::parse(node).unwrap()), order);
             }
+            ("person", role) => {
+                let by = crate::model::PersonName::parse("alice").unwrap();
+                let word = crate::rollout::Word { by, reason: "slowly".to_owned() };
+                let order = crate::rollout::Order { word, at, until: None };
+                let key = (target().environment, RoleName::parse(role).unwrap());
+                ledger.weights.insert(key, (40, order));
+            }
             ("all", runs) => {
                 for fact in survey.nodes.values_mut() {
                     *fact = Seen::Known { value: Ref::parse(runs).ok(), at };

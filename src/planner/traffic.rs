@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Role, Spec};
+use crate::config::{Role, Spec, StageSpec};
 use crate::model::{NodeName, Ref, RoleName, Target, Traffic};
 use crate::observe::{Fact, Survey};
-use crate::rollout::Out;
+use crate::rollout::{Out, Purpose};
 
 use super::policy::desired;
+use super::weights::covers;
 use super::{Hold, World};
 
 /// How a node of a role stands with its load balancers.
@@ -148,20 +149,35 @@ pub(super) fn returning(
     (back, unknown)
 }
 
+/// Nodes whose shares a rollout would put back at its end, of whatever ref they run now: all of a role whose recipe
+/// moves traffic, if it moves that of any.
+fn weighed(spec: &Spec<'_>, nodes: &BTreeSet<NodeName>, purpose: Purpose) -> BTreeSet<NodeName> {
+    let steps = spec.recipe.stages.iter().filter(|it| !it.steps.is_empty());
+    let of = |stage: &StageSpec| {
+        let touched = |role: &Role| {
+            purpose == Purpose::Deploy || role.nodes.iter().any(|it| nodes.contains(it))
+        };
+        let roles = spec.roles().filter(|(name, role)| covers(spec, stage, name) && touched(role));
+        roles.flat_map(|(_, role)| role.nodes.iter().cloned()).collect::<BTreeSet<_>>()
+    };
+    steps.flat_map(of).collect()
+}
+
 /// Holds a rollout that would move traffic which nobody can see.
 pub(super) fn unseen(
     target: &Target,
     spec: &Spec<'_>,
-    nodes: &BTreeSet<NodeName>,
+    (nodes, purpose): (&BTreeSet<NodeName>, Purpose),
     survey: &Survey,
     world: World<'_>,
 ) -> Option<Hold> {
-    let moves = |it: &crate::config::StageSpec| it.drain || !it.steps.is_empty();
+    let moves = |it: &StageSpec| it.drain || !it.steps.is_empty();
     if !spec.recipe.stages.iter().any(moves) {
         return None;
     }
+    let weighed = weighed(spec, nodes, purpose);
     let unknown: BTreeMap<NodeName, String> = nodes
-        .iter()
+        .union(&weighed)
         .flat_map(|node| seated(spec, node).map(move |(role, _)| (role, node)))
         .filter_map(|(role, node)| match stand(target, (role, node), survey, world) {
             Stand::Unknown(why) => Some((node.clone(), why)),

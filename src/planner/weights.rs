@@ -21,7 +21,7 @@ pub(crate) fn usual(spec: &Spec<'_>, role: &RoleName) -> u32 {
     last.and_then(|it| it.steps.last()).copied().unwrap_or(ALL)
 }
 
-fn covers(spec: &Spec<'_>, stage: &StageSpec, role: &RoleName) -> bool {
+pub(super) fn covers(spec: &Spec<'_>, stage: &StageSpec, role: &RoleName) -> bool {
     let named = spec.environment.roles.get(role).is_some_and(|it| stage.on.names(role, it));
     named || stage.on == On::All
 }
@@ -37,19 +37,43 @@ impl Draft<'_> {
         let managed =
             stages.iter().any(|it| it.kind == Kind::Weight && covers(self.spec, it, role));
         match self.stand(role, node) {
-            Stand::In(weight) if !managed => weight,
+            Stand::In(weight) if !managed && !self.by_person(role) => weight,
             Stand::In(_) | Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::Unknown(_) => {
                 usual(self.spec, role)
             }
         }
     }
 
+    /// Whether a person gave a role a share. It wins while it holds, whatever a plan says; once it is lifted it must
+    /// not come back out of a plan that was written under it.
+    fn by_person(&self, role: &RoleName) -> bool {
+        let key = (self.target.environment.clone(), role.clone());
+        self.world.ledger.weights.contains_key(&key)
+    }
+
+    /// The share that a node had before the plan moved any.
+    fn before(&self, role: &RoleName, node: &NodeName) -> u32 {
+        let usual = usual(self.spec, role);
+        if self.by_person(role) {
+            return usual;
+        }
+        match self.stand(role, node) {
+            Stand::In(weight) => weight,
+            // Its balancers do not say which one it has behind that.
+            Stand::Shaky => {
+                let place = (self.target.environment.clone(), role.clone(), node.clone());
+                let given = self.world.ledger.shares.get(&place);
+                given.filter(|it| it.since.is_some()).map_or(usual, |it| it.percent)
+            }
+            Stand::Ours | Stand::Theirs(_) | Stand::Unknown(_) => usual,
+        }
+    }
+
     /// Whether a rollout gave a node less than its role usually has.
     fn has_less(&self, role: &RoleName, node: &NodeName) -> bool {
         let here = self.target.environment.clone();
-        let share = self.world.ledger.shares.get(&(here.clone(), role.clone(), node.clone()));
-        share.is_some_and(|it| it.percent < usual(self.spec, role))
-            && !self.world.ledger.weights.contains_key(&(here, role.clone()))
+        let share = self.world.ledger.shares.get(&(here, role.clone(), node.clone()));
+        share.is_some_and(|it| it.percent < usual(self.spec, role)) && !self.by_person(role)
     }
 
     /// The roles of a stage that moves traffic, if this rollout touches them, or an earlier one was ended
@@ -125,20 +149,14 @@ impl Draft<'_> {
         way.stages.push(Stage { name: name.to_owned(), kind: StageKind::Forward, lanes });
     }
 
-    /// What puts back the shares that were seen, if the rollout is stopped after it moved them.
+    /// What puts back the shares that stood before, if the rollout is stopped after it moved them.
     pub(super) fn restore(&self, way: &Way) -> Option<Lane> {
         let mut batches = Vec::new();
         for (name, role) in self.spec.roles() {
             let Some(moved) = way.moved.get(name) else { continue };
             let mut by_weight: BTreeMap<u32, Vec<Seat>> = BTreeMap::new();
             for seat in self.spec.environment.seats(role) {
-                let weight = match self.stand(name, &seat.node) {
-                    Stand::In(weight) => weight,
-                    Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::Unknown(_) => {
-                        usual(self.spec, name)
-                    }
-                };
-                by_weight.entry(weight).or_default().push(seat);
+                by_weight.entry(self.before(name, &seat.node)).or_default().push(seat);
             }
             let task = |(weight, seats)| Task {
                 node: None,

@@ -52,3 +52,29 @@ fn who_was_brought_a_ref_that_is_given_up_keeps_its_step() {
     let word = crate::rollout::Word { by, reason: "requests fail".to_owned() };
     assert_eq!(left("", 3, &Cause::Aborted { word, now: false }), "", "as it was");
 }
+
+/// What an ended rollout puts back: how many nodes of `web` get which share.
+fn put_back(world: &str) -> Vec<(u32, usize)> {
+    let Deploy::Start(plan) = decision(world) else { panic!("no start") };
+    let back = plan.ops().filter(|(_, task, _)| matches!(task.when, When::StoppedAfter(_)));
+    let back = back.filter_map(|(_, _, op)| match op {
+        Op::Weighted { seats, weight, .. } => Some((*weight, seats.len())),
+        _ => None,
+    });
+    back.collect()
+}
+
+#[test]
+fn what_is_put_back_is_what_was_seen_and_no_share_that_a_person_may_lift_meanwhile() {
+    assert_eq!(put_back(""), [(100, 4)]);
+    let seen = "web/web-1 40%\nweb/web-2 40%";
+    assert_eq!(put_back(seen), [(40, 2), (100, 2)]);
+    assert_eq!(put_back(&format!("{seen}\nperson web")), [(100, 4)], "it would outlive its end");
+    // Who is down shows none: it has what it was given.
+    assert_eq!(put_back(&format!("{seen}\nweb/web-1 down\nweb/web-3 down")), [(40, 2), (100, 2)]);
+    // Nobody is brought anything on a node that runs the ref; its share is put back too, and must be known.
+    let silent = decision("web-1 1.0.1\nweb/web-1 silent");
+    let Deploy::Hold(holds) = silent else { panic!("{silent:?}") };
+    let unseen = |it: &Hold| matches!(it, Hold::TrafficUnseen { nodes } if nodes.len() == 1);
+    assert!(holds.iter().any(unseen), "{holds:?}");
+}

@@ -213,3 +213,45 @@ async fn a_canary_that_is_rolled_back_gets_no_more_with_the_ref_that_is_taken_ba
     world.until_in_sync();
     assert_eq!(weights(&proxy), ["100", "100", "100"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_steps_in_is_told_what_becomes_of_shares_and_one_that_was_lifted_stays_so() {
+    let (world, mut proxy, _apps) = canary().await;
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    for times in 1..=3 {
+        until_asked(&world, times);
+        yes(&world);
+    }
+    until_asked(&world, 4);
+    assert_eq!(weights(&proxy), ["25", "100", "100"]);
+    weigh(&world, "40");
+    let said = world.order(&["abort", "shop", "production", "--reason", "requests fail"]);
+    assert!(said.contains("canary (web-1) keeps the 40% that "), "{said}");
+    assert!(said.contains("`towpath weight production canary auto` lifts that"), "{said}");
+    world.until_explained("production", "ended aborted");
+    assert_eq!(weights(&proxy), ["40", "100", "100"]);
+    let said = weigh(&world, "auto");
+    assert!(said.contains(&format!("{NEW} of shop")), "{said}");
+    assert!(said.contains("was aborted") && said.contains("100% of their traffic"), "{said}");
+    assert_eq!(weights(&proxy), ["100", "100", "100"]);
+
+    // Tried again in the same breath, it is ended again while its balancer was away.
+    std::fs::remove_file(world.root.join("asked")).unwrap();
+    world.order(&["retry", "shop", "production", "--reason", "it was the network"]);
+    until("it begins", || proxy.column("web-1", "srv_uweight") == "5");
+    until_asked(&world, 1);
+    let fine = world.explain("production");
+    assert!(!fine.contains("does not answer"), "{fine}");
+    proxy.kill();
+    let said = world.until_explained("production", "does not answer for web-1");
+    assert!(said.contains("whether canary still gets 5%, given at "), "{said}");
+    let status = world.towpath(&["status"]).stdout;
+    assert!(status.contains("does not answer for web-1"), "{status}");
+    proxy.restart();
+    until("it is given again", || proxy.column("web-1", "srv_uweight") == "5");
+    world.order(&["abort", "shop", "production", "--reason", "requests fail"]);
+    world.until_explained("production", "ended aborted");
+    assert_eq!(weights(&proxy), ["100", "100", "100"], "the share that was lifted");
+}
