@@ -30,6 +30,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let target = Target::new(&args.service, &args.environment);
     standing::alone(&setup, ui);
     let seen = look(&setup, |it| it.service == target.service)?;
+    standing::unheard(&seen, ui);
     let decision = seen.decide(&target);
     if ui.json {
         ui.result_json(&decision_json(&target, &decision, &seen));

@@ -49,6 +49,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     };
     standing::alone(&setup, ui);
     let seen = look(&setup, wanted)?;
+    standing::unheard(&seen, ui);
     let header = ["TARGET", "WANTED", "RUNS", "STATE"];
     let mut rows: Vec<Vec<(Tone, String)>> =
         vec![header.iter().map(|it| (Tone::Faint, (*it).to_owned())).collect()];
@@ -129,6 +130,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "owes": owed.map(|it| it.reference.as_str()),
                 "in_force": standing::in_force(&target, &seen),
                 "controller": !standing::is_alone(&setup),
+                "controller_unheard": seen.unheard,
             });
             if let (Some(nodes), Some(map)) = (nodes.json(&target, &seen), value.as_object_mut()) {
                 map.insert("nodes".to_owned(), nodes);

@@ -365,6 +365,7 @@ impl GitWorker {
                     chain(&error)
                 ))
             }
+            error @ forge::Error::Later { .. } => NotReverted::No(unreached(target, &error)),
             error => NotReverted::No(chain(&error)),
         })
     }
@@ -405,6 +406,14 @@ impl GitWorker {
             tracing::debug!(%error, "the head of the records is not kept");
         }
     }
+}
+
+/// What a person may do where the config repo does not take a rollback now.
+fn unreached(Target { service, environment }: &Target, error: &forge::Error) -> String {
+    format!(
+        "{}: try again, or `towpath rollback {service} {environment} --break-glass`, which does without the config repo",
+        chain(error)
+    )
 }
 
 fn ours() -> Act {

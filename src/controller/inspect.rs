@@ -46,6 +46,8 @@ pub struct Inspection {
     pub now: Timestamp,
     /// What is wrong with the records in git, for people.
     pub records: Vec<String>,
+    /// Why a controller that is there was not heard about what does not work, if it was not.
+    pub unheard: Option<String>,
     /// What a running controller says of what does not work.
     troubles: Troubles,
     /// Promotions that cannot be proposed, for the edit is not safe; and why.
@@ -145,7 +147,9 @@ pub fn inspect(
     let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
     let (now, troubles) = (clock::now(), Troubles::default());
-    let mut found = Inspection { loaded, ledger, seen, now, records, troubles, unsafe_edits };
+    let unheard = None;
+    let mut found =
+        Inspection { loaded, ledger, seen, now, records, unheard, troubles, unsafe_edits };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
     Ok(found)
 }
@@ -303,20 +307,37 @@ fn patch_questions(
         if !patched {
             continue;
         }
-        let Decision { deploy, promote, retreat: _ } = planner::decide(&target, world);
-        let mut holds = Vec::new();
-        if let Deploy::Hold(it) = deploy {
-            holds.extend(it);
-        }
-        if let Promote::Hold(it) = promote {
-            holds.extend(it);
-        }
-        for hold in holds {
-            let Hold::HotPatched { reference, patch, .. } = hold else { continue };
-            questions.extend(contains_question(snapshot, &target, &patch, &reference));
+        for (reference, patch) in patches_asked_for(&planner::decide(&target, world)) {
+            questions.extend(contains_question(snapshot, &target, patch, reference));
         }
     }
     questions
+}
+
+/// Of which refs a decision would know whether they contain which patch, also beside a rollout that goes on meanwhile.
+fn patches_asked_for(decision: &Decision) -> Vec<(&Ref, &Ref)> {
+    let Decision { deploy, promote, retreat: _ } = decision;
+    let deploy: &[Hold] = match deploy {
+        Deploy::Hold(holds) | Deploy::Rolling(holds) => holds,
+        Deploy::InSync(_) | Deploy::Start(_) | Deploy::Supersede(_) => &[],
+    };
+    let promote: &[Hold] = match promote {
+        Promote::Hold(holds) => holds,
+        Promote::Nothing
+        | Promote::Propose(_)
+        | Promote::Check { .. }
+        | Promote::Merge { .. }
+        | Promote::Withdraw { .. } => &[],
+    };
+    let within = deploy.iter().flat_map(|hold| {
+        if let Hold::NotYet { why, .. } = hold { why.as_slice() } else { &[] }
+    });
+    let all = deploy.iter().chain(within).chain(promote);
+    let asked = all.filter_map(|hold| {
+        let Hold::HotPatched { reference, patch, .. } = hold else { return None };
+        Some((reference, patch))
+    });
+    asked.collect()
 }
 
 /// Fills every environment that has an inventory.
@@ -382,4 +403,30 @@ fn questions(
         }));
     }
     questions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_are_asked_about_beside_a_rollout_too() {
+        let reference = |it: &str| Ref::parse(it).unwrap();
+        let lacks = |it: &str| Hold::HotPatched {
+            reference: reference(it),
+            patch: reference("1.0.1-hot1"),
+            why: "`contains` was not asked yet".to_owned(),
+        };
+        let newer = Hold::NotYet { reference: reference("1.1.0"), why: vec![lacks("1.1.0")] };
+        let asked = |deploy, promote| {
+            let decision = Decision { deploy, promote, retreat: None };
+            let asked = patches_asked_for(&decision).into_iter();
+            asked.map(|(it, _)| it.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let promote = || Promote::Hold(vec![lacks("1.2.0")]);
+        assert_eq!(asked(Deploy::Rolling(vec![newer.clone()]), promote()), "1.1.0 1.2.0");
+        assert_eq!(asked(Deploy::Hold(vec![newer]), Promote::Nothing), "1.1.0");
+        assert_eq!(asked(Deploy::Hold(vec![lacks("1.3.0")]), Promote::Nothing), "1.3.0");
+        assert_eq!(asked(Deploy::InSync(reference("1.0.0")), promote()), "1.2.0");
+    }
 }
