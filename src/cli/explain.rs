@@ -9,6 +9,7 @@ use crate::planner::{
 };
 use crate::rollout::{Phase, Purpose, Rollout};
 
+use super::entry::{NAMED, few};
 use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
 use super::standing;
@@ -33,7 +34,15 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     standing::unheard(&seen, ui);
     let decision = seen.decide(&target);
     if ui.json {
-        ui.result_json(&decision_json(&target, &decision, &seen));
+        let mut value = decision_json(&target, &decision, &seen);
+        if let Some(map) = value.as_object_mut() {
+            map.insert("stranded".to_owned(), super::traffic::behind(&target, &seen).into());
+            let rollout = seen.ledger.rollouts.get(&target);
+            let failed = rollout.map(notify::failed_commands).unwrap_or_default();
+            let failed: Vec<String> = failed.into_iter().map(|it| it.said).collect();
+            map.insert("failed_commands".to_owned(), failed.into());
+        }
+        ui.result_json(&value);
         return Ok(0);
     }
     let Some(spec) = seen.snapshot().spec(&target) else {
@@ -81,9 +90,14 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     {
         line("owed", super::rollback::owed(&target, owed, &seen));
     }
-    for ((_, node), order) in seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target) {
+    let left_out = seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target);
+    for (at, ((_, node), order)) in left_out.clone().take(NAMED).enumerate() {
         let (by, reason) = (&order.word.by, &order.word.reason);
-        line("left out", format!("{node} by {by}, until it answers: {reason}"));
+        let label = if at == 0 { "left out" } else { "" };
+        line(label, format!("{node} by {by}, until it answers: {reason}"));
+    }
+    if left_out.clone().count() > NAMED {
+        line("", format!("and {} more", left_out.count() - NAMED));
     }
     let broken = broken_glass(&target, seen.world());
     let recalled = going_back(&target, seen.world());
@@ -137,9 +151,12 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
         line("schema", &text, ui);
     }
     let Some(survey) = seen.seen.surveys.get(target) else { return };
-    for node in unfinished(target, survey, seen.world()) {
+    let nodes: Vec<String> =
+        unfinished(target, survey, seen.world()).iter().map(ToString::to_string).collect();
+    if !nodes.is_empty() {
         let text = format!(
-            "a rollout was ended in the middle of what it did on {node}: whatever that says it runs, it is brought its ref again"
+            "a rollout was ended in the middle of what it did on {}: whatever is said to run there, the ref is brought again",
+            few(&nodes)
         );
         line("half done", &ui.paint(Tone::Waiting, text), ui);
     }
@@ -155,6 +172,9 @@ fn stranded(target: &Target, seen: &Inspection, ui: &Ui) {
 /// Why a target does not move whose config nobody can read, or that it names no more, and what is known of it all the same.
 fn unreadable(target: &Target, hold: Hold, decision: &Decision, seen: &Inspection, ui: &Ui) {
     ui.result(ui.paint(Tone::Strong, target));
+    if seen.seen.surveys.contains_key(target) {
+        line("runs", &super::status::runs(target, seen), ui);
+    }
     if let Some(proof) = seen.ledger.proof(target) {
         let text = format!("{} since {}, rollout {}", proof.reference, proof.at, proof.rollout);
         line("proven", &text, ui);
@@ -246,6 +266,9 @@ fn under_way(rollout: &Rollout, ui: &Ui) {
     if let Phase::Halted(halts) = rollout.phase() {
         for halt in halts {
             line("", &ui.paint(Tone::Bad, halt), ui);
+        }
+        for command in notify::failed_commands(rollout).iter().take(NAMED) {
+            line("", &command.said, ui);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::planner::{Decision, Deploy, Hold, Promote, going_back, outline, pin};
 use crate::rollout::{Lane, Op, Plan, Purpose};
 use crate::text::visible;
 
-use super::entry::count;
+use super::entry::{NAMED, count};
 use super::nodes;
 use super::run::setup;
 use super::ui::Tone;
@@ -144,10 +144,9 @@ pub(super) fn look(
 /// Why a controller's own troubles are not shown.
 fn unheard(error: &AskError) -> String {
     let why = match error {
-        AskError::Silent { patience } => format!(
-            "holds its socket and does not answer (waited {})",
-            format_duration(*patience)
-        ),
+        AskError::Silent { patience } => {
+            format!("holds its socket and does not answer (waited {})", format_duration(*patience))
+        }
         AskError::Nobody { .. } | AskError::Broken { .. } | AskError::Refused(_) => {
             format!("cannot be asked ({error})")
         }
@@ -203,8 +202,14 @@ fn print(
             if plan.haste.is_some() {
                 ui.result(format_args!("    {}", in_haste(plan)));
             }
-            for (node, how) in &plan.left_alone {
+            for (node, how) in plan.left_alone.iter().take(NAMED) {
                 ui.result(format_args!("    {node} is {how}: updated, and left so"));
+            }
+            if plan.left_alone.len() > NAMED {
+                let more = plan.left_alone.len() - NAMED;
+                ui.result(format_args!(
+                    "    and {more} more that are kept out of the load balancer"
+                ));
             }
             for gate in unasked(target, plan, seen) {
                 let what =

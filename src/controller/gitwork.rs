@@ -429,6 +429,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rollback_that_the_repo_does_not_take_names_the_way_without_it() {
+        let target = Target::new(
+            &crate::model::ServiceName::parse("shop").unwrap(),
+            &crate::model::EnvironmentName::parse("production").unwrap(),
+        );
+        let source = Box::new(std::io::Error::other("connection refused"));
+        let error = forge::Error::Later { doing: "committing to main".to_owned(), source };
+        let said = unreached(&target, &error);
+        assert!(said.contains("connection refused"), "{said}");
+        assert!(said.contains("`towpath rollback shop production --break-glass`"), "{said}");
+    }
+
+    #[test]
     fn lasting_trouble_is_told_when_it_changes_and_once_an_hour() {
         let told = Told::default();
         let minutes = Duration::from_mins;

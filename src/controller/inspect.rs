@@ -22,6 +22,7 @@ use crate::telemetry::chain;
 
 use super::files::{changes_between, edited};
 use super::glass;
+use super::hidden;
 use super::looking::beside;
 use super::patches::contains_question;
 use super::perform::Hands;
@@ -143,7 +144,7 @@ pub fn inspect(
         }
         Err(why) => Fact::Unknown { why, at: now },
     });
-    survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
+    survey((setup, &repository), &mut loaded, &ledger, &wanted, &mut seen)?;
     let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
     let (now, troubles) = (clock::now(), Troubles::default());
@@ -217,14 +218,15 @@ fn head_or_last(repository: &Repository, setup: &Setup) -> Result<Revision, Insp
     }
 }
 
-fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectError> {
+/// What a commit says.
+pub(super) fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectError> {
     let changes = changes_between(repository, None, revision).map_err(InspectError::Config)?;
     Ok(Loaded::load(revision, changes))
 }
 
-/// Asks the nodes of all wanted targets and of those that they follow.
+/// Asks the nodes of all wanted targets and of those that they follow, also where the config is broken now.
 fn survey(
-    setup: &Setup,
+    (setup, repository): (&Setup, &Repository),
     loaded: &mut Loaded,
     ledger: &Ledger,
     wanted: &impl Fn(&Target) -> bool,
@@ -250,13 +252,15 @@ fn survey(
             snapshot.targets().filter(|it| wanted(it)).map(|it| it.service).collect();
         for target in snapshot.targets().filter(|it| services.contains(&it.service)) {
             let Some(spec) = snapshot.spec(&target) else { continue };
-            let questions = spec.questions();
             let connect = spec.environment.connect.clone();
-            let seats = spec.seats();
+            let (questions, seats) = (spec.questions(), spec.seats());
+            let survey = Effect::Survey { target, connect, questions, seats };
             let hands = hands.clone();
-            asked.spawn(async move {
-                hands.perform(Effect::Survey { target, connect, questions, seats }).await
-            });
+            asked.spawn(async move { hands.perform(survey).await });
+        }
+        for survey in hidden::surveys(repository, ledger, snapshot, wanted) {
+            let hands = hands.clone();
+            asked.spawn(async move { hands.perform(survey).await });
         }
         while let Some(answer) = asked.join_next().await {
             if let Ok(Some(Wake::Surveyed { target, survey })) = answer {
@@ -329,9 +333,9 @@ fn patches_asked_for(decision: &Decision) -> Vec<(&Ref, &Ref)> {
         | Promote::Merge { .. }
         | Promote::Withdraw { .. } => &[],
     };
-    let within = deploy.iter().flat_map(|hold| {
-        if let Hold::NotYet { why, .. } = hold { why.as_slice() } else { &[] }
-    });
+    let within = deploy
+        .iter()
+        .flat_map(|hold| if let Hold::NotYet { why, .. } = hold { why.as_slice() } else { &[] });
     let all = deploy.iter().chain(within).chain(promote);
     let asked = all.filter_map(|hold| {
         let Hold::HotPatched { reference, patch, .. } = hold else { return None };

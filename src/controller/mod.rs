@@ -49,6 +49,7 @@ mod excluding;
 mod doors;
 mod view;
 mod visiting;
+mod hidden;
 mod inspect;
 mod logs;
 

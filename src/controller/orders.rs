@@ -197,7 +197,9 @@ impl Core {
             planner::lacks_patch(target, reference, world)
         });
         match lacks {
-            Some(hold) => format!("{reference} is not promoted to {target} before this lifts: {hold}"),
+            Some(hold) => {
+                format!("{reference} is not promoted to {target} before this lifts: {hold}")
+            }
             None => format!("{reference} will be promoted to {target} when its gates agree"),
         }
     }
