@@ -8,6 +8,7 @@ use crate::planner::{
     Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force, unfinished,
 };
 use crate::rollout::{Phase, Purpose, Rollout};
+use crate::text::visible;
 
 use super::entry::{NAMED, few};
 use super::plan::{decision_json, look, pinned, refused};
@@ -34,15 +35,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     standing::unheard(&seen, ui);
     let decision = seen.decide(&target);
     if ui.json {
-        let mut value = decision_json(&target, &decision, &seen);
-        if let Some(map) = value.as_object_mut() {
-            map.insert("stranded".to_owned(), super::traffic::behind(&target, &seen).into());
-            let rollout = seen.ledger.rollouts.get(&target);
-            let failed = rollout.map(notify::failed_commands).unwrap_or_default();
-            let failed: Vec<String> = failed.into_iter().map(|it| it.said).collect();
-            map.insert("failed_commands".to_owned(), failed.into());
-        }
-        ui.result_json(&value);
+        ui.result_json(&json(&target, &decision, &seen));
         return Ok(0);
     }
     let Some(spec) = seen.snapshot().spec(&target) else {
@@ -90,15 +83,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     {
         line("owed", super::rollback::owed(&target, owed, &seen));
     }
-    let left_out = seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target);
-    for (at, ((_, node), order)) in left_out.clone().take(NAMED).enumerate() {
-        let (by, reason) = (&order.word.by, &order.word.reason);
-        let label = if at == 0 { "left out" } else { "" };
-        line(label, format!("{node} by {by}, until it answers: {reason}"));
-    }
-    if left_out.clone().count() > NAMED {
-        line("", format!("and {} more", left_out.count() - NAMED));
-    }
+    left_out(&target, &seen, ui);
     let broken = broken_glass(&target, seen.world());
     let recalled = going_back(&target, seen.world());
     waits("rollback", broken.as_slice(), ui);
@@ -137,6 +122,33 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         line("records", ui.paint(Tone::Bad, wrong));
     }
     Ok(0)
+}
+
+/// The same for `--json`: what is decided, and what there is to know beside that.
+fn json(target: &Target, decision: &Decision, seen: &Inspection) -> serde_json::Value {
+    let mut value = decision_json(target, decision, seen);
+    if let Some(map) = value.as_object_mut() {
+        map.insert("stranded".to_owned(), super::traffic::behind(target, seen).into());
+        let rollout = seen.ledger.rollouts.get(target);
+        let failed = rollout.map(notify::failed_commands).unwrap_or_default();
+        let failed: Vec<String> = failed.into_iter().map(|it| it.said).collect();
+        map.insert("failed_commands".to_owned(), failed.into());
+    }
+    value
+}
+
+/// Nodes that people do not wait for.
+fn left_out(target: &Target, seen: &Inspection, ui: &Ui) {
+    let all = seen.ledger.excluded.iter().filter(|((it, _), _)| it == target);
+    for (at, ((_, node), order)) in all.clone().take(NAMED).enumerate() {
+        let (by, reason) = (&order.word.by, &order.word.reason);
+        let label = if at == 0 { "left out" } else { "" };
+        line(label, &format!("{node} by {by}, until it answers: {reason}"), ui);
+    }
+    let more = all.count().saturating_sub(NAMED);
+    if more > 0 {
+        line("", &format!("and {more} more"), ui);
+    }
 }
 
 /// What rollouts left behind that are over: a schema that is ahead of the ref, and nodes in the middle of a change.
@@ -268,7 +280,7 @@ fn under_way(rollout: &Rollout, ui: &Ui) {
             line("", &ui.paint(Tone::Bad, halt), ui);
         }
         for command in notify::failed_commands(rollout).iter().take(NAMED) {
-            line("", &command.said, ui);
+            line("", &visible(&command.said), ui);
         }
     }
 }

@@ -169,7 +169,7 @@ fn under_way(rollout: &Rollout) -> (Tone, String) {
     let held =
         notify::held_up(rollout).map_or_else(String::new, |it| format!("; {}", visible(&it)));
     let migration = notify::failed_commands(rollout).into_iter().find(|it| it.migrates);
-    let command = migration.map_or_else(String::new, |it| format!("; {}", it.said));
+    let command = migration.map_or_else(String::new, |it| format!("; {}", visible(&it.said)));
     let at = format!("{}{held}{command}", notify::progress(rollout));
     match rollout.phase() {
         Phase::Halted(_) => (Tone::Bad, format!("halted: {at}")),

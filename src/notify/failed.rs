@@ -2,7 +2,6 @@
 
 use crate::model::Deed;
 use crate::rollout::{Halt, Op, Rollout};
-use crate::text::visible;
 
 /// Longest of a command that is quoted, in characters; the whole is in the record.
 const COMMAND_MAX: usize = 100;
@@ -12,7 +11,7 @@ const COMMAND_MAX: usize = 100;
 pub struct FailedCommand {
     /// Whether it migrates.
     pub migrates: bool,
-    /// Which command, where, and how its output is read.
+    /// Which command, where, and how its output is read. What others said in it is as they said it.
     pub said: String,
 }
 
@@ -39,5 +38,5 @@ pub fn failed_commands(rollout: &Rollout) -> Vec<FailedCommand> {
 fn short(command: &str) -> String {
     let more = if command.chars().nth(COMMAND_MAX).is_some() { "…" } else { "" };
     let first: String = command.chars().take(COMMAND_MAX).collect();
-    format!("{}{more}", visible(&first))
+    format!("{first}{more}")
 }

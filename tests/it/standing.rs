@@ -230,7 +230,7 @@ fn a_migration_that_failed_is_named_with_its_command_and_its_output() {
     world.until_in_sync();
     world.want("staging", NEW);
     let said = world.until_explained("staging", "halted");
-    let id = world.json(&["rollout"])[0]["id"].as_str().unwrap().to_owned();
+    let id = world.json(&["rollout"])[0]["rollout"].as_str().unwrap().to_owned();
     let shows = format!("`towpath log {id} web-1` shows what it printed");
     for said in [said, world.towpath(&["status"]).stdout] {
         assert!(said.contains("migration on web-1: `sh /"), "{said}");
