@@ -16,6 +16,18 @@ pub(super) fn time(at: Timestamp) -> String {
     at.to_jiff().strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// Names that are listed for people; of more, the number says enough. `--json` has all of them.
+pub(super) const NAMED: usize = 8;
+
+/// The first of many names, and how many more there are.
+pub(super) fn few(names: &[String]) -> String {
+    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// How long ago, to the second.
 pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
     format_duration(Duration::from_secs(now.since(at).as_secs().max(1)))
@@ -150,6 +162,18 @@ pub(super) fn of_history(error: &history::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::model::{EnvironmentName, ServiceName, Target};
+
+    #[test]
+    fn of_many_names_the_first_are_said_and_how_many_more() {
+        let names = |all: usize| (1..=all).map(|it| format!("web-{it}")).collect::<Vec<_>>();
+        assert_eq!(few(&names(2)), "web-1, web-2");
+        assert!(few(&names(NAMED)).ends_with("web-8"));
+        let said = few(&names(40));
+        assert!(
+            said.starts_with("web-1, web-2, ") && said.ends_with("web-8 and 32 more"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn times_are_read_as_people_say_them() {

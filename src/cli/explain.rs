@@ -8,7 +8,9 @@ use crate::planner::{
     Decision, Deploy, Hold, Promote, broken_glass, going_back, in_force, unfinished,
 };
 use crate::rollout::{Phase, Purpose, Rollout};
+use crate::text::visible;
 
+use super::entry::{NAMED, few};
 use super::plan::{decision_json, look, pinned, refused};
 use super::run::setup;
 use super::standing;
@@ -30,9 +32,10 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     let target = Target::new(&args.service, &args.environment);
     standing::alone(&setup, ui);
     let seen = look(&setup, |it| it.service == target.service)?;
+    standing::unheard(&seen, ui);
     let decision = seen.decide(&target);
     if ui.json {
-        ui.result_json(&decision_json(&target, &decision, &seen));
+        ui.result_json(&json(&target, &decision, &seen));
         return Ok(0);
     }
     let Some(spec) = seen.snapshot().spec(&target) else {
@@ -80,10 +83,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     {
         line("owed", super::rollback::owed(&target, owed, &seen));
     }
-    for ((_, node), order) in seen.ledger.excluded.iter().filter(|((it, _), _)| *it == target) {
-        let (by, reason) = (&order.word.by, &order.word.reason);
-        line("left out", format!("{node} by {by}, until it answers: {reason}"));
-    }
+    left_out(&target, &seen, ui);
     let broken = broken_glass(&target, seen.world());
     let recalled = going_back(&target, seen.world());
     waits("rollback", broken.as_slice(), ui);
@@ -124,6 +124,33 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     Ok(0)
 }
 
+/// The same for `--json`: what is decided, and what there is to know beside that.
+fn json(target: &Target, decision: &Decision, seen: &Inspection) -> serde_json::Value {
+    let mut value = decision_json(target, decision, seen);
+    if let Some(map) = value.as_object_mut() {
+        map.insert("stranded".to_owned(), super::traffic::behind(target, seen).into());
+        let rollout = seen.ledger.rollouts.get(target);
+        let failed = rollout.map(notify::failed_commands).unwrap_or_default();
+        let failed: Vec<String> = failed.into_iter().map(|it| it.said).collect();
+        map.insert("failed_commands".to_owned(), failed.into());
+    }
+    value
+}
+
+/// Nodes that people do not wait for.
+fn left_out(target: &Target, seen: &Inspection, ui: &Ui) {
+    let all = seen.ledger.excluded.iter().filter(|((it, _), _)| it == target);
+    for (at, ((_, node), order)) in all.clone().take(NAMED).enumerate() {
+        let (by, reason) = (&order.word.by, &order.word.reason);
+        let label = if at == 0 { "left out" } else { "" };
+        line(label, &format!("{node} by {by}, until it answers: {reason}"), ui);
+    }
+    let more = all.count().saturating_sub(NAMED);
+    if more > 0 {
+        line("", &format!("and {more} more"), ui);
+    }
+}
+
 /// What rollouts left behind that are over: a schema that is ahead of the ref, and nodes in the middle of a change.
 fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
     let Some(history) = seen.ledger.history(target) else { return };
@@ -136,9 +163,12 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
         line("schema", &text, ui);
     }
     let Some(survey) = seen.seen.surveys.get(target) else { return };
-    for node in unfinished(target, survey, seen.world()) {
+    let nodes: Vec<String> =
+        unfinished(target, survey, seen.world()).iter().map(ToString::to_string).collect();
+    if !nodes.is_empty() {
         let text = format!(
-            "a rollout was ended in the middle of what it did on {node}: whatever that says it runs, it is brought its ref again"
+            "a rollout was ended in the middle of what it did on {}: whatever is said to run there, the ref is brought again",
+            few(&nodes)
         );
         line("half done", &ui.paint(Tone::Waiting, text), ui);
     }
@@ -156,6 +186,9 @@ fn stranded(target: &Target, seen: &Inspection, ui: &Ui) {
 /// Why a target does not move whose config nobody can read, or that it names no more, and what is known of it all the same.
 fn unreadable(target: &Target, hold: Hold, decision: &Decision, seen: &Inspection, ui: &Ui) {
     ui.result(ui.paint(Tone::Strong, target));
+    if seen.seen.surveys.contains_key(target) {
+        line("runs", &super::status::runs(target, seen), ui);
+    }
     if let Some(proof) = seen.ledger.proof(target) {
         let text = format!("{} since {}, rollout {}", proof.reference, proof.at, proof.rollout);
         line("proven", &text, ui);
@@ -247,6 +280,9 @@ fn under_way(rollout: &Rollout, ui: &Ui) {
     if let Phase::Halted(halts) = rollout.phase() {
         for halt in halts {
             line("", &ui.paint(Tone::Bad, halt), ui);
+        }
+        for command in notify::failed_commands(rollout).iter().take(NAMED) {
+            line("", &visible(&command.said), ui);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api;
+use crate::api::{self, AskError};
 use crate::config::Loaded;
 use crate::controller::{Inspection, changes_between, inspect};
 use crate::git::{Program, Repository};
@@ -13,7 +13,7 @@ use crate::planner::{Decision, Deploy, Hold, Promote, going_back, outline, pin};
 use crate::rollout::{Lane, Op, Plan, Purpose};
 use crate::text::visible;
 
-use super::entry::count;
+use super::entry::{NAMED, count};
 use super::nodes;
 use super::run::setup;
 use super::ui::Tone;
@@ -50,6 +50,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     };
     super::standing::alone(&setup, ui);
     let seen = look(&setup, wanted)?;
+    super::standing::unheard(&seen, ui);
     let mut pending = false;
     let mut shown = 0;
     let targets = in_order(&seen, wanted);
@@ -131,11 +132,28 @@ pub(super) fn look(
         found.snapshot().targets().filter(wanted).map(|it| it.service).collect();
     services.dedup();
     let one = if let [one] = &services[..] { Some(one) } else { None };
-    // Without a controller nobody tries anything.
-    if let Ok(troubles) = api::troubles(&setup.state, one) {
-        found.hear(troubles);
+    match api::troubles(&setup.state, one) {
+        Ok(troubles) => found.hear(troubles),
+        // Without a controller nobody tries anything.
+        Err(AskError::Nobody { .. }) => {}
+        Err(error) => found.unheard = Some(unheard(&error)),
     }
     Ok(found)
+}
+
+/// Why a controller's own troubles are not shown.
+fn unheard(error: &AskError) -> String {
+    let why = match error {
+        AskError::Silent { patience } => {
+            format!("holds its socket and does not answer (waited {})", format_duration(*patience))
+        }
+        AskError::Nobody { .. } | AskError::Broken { .. } | AskError::Refused(_) => {
+            format!("cannot be asked ({error})")
+        }
+    };
+    format!(
+        "the controller {why}: what does not work for it is not shown here, and what is shown was looked at without it"
+    )
 }
 
 /// The head of the config branch is not what is in force: that concerns also who is in sync.
@@ -184,8 +202,14 @@ fn print(
             if plan.haste.is_some() {
                 ui.result(format_args!("    {}", in_haste(plan)));
             }
-            for (node, how) in &plan.left_alone {
+            for (node, how) in plan.left_alone.iter().take(NAMED) {
                 ui.result(format_args!("    {node} is {how}: updated, and left so"));
+            }
+            if plan.left_alone.len() > NAMED {
+                let more = plan.left_alone.len() - NAMED;
+                ui.result(format_args!(
+                    "    and {more} more that are kept out of the load balancer"
+                ));
             }
             for gate in unasked(target, plan, seen) {
                 let what =

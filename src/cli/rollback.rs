@@ -7,6 +7,7 @@ use crate::model::{Ref, Target};
 use crate::planner::{Hold, WayBack, in_force, no_post_migrations, way_back};
 use crate::rollout::Owed;
 
+use super::entry::{NAMED, few};
 use super::plan::look;
 use super::run::setup;
 use super::ui::Tone;
@@ -59,8 +60,20 @@ pub(super) fn check(
 }
 
 fn print(target: &Target, way: &WayBack, ui: &Ui) {
-    let WayBack { from, to, ran, floor, migrated, differing, unseen, lost, stages, blocks, awaits } =
-        way;
+    let WayBack {
+        from,
+        to,
+        ran,
+        floor,
+        migrated,
+        differing,
+        unseen,
+        excluded,
+        lost,
+        stages,
+        blocks,
+        awaits,
+    } = way;
     let line = |label: &str, text: String| {
         ui.result(format_args!("{}  {text}", ui.paint(Tone::Faint, format!("{label:<10}"))));
     };
@@ -92,18 +105,26 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
         "nodes",
         match names.len() {
             0 => format!("all run {to} already"),
-            count => format!("{count} differ: {}", names.join(", ")),
+            count => format!("{count} differ: {}", few(&names)),
         },
     );
-    for (node, why) in unseen {
+    for (node, why) in unseen.iter().take(NAMED) {
         line("", ui.paint(Tone::Waiting, format!("{node}: {why}")));
     }
-    for (at, (node, why)) in lost.iter().enumerate() {
+    more(unseen.len(), &line);
+    for (at, (node, why)) in excluded.iter().take(NAMED).enumerate() {
+        let text =
+            format!("{node}: {why}; it keeps what it runs, and is brought {to} when it answers");
+        line(if at == 0 { "left out" } else { "" }, ui.paint(Tone::Waiting, text));
+    }
+    more(excluded.len(), &line);
+    for (at, (node, why)) in lost.iter().take(NAMED).enumerate() {
         let text = format!(
             "{node}: {why}; it is tried too, and keeps no other one of its stage on {from}"
         );
         line(if at == 0 { "lost" } else { "" }, ui.paint(Tone::Waiting, text));
     }
+    more(lost.len(), &line);
     for (at, stage) in stages.iter().enumerate() {
         line(if at == 0 { "stages" } else { "" }, stage.clone());
     }
@@ -121,9 +142,28 @@ fn print(target: &Target, way: &WayBack, ui: &Ui) {
     }
 }
 
+/// How many there are beside those that are named.
+fn more(all: usize, line: &impl Fn(&str, String)) {
+    if all > NAMED {
+        line("", format!("and {} more", all - NAMED));
+    }
+}
+
 fn json(target: &Target, way: &WayBack) -> serde_json::Value {
-    let WayBack { from, to, ran, floor, migrated, differing, unseen, lost, stages, blocks, awaits } =
-        way;
+    let WayBack {
+        from,
+        to,
+        ran,
+        floor,
+        migrated,
+        differing,
+        unseen,
+        excluded,
+        lost,
+        stages,
+        blocks,
+        awaits,
+    } = way;
     serde_json::json!({
         "service": target.service.as_str(),
         "environment": target.environment.as_str(),
@@ -139,6 +179,7 @@ fn json(target: &Target, way: &WayBack) -> serde_json::Value {
         "migrated_since": migrated.as_ref().map(Ref::as_str),
         "nodes": differing.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "unseen": unseen.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        "excluded": excluded.iter().map(|(node, why)| (node.to_string(), why)).collect::<BTreeMap<_, _>>(),
         "lost": lost.iter().map(|(node, why)| (node.to_string(), why)).collect::<BTreeMap<_, _>>(),
         "stages": stages,
         "blocks": blocks,

@@ -30,6 +30,13 @@ pub(super) fn alone(setup: &Setup, ui: &Ui) {
     }
 }
 
+/// Says that a controller is there and was not heard, so that its silence is not taken for good news.
+pub(super) fn unheard(seen: &Inspection, ui: &Ui) {
+    if let Some(why) = &seen.unheard {
+        ui.story(ui.paint(Tone::Bad, why));
+    }
+}
+
 /// What people and calendars hold of a target, be it felt now or not.
 pub(super) fn in_force(target: &Target, seen: &Inspection) -> Vec<String> {
     let holds = planner::in_force(target, seen.world());

@@ -49,6 +49,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
     };
     standing::alone(&setup, ui);
     let seen = look(&setup, wanted)?;
+    standing::unheard(&seen, ui);
     let header = ["TARGET", "WANTED", "RUNS", "STATE"];
     let mut rows: Vec<Vec<(Tone, String)>> =
         vec![header.iter().map(|it| (Tone::Faint, (*it).to_owned())).collect()];
@@ -129,6 +130,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "owes": owed.map(|it| it.reference.as_str()),
                 "in_force": standing::in_force(&target, &seen),
                 "controller": !standing::is_alone(&setup),
+                "controller_unheard": seen.unheard,
             });
             if let (Some(nodes), Some(map)) = (nodes.json(&target, &seen), value.as_object_mut()) {
                 map.insert("nodes".to_owned(), nodes);
@@ -166,7 +168,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
 fn under_way(rollout: &Rollout) -> (Tone, String) {
     let held =
         notify::held_up(rollout).map_or_else(String::new, |it| format!("; {}", visible(&it)));
-    let at = format!("{}{held}", notify::progress(rollout));
+    let migration = notify::failed_commands(rollout).into_iter().find(|it| it.migrates);
+    let command = migration.map_or_else(String::new, |it| format!("; {}", visible(&it.said)));
+    let at = format!("{}{held}{command}", notify::progress(rollout));
     match rollout.phase() {
         Phase::Halted(_) => (Tone::Bad, format!("halted: {at}")),
         Phase::Running | Phase::Stopping(_) | Phase::Settled(_) => (Tone::Waiting, at),
@@ -192,22 +196,28 @@ fn unnamed(
     };
     let traffic = traffic::behind(target, seen);
     let state = std::iter::once(state).chain(traffic).collect::<Vec<_>>().join("; ");
+    let looked = seen.seen.surveys.contains_key(target).then(|| runs(target, seen));
     if ui.json {
         ui.result_json(&serde_json::json!({
             "service": target.service.as_str(),
             "environment": target.environment.as_str(),
             "proven": proven,
+            "runs": looked,
+            "mixed_since": mixed_since(target, &seen.ledger, &seen.seen).map(|it| it.to_string()),
             "state": state,
             "in_sync": false,
             "broken": mistake,
         }));
         return None;
     }
-    let runs = match (proven, rollout) {
-        (_, Some(rollout)) => format!("on its way to {}", rollout.plan().to),
-        (Some(it), None) => format!("{it} when last proven"),
-        (None, None) => "?".to_owned(),
+    let known = match (proven, rollout) {
+        (_, Some(rollout)) => Some(format!("on its way to {}", rollout.plan().to)),
+        (Some(it), None) if looked.as_ref() == Some(&it) => None,
+        (Some(it), None) => Some(format!("{it} when last proven")),
+        (None, None) => None,
     };
+    let runs: Vec<String> = looked.into_iter().chain(known).collect();
+    let runs = if runs.is_empty() { "?".to_owned() } else { runs.join(", ") };
     Some(vec![
         (Tone::Strong, target.to_string()),
         (Tone::Faint, "?".to_owned()),

@@ -365,6 +365,7 @@ impl GitWorker {
                     chain(&error)
                 ))
             }
+            error @ forge::Error::Later { .. } => NotReverted::No(unreached(target, &error)),
             error => NotReverted::No(chain(&error)),
         })
     }
@@ -407,6 +408,14 @@ impl GitWorker {
     }
 }
 
+/// What a person may do where the config repo does not take a rollback now.
+fn unreached(Target { service, environment }: &Target, error: &forge::Error) -> String {
+    format!(
+        "{}: try again, or `towpath rollback {service} {environment} --break-glass`, which does without the config repo",
+        chain(error)
+    )
+}
+
 fn ours() -> Act {
     Act { by: Actor::Towpath, at: clock::now() }
 }
@@ -418,6 +427,19 @@ fn said<T>(result: Result<T, forge::Error>) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rollback_that_the_repo_does_not_take_names_the_way_without_it() {
+        let target = Target::new(
+            &crate::model::ServiceName::parse("shop").unwrap(),
+            &crate::model::EnvironmentName::parse("production").unwrap(),
+        );
+        let source = Box::new(std::io::Error::other("connection refused"));
+        let error = forge::Error::Later { doing: "committing to main".to_owned(), source };
+        let said = unreached(&target, &error);
+        assert!(said.contains("connection refused"), "{said}");
+        assert!(said.contains("`towpath rollback shop production --break-glass`"), "{said}");
+    }
 
     #[test]
     fn lasting_trouble_is_told_when_it_changes_and_once_an_hour() {

@@ -22,6 +22,7 @@ use crate::telemetry::chain;
 
 use super::files::{changes_between, edited};
 use super::glass;
+use super::hidden;
 use super::looking::beside;
 use super::patches::contains_question;
 use super::perform::Hands;
@@ -46,6 +47,8 @@ pub struct Inspection {
     pub now: Timestamp,
     /// What is wrong with the records in git, for people.
     pub records: Vec<String>,
+    /// Why a controller that is there was not heard about what does not work, if it was not.
+    pub unheard: Option<String>,
     /// What a running controller says of what does not work.
     troubles: Troubles,
     /// Who gets traffic in the backends of the wanted targets.
@@ -149,12 +152,21 @@ pub fn inspect(
         }
         Err(why) => Fact::Unknown { why, at: now },
     });
-    let in_service = survey(setup, &mut loaded, &ledger, &wanted, &mut seen)?;
+    let in_service = survey((setup, &repository), &mut loaded, &ledger, &wanted, &mut seen)?;
     let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
-    let (now, troubles) = (clock::now(), Troubles::default());
-    let mut found =
-        Inspection { loaded, ledger, seen, now, records, troubles, in_service, unsafe_edits };
+    let (now, troubles, unheard) = (clock::now(), Troubles::default(), None);
+    let mut found = Inspection {
+        loaded,
+        ledger,
+        seen,
+        now,
+        records,
+        unheard,
+        troubles,
+        in_service,
+        unsafe_edits,
+    };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
     Ok(found)
 }
@@ -222,14 +234,16 @@ fn head_or_last(repository: &Repository, setup: &Setup) -> Result<Revision, Insp
     }
 }
 
-fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectError> {
+/// What a commit says.
+pub(super) fn load(repository: &Repository, revision: Revision) -> Result<Loaded, InspectError> {
     let changes = changes_between(repository, None, revision).map_err(InspectError::Config)?;
     Ok(Loaded::load(revision, changes))
 }
 
-/// Asks the nodes of all wanted targets and of those that they follow; and who gets traffic where the wanted ones do.
+/// Asks the nodes of all wanted targets and of those that they follow, also where the config is broken now; and who
+/// gets traffic where the wanted ones do.
 fn survey(
-    setup: &Setup,
+    (setup, repository): (&Setup, &Repository),
     loaded: &mut Loaded,
     ledger: &Ledger,
     wanted: &impl Fn(&Target) -> bool,
@@ -256,9 +270,7 @@ fn survey(
             snapshot.targets().filter(|it| wanted(it)).map(|it| it.service).collect();
         for target in snapshot.targets().filter(|it| services.contains(&it.service)) {
             let Some(spec) = snapshot.spec(&target) else { continue };
-            let questions = spec.questions();
             let connect = spec.environment.connect.clone();
-            let seats = spec.seats();
             if wanted(&target) {
                 // The nodes of a role have the same balancers and backends.
                 let roles = spec.roles();
@@ -266,10 +278,14 @@ fn survey(
                 let (hands, seats, target) = (hands.clone(), firsts.collect(), target.clone());
                 beside.spawn(async move { (target, hands.in_service(seats).await) });
             }
+            let (questions, seats) = (spec.questions(), spec.seats());
+            let survey = Effect::Survey { target, connect, questions, seats };
             let hands = hands.clone();
-            asked.spawn(async move {
-                hands.perform(Effect::Survey { target, connect, questions, seats }).await
-            });
+            asked.spawn(async move { hands.perform(survey).await });
+        }
+        for survey in hidden::surveys(repository, ledger, snapshot, wanted) {
+            let hands = hands.clone();
+            asked.spawn(async move { hands.perform(survey).await });
         }
         while let Some(answer) = asked.join_next().await {
             if let Ok(Some(Wake::Surveyed { target, survey })) = answer {
@@ -320,20 +336,37 @@ fn patch_questions(
         if !patched {
             continue;
         }
-        let Decision { deploy, promote, retreat: _ } = planner::decide(&target, world);
-        let mut holds = Vec::new();
-        if let Deploy::Hold(it) = deploy {
-            holds.extend(it);
-        }
-        if let Promote::Hold(it) = promote {
-            holds.extend(it);
-        }
-        for hold in holds {
-            let Hold::HotPatched { reference, patch, .. } = hold else { continue };
-            questions.extend(contains_question(snapshot, &target, &patch, &reference));
+        for (reference, patch) in patches_asked_for(&planner::decide(&target, world)) {
+            questions.extend(contains_question(snapshot, &target, patch, reference));
         }
     }
     questions
+}
+
+/// Of which refs a decision would know whether they contain which patch, also beside a rollout that goes on meanwhile.
+fn patches_asked_for(decision: &Decision) -> Vec<(&Ref, &Ref)> {
+    let Decision { deploy, promote, retreat: _ } = decision;
+    let deploy: &[Hold] = match deploy {
+        Deploy::Hold(holds) | Deploy::Rolling(holds) => holds,
+        Deploy::InSync(_) | Deploy::Start(_) | Deploy::Supersede(_) => &[],
+    };
+    let promote: &[Hold] = match promote {
+        Promote::Hold(holds) => holds,
+        Promote::Nothing
+        | Promote::Propose(_)
+        | Promote::Check { .. }
+        | Promote::Merge { .. }
+        | Promote::Withdraw { .. } => &[],
+    };
+    let within = deploy
+        .iter()
+        .flat_map(|hold| if let Hold::NotYet { why, .. } = hold { why.as_slice() } else { &[] });
+    let all = deploy.iter().chain(within).chain(promote);
+    let asked = all.filter_map(|hold| {
+        let Hold::HotPatched { reference, patch, .. } = hold else { return None };
+        Some((reference, patch))
+    });
+    asked.collect()
 }
 
 /// Fills every environment that has an inventory. What a controller believed last is in force until it has a better
@@ -412,4 +445,30 @@ fn questions(
         }));
     }
     questions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_are_asked_about_beside_a_rollout_too() {
+        let reference = |it: &str| Ref::parse(it).unwrap();
+        let lacks = |it: &str| Hold::HotPatched {
+            reference: reference(it),
+            patch: reference("1.0.1-hot1"),
+            why: "`contains` was not asked yet".to_owned(),
+        };
+        let newer = Hold::NotYet { reference: reference("1.1.0"), why: vec![lacks("1.1.0")] };
+        let asked = |deploy, promote| {
+            let decision = Decision { deploy, promote, retreat: None };
+            let asked = patches_asked_for(&decision).into_iter();
+            asked.map(|(it, _)| it.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let promote = || Promote::Hold(vec![lacks("1.2.0")]);
+        assert_eq!(asked(Deploy::Rolling(vec![newer.clone()]), promote()), "1.1.0 1.2.0");
+        assert_eq!(asked(Deploy::Hold(vec![newer]), Promote::Nothing), "1.1.0");
+        assert_eq!(asked(Deploy::Hold(vec![lacks("1.3.0")]), Promote::Nothing), "1.3.0");
+        assert_eq!(asked(Deploy::InSync(reference("1.0.0")), promote()), "1.2.0");
+    }
 }

@@ -50,6 +50,7 @@ mod excluding;
 mod doors;
 mod view;
 mod visiting;
+mod hidden;
 mod inspect;
 mod logs;
 

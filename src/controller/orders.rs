@@ -1,10 +1,11 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
 use crate::model::{
-    Ask, Command, EnvironmentName, Ref, RolloutId, Route, Scope, ServiceName, Target,
+    Ask, Command, EnvironmentName, Ref, RolloutId, Route, Scope, ServiceName, Target, Timestamp,
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
+use crate::planner::{self, World};
 use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, Undo, What, Word};
 
 use super::core::{Core, Fatal, Turn};
@@ -114,7 +115,7 @@ impl Core {
                     return Ok(Err(Refusal::NotNow(why)));
                 }
                 self.gives_up_recall(&target, &word, turn)?;
-                let said = format!("{reference} will be promoted to {target} when its gates agree");
+                let said = self.will_be_promoted(&target, &reference, turn.now);
                 let reference = Some(reference);
                 self.write(Command::Promote { target: target.clone(), reference }, word, turn)?;
                 self.touch(target);
@@ -186,6 +187,21 @@ impl Core {
         self.touch_all();
         self.look(turn);
         Ok(Ok(Answer::Now(said)))
+    }
+
+    /// What a promotion that a person asked for waits for: gates, but for a hot patch that it may lack before all.
+    fn will_be_promoted(&self, target: &Target, reference: &Ref, now: Timestamp) -> String {
+        let snapshot = self.snapshot();
+        let lacks = snapshot.and_then(|snapshot| {
+            let world = World { snapshot, ledger: &self.ledger, seen: &self.seen, now };
+            planner::lacks_patch(target, reference, world)
+        });
+        match lacks {
+            Some(hold) => {
+                format!("{reference} is not promoted to {target} before this lifts: {hold}")
+            }
+            None => format!("{reference} will be promoted to {target} when its gates agree"),
+        }
     }
 
     /// Why a ref cannot come here by promotion, now or soon: a typing error must not look like a

@@ -225,9 +225,9 @@ impl Error {
             Self::CheckedOut { .. } => {
                 Some("give the controller a bare repository, and push to that")
             }
-            Self::NoRepository { .. } => {
-                Some("correct `url` in towpath.toml, or make one there with `git init --bare`")
-            }
+            Self::NoRepository { .. } => Some(
+                "put it back, correct `url` in towpath.toml, or make one there with `git init --bare`",
+            ),
             Self::Open { .. } => Some("a repository with SHA-1 ids and files for refs is needed"),
             Self::NoBranch { .. } => Some("push the branch, or correct `branch` in towpath.toml"),
             Self::Mirror { .. }

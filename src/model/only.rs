@@ -88,17 +88,16 @@ impl Only {
     /// with what there is.
     pub fn of(&self, candidates: &[Candidate<'_>]) -> Result<BTreeSet<NodeName>, String> {
         self.check(candidates)?;
-        let chosen = self.among(candidates);
-        if chosen.is_empty() {
-            return Err(format!("`{self}` leaves none of them: {}", listed(candidates)));
-        }
-        Ok(chosen)
+        Ok(self.among(candidates))
     }
 
-    /// Why a pattern is a mistake: it names none of these.
+    /// Why this is a mistake: a pattern names none of these, or all of them together leave nobody.
     pub fn check(&self, candidates: &[Candidate<'_>]) -> Result<(), String> {
         match self.0.iter().find(|it| !candidates.iter().any(|node| it.names(node))) {
             Some(stray) => Err(format!("`{stray}` is none of them: {}", listed(candidates))),
+            None if self.among(candidates).is_empty() => {
+                Err(format!("`{self}` leaves none of them: {}", listed(candidates)))
+            }
             None => Ok(()),
         }
     }

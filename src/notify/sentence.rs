@@ -346,19 +346,26 @@ pub fn waits(rollout: &Rollout) -> Vec<String> {
                 match (between(rollout, id, (*since, why)), why, failed) {
                     (Some(said), _, None) => Some(format!("{place} {said}")),
                     (_, Some(why), _) => Some(format!("{place} waits since {since}: {why}")),
-                    (_, None, Some(why)) => Some(again(plan, id, &why)),
+                    (_, None, Some(why)) => Some(again(rollout, id, &why)),
                     (None, None, None) => None,
                 }
             }
-            OpState::Idle { .. } => Some(again(plan, id, &rollout.last_error(id)?)),
+            OpState::Idle { .. } => Some(again(rollout, id, &rollout.last_error(id)?)),
             OpState::Done { .. } | OpState::Failed { .. } | OpState::Lost { .. } => None,
         }
     });
     in_hand.take(WAITS_MAX).collect()
 }
 
-fn again(plan: &Plan, id: OpId, why: &str) -> String {
-    format!("{}: {} is tried again: {why}", place(plan, id), op_word(plan, id))
+fn again(rollout: &Rollout, id: OpId, why: &str) -> String {
+    let plan = rollout.plan();
+    let since = since(rollout, id);
+    format!("{}: {} is tried again{since}: {why}", place(plan, id), op_word(plan, id))
+}
+
+/// Since when it is in vain: a node may be busy with another step for a moment, or for a night.
+fn since(rollout: &Rollout, id: OpId) -> String {
+    rollout.failing_since(id).map_or_else(String::new, |at| format!(" since {at}"))
 }
 
 /// What stands between two steps of a rollout: time, gates, tests and people; until when, if that is known.
@@ -442,7 +449,10 @@ pub fn held_up(rollout: &Rollout) -> Option<String> {
             }
             OpState::Running { waiting: None, .. } | OpState::Idle { .. } => {
                 match (rollout.last_error(id), rollout.bakes_until(id)) {
-                    (Some(why), _) => Some(format!("{word}{at} is tried again: {why}")),
+                    (Some(why), _) => {
+                        let since = since(rollout, id);
+                        Some(format!("{word}{at} is tried again{since}: {why}"))
+                    }
                     (None, until) => Some(format!("bakes until {}", until?)),
                 }
             }

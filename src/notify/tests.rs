@@ -172,12 +172,14 @@ fn what_is_tried_again_says_why() {
     assert_eq!(waits(&rollout), [""; 0]);
     let why = "no balancer answers \u{1b}[2J".to_owned();
     ends(&mut rollout, check, Outcome::Errored { why: why.clone(), retry: true });
-    let expected = "health check on web-1 is tried again: no balancer answers \u{1b}[2J";
+    let expected = "health check on web-1 is tried again since 1970-01-01T00:08:00Z: no balancer answers \u{1b}[2J";
     assert_eq!(held_up(&rollout).as_deref(), Some(expected));
     let said = waits(&rollout);
     assert_eq!(said.len(), 1);
     assert!(
-        said[0].starts_with("web-1 fleet: health check is tried again: no balancer"),
+        said[0].starts_with(
+            "web-1 fleet: health check is tried again since 1970-01-01T00:08:00Z: no balancer"
+        ),
         "{said:?}"
     );
     let stands = |rollout: &Rollout| {

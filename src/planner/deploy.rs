@@ -363,9 +363,15 @@ fn busy(target: &Target, nodes: &BTreeSet<NodeName>, world: World<'_>) -> Option
         *other != target && rollout.plan().target.environment == target.environment
     });
     others
-        .flat_map(|(other, rollout)| rollout.plan().nodes.iter().map(move |node| (other, node)))
-        .find(|(_, node)| nodes.contains(*node))
-        .map(|(other, node)| Hold::NodeBusy { node: node.clone(), target: other.clone() })
+        .flat_map(|(other, rollout)| {
+            rollout.plan().nodes.iter().map(move |node| (other, rollout.plan().planned_at, node))
+        })
+        .find(|(_, _, node)| nodes.contains(*node))
+        .map(|(other, since, node)| Hold::NodeBusy {
+            node: node.clone(),
+            target: other.clone(),
+            since,
+        })
 }
 
 /// What bringing `to` here would do, stage by stage; or why it must not.

@@ -48,8 +48,13 @@ pub(super) fn others<'a>(
 
 /// Nothing is left to do but on nodes that are left out.
 pub(super) fn left_out(without: &BTreeMap<NodeName, &Order>) -> Hold {
-    let why = |order: &Order| format!("left out by {}: {}", order.word.by, order.word.reason);
-    Hold::LeftOut { nodes: without.iter().map(|(node, it)| (node.clone(), why(it))).collect() }
+    let nodes = without.iter().map(|(node, it)| (node.clone(), by_word(it)));
+    Hold::LeftOut { nodes: nodes.collect() }
+}
+
+/// Who left it out, and why.
+pub(super) fn by_word(order: &Order) -> String {
+    format!("left out by {}: {}", order.word.by, order.word.reason)
 }
 
 /// Nodes without which the plan cannot go: they are to migrate.

@@ -160,12 +160,16 @@ pub enum Hold {
         revision: Revision,
     },
     /// Another rollout works on one of the nodes.
-    #[error("node {node} is in use by the rollout of {target}; lifts when that one ends")]
+    #[error(
+        "node {node} is in use by the rollout of {target} since {since}; lifts when that one ends"
+    )]
     NodeBusy {
         /// Which.
         node: NodeName,
         /// Whose rollout.
         target: Target,
+        /// When that was planned.
+        since: Timestamp,
     },
     /// The last rollout of this ref did not bring it.
     #[error("rollout {rollout} of {reference} ended {}; lifts with `towpath retry` or another ref", ended(*ending, left_out))]

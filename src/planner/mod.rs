@@ -38,6 +38,7 @@ pub(crate) use excluded::silent as excluded;
 pub use hold::{Hold, ending_word};
 pub use mixed::mixed_since;
 pub use owing::no_post_migrations;
+pub use patch::lacks_patch;
 pub(crate) use policy::MASS_MIN;
 pub(crate) use policy::pin;
 pub use policy::{broken_glass, in_force};

@@ -37,6 +37,12 @@ pub(super) fn holds(
     lacking.collect()
 }
 
+/// What holds a promotion of that ref, if it is not known to contain a hot patch that is in force there.
+pub fn lacks_patch(target: &Target, reference: &Ref, world: World<'_>) -> Option<Hold> {
+    let spec = world.snapshot.spec(target)?;
+    holds(target, &spec, reference, Where::Wanted, world).into_iter().next()
+}
+
 /// The patches that run, or are to run.
 fn in_force<'a>(
     target: &Target,

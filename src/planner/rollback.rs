@@ -12,7 +12,7 @@ use crate::rollout::{
 };
 
 use super::lost::lost;
-use super::{Hold, World, check, deploy, draft, policy};
+use super::{Hold, World, check, deploy, draft, excluded, policy};
 
 /// The gate that an environment's `alerts:` is.
 const ALERTS: &str = "alerts";
@@ -34,6 +34,8 @@ pub struct WayBack {
     pub differing: BTreeSet<NodeName>,
     /// Nodes that do not say what they run.
     pub unseen: BTreeMap<NodeName, String>,
+    /// Nodes that people left out until they answer, and by whose word: nothing waits for them.
+    pub excluded: BTreeMap<NodeName, String>,
     /// Nodes that were lost before, and why: they are tried too, and keep no other one of their stage.
     pub lost: BTreeMap<NodeName, String>,
     /// What would be done, stage by stage.
@@ -121,7 +123,7 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
         Fact::Known { .. } => None,
         Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),
     });
-    let without = super::excluded(target, survey, world.ledger);
+    let without = excluded::silent(target, survey, world.ledger);
     let unseen: BTreeMap<_, _> = unseen.filter(|(node, _)| !without.contains_key(node)).collect();
     let (returning, _) = super::traffic::returning(target, &spec, survey, &to, world);
     let aim = draft::Aim {
@@ -162,6 +164,10 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
         migrated: history.and_then(|it| it.migrated.clone()).filter(|it| *it != to),
         differing,
         unseen,
+        excluded: without
+            .iter()
+            .map(|(it, order)| (it.clone(), excluded::by_word(order)))
+            .collect(),
         lost,
         stages: deploy::stage_lines(&plan),
         blocks,

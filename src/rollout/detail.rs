@@ -86,6 +86,17 @@ impl Rollout {
         })
     }
 
+    /// Since when an operation could not be done, time after time, if it could not and is tried again.
+    pub fn failing_since(&self, id: OpId) -> Option<Timestamp> {
+        self.last_error(id)?;
+        let ends = self.events().iter().rev().filter_map(|event| {
+            let What::Finished { op, outcome } = &event.what else { return None };
+            (*op == id).then_some((event.at, outcome))
+        });
+        let errors = ends.take_while(|(_, it)| matches!(it, Outcome::Errored { .. }));
+        errors.last().map(|(at, _)| at)
+    }
+
     /// Until when a bake goes on, if its gates stay open.
     pub fn bakes_until(&self, id: OpId) -> Option<Timestamp> {
         match (self.plan.op(id)?, self.state(id)?) {

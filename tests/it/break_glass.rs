@@ -93,6 +93,7 @@ fn it_works_without_the_server_and_reaches_the_branch_when_that_is_back() {
     let (world, mut daemon, mut controller) = away();
     let plain = world.towpath(&["rollback", "shop", "production", "--reason", "x"]);
     assert_ne!(plain.status, 0, "without the glass it needs the branch: {plain:?}");
+    assert!(plain.stderr.contains("--break-glass"), "{plain:?}");
     let silent = world.towpath(&["rollback", "shop", "production", "--break-glass"]);
     assert_ne!(silent.status, 0, "a reason is needed: {silent:?}");
     back(&world);

@@ -187,6 +187,10 @@ fn a_hot_patch_holds_what_lacks_it() {
     let said = world.until_explained("production", "hot patch");
     assert!(said.contains("contained_in") && said.contains("drop-patch"), "{said}");
     assert!(stays(Duration::from_secs(2), || world.wanted("shop", "production") == patch));
+    let promote = ["promote", "shop", "production", "--ref", NEW, "--reason", "now"];
+    let said = world.order(&promote);
+    let lacks = format!("before this lifts: {NEW} is not known to contain the hot patch {patch}");
+    assert!(said.contains(&lacks) && !said.contains("gates"), "{said}");
     // Nor by hand: only the way back is open.
     world.want("production", "1.0.9");
     world.until_explained("production", "1.0.9 is not known to contain the hot patch");

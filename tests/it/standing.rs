@@ -41,7 +41,8 @@ fn a_broken_file_takes_no_target_out_of_sight() {
     let status = world.towpath(&["status"]);
     assert!(status.stdout.contains("shop/production"), "{status:?}");
     assert!(status.stdout.contains("config broken: services/shop.yaml:"), "{status:?}");
-    assert!(status.stdout.contains(&format!("{OLD} when last proven")), "{status:?}");
+    let row = status.stdout.lines().find(|it| it.contains("shop/production")).unwrap();
+    assert!(row.contains(&format!("?       {OLD}")), "what runs is seen all the same: {status:?}");
     let rows = world.json(&["status", "shop", "canary"]);
     assert_eq!((rows.len(), &rows[0]["in_sync"]), (1, &serde_json::json!(false)), "{rows:?}");
     let plan = world.towpath(&["plan", "shop", "canary"]);
@@ -169,4 +170,84 @@ fn a_rollout_is_seen_whatever_becomes_of_its_config() {
     assert_eq!(why.status, 64, "{why:?}");
     let status = world.towpath(&["status"]).stdout;
     assert!(!status.contains("shop/canary"), "{status}");
+}
+
+#[test]
+fn a_controller_that_hangs_is_named_and_not_waited_for() {
+    use rustix::process::Signal;
+    let world = World::new();
+    let controller = world.start();
+    world.until_in_sync();
+    controller.signal(Signal::STOP);
+    for verb in ["status", "explain", "plan"] {
+        let begun = std::time::Instant::now();
+        let said = world.towpath(&[verb, "shop", "canary"]);
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(30),
+            "{verb}: {:?}",
+            begun.elapsed()
+        );
+        assert_eq!(said.status, 0, "{said:?}");
+        let why = "the controller holds its socket and does not answer";
+        assert!(said.stderr.contains(why), "{verb}: {said:?}");
+    }
+    let rows = world.json(&["status", "shop", "canary"]);
+    assert!(
+        rows[0]["controller_unheard"].as_str().unwrap().contains("does not answer"),
+        "{rows:?}"
+    );
+    controller.signal(Signal::CONT);
+    world.until("it answers", || {
+        world.json(&["status", "shop", "canary"])[0]["controller_unheard"].is_null()
+    });
+}
+
+#[test]
+fn nodes_are_seen_behind_a_config_that_is_broken() {
+    let world = World::new();
+    let _controller = world.start();
+    world.until_in_sync();
+    world.order(&["pause", "--reason", "somebody is at work there"]);
+    world.install("staging", "web-2", NEW);
+    world.write("services/shop.yaml", "service: shop\ntargets: [\n");
+    world.commit("rubbish");
+    let mixed = format!("{OLD} ×2, {NEW} ×1");
+    world.until("that is seen", || {
+        let status = world.towpath(&["status", "shop", "staging"]).stdout;
+        status.contains("config broken: ") && status.contains(&mixed)
+    });
+    let said = world.order(&["explain", "shop", "staging"]);
+    assert!(said.contains(&format!("runs       {mixed}")), "{said}");
+    let rows = world.json(&["status", "shop", "staging"]);
+    assert!(rows[0]["runs"].as_str().unwrap().starts_with(&mixed), "{rows:?}");
+}
+
+#[test]
+fn a_migration_that_failed_is_named_with_its_command_and_its_output() {
+    let world = World::new();
+    world.script("migrate", "echo no such table; [ \"$1\" != 1.1.0 ]");
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    let said = world.until_explained("staging", "halted");
+    let id = world.json(&["rollout"])[0]["rollout"].as_str().unwrap().to_owned();
+    let shows = format!("`towpath log {id} web-1` shows what it printed");
+    for said in [said, world.towpath(&["status"]).stdout] {
+        assert!(said.contains("migration on web-1: `sh /"), "{said}");
+        assert!(said.contains("/migrate.sh 1.1.0`; ") && said.contains(&shows), "{said}");
+    }
+    let failed = &world.json(&["explain", "shop", "staging"])[0]["failed_commands"];
+    assert!(failed[0].as_str().unwrap().contains(&shows), "{failed}");
+    let printed = world.order(&["log", &id, "web-1"]);
+    assert!(printed.contains("no such table"), "{printed}");
+}
+
+#[test]
+fn patterns_that_leave_nobody_are_refused_by_who_only_looks_too() {
+    let world = World::new();
+    for verb in ["status", "plan"] {
+        let said = world.towpath(&[verb, "--only", "!*"]);
+        assert_eq!(said.status, 64, "{said:?}");
+        assert!(said.stderr.contains("`!*` leaves none of them"), "{said:?}");
+    }
 }

@@ -81,3 +81,31 @@ fn a_node_that_is_to_migrate_cannot_be_left_out() {
     );
     assert!(matches!(decision_of(&config, "unseen web-3\nwithout web-3"), Deploy::Start(_)));
 }
+
+#[test]
+fn who_asks_about_a_rollback_is_told_whom_people_left_out() {
+    let loaded = loaded(CONFIG);
+    let at = Timestamp(0);
+    let node = |it: &str| NodeName::parse(it).unwrap();
+    let mut survey = Survey::default();
+    for node in loaded.snapshot().spec(&target()).unwrap().nodes() {
+        survey.nodes.insert(node, Seen::Known { value: Ref::parse("1.0.1").ok(), at });
+    }
+    let why = "no route".to_owned();
+    survey.nodes.insert(node("web-4"), Seen::Unknown { why, at });
+    let word = crate::rollout::Word {
+        by: crate::model::PersonName::parse("alice").unwrap(),
+        reason: "its disk died".to_owned(),
+    };
+    let mut ledger = Ledger::default();
+    let order = crate::rollout::Order { word, at, until: None };
+    ledger.excluded.insert((target(), node("web-4")), order);
+    let seen = Observation { surveys: [(target(), survey)].into(), ..Observation::default() };
+    let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now: at };
+    let to = Ref::parse("1.0.0").unwrap();
+    let way = way_back(&target(), Some(&to), world).unwrap();
+    let told: Vec<String> =
+        way.excluded.iter().map(|(node, why)| format!("{node}: {why}")).collect();
+    assert_eq!(told, ["web-4: left out by alice: its disk died"]);
+    assert!(way.unseen.is_empty(), "{:?}", way.unseen);
+}

@@ -147,3 +147,25 @@ fn all_that_holds_it_is_said_and_the_first_end_is_known() {
     assert_eq!(not_yet(why.clone()).lifts_at(), Some(Timestamp(5)));
     assert!(not_yet(vec![blocked]).is_resting() && !not_yet(why).is_resting());
 }
+
+#[test]
+fn a_node_that_another_rollout_is_at_is_named_with_since_when() {
+    let Deploy::Start(mut plan) = decision_of(PLAIN, "") else { panic!("no start") };
+    plan.target.service = crate::model::ServiceName::parse("other").unwrap();
+    plan.planned_at = Timestamp(60_000);
+    let mut ledger = Ledger::default();
+    ledger.rollouts.insert(plan.target.clone(), Rollout::new(*plan));
+    let loaded = loaded(PLAIN);
+    let mut survey = Survey::default();
+    for node in loaded.snapshot().spec(&target()).unwrap().nodes() {
+        let fact = Seen::Known { value: Ref::parse("1.0.0").ok(), at: Timestamp(0) };
+        survey.nodes.insert(node, fact);
+    }
+    let seen = Observation { surveys: [(target(), survey)].into(), ..Observation::default() };
+    let now = Timestamp(90_000);
+    let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now };
+    let Deploy::Hold(holds) = decide(&target(), world).deploy else { panic!("it does not wait") };
+    let said = holds.iter().map(ToString::to_string).collect::<String>();
+    assert!(said.contains("is in use by the rollout of other/"), "{said}");
+    assert!(said.contains(" since 1970-01-01T00:01:00Z; lifts"), "{said}");
+}

@@ -83,6 +83,8 @@ async fn who_is_out_when_it_leaves_its_role_is_named_and_how_it_is_let_serve() {
     let told = |args: &[&str]| world.towpath(args).stdout.contains(&said);
     world.until("that is said", || told(&["status"]));
     assert!(told(&["explain", "shop", "production"]));
+    let rows = world.json(&["explain", "shop", "production"]);
+    assert_eq!(rows[0]["stranded"], serde_json::json!([said]), "{rows:?}");
     world.until_in_sync();
     // It failed: nothing lets it serve by itself.
     proxy.reload();
