@@ -40,6 +40,7 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
         }
         let survey = seen.seen.surveys.get(target);
         all.extend(taken_out(role, &placed, survey));
+        all.extend(answer_again(target, role, &placed, &seen.ledger));
         all.extend(in_spite_of_a_word(target, role, &seen.ledger, survey));
     }
     all
@@ -194,6 +195,35 @@ fn taken_out(role: &RoleName, known: &[Known<'_>], survey: Option<&Survey>) -> O
         .then(|| format!("{} of {role} taken out by rollouts ({named}{more}){in_spite}", out.len()))
 }
 
+/// Nodes that were left out by a word which is lifted, and that nothing lets serve: the last rollout ended without others,
+/// and the next one waits for a person.
+fn answer_again(
+    target: &Target,
+    role: &RoleName,
+    known: &[Known<'_>],
+    ledger: &Ledger,
+) -> Option<String> {
+    let waits = ledger.history(target).is_some_and(|it| it.stopped.is_some());
+    if !waits || ledger.rollouts.contains_key(target) {
+        return None;
+    }
+    let lifted = |node: &NodeName, out: &Out| {
+        let key = (target.clone(), node.clone());
+        let ours = out.by == *target && out.is_by_word() && !out.person && out.since.is_some();
+        ours && !ledger.excluded.contains_key(&key)
+    };
+    let here = known.iter().filter(|(it, node, out)| *it == role && lifted(node, out));
+    let nodes: Vec<&str> = here.map(|(_, node, _)| node.as_str()).collect();
+    let Target { service, environment } = target;
+    let (is, them) = if nodes.len() == 1 { ("is", "it") } else { ("are", "them") };
+    (!nodes.is_empty()).then(|| {
+        format!(
+            "{} {is} left out no more and {is} out of the load balancer still: `towpath retry {service} {environment}` lets {them} serve",
+            nodes.join(", ")
+        )
+    })
+}
+
 /// Whether its load balancers are known to have it out by a rollout; else it is on its way out, or back, or a person
 /// left it out.
 fn is_out(out: &Out) -> bool {
@@ -203,12 +233,13 @@ fn is_out(out: &Out) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use crate::model::{
-        Drain, DrainEnd, EnvironmentName, PersonName, RolloutId, ServiceName, Timestamp,
+        Drain, DrainEnd, EnvironmentName, PersonName, Ref, RolloutId, ServiceName, Timestamp,
     };
-    use crate::rollout::{Order, Word};
+    use crate::rollout::{Ending, Order, Stopped, Word};
 
     fn known(ledger: &Ledger) -> Vec<Known<'_>> {
         ledger.drained.iter().map(|((_, role, node), out)| (role, node, out)).collect()
@@ -233,6 +264,40 @@ mod tests {
              web and api at unix:/a and tcp:192.0.2.7:9; there `set server web/srv-1 state ready`, `set server web/srv-1 weight 100%`, \
              `set server api/srv-1 state ready`, `set server api/srv-1 weight 100%` lets it serve";
         assert_eq!(by_hand(&seat), expected);
+    }
+
+    #[test]
+    fn who_is_left_out_no_more_and_waits_for_a_person_is_named() {
+        let (service, environment) =
+            (ServiceName::parse("shop"), EnvironmentName::parse("production"));
+        let target = Target::new(&service.unwrap(), &environment.unwrap());
+        let (role, node) = (RoleName::parse("web").unwrap(), NodeName::parse("web-1").unwrap());
+        let mut ledger = Ledger::default();
+        let key = (target.environment.clone(), role.clone(), node.clone());
+        let by_word = Out::begun(target.clone(), RolloutId::unset());
+        ledger.drained.insert(key.clone(), Out { since: Some(Timestamp(1)), ..by_word });
+        let said = |ledger: &Ledger| answer_again(&target, &role, &known(ledger), ledger);
+        assert_eq!(said(&ledger), None, "a repair lets it serve");
+        let rollout = RolloutId::parse("0123456789ab").unwrap();
+        let stopped = Stopped {
+            rollout: rollout.clone(),
+            reference: Ref::parse("1.0.0").unwrap(),
+            ending: Ending::Partial,
+            at: Timestamp(2),
+            left_out: BTreeSet::from([NodeName::parse("web-2").unwrap()]),
+        };
+        ledger.histories.entry(target.clone()).or_default().stopped = Some(stopped);
+        let expected = "web-1 is left out no more and is out of the load balancer still: `towpath retry shop production` lets it serve";
+        assert_eq!(said(&ledger).as_deref(), Some(expected));
+        let word = Word { by: PersonName::parse("ann").unwrap(), reason: "dead".to_owned() };
+        let order = Order { word, at: Timestamp(0), until: None };
+        ledger.excluded.insert((target.clone(), node), order);
+        assert_eq!(said(&ledger), None, "it is left out");
+        ledger.excluded.clear();
+        if let Some(out) = ledger.drained.get_mut(&key) {
+            out.rollout = rollout;
+        }
+        assert_eq!(said(&ledger), None, "a rollout took it out");
     }
 
     #[test]

@@ -70,10 +70,21 @@ impl Core {
         now: Timestamp,
     ) -> Option<String> {
         let order = self.ledger.excluded.get(&(target.clone(), node.clone()));
-        if lift {
-            return order.is_none().then(|| format!("{node} is not left out at {target}"));
-        }
         let rollout = self.ledger.rollouts.get(target);
+        if lift && order.is_none() {
+            return Some(format!("{node} is not left out at {target}"));
+        }
+        if lift {
+            // Nobody takes it in again there, and when it is over nobody would know that it was to come.
+            let without = rollout.filter(|it| it.left_out().any(|it| it == node))?;
+            return Some(format!(
+                "rollout {} goes on without {node}, and takes it in no more: when it is over, {node} is left out no \
+                 longer as soon as it answers; `towpath abort {} {}` ends it before",
+                without.plan().id,
+                target.service,
+                target.environment
+            ));
+        }
         if let Some(rollout) = rollout.filter(|it| it.plan().nodes.contains(node)) {
             let word = Word { by: ourselves()?, reason: String::new() };
             let what = What::Excluded { node: node.clone(), undo: Undo::Tried, word };

@@ -186,6 +186,15 @@ fn who_leaves_the_last_node_of_a_canary_out_is_told_that_its_gates_see_nothing()
         let answer = said(&mut core(with_steps_on(moved, nodes)), leave_out()).unwrap();
         assert!(!answer.contains("says nothing"), "{answer}");
     }
+
+    // What goes on without it takes it in no more.
+    let lift = || Command::LeaveOut { target: target(), node: node("web-1"), lift: true };
+    let mut core = core(with_steps_on(false, &["web-1", "web-2"]));
+    said(&mut core, leave_out()).unwrap();
+    let why = said(&mut core, lift()).unwrap_err().to_string();
+    assert!(why.contains("goes on without web-1, and takes it in no more"), "{why}");
+    core.ledger.rollouts.clear();
+    assert!(said(&mut core, lift()).is_ok());
 }
 
 #[test]

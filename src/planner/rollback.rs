@@ -11,6 +11,7 @@ use crate::rollout::{
     StepKind, What,
 };
 
+use super::alone::left_behind;
 use super::lost::lost;
 use super::{Hold, World, check, deploy, draft, excluded, policy};
 
@@ -118,7 +119,8 @@ pub fn way_back(target: &Target, to: Option<&Ref>, world: World<'_>) -> Result<W
     let history = world.ledger.history(target);
     let unasked = Survey::default();
     let survey = world.seen.surveys.get(target).unwrap_or(&unasked);
-    let differing = deploy::differing(target, survey, &to, world);
+    let mut differing = deploy::differing(target, survey, &to, world);
+    differing.extend(left_behind(&spec, history, &to).cloned());
     let unseen = survey.nodes.iter().filter_map(|(node, fact)| match fact {
         Fact::Known { .. } => None,
         Fact::Unknown { why, .. } => Some((node.clone(), why.clone())),

@@ -32,3 +32,26 @@ fn it_goes_back_too_though_all_others_were_spared() {
         assert!(matches!(decided, Deploy::InSync(_)), "{}", told(&decided));
     }
 }
+
+#[test]
+fn who_asks_about_a_rollback_is_told_of_it() {
+    let loaded = loaded(&config(BRINGS, "deploy-1"));
+    let (at, to) = (Timestamp(2), Ref::parse("1.0.0").unwrap());
+    let mut survey = Survey::default();
+    for node in loaded.snapshot().spec(&target()).unwrap().nodes() {
+        survey.nodes.insert(node, Seen::Known { value: Some(to.clone()), at });
+    }
+    let mut ledger = Ledger::default();
+    let history = ledger.histories.entry(target()).or_default();
+    history.attempted = Ref::parse("1.0.1").ok();
+    let seen = Observation { surveys: [(target(), survey)].into(), ..Observation::default() };
+    let way = |ledger: &Ledger| {
+        let world = World { snapshot: loaded.snapshot(), ledger, seen: &seen, now: at };
+        way_back(&target(), Some(&to), world).unwrap()
+    };
+    assert!(way(&ledger).differing.is_empty(), "nothing was changed");
+    ledger.histories.entry(target()).or_default().mixed = Some(Timestamp(1));
+    let way = way(&ledger);
+    assert_eq!(way.differing, BTreeSet::from([NodeName::parse("deploy-1").unwrap()]));
+    assert!(way.stages.iter().any(|it| it.contains("blessed")), "{:?}", way.stages);
+}
