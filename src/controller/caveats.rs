@@ -177,20 +177,15 @@ impl Core {
             }
         }
         let aborted = |id: &RolloutId| format!("whose rollout {id} was aborted");
-        match self.ledger.rollouts.get(target) {
-            Some(rollout) => {
-                if let Some(Cause::Aborted { .. }) = rollout.stopping() {
-                    refs.insert(&rollout.plan().to, aborted(&rollout.plan().id));
-                }
+        if let Some(rollout) = self.ledger.rollouts.get(target) {
+            if let Some(Cause::Aborted { .. }) = rollout.stopping() {
+                refs.insert(&rollout.plan().to, aborted(&rollout.plan().id));
             }
-            None => {
-                let history = self.ledger.history(target);
-                if let Some(last) = history.and_then(|it| it.stopped.as_ref())
-                    && last.ending == Ending::Aborted
-                {
-                    refs.insert(&last.reference, aborted(&last.rollout));
-                }
-            }
+        } else if let Some(history) = self.ledger.history(target)
+            && let Some(last) = history.stopped.as_ref()
+            && last.ending == Ending::Aborted
+        {
+            refs.insert(&last.reference, aborted(&last.rollout));
         }
         refs
     }

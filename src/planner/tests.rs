@@ -123,6 +123,16 @@ fn taken_out(
     (place, Out { seat, ..Out::begun(target(), RolloutId::unset()) })
 }
 
+fn by_alice(reason: &str, at: Timestamp) -> crate::rollout::Order {
+    let by = crate::model::PersonName::parse("alice").unwrap();
+    let word = crate::rollout::Word { by, reason: reason.to_owned() };
+    crate::rollout::Order { word, at, until: None }
+}
+
+fn unknown<T>(why: &str, at: Timestamp) -> Seen<T> {
+    Seen::Unknown { why: why.to_owned(), at }
+}
+
 fn decision_of(config: &str, text: &str) -> Deploy {
     let loaded = loaded(config);
     let at = Timestamp(0);
@@ -194,25 +204,18 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Down, at });
             }
             (it, "silent") => {
-                let why = "no answer".to_owned();
-                survey.traffic.insert(seat(it), Seen::Unknown { why, at });
+                survey.traffic.insert(seat(it), unknown("no answer", at));
             }
             ("unseen", node) => {
-                let why = "no route".to_owned();
-                survey.nodes.insert(NodeName::parse(node).unwrap(), Seen::Unknown { why, at });
+                survey.nodes.insert(NodeName::parse(node).unwrap(), unknown("no route", at));
             }
             ("without", node) => {
-                let by = crate::model::PersonName::parse("alice").unwrap();
-                let word = crate::rollout::Word { by, reason: "its disk died".to_owned() };
-                let order = crate::rollout::Order { word, at, until: None };
-                ledger.excluded.insert((target(), NodeName::parse(node).unwrap()), order);
+                let key = (target(), NodeName::parse(node).unwrap());
+                ledger.excluded.insert(key, by_alice("its disk died", at));
             }
             ("person", role) => {
-                let by = crate::model::PersonName::parse("alice").unwrap();
-                let word = crate::rollout::Word { by, reason: "slowly".to_owned() };
-                let order = crate::rollout::Order { word, at, until: None };
                 let key = (target().environment, RoleName::parse(role).unwrap());
-                ledger.weights.insert(key, (40, order));
+                ledger.weights.insert(key, (40, by_alice("slowly", at)));
             }
             ("all", runs) => {
                 for fact in survey.nodes.values_mut() {
