@@ -40,6 +40,7 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
         }
         let survey = seen.seen.surveys.get(target);
         all.extend(taken_out(role, &placed, survey));
+        all.extend(torn(target, role, &seen.ledger, survey));
         all.extend(answer_again(target, role, &placed, &seen.ledger));
         all.extend(in_spite_of_a_word(target, role, &seen.ledger, survey));
     }
@@ -195,6 +196,29 @@ fn taken_out(role: &RoleName, known: &[Known<'_>], survey: Option<&Survey>) -> O
         .then(|| format!("{} of {role} taken out by rollouts ({named}{more}){in_spite}", out.len()))
 }
 
+/// Nodes whose servers do not stand alike while no rollout is at them: a person has one of them out, or it fails there alone.
+fn torn(
+    target: &Target,
+    role: &RoleName,
+    ledger: &Ledger,
+    survey: Option<&Survey>,
+) -> Option<String> {
+    if ledger.rollouts.contains_key(target) {
+        return None;
+    }
+    let mixed = |fact: &Fact<Traffic>| matches!(fact, Fact::Known { value: Traffic::Mixed, .. });
+    let here = survey?.traffic.iter().filter(|((of, _), fact)| of == role && mixed(fact));
+    let nodes: Vec<&str> = here.map(|((_, node), _)| node.as_str()).collect();
+    let named = nodes.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let more = match nodes.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!nodes.is_empty()).then(|| {
+        format!("{named}{more} of {role} in service in a part of the backends only, or with another share: the next rollout lets it serve in all")
+    })
+}
+
 /// Nodes that were left out by a word which is lifted, and that nothing lets serve: the last rollout ended without others,
 /// and the next one waits for a person.
 fn answer_again(
@@ -264,6 +288,24 @@ mod tests {
              web and api at unix:/a and tcp:192.0.2.7:9; there `set server web/srv-1 state ready`, `set server web/srv-1 weight 100%`, \
              `set server api/srv-1 state ready`, `set server api/srv-1 weight 100%` lets it serve";
         assert_eq!(by_hand(&seat), expected);
+    }
+
+    #[test]
+    fn a_node_that_serves_in_one_of_its_backends_only_is_named_while_nothing_moves_it() {
+        let (service, environment) =
+            (ServiceName::parse("shop"), EnvironmentName::parse("production"));
+        let target = Target::new(&service.unwrap(), &environment.unwrap());
+        let (role, node) = (RoleName::parse("web").unwrap(), NodeName::parse("web-1").unwrap());
+        let (ledger, mut survey) = (Ledger::default(), Survey::default());
+        for (value, said) in [(Traffic::Mixed, true), (Traffic::Serving { weight: 100 }, false)] {
+            let seen = Fact::Known { value, at: Timestamp(9) };
+            survey.traffic.insert((role.clone(), node.clone()), seen);
+            let words = torn(&target, &role, &ledger, Some(&survey));
+            assert_eq!(
+                words.is_some_and(|it| it.starts_with("web-1 of web in service in a part")),
+                said
+            );
+        }
     }
 
     #[test]

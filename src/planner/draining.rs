@@ -64,7 +64,7 @@ impl Draft<'_> {
     pub(super) fn readiness(&self, node: &NodeName) -> u8 {
         let stands = seated(self.spec, node).map(|(role, _)| match self.stand(role, node) {
             Stand::Ours | Stand::Theirs(_) => 0,
-            Stand::Shaky => 1,
+            Stand::Shaky { .. } => 1,
             Stand::In(_) | Stand::Unknown(_) => 2,
         });
         stands.min().unwrap_or(2)
@@ -112,7 +112,7 @@ impl Draft<'_> {
                 let voucher = voucher(&ops);
                 ops.push(self.runs(node));
                 for (name, role) in seated(self.spec, node) {
-                    if let (Stand::Ours, Some(seat)) =
+                    if let (Stand::Ours | Stand::Shaky { torn: true }, Some(seat)) =
                         (self.stand(name, node), self.seat(role, node))
                     {
                         let weight = self.weight_of(name, node, &Way::default());

@@ -203,6 +203,9 @@ fn decision_of(config: &str, text: &str) -> Deploy {
             (it, "down") => {
                 survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Down, at });
             }
+            (it, "torn") => {
+                survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Mixed, at });
+            }
             (it, "silent") => {
                 survey.traffic.insert(seat(it), unknown("no answer", at));
             }
@@ -504,6 +507,10 @@ fn who_was_left_out_and_runs_the_ref_comes_back() {
         finally
     "#]],
     );
+    let torn = told(&decision("all 1.0.1\nproven 1.0.1\nweb/web-2 torn\nours web/web-2"));
+    assert!(torn.contains("back in service\n  web/0.1 web-2: Runs, serve"), "{torn}");
+    let theirs = decision("all 1.0.1\nproven 1.0.1\nweb/web-2 torn");
+    assert!(matches!(theirs, Deploy::InSync(_)), "nobody of ours has it out");
     let renamed = "all 1.0.1\nproven 1.0.1\nweb/web-2 drained\nours web/web-2 as front";
     assert!(told(&decision(renamed)).contains("Runs, serve srv-web-2@web 100%"), "by its server");
     check(

@@ -20,7 +20,10 @@ pub(super) enum Stand {
     /// Out, by a person, or by what went wrong with another service; in words.
     Theirs(String),
     /// In service by its state, though its health check says no, or not everywhere.
-    Shaky,
+    Shaky {
+        /// By an earlier rollout of the same service it is out in the rest.
+        torn: bool,
+    },
     /// In service, with this share of its usual traffic.
     In(u32),
     /// Nobody knows; why.
@@ -65,7 +68,8 @@ pub(super) fn stand(
             {
                 left_out(by)
             }
-            Traffic::Down | Traffic::Mixed => Stand::Shaky,
+            Traffic::Down => Stand::Shaky { torn: false },
+            Traffic::Mixed => Stand::Shaky { torn: ours() },
             Traffic::Serving { weight } => Stand::In(*weight),
         },
     }
@@ -136,13 +140,14 @@ pub(super) fn returning(
                 continue;
             }
             match stand(target, (role, node), survey, world) {
-                Stand::Ours => {
+                // Who came back to one of its backends is to serve in all.
+                Stand::Ours | Stand::Shaky { torn: true } => {
                     back.insert(node.clone());
                 }
                 Stand::Unknown(why) => {
                     unknown.insert(node.clone(), why);
                 }
-                Stand::Theirs(_) | Stand::Shaky | Stand::In(_) => {}
+                Stand::Theirs(_) | Stand::Shaky { torn: false } | Stand::In(_) => {}
             }
         }
     }
@@ -181,7 +186,7 @@ pub(super) fn unseen(
         .flat_map(|node| seated(spec, node).map(move |(role, _)| (role, node)))
         .filter_map(|(role, node)| match stand(target, (role, node), survey, world) {
             Stand::Unknown(why) => Some((node.clone(), why)),
-            Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::In(_) => None,
+            Stand::Ours | Stand::Theirs(_) | Stand::Shaky { .. } | Stand::In(_) => None,
         })
         .collect();
     (!unknown.is_empty()).then_some(Hold::TrafficUnseen { nodes: unknown })

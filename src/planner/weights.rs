@@ -38,9 +38,11 @@ impl Draft<'_> {
             stages.iter().any(|it| it.kind == Kind::Weight && covers(self.spec, it, role));
         match self.stand(role, node) {
             Stand::In(weight) if !managed && !self.by_person(role) => weight,
-            Stand::In(_) | Stand::Ours | Stand::Theirs(_) | Stand::Shaky | Stand::Unknown(_) => {
-                usual(self.spec, role)
-            }
+            Stand::In(_)
+            | Stand::Ours
+            | Stand::Theirs(_)
+            | Stand::Shaky { .. }
+            | Stand::Unknown(_) => usual(self.spec, role),
         }
     }
 
@@ -60,7 +62,7 @@ impl Draft<'_> {
         match self.stand(role, node) {
             Stand::In(weight) => weight,
             // Its balancers do not say which one it has behind that.
-            Stand::Shaky => {
+            Stand::Shaky { .. } => {
                 let place = (self.target.environment.clone(), role.clone(), node.clone());
                 let given = self.world.ledger.shares.get(&place);
                 given.filter(|it| it.since.is_some()).map_or(usual, |it| it.percent)
