@@ -200,11 +200,9 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 let share = crate::rollout::Share { percent, since: Some(at) };
                 ledger.shares.insert((target().environment, role, node), share);
             }
-            (it, "down") => {
-                survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Down, at });
-            }
-            (it, "torn") => {
-                survey.traffic.insert(seat(it), Seen::Known { value: Traffic::Mixed, at });
+            (it, word @ ("down" | "torn")) => {
+                let value = if word == "down" { Traffic::Down } else { Traffic::Mixed };
+                survey.traffic.insert(seat(it), Seen::Known { value, at });
             }
             (it, "silent") => {
                 survey.traffic.insert(seat(it), unknown("no answer", at));
