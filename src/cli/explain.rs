@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         );
     }
     left_over(&target, &seen, ui);
-    stranded(&target, &seen, ui);
+    moved(&target, &seen, ui);
     if let Some(history) = seen.ledger.history(&target)
         && let Some(owed) = &history.owed
     {
@@ -174,11 +174,11 @@ fn left_over(target: &Target, seen: &Inspection, ui: &Ui) {
     }
 }
 
-/// Servers that are out, or get traffic, where the config has none of that name, and shares that may not stand.
-fn stranded(target: &Target, seen: &Inspection, ui: &Ui) {
-    let behind = super::traffic::behind(target, seen).into_iter();
-    let behind = behind.chain(super::traffic::not_known(target, seen));
-    for text in behind.chain(super::traffic::beside(target, seen)) {
+/// What people and rollouts have done about the traffic, what is not known of it, and who gets some where the config has
+/// none of that name.
+fn moved(target: &Target, seen: &Inspection, ui: &Ui) {
+    let words = super::traffic::words(target, seen).into_iter();
+    for text in words.chain(super::traffic::beside(target, seen)) {
         line("traffic", &ui.paint(Tone::Waiting, text), ui);
     }
 }
@@ -196,7 +196,7 @@ fn unreadable(target: &Target, hold: Hold, decision: &Decision, seen: &Inspectio
     if let Some(rollout) = seen.ledger.rollouts.get(target) {
         under_way(rollout, ui);
     }
-    stranded(target, seen, ui);
+    moved(target, seen, ui);
     waits("config", refused(seen).as_slice(), ui);
     let mut holds = match &decision.deploy {
         Deploy::Rolling(holds) | Deploy::Hold(holds) => briefly(holds, target, seen),

@@ -148,8 +148,13 @@ pub(super) fn failure(error: &ServiceError) -> Failure {
         ServiceError::Fatal(Fatal::Journal(_)) => Failure::of(Kind::Error, error).hint(
             "nothing was begun that is not written down: see to the disk that holds the state directory, then start `towpath run` again",
         ),
+        ServiceError::Store(StoreError::Journal(
+            JournalError::Files { .. } | JournalError::Open { .. },
+        ))
+        | ServiceError::State { .. } => Failure::of(Kind::Error, error).hint(
+            "the state directory must be there, writable, and on a disk with room; `directory` of [store] in towpath.toml names it",
+        ),
         ServiceError::Store(_)
-        | ServiceError::State { .. }
         | ServiceError::Fatal(Fatal::Illegal(_))
         | ServiceError::Threads(_) => Failure::of(Kind::Error, error),
     }

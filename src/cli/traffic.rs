@@ -30,15 +30,16 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
         placed(place, out, spec.environment).map(|(role, ..)| (role, &place.2, out))
     });
     let placed: Vec<Known<'_>> = placed.collect();
-    all.extend(not_known(target, seen));
     for (role, _) in spec.roles() {
+        let survey = seen.seen.surveys.get(target);
+        let unheard = unheard(target, role, &seen.ledger, survey);
+        all.extend(unheard.or_else(|| unseen(role, survey)));
         let key = (target.environment.clone(), role.clone());
         if let Some((percent, order)) = seen.ledger.weights.get(&key) {
             all.push(format!("{role} gets {percent}% by {}", order.word.by));
         } else {
             all.extend(shares(target, role, &seen.ledger));
         }
-        let survey = seen.seen.surveys.get(target);
         all.extend(taken_out(role, &placed, survey));
         all.extend(torn(target, role, &seen.ledger, survey));
         all.extend(answer_again(target, role, &placed, &seen.ledger));
@@ -105,11 +106,20 @@ fn shares(target: &Target, role: &RoleName, ledger: &Ledger) -> Vec<String> {
     said.collect()
 }
 
-/// Shares of a target whose load balancers do not answer.
-pub(super) fn not_known(target: &Target, seen: &Inspection) -> Vec<String> {
-    let Some(spec) = seen.snapshot().spec(target) else { return Vec::new() };
-    let survey = seen.seen.surveys.get(target);
-    spec.roles().filter_map(|(role, _)| unheard(target, role, &seen.ledger, survey)).collect()
+/// Nodes of a role whose load balancers do not say what traffic they get: they do not answer, or have no such server.
+fn unseen(role: &RoleName, survey: Option<&Survey>) -> Option<String> {
+    let mut silent: BTreeMap<&NodeName, &str> = BTreeMap::new();
+    for ((of, node), fact) in &survey?.traffic {
+        if let (true, Fact::Unknown { why, .. }) = (of == role, fact) {
+            silent.insert(node, why);
+        }
+    }
+    let (node, why) = silent.first_key_value()?;
+    let more = match silent.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("what traffic {node}{more} of {role} gets is not known: {why}"))
 }
 
 /// A share whose load balancer does not answer: nobody knows whether it stands.
@@ -410,6 +420,8 @@ mod tests {
         let mut ledger = Ledger::default();
         let said = |ledger: &Ledger, survey: &Survey| unheard(&target, &role, ledger, Some(survey));
         assert_eq!(said(&ledger, &survey), None, "nobody gave it any");
+        let unknown = "what traffic web-1 of web gets is not known: no such socket";
+        assert_eq!(unseen(&role, Some(&survey)).as_deref(), Some(unknown));
         let key = (target.environment.clone(), role.clone());
         let place = (key.0.clone(), key.1.clone(), node.clone());
         ledger.shares.insert(place, Share { percent: 25, since: Some(Timestamp(0)) });
@@ -422,6 +434,7 @@ mod tests {
         let value = Traffic::Serving { weight: 40 };
         survey.traffic.insert((role.clone(), node), Fact::Known { value, at: Timestamp(9) });
         assert_eq!(said(&ledger, &survey), None);
+        assert_eq!(unseen(&role, Some(&survey)), None);
     }
 
     #[test]

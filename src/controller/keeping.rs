@@ -76,6 +76,7 @@ impl Hands {
             return refusal;
         }
         tokio::pin!(doing);
+        let mut said = String::new();
         loop {
             tokio::select! {
                 report = &mut doing => return report,
@@ -89,9 +90,14 @@ impl Hands {
                     looking.await;
                     return report;
                 }
-                refusal = &mut looking => if let Some(refusal) = refusal {
-                    let (node, why) = (perform.node.as_ref().map(tracing::field::display), words(&refusal));
-                    tracing::warn!(node, why, key = %perform.key, "a node in hand is not out of its balancers");
+                refusal = &mut looking => {
+                    let why = refusal.as_ref().map(words).unwrap_or_default();
+                    // Once, and not at every look.
+                    if !why.is_empty() && why != said {
+                        let node = perform.node.as_ref().map(tracing::field::display);
+                        tracing::warn!(node, why, key = %perform.key, "a node in hand is not out of its balancers");
+                    }
+                    why.clone_into(&mut said);
                 }
             }
         }

@@ -336,6 +336,11 @@ impl Core {
             return Ok(Err(Refusal::NotNow(why)));
         };
         let id: RolloutId = rollout.plan().id.clone();
+        if let What::Excluded { node, .. } = &what
+            && !rollout.plan().nodes.contains(node)
+        {
+            return Ok(Err(Refusal::NotNow(format!("rollout {id} is about no node {node}"))));
+        }
         let event = crate::rollout::Event { at: turn.now, what: what.clone() };
         let possible: Result<(), Illegal> = rollout.clone().apply(&event);
         if possible.is_err() {

@@ -9,6 +9,7 @@ use crate::rollout::{Ending, Halt, History, Phase, Plan, Purpose, Rollout, Stopp
 
 use super::alone::left_behind;
 use super::draft::Aim;
+use super::reseated::reseated;
 use super::{Deploy, Hold, World, check, draft, excluded, patch, policy, traffic};
 
 /// Decides about one target.
@@ -152,6 +153,7 @@ pub(super) fn standing(rollout: &Rollout, world: World<'_>) -> Hold {
         Phase::Halted(halts) => {
             let mut why = halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             why.extend(gone(rollout, world));
+            why.extend(reseated(rollout, world));
             Hold::Halted { rollout: id, reference, why, remedies: rollout.remedies() }
         }
         Phase::Running if rollout.asks_for_approval() => {

@@ -17,6 +17,7 @@ mod places;
 mod policy;
 mod promote;
 mod recall;
+mod reseated;
 mod rollback;
 mod stranded;
 mod strangers;

@@ -457,7 +457,7 @@ impl Rollout {
     }
 
     /// Failed operations of the stage in hand and its parts before: the current one, or the closing one when stopping.
-    fn failed_ops(&self) -> Vec<OpId> {
+    pub fn failed_ops(&self) -> Vec<OpId> {
         let last = self.plan.stages.len() - 1;
         let tasks: Vec<TaskId> = if self.stopping.is_none() {
             self.states.failed_up_to(self.states.stage).collect()

@@ -73,7 +73,10 @@ fn one_that_is_gone_while_it_is_in_hand_is_named_as_such_and_left_out_by_one_wor
     taken(&world);
     let said = world.until_explained("staging", "the config no longer names web-2");
     assert!(said.contains("`towpath resume shop staging --without web-2`"), "{said}");
-    world.order(&["resume", "shop", "staging", "--without", "web-2", "--reason", "scaled in"]);
+    let of = |node| ["resume", "shop", "staging", "--without", node, "--reason", "scaled in"];
+    let refused = world.towpath(&of("web-9")).stderr;
+    assert!(refused.contains("is about no node web-9"), "{refused}");
+    world.order(&of("web-2"));
     world.until("in sync", || runs(&world, "web-3") == NEW && in_sync(&world));
     world.until_runs("canary", NEW);
     assert_eq!(world.count("staging", "web-1", "installed", NEW), 1);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::socket::{Kind, Line};
@@ -18,6 +18,11 @@ use crate::model::{BalancerAddress, InService, Seat, Timestamp, format_duration}
 const TURN_MAX: Duration = Duration::from_secs(30);
 /// Most old workers that are asked. Each reload leaves one as long as its connections live.
 const OLD_MAX: usize = 32;
+
+/// How often an old worker is asked that its master knows and that cannot be reached, and how long one waits in between.
+const LEAVING_ASKED: u32 = 5;
+/// The same.
+const LEAVING_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who holds it may act on one HAProxy.
 pub(super) type Turn = tokio::sync::Mutex<()>;
@@ -263,11 +268,20 @@ impl Post {
         }
         let mut old = Vec::new();
         for pid in pids {
-            match Self::left_in(master, pid, seat).await {
-                Ok(sessions) => old.push(Old { pid, sessions }),
-                // It may have left between the question and the answer.
-                Err(error) if Self::old_pids(master).await?.contains(&pid) => return Err(error),
-                Err(_) => {}
+            let mut asked = 1;
+            loop {
+                match Self::left_in(master, pid, seat).await {
+                    Ok(sessions) => {
+                        old.push(Old { pid, sessions });
+                        break;
+                    }
+                    // It may have left between the question and the answer.
+                    Err(_) if !Self::old_pids(master).await?.contains(&pid) => break,
+                    Err(error) if asked == LEAVING_ASKED => return Err(error),
+                    // Or be about to: its master knows it for a moment longer than anybody reaches it.
+                    Err(_) => sleep(LEAVING_PAUSE).await,
+                }
+                asked += 1;
             }
         }
         Ok(old)

@@ -383,3 +383,33 @@ fn a_plan_that_lets_more_fail_than_a_role_may_is_unsound() {
     let objection = format!("stage {last} lets on what is not of it");
     assert_eq!(said(ZONES, "all 1.0.2", &parts), objection);
 }
+
+#[test]
+fn a_drain_that_fails_where_the_config_has_other_backends_by_now_is_told_so() {
+    let (mut rollout, at) = (begun(ONE_BY_ONE, ""), Timestamp(1));
+    while let Some(want) = rollout.wants(at).first().cloned() {
+        let (op, epoch) = (want.id, rollout.epoch());
+        say(&mut rollout, What::Started { op, attempt: want.attempt, epoch });
+        let drains = matches!(rollout.plan().op(op), Some(Op::Drained { .. }));
+        let outcome = if drains {
+            Outcome::Failed { why: "Can't find backend.".to_owned() }
+        } else {
+            Outcome::Done { evidence: String::new() }
+        };
+        say(&mut rollout, What::Finished { op, outcome });
+    }
+    let told = |config: &str| {
+        let (loaded, ledger, seen) = (loaded(config), Ledger::default(), Observation::default());
+        let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now: at };
+        match deploy::standing(&rollout, world) {
+            Hold::Halted { why, .. } => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    let said = told(&ONE_BY_ONE.replace("backend: web", "backend: www"));
+    let expected = "; the config has web-1 in other backends or balancers since this was planned: `towpath abort shop canary`, and then `towpath retry shop canary`, begins anew with these";
+    assert!(said.ends_with(expected), "{said}");
+    assert!(!told(ONE_BY_ONE).contains("since this was planned"));
+    let more = told(&ONE_BY_ONE.replace("backend: web", "backend: [web, www]"));
+    assert!(!more.contains("since this was planned"), "it is where it was planned to be: {more}");
+}

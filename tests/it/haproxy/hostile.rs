@@ -168,3 +168,45 @@ async fn nobody_there() {
         check_unknown(&seat, "did not answer").await;
     }
 }
+
+/// A master that knows of an old worker for so many questions and reaches it never; gives its address.
+async fn master_of_one_that_leaves(known: usize) -> Socket {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut asked = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = [0; 4096];
+            let read = stream.read(&mut buffer).await.unwrap_or(0);
+            let answer = if buffer[..read].starts_with(b"show proc") {
+                asked += 1;
+                let old = if asked <= known { "26979 worker 1 0d00h00m56s 2.6.12\n" } else { "" };
+                format!(
+                    "#<PID> <type> <reloads> <uptime> <version>\n20744 master 3 0d00h04m43s 2.6.12\n# workers\n\
+                     28424 worker 0 0d00h00m01s 2.6.12\n# old workers\n{old}# programs\n\n"
+                )
+            } else {
+                // Recorded, of a worker that was about to end.
+                "Can't connect to the target CLI!\n".to_owned()
+            };
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    Socket::Tcp(address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_old_worker_that_is_about_to_leave_is_asked_again_and_not_for_ever() {
+    let apps = App::several(2).await;
+    let proxy = Proxy::start(&PLAIN, &apps);
+    let admin = Socket::Unix(proxy.path("admin.sock"));
+    for (known, leaves) in [(3, true), (usize::MAX, false)] {
+        let master = Some(master_of_one_that_leaves(known).await);
+        let seat = seat("s1", &[BalancerAddress::Haproxy { socket: admin.clone(), master }]);
+        if leaves {
+            assert!(matches!(Haproxy::new().traffic(&seat).await, Fact::Known { .. }));
+        } else {
+            check_unknown(&seat, "Can't connect to the target CLI!").await;
+        }
+    }
+}

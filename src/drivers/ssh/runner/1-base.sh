@@ -143,12 +143,17 @@ look() { # KEY
   ended
 }
 
+# What cannot be done, with the one cause that can be seen behind it.
+cannot() { # WHAT
+  case $(df -P "$D" 2>/dev/null) in *" 100% "*) say io "cannot $1: the disk is full" ;; *) say io "cannot $1" ;; esac
+}
+
 make_place() { [ -d "$P/steps" ] || { mkdir -p "$P/steps" && sync "$P/steps" "$P" "$D/places" "$D"; }; }
 
 # Holds back all others who decide here, until fd 8 is closed.
 gate() {
-  make_place 2>/dev/null || { say io "cannot make $P"; return 1; }
-  { exec 8>"$P/gate"; } 2>/dev/null || { say io "cannot write in $P"; return 1; }
+  make_place 2>/dev/null || { cannot "make $P"; return 1; }
+  { exec 8>"$P/gate"; } 2>/dev/null || { cannot "write in $P"; return 1; }
   flock -n 8 || timeout 30 flock 8 || { say io "nobody opens the gate of $P"; return 1; }
 }
 
@@ -178,7 +183,7 @@ raise() { # STORE EPOCH
   [ "$((fence_epoch == $2))" = 0 ] || return 0
   fenced=$P/fence
   { printf '%-200s\n' "$1 $2 end" 1<>"$P/fence"; } 2>/dev/null ||
-    { say io "cannot write the fence in $P"; return 1; }
+    { cannot "write the fence in $P"; return 1; }
 }
 
 ask_fence() { # STORE EPOCH

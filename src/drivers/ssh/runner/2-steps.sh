@@ -35,7 +35,7 @@ ask_run() { # STORE EPOCH KEY SECONDS NOT_AFTER SKEW RERUN VARIABLES
   fi 2>/dev/null
   # Room for the end, while a full disk can still be refused.
   { printf '%-200s\n' '' >"$step@exit" && printf '%s\n' "$key" >"$P/current"; } 2>/dev/null ||
-    { say io "cannot write in $P"; return; }
+    { cannot "write in $P"; return; }
   eval "set -- $values"
   watch "$@"
 }
