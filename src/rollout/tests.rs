@@ -386,6 +386,19 @@ fn in_a_window_the_next_node_begins_when_one_ends() {
 }
 
 #[test]
+fn a_lane_spares_no_more_than_its_size_is_above_what_it_keeps() {
+    for (keep, at_once) in [(2, 1), (1, 2), (0, 3)] {
+        let mut stage_of_three =
+            lanes(StageKind::Forward, 0, vec![["a", "b", "c"].map(works).to_vec()]);
+        for lane in &mut stage_of_three.lanes {
+            (lane.size, lane.keep) = (3, keep);
+        }
+        let rollout = rollout(vec![stage_of_three], stage(StageKind::Closing, Vec::new()));
+        assert_eq!(wanted(&rollout, 0).len(), at_once, "of three, {keep} stay");
+    }
+}
+
+#[test]
 fn a_node_of_two_roles_counts_in_both() {
     let pool = |name: &str, nodes: &[&str]| Pool {
         name: name.to_owned(),
