@@ -393,3 +393,19 @@ fn what_the_forge_refuses_is_asked_ever_less_often_until_somebody_rings() {
     merge(&mut core, 216, Ok(()));
     assert_eq!(merge(&mut core, 300, Err("another one")), Some(at(303)), "a new story");
 }
+
+#[test]
+fn who_takes_over_has_an_authority_above_all_before_it() {
+    use crate::model::Epoch;
+    let before = Epoch::first(at(0)).next().next();
+    let ledger = Ledger { epoch: Some(before), ..Ledger::default() };
+    let mut core = Core::new(ledger, Limits::default());
+    let mut journal = Memory::default();
+    core.handle(Wake::Started, at(0), &mut journal).unwrap();
+    let taken = journal.0.iter().find_map(|entry| match entry.fact {
+        crate::rollout::Fact::TookOver { epoch } => Some(epoch),
+        _ => None,
+    });
+    assert!(taken.is_some_and(|it| it > before), "{taken:?} behind {before:?}");
+    assert_eq!(core.ledger().epoch, taken);
+}
