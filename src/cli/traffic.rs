@@ -106,20 +106,36 @@ fn shares(target: &Target, role: &RoleName, ledger: &Ledger) -> Vec<String> {
     said.collect()
 }
 
-/// Nodes of a role whose load balancers do not say what traffic they get: they do not answer, or have no such server.
-fn unseen(role: &RoleName, survey: Option<&Survey>) -> Option<String> {
-    let mut silent: BTreeMap<&NodeName, &str> = BTreeMap::new();
-    for ((of, node), fact) in &survey?.traffic {
-        if let (true, Fact::Unknown { why, .. }) = (of == role, fact) {
-            silent.insert(node, why);
-        }
+/// The first of some nodes, and how many more there are.
+fn named(nodes: &[&str]) -> String {
+    let first = nodes.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    match nodes.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
-    let (node, why) = silent.first_key_value()?;
-    let more = match silent.len() - 1 {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Some(format!("what traffic {node}{more} of {role} gets is not known: {why}"))
+}
+
+/// Nodes of a role whose load balancers do not say what traffic they get, for they do not answer or have no such server;
+/// and why, as said of the first.
+fn silent<'a>(role: &RoleName, survey: Option<&'a Survey>) -> Option<(Vec<&'a NodeName>, &'a str)> {
+    let here = survey?.traffic.iter().filter(|((of, _), _)| of == role);
+    let (nodes, whys): (Vec<&NodeName>, Vec<&str>) = here
+        .filter_map(|((_, node), fact)| match fact {
+            Fact::Unknown { why, .. } => Some((node, why.as_str())),
+            Fact::Known { .. } => None,
+        })
+        .unzip();
+    Some((nodes, whys.first()?))
+}
+
+fn names<'a>(nodes: &[&'a NodeName]) -> Vec<&'a str> {
+    nodes.iter().map(|it| it.as_str()).collect()
+}
+
+/// Whose traffic is not known.
+fn unseen(role: &RoleName, survey: Option<&Survey>) -> Option<String> {
+    let (nodes, why) = silent(role, survey)?;
+    Some(format!("what traffic {} of {role} gets is not known: {why}", named(&names(&nodes))))
 }
 
 /// A share whose load balancer does not answer: nobody knows whether it stands.
@@ -129,15 +145,10 @@ fn unheard(
     ledger: &Ledger,
     survey: Option<&Survey>,
 ) -> Option<String> {
-    let mut silent: BTreeMap<&NodeName, &str> = BTreeMap::new();
-    for ((of, node), fact) in &survey?.traffic {
-        if let (true, Fact::Unknown { why, .. }) = (of == role, fact) {
-            silent.insert(node, why);
-        }
-    }
+    let (nodes, why) = silent(role, survey)?;
     let key = (target.environment.clone(), role.clone());
-    let given = silent
-        .keys()
+    let given = nodes
+        .iter()
         .find_map(|node| ledger.shares.get(&(key.0.clone(), key.1.clone(), (*node).clone())));
     let (percent, known) = match (given, ledger.weights.get(&key)) {
         (Some(Share { percent, since: Some(at) }), _) => (*percent, format!("given at {at}")),
@@ -145,13 +156,9 @@ fn unheard(
         (Some(Share { percent, since: None }), None) => (*percent, "being moved".to_owned()),
         (None, None) => return None,
     };
-    let (node, why) = silent.first_key_value()?;
-    let more = match silent.len() - 1 {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let nodes = named(&names(&nodes));
     Some(format!(
-        "the load balancer does not answer for {node}{more} ({why}): whether {role} still gets {percent}%, {known}, is not known until it answers"
+        "the load balancer does not answer for {nodes} ({why}): whether {role} still gets {percent}%, {known}, is not known until it answers"
     ))
 }
 
@@ -196,14 +203,9 @@ fn taken_out(role: &RoleName, known: &[Known<'_>], survey: Option<&Survey>) -> O
         2..=NAMED => format!(", of which {} get traffic", in_spite.join(", ")),
         many => format!(", of which {many} get traffic"),
     };
-    let named: Vec<&str> = out.iter().take(NAMED).map(|node| node.as_str()).collect();
-    let more = match out.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let named = named.join(", ");
+    let named = named(&names(&out));
     (!out.is_empty())
-        .then(|| format!("{} of {role} taken out by rollouts ({named}{more}){in_spite}", out.len()))
+        .then(|| format!("{} of {role} taken out by rollouts ({named}){in_spite}", out.len()))
 }
 
 /// Nodes whose servers do not stand alike while no rollout is at them: a person has one of them out, or it fails there alone.
@@ -219,13 +221,12 @@ fn torn(
     let mixed = |fact: &Fact<Traffic>| matches!(fact, Fact::Known { value: Traffic::Mixed, .. });
     let here = survey?.traffic.iter().filter(|((of, _), fact)| of == role && mixed(fact));
     let nodes: Vec<&str> = here.map(|((_, node), _)| node.as_str()).collect();
-    let named = nodes.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    let more = match nodes.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let is = if nodes.len() == 1 { "is" } else { "are" };
     (!nodes.is_empty()).then(|| {
-        format!("{named}{more} of {role} in service in a part of the backends only, or with another share: the next rollout lets it serve in all")
+        format!(
+            "{} of {role} {is} in service in a part of the backends only, or with another share: a rollout that comes there lets it serve in all",
+            named(&nodes)
+        )
     })
 }
 
@@ -253,7 +254,7 @@ fn answer_again(
     (!nodes.is_empty()).then(|| {
         format!(
             "{} {is} left out no more and {is} out of the load balancer still: `towpath retry {service} {environment}` lets {them} serve",
-            nodes.join(", ")
+            named(&nodes)
         )
     })
 }
@@ -312,7 +313,7 @@ mod tests {
             survey.traffic.insert((role.clone(), node.clone()), seen);
             let words = torn(&target, &role, &ledger, Some(&survey));
             assert_eq!(
-                words.is_some_and(|it| it.starts_with("web-1 of web in service in a part")),
+                words.is_some_and(|it| it.starts_with("web-1 of web is in service in a part")),
                 said
             );
         }

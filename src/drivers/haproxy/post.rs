@@ -19,9 +19,9 @@ const TURN_MAX: Duration = Duration::from_secs(30);
 /// Most old workers that are asked. Each reload leaves one as long as its connections live.
 const OLD_MAX: usize = 32;
 
-/// How often an old worker is asked that its master knows and that cannot be reached, and how long one waits in between.
+/// How often an old worker is asked that its master knows and that cannot be reached.
 const LEAVING_ASKED: u32 = 5;
-/// The same.
+/// How long one waits in between: it ends within milliseconds of its last connection.
 const LEAVING_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who holds it may act on one HAProxy.
