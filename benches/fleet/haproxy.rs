@@ -29,6 +29,7 @@ mod proxy;
 #[expect(dead_code, reason = "each benchmark uses its share")]
 mod world;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -220,6 +221,7 @@ async fn one(scene: &Scene, haproxy: &Haproxy, at: usize) {
         backends: vec!["web".to_owned()],
         balancers: vec![scene.proxy.address()],
         drain: Drain { timeout: Duration::from_mins(2), then: DrainEnd::Halt, maintenance: true },
+        kept: BTreeSet::new(),
     };
     let keep = scene.apps.len() - WINDOW;
     let mut out: Option<Instant> = None;

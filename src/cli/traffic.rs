@@ -1,9 +1,9 @@
 //! What people and rollouts have done about the traffic of a target, in a few words each: only what is sure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::controller::Inspection;
-use crate::model::{BalancerAddress, InService, NodeName, RoleName, Seat, Socket, Target, Traffic};
+use crate::model::{InService, NodeName, RoleName, Seat, Spot, Target, Traffic};
 use crate::observe::{Fact, Survey};
 use crate::planner::{left_alone, placed, stranded};
 use crate::rollout::{Ledger, Out, Share};
@@ -41,7 +41,7 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
             all.extend(shares(target, role, &seen.ledger));
         }
         all.extend(taken_out(role, &placed, survey));
-        all.extend(torn(target, role, &seen.ledger, survey));
+        all.extend(torn(target, role, &placed, &seen.ledger, survey));
         all.extend(answer_again(target, role, &placed, &seen.ledger));
         all.extend(in_spite_of_a_word(target, role, &seen.ledger, survey));
     }
@@ -67,7 +67,7 @@ pub(super) fn beside(target: &Target, seen: &Inspection) -> Vec<String> {
 
 fn by_hand(seat: &Seat) -> String {
     let Seat { node, server, backends, balancers, drain, .. } = seat;
-    let at: Vec<String> = balancers.iter().map(address).collect();
+    let at: Vec<String> = balancers.iter().map(ToString::to_string).collect();
     let orders = backends.iter().flat_map(|backend| {
         let ready = format!("`set server {backend}/{server} state ready`");
         // Maintenance behind a drain takes the weight as well.
@@ -82,13 +82,6 @@ fn by_hand(seat: &Seat) -> String {
         at.join(" and "),
         orders.collect::<Vec<_>>().join(", ")
     )
-}
-
-fn address(balancer: &BalancerAddress) -> String {
-    match balancer {
-        BalancerAddress::Haproxy { socket: Socket::Unix(path), .. } => format!("unix:{path}"),
-        BalancerAddress::Haproxy { socket: Socket::Tcp(address), .. } => format!("tcp:{address}"),
-    }
 }
 
 /// How many nodes of a role have which share by what rollouts gave.
@@ -183,7 +176,7 @@ fn serves(role: &RoleName, node: &NodeName, survey: Option<&Survey>) -> bool {
     match survey.and_then(|it| it.traffic.get(&(role.clone(), node.clone()))) {
         Some(Fact::Known { value, .. }) => match value {
             Traffic::Serving { weight } => *weight > 0,
-            Traffic::Mixed => true,
+            Traffic::Mixed { .. } => true,
             Traffic::Draining { .. } | Traffic::Maintenance | Traffic::Down => false,
         },
         Some(Fact::Unknown { .. }) | None => false,
@@ -208,26 +201,39 @@ fn taken_out(role: &RoleName, known: &[Known<'_>], survey: Option<&Survey>) -> O
         .then(|| format!("{} of {role} taken out by rollouts ({named}){in_spite}", out.len()))
 }
 
-/// Nodes whose servers do not stand alike while no rollout is at them: a person has one of them out, or it fails there alone.
+/// Nodes whose servers do not stand alike while no rollout is at them: a person has one of them out, or it fails there
+/// alone. Whom rollouts took out is told with these.
 fn torn(
     target: &Target,
     role: &RoleName,
+    known: &[Known<'_>],
     ledger: &Ledger,
     survey: Option<&Survey>,
-) -> Option<String> {
-    if ledger.rollouts.contains_key(target) {
-        return None;
+) -> Vec<String> {
+    let mut at: BTreeMap<&BTreeSet<Spot>, Vec<&str>> = BTreeMap::new();
+    let ours = |node: &NodeName| known.iter().any(|(of, it, _)| (*of, *it) == (role, node));
+    let seen = survey.filter(|_| !ledger.rollouts.contains_key(target));
+    for ((of, node), fact) in seen.into_iter().flat_map(|it| &it.traffic) {
+        if let Fact::Known { value: Traffic::Mixed { out }, .. } = fact
+            && of == role
+            && !ours(node)
+        {
+            at.entry(out).or_default().push(node.as_str());
+        }
     }
-    let mixed = |fact: &Fact<Traffic>| matches!(fact, Fact::Known { value: Traffic::Mixed, .. });
-    let here = survey?.traffic.iter().filter(|((of, _), fact)| of == role && mixed(fact));
-    let nodes: Vec<&str> = here.map(|((_, node), _)| node.as_str()).collect();
-    let is = if nodes.len() == 1 { "is" } else { "are" };
-    (!nodes.is_empty()).then(|| {
-        format!(
-            "{} of {role} {is} in service in a part of the backends only, or with another share: a rollout that comes there lets it serve in all",
-            named(&nodes)
-        )
-    })
+    let said = at.into_iter().map(|(out, nodes)| {
+        let (is, serves) = if nodes.len() == 1 { ("is", "serves") } else { ("are", "serve") };
+        let nodes = named(&nodes);
+        let out: Vec<String> = out.iter().map(ToString::to_string).collect();
+        if out.is_empty() {
+            return format!(
+                "{nodes} of {role} {is} in service in a part of the backends only, or with another share there"
+            );
+        }
+        let out = named(&out.iter().map(String::as_str).collect::<Vec<_>>());
+        format!("{nodes} of {role} {is} out by a person in {out}, and {serves} elsewhere: a rollout leaves that so")
+    });
+    said.collect()
 }
 
 /// Nodes that were left out by a word which is lifted, and that nothing lets serve: the last rollout ended without others,
@@ -272,7 +278,8 @@ mod tests {
     use std::time::Duration;
 
     use crate::model::{
-        Drain, DrainEnd, EnvironmentName, PersonName, Ref, RolloutId, ServiceName, Timestamp,
+        BalancerAddress, Drain, DrainEnd, EnvironmentName, PersonName, Ref, RolloutId, ServiceName,
+        Socket, Timestamp,
     };
     use crate::rollout::{Ending, Order, Stopped, Word};
 
@@ -294,6 +301,7 @@ mod tests {
                 balancer(Socket::Tcp("192.0.2.7:9".to_owned())),
             ],
             drain: Drain { timeout: Duration::ZERO, then: DrainEnd::Halt, maintenance: true },
+            kept: BTreeSet::new(),
         };
         let expected = "web-1 is kept out of the load balancer by Towpath where the config has it no more: server srv-1 of backends \
              web and api at unix:/a and tcp:192.0.2.7:9; there `set server web/srv-1 state ready`, `set server web/srv-1 weight 100%`, \
@@ -307,16 +315,30 @@ mod tests {
             (ServiceName::parse("shop"), EnvironmentName::parse("production"));
         let target = Target::new(&service.unwrap(), &environment.unwrap());
         let (role, node) = (RoleName::parse("web").unwrap(), NodeName::parse("web-1").unwrap());
-        let (ledger, mut survey) = (Ledger::default(), Survey::default());
-        for (value, said) in [(Traffic::Mixed, true), (Traffic::Serving { weight: 100 }, false)] {
+        let (mut ledger, mut survey) = (Ledger::default(), Survey::default());
+        let socket = Socket::Unix("/run/a".to_owned());
+        let balancer = BalancerAddress::Haproxy { socket, master: None };
+        let spot = Spot { balancer, backend: "api".to_owned() };
+        let partly = "web-1 of web is in service in a part of the backends only, or with another share there";
+        let by_hand = "web-1 of web is out by a person in backend api at unix:/run/a, and serves elsewhere: a rollout leaves that so";
+        for (value, said) in [
+            (Traffic::Mixed { out: BTreeSet::new() }, Some(partly)),
+            (Traffic::Mixed { out: BTreeSet::from([spot]) }, Some(by_hand)),
+            (Traffic::Serving { weight: 100 }, None),
+        ] {
             let seen = Fact::Known { value, at: Timestamp(9) };
             survey.traffic.insert((role.clone(), node.clone()), seen);
-            let words = torn(&target, &role, &ledger, Some(&survey));
-            assert_eq!(
-                words.is_some_and(|it| it.starts_with("web-1 of web is in service in a part")),
-                said
-            );
+            let words = torn(&target, &role, &[], &ledger, Some(&survey));
+            assert_eq!(words.first().map(String::as_str), said);
         }
+        // Whom a rollout took out is told otherwise.
+        let value = Traffic::Mixed { out: BTreeSet::new() };
+        survey
+            .traffic
+            .insert((role.clone(), node.clone()), Fact::Known { value, at: Timestamp(9) });
+        let out = Out::begun(target.clone(), RolloutId::unset());
+        ledger.drained.insert((target.environment.clone(), role.clone(), node), out);
+        assert_eq!(torn(&target, &role, &known(&ledger), &ledger, Some(&survey)).len(), 0);
     }
 
     #[test]
@@ -378,7 +400,7 @@ mod tests {
         let said = out("web-3", Some(1), Traffic::Serving { weight: 100 });
         let expected = "2 of web taken out by rollouts (web-2, web-3), of which web-3 gets traffic";
         assert_eq!(said.as_deref(), Some(expected));
-        let said = out("web-4", Some(1), Traffic::Mixed).unwrap();
+        let said = out("web-4", Some(1), Traffic::Mixed { out: BTreeSet::new() }).unwrap();
         assert!(said.ends_with("of which web-3, web-4 get traffic"), "{said}");
         let said = out("web-5", Some(1), Traffic::Draining { sessions: 0 }).unwrap();
         assert!(

@@ -456,6 +456,7 @@ impl Environment {
             backends: backends.clone(),
             balancers: self.balancers.clone(),
             drain: *drain,
+            kept: BTreeSet::new(),
         })
     }
 

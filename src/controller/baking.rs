@@ -121,11 +121,12 @@ impl Core {
                 let outcome = Outcome::Done { evidence };
                 return self.happen(turn, target, id.clone(), What::Finished { op, outcome });
             }
-            Report::Pending { why, .. }
-            | Report::Draining { why, .. }
-            | Report::Failed { why }
-            | Report::Ended { why } => why,
             Report::Errored { why, .. } | Report::Lost { why } => format!("{CANNOT_ASK}{why}"),
+            report @ (Report::Pending { .. }
+            | Report::Draining { .. }
+            | Report::Keeps { .. }
+            | Report::Failed { .. }
+            | Report::Ended { .. }) => report.words().into_owned(),
         };
         if !waiting && closings(rollout, op) >= CLOSINGS_MAX {
             let before = self.heard_open(id, op, "");

@@ -24,12 +24,8 @@ impl Hands {
                     oldest = oldest.min(at);
                     open.push(format!("{name}: {evidence}"));
                 }
-                Report::Pending { why, .. }
-                | Report::Draining { why, .. }
-                | Report::Failed { why }
-                | Report::Ended { why }
-                | Report::Errored { why, .. }
-                | Report::Lost { why } => {
+                report => {
+                    let why = report.words().into_owned();
                     // What said no before what could not be asked, and alerts before all others.
                     let order = (why.starts_with(CANNOT_ASK), name.as_str() != "alerts");
                     closed.push((order, format!("gate {name}: {why}")));

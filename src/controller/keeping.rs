@@ -91,13 +91,13 @@ impl Hands {
                     return report;
                 }
                 refusal = &mut looking => {
-                    let why = refusal.as_ref().map(words).unwrap_or_default();
+                    let why = refusal.as_ref().map(Report::words).unwrap_or_default();
                     // Once, and not at every look.
                     if !why.is_empty() && why != said {
                         let node = perform.node.as_ref().map(tracing::field::display);
-                        tracing::warn!(node, why, key = %perform.key, "a node in hand is not out of its balancers");
+                        tracing::warn!(node, %why, key = %perform.key, "a node in hand is not out of its balancers");
                     }
-                    why.clone_into(&mut said);
+                    said = why.into_owned();
                 }
             }
         }
@@ -159,6 +159,7 @@ impl Hands {
                     return Some(Report::Pending { again_after, why });
                 }
                 report @ (Report::Pending { .. }
+                | Report::Keeps { .. }
                 | Report::Failed { .. }
                 | Report::Ended { .. }
                 | Report::Errored { .. }
@@ -189,19 +190,6 @@ fn let_serve(look: Option<Fact<Traffic>>) -> Report {
             let why = "its load balancers do not say whether it is out".to_owned();
             Report::Errored { why, retry: true }
         }
-    }
-}
-
-/// What a report says, in its words.
-fn words(report: &Report) -> &str {
-    match report {
-        Report::Done { evidence, .. } => evidence,
-        Report::Pending { why, .. }
-        | Report::Draining { why, .. }
-        | Report::Failed { why }
-        | Report::Ended { why }
-        | Report::Errored { why, .. }
-        | Report::Lost { why } => why,
     }
 }
 

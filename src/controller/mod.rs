@@ -18,6 +18,7 @@ mod breaking;
 mod caveats;
 mod retrying;
 mod rolling;
+mod pipelines;
 mod saying;
 mod aborting;
 mod promoting;

@@ -47,6 +47,9 @@ impl Hands {
         let asking = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(seat));
         match asking.await {
             Ok(Fact::Known { value, .. }) if value.is_out() => left(),
+            Ok(Fact::Known { value: Traffic::Mixed { out: kept }, .. }) if !kept.is_empty() => {
+                Report::Keeps { kept }
+            }
             Ok(Fact::Known { .. }) => {
                 let why = "it serves by now, and is taken out".to_owned();
                 Report::Pending { again_after: AGAIN_MIN, why }
@@ -59,10 +62,21 @@ impl Hands {
         }
     }
 
-    /// Whether a node is known to be out.
-    pub(super) async fn is_out(&self, seat: &Seat) -> bool {
+    /// What a person has out of a node that is about to be drained, if that is not known yet: all of it, and it is left so;
+    /// or some of its servers. That is said first, and so written down, for afterwards all are out alike. With
+    /// `unmoved`, nobody but a person has anything of it out.
+    pub(super) async fn found_out(&self, seat: &Seat, unmoved: bool) -> Option<Report> {
         let asking = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(seat));
-        matches!(asking.await, Ok(Fact::Known { value, .. }) if value.is_out())
+        // Who does not answer does not drain it either.
+        let Ok(Fact::Known { value, .. }) = asking.await else { return None };
+        let kept = match value {
+            Traffic::Draining { .. } | Traffic::Maintenance => return unmoved.then(left),
+            Traffic::Mixed { out } if unmoved => out,
+            // Who was let serve meanwhile is taken out as any other.
+            Traffic::Mixed { out } => seat.kept.intersection(&out).cloned().collect(),
+            Traffic::Serving { .. } | Traffic::Down => BTreeSet::new(),
+        };
+        (kept != seat.kept).then_some(Report::Keeps { kept })
     }
 
     pub(super) async fn serving(
@@ -90,11 +104,13 @@ impl Hands {
         };
         let result = match report {
             Report::Done { evidence, .. } | Report::Draining { why: evidence, .. } => Ok(evidence),
-            Report::Pending { why, .. }
-            | Report::Failed { why }
-            | Report::Ended { why }
-            | Report::Errored { why, .. }
-            | Report::Lost { why } => {
+            report @ (Report::Pending { .. }
+            | Report::Keeps { .. }
+            | Report::Failed { .. }
+            | Report::Ended { .. }
+            | Report::Errored { .. }
+            | Report::Lost { .. }) => {
+                let why = report.words().into_owned();
                 let look = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(&seat)).await;
                 match look {
                     Ok(Fact::Known { value, .. }) if value.is_out() => Ok(why),
@@ -130,12 +146,7 @@ impl Hands {
     ) -> Result<String, Unmoved> {
         match self.weighted(seats, weight, not_after).await {
             Report::Done { evidence, .. } => Ok(evidence),
-            Report::Pending { why, .. }
-            | Report::Draining { why, .. }
-            | Report::Failed { why }
-            | Report::Ended { why }
-            | Report::Errored { why, .. }
-            | Report::Lost { why } => Err(Unmoved::Other(why)),
+            report => Err(Unmoved::Other(report.words().into_owned())),
         }
     }
 
@@ -155,7 +166,8 @@ impl Hands {
                 pending @ (Report::Pending { .. } | Report::Draining { .. }) => {
                     waits = Some(pending);
                 }
-                no @ (Report::Failed { .. }
+                no @ (Report::Keeps { .. }
+                | Report::Failed { .. }
                 | Report::Ended { .. }
                 | Report::Errored { .. }
                 | Report::Lost { .. }) => {
@@ -263,6 +275,7 @@ pub(super) fn out_since(
         Report::Draining { anew: false, .. } => Some(known.unwrap_or(now)),
         Report::Pending { .. } => None,
         Report::Done { .. }
+        | Report::Keeps { .. }
         | Report::Failed { .. }
         | Report::Ended { .. }
         | Report::Errored { .. }

@@ -20,7 +20,6 @@ use crate::observe::{Fact, Survey, Verdict};
 use crate::rollout::{Applied, CANNOT_ASK, Course, Inquiry, Op, Status, StepKind, Trace, course};
 
 use super::keeping::CameBack;
-use super::moving::left;
 use super::wake::{Effect, Perform, Report, Wake};
 
 /// Pause between two looks at a node that is not well yet, or a gate that is closed.
@@ -304,8 +303,14 @@ impl Hands {
             }
             Op::Step { deed, status: None, .. } => self.step(place, perform, deed).await,
             Op::Drained { seat, theirs: true, .. } => self.still_out(seat).await,
-            Op::Drained { seat, .. } if perform.unmoved && self.is_out(seat).await => left(),
-            Op::Drained { seat, keep, .. } => self.drained(seat, *keep, perform).await,
+            Op::Drained { seat, keep, .. } => {
+                let looks = perform.unmoved || !seat.kept.is_empty();
+                let found = if looks { self.found_out(seat, perform.unmoved).await } else { None };
+                match found {
+                    Some(report) => report,
+                    None => self.drained(seat, *keep, perform).await,
+                }
+            }
             Op::Serving { seat, weight, voucher, .. } => {
                 self.serving(seat, (*weight, *voucher), perform).await
             }

@@ -1,8 +1,10 @@
 //! What comes back of one try to have the world as an operation wants it.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::Timestamp;
+use crate::model::{Spot, Timestamp};
 
 /// How an operation stands after one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,12 @@ pub enum Report {
         /// Whether it was in service until now: its sessions have their time from here on.
         anew: bool,
     },
+    /// A person has some of a node's servers out, and nothing was done yet: the others are drained when these are
+    /// known to be left so; ask again.
+    Keeps {
+        /// Which.
+        kept: BTreeSet<Spot>,
+    },
     /// The world said no.
     Failed {
         /// In its words.
@@ -52,4 +60,29 @@ pub enum Report {
         /// What is known.
         why: String,
     },
+}
+
+impl Report {
+    /// In its words.
+    pub(super) fn words(&self) -> Cow<'_, str> {
+        match self {
+            Self::Done { evidence, .. } => evidence.into(),
+            Self::Pending { why, .. }
+            | Self::Draining { why, .. }
+            | Self::Failed { why }
+            | Self::Ended { why }
+            | Self::Errored { why, .. }
+            | Self::Lost { why } => why.into(),
+            Self::Keeps { kept } => keeping(kept).into(),
+        }
+    }
+}
+
+/// What is said of servers that are left as a person has them.
+pub(super) fn keeping(kept: &BTreeSet<Spot>) -> String {
+    if kept.is_empty() {
+        return "it serves everywhere by now, and is taken out".to_owned();
+    }
+    let spots: Vec<String> = kept.iter().map(ToString::to_string).collect();
+    format!("somebody else has it out in {}, and it is left so there", spots.join(", "))
 }

@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{
-    Deed, EnvironmentName, Epoch, Errand, Ref, RoleName, RolloutId, Seat, Target, Timestamp,
-};
+use crate::model::{EnvironmentName, Epoch, Ref, RoleName, RolloutId, Seat, Target, Timestamp};
 use crate::planner::Hold;
 use crate::rollout::{
-    Cancel, Cause, Event, Fact, OTHERS, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What,
-    place_of,
+    Cause, Event, Fact, OTHERS, Op, OpId, OpState, Outcome, Rollout, StepKind, Want, What, place_of,
 };
 
 use super::aborting::{is_never_begun, is_only_awaited, unseen_for_too_long};
 use super::core::{Alarm, Core, Fatal, Flight, Turn};
 use super::keeping::drained_for;
 use super::moving::{drained_until, out_since};
+use super::pipelines::{cancel, errand};
+use super::report::keeping;
 use super::wake::{Effect, Perform, Report};
 use super::weighing::given_back;
 
@@ -202,7 +201,11 @@ impl Core {
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
             ours: self.epochs(),
-            op: as_known(rollout, want.id, given_back(rollout, self.as_people_want(op))),
+            op: self.sparing(as_known(
+                rollout,
+                want.id,
+                given_back(rollout, self.as_people_want(op)),
+            )),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
             node: task.node.clone(),
@@ -225,7 +228,7 @@ impl Core {
             rerun_lost: may_rerun(rollout, want.id, op),
             look_only,
             errand: errand(rollout, want.id),
-            drained: drained_for(rollout, want.id),
+            drained: drained_for(rollout, want.id).into_iter().map(|it| self.sparing(it)).collect(),
         }))
     }
 
@@ -261,6 +264,16 @@ impl Core {
                 self.ledger.weights.get(&(seat.environment.clone(), role.clone()))
         {
             *weight = *set;
+        }
+        op
+    }
+
+    /// An operation on a node of which a person has some servers out: these are left so.
+    fn sparing(&self, mut op: Op) -> Op {
+        if let Op::Drained { role, seat, .. } | Op::Serving { role, seat, .. } = &mut op
+            && let Some((_, out)) = self.ledger.out_at(&place_of(role, seat), seat)
+        {
+            *seat = out.sparing(seat.clone());
         }
         op
     }
@@ -323,6 +336,10 @@ impl Core {
                 self.alarm(turn.now.after(again_after), Alarm::Decide(target.clone()));
                 // It rests until the alarm; anything else that touches the target may ask earlier.
                 return self.hear(target, (id, op), (why, since_out), turn);
+            }
+            Report::Keeps { kept } => {
+                let what = What::Waiting { op, why: keeping(&kept), out: *out, kept: Some(kept) };
+                return self.happen(turn, target, id.clone(), what);
             }
             Report::Done { evidence, at } => match &plan_op {
                 // A proof from before the question is no proof.
@@ -430,43 +447,6 @@ impl Core {
         Ok(())
     }
 
-    /// Asks for the end of all pipelines that are to be canceled and that nobody asks about yet. The need is in the
-    /// journal: a controller that starts goes on with it.
-    pub(super) fn ask_for_ends(&mut self, turn: &mut Turn) {
-        if self.limits.check_only {
-            return;
-        }
-        let all: Vec<Cancel> = self.ledger.cancels.values().cloned().collect();
-        for cancel in all {
-            if self.flights.insert(Flight::Cancel(cancel.key())) {
-                let until = cancel.until(turn.now);
-                turn.ask(Effect::Cancel { cancel: Box::new(cancel), until });
-            }
-        }
-    }
-
-    pub(super) fn take_canceled(
-        &mut self,
-        cancel: &Cancel,
-        how: String,
-        turn: &mut Turn,
-    ) -> Result<(), Fatal> {
-        self.flights.remove(&Flight::Cancel(cancel.key()));
-        let (rollout, op, attempt) = (cancel.rollout.clone(), cancel.op, cancel.attempt);
-        self.note(turn, Fact::CancelOver { rollout, op, attempt, how })
-    }
-
-    /// Something rang: pipelines that are waited for may have moved.
-    pub(super) fn look_at_pipelines(&mut self) {
-        let waits =
-            |rollout: &Rollout| rollout.running().any(|(op, _)| errand(rollout, op).is_some());
-        let targets = self.ledger.rollouts.iter().filter(|(_, it)| waits(it));
-        let targets: Vec<Target> = targets.map(|(target, _)| target.clone()).collect();
-        for target in targets {
-            self.touch(target);
-        }
-    }
-
     /// Writes down what happened to a rollout.
     pub(super) fn happen(
         &mut self,
@@ -556,43 +536,4 @@ fn as_known(rollout: &Rollout, id: OpId, mut op: Op) -> Op {
         *theirs = (*theirs && !served()) || rollout.leaves(id);
     }
     op
-}
-
-/// The pipeline of an operation, to be canceled, if it is one.
-fn cancel(rollout: &Rollout, id: OpId, now: Timestamp) -> Option<Cancel> {
-    let Errand { call, key, earlier, first, since, timeout } = *errand(rollout, id)?;
-    let attempt = u32::try_from(earlier.len()).ok()?.saturating_add(1);
-    let rollout = rollout.plan().id.clone();
-    let cancel = Cancel { rollout, op: id, attempt, call, first, since, timeout, asked: now };
-    (cancel.key() == key).then_some(cancel)
-}
-
-/// The pipeline that an operation is, if it is one and may be under way: also one that took too long, or that is asked
-/// about again in a moment.
-fn errand(rollout: &Rollout, id: OpId) -> Option<Box<Errand>> {
-    let Some(Op::Step { deed: Deed::Trigger { call, timeout }, .. }) = rollout.plan().op(id) else {
-        return None;
-    };
-    let (attempt, since) = match rollout.state(id)? {
-        OpState::Running { attempt, since, .. } => (*attempt, Some(*since)),
-        OpState::Failed { attempt, keeps_key: true, .. }
-        | OpState::Idle { attempt, tried: true, .. } => (*attempt, None),
-        OpState::Idle { tried: false, .. }
-        | OpState::Done { .. }
-        | OpState::Failed { keeps_key: false, .. }
-        | OpState::Lost { .. } => return None,
-    };
-    let began = rollout
-        .events()
-        .iter()
-        .filter(|event| matches!(&event.what, What::Started { op, .. } if *op == id));
-    let first = began.map(|event| event.at).min().or(since)?;
-    Some(Box::new(Errand {
-        call: call.clone(),
-        key: rollout.key(id, attempt),
-        earlier: (1..attempt).map(|it| rollout.key(id, it)).collect(),
-        first,
-        since: since.unwrap_or(first),
-        timeout: *timeout,
-    }))
 }

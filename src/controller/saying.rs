@@ -81,7 +81,7 @@ impl Core {
         }
         saying.notes = saying.notes.saturating_add(1);
         saying.noted = Some(turn.now);
-        self.happen(turn, target, id.clone(), What::Waiting { op, why, out })
+        self.happen(turn, target, id.clone(), What::Waiting { op, why, out, kept: None })
     }
 
     /// An operation waits no more since then: writes down what it waited for last.
@@ -97,7 +97,7 @@ impl Core {
         let counted = plan.and_then(|it| it.op(op)).is_none_or(counts_down);
         match newest {
             Some(why) if !counted => {
-                let event = Event { at, what: What::Waiting { op, why, out: None } };
+                let event = Event { at, what: What::Waiting { op, why, out: None, kept: None } };
                 self.note(turn, Fact::Rollout { target: target.clone(), id: id.clone(), event })
             }
             Some(_) | None => Ok(()),

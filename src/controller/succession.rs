@@ -156,6 +156,7 @@ impl Hands {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
@@ -182,6 +183,7 @@ pub(super) mod tests {
                 then: DrainEnd::Halt,
                 maintenance: false,
             },
+            kept: BTreeSet::new(),
         }
     }
 

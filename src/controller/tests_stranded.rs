@@ -114,8 +114,20 @@ fn a_balancer_that_forgot_is_told_again_where_the_config_has_the_node_or_names_t
             serves(500),
             "web-1: serves, in a load balancer that began anew and that the config has there no more; forgotten",
         ),
-        ("/run/a", &left, true, Some((Traffic::Mixed, 50)), "web-1: nothing"),
-        ("/run/a", &left, false, Some((Traffic::Mixed, 500)), "web-1: drain web-1 keep 2"),
+        (
+            "/run/a",
+            &left,
+            true,
+            Some((Traffic::Mixed { out: BTreeSet::new() }, 50)),
+            "web-1: nothing",
+        ),
+        (
+            "/run/a",
+            &left,
+            false,
+            Some((Traffic::Mixed { out: BTreeSet::new() }, 500)),
+            "web-1: drain web-1 keep 2",
+        ),
         (
             "/run/a",
             gone,

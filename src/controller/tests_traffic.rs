@@ -1,5 +1,6 @@
 //! The core alone, with a journal in memory: what moves traffic, and what its answers mean.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::core::Core;
@@ -20,6 +21,7 @@ pub(super) fn seat() -> Seat {
         backends: vec!["web".to_owned()],
         balancers: Vec::new(),
         drain: Drain { timeout: Duration::from_mins(5), then: DrainEnd::Cut, maintenance: false },
+        kept: BTreeSet::new(),
     }
 }
 

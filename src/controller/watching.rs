@@ -88,7 +88,13 @@ impl Core {
                 if let Some(by) = self.left_out(&place).filter(|_| serves) {
                     // Written down first: whoever follows knows that it is no person's doing.
                     let how = "is taken out, for a person left it out".to_owned();
-                    self.note(turn, self.watched(place.clone(), by, true, how))?;
+                    let mut fact = self.watched(place.clone(), by, true, how);
+                    if let (Fact::Watched { seat: Some(seat), .. }, Traffic::Mixed { out }) =
+                        (&mut fact, value.traffic)
+                    {
+                        seat.kept = out;
+                    }
+                    self.note(turn, fact)?;
                     self.keep_out(place, turn);
                 }
                 continue;
@@ -114,7 +120,7 @@ impl Core {
                     self.note(turn, self.watched(place, by, true, how))?;
                 }
                 // What is left over of several balancers and backends may have something that serves in it.
-                Some(_) if out.rest && value.traffic == Traffic::Mixed => {}
+                Some(_) if out.rest && matches!(value.traffic, Traffic::Mixed { .. }) => {}
                 Some(Stays::LetIn) => {
                     let how = "serves, by the hand of a person at the load balancer".to_owned();
                     self.note(turn, self.watched(place, by, false, how))?;

@@ -42,7 +42,7 @@ pub use project::{BadProject, PROJECT_HINT, project_path};
 pub use reference::{BadRef, Ref};
 pub use revision::{BadPath, BadRevision, RepoPath, Revision};
 pub use seat::{
-    BalancerAddress, Drain, DrainEnd, InService, Seat, Socket, Standing, Traffic, Voucher,
+    BalancerAddress, Drain, DrainEnd, InService, Seat, Socket, Spot, Standing, Traffic, Voucher,
 };
 pub use secret::Secret;
 pub use share::{BadShare, Share};

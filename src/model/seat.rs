@@ -1,5 +1,7 @@
 //! Where a node sits in the load balancers, and what traffic it gets there.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use super::{EnvironmentName, NodeName, Timestamp};
@@ -21,6 +23,15 @@ impl BalancerAddress {
     pub fn is_same(&self, other: &Self) -> bool {
         let (Self::Haproxy { socket, .. }, Self::Haproxy { socket: it, .. }) = (self, other);
         socket == it
+    }
+}
+
+impl fmt::Display for BalancerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Haproxy { socket: Socket::Unix(path), .. } => write!(f, "unix:{path}"),
+            Self::Haproxy { socket: Socket::Tcp(address), .. } => write!(f, "tcp:{address}"),
+        }
     }
 }
 
@@ -48,9 +59,31 @@ pub struct Seat {
     pub balancers: Vec<BalancerAddress>,
     /// How it is emptied.
     pub drain: Drain,
+    /// Those of its servers that a person had out when its turn came: they are left so when it serves again.
+    pub kept: BTreeSet<Spot>,
+}
+
+/// One of the servers of a seat.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    /// On this balancer.
+    pub balancer: BalancerAddress,
+    /// In this backend.
+    pub backend: String,
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "backend {} at {}", self.backend, self.balancer)
+    }
 }
 
 impl Seat {
+    /// Whether a person had that server of it out.
+    pub fn keeps(&self, balancer: &BalancerAddress, backend: &str) -> bool {
+        self.kept.iter().any(|it| it.backend == backend && it.balancer.is_same(balancer))
+    }
+
     /// Whether it and the other have a server in common.
     pub fn meets(&self, other: &Self) -> bool {
         let backend = || self.backends.iter().any(|it| other.backends.contains(it));
@@ -71,6 +104,7 @@ impl Seat {
         let balancers: Vec<BalancerAddress> = balancers.cloned().collect();
         self.backends.extend(backends);
         self.balancers.extend(balancers);
+        self.kept.extend(other.kept.iter().cloned());
         self
     }
 
@@ -84,12 +118,19 @@ impl Seat {
         rest.backends.retain(|it| !other.backends.contains(it));
         let mut apart = self.clone();
         apart.balancers.retain(|it| !other.has(it));
-        match (rest.backends.is_empty(), apart.balancers.is_empty()) {
-            (true, true) => None,
-            (false, true) => Some(rest),
-            (true, false) => Some(apart),
-            (false, false) => Some(self.clone()),
-        }
+        let left = match (rest.backends.is_empty(), apart.balancers.is_empty()) {
+            (true, true) => return None,
+            (false, true) => rest,
+            (true, false) => apart,
+            (false, false) => self.clone(),
+        };
+        Some(left.with_its_own_kept())
+    }
+
+    fn with_its_own_kept(mut self) -> Self {
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.retain(|it| self.backends.contains(&it.backend) && self.has(&it.balancer));
+        Self { kept, ..self }
     }
 
     fn has(&self, balancer: &BalancerAddress) -> bool {
@@ -150,7 +191,10 @@ pub enum Traffic {
     /// In service by its state, but its health check says no.
     Down,
     /// The balancers do not agree, e.g. one was reloaded.
-    Mixed,
+    Mixed {
+        /// The servers that are drained or in maintenance.
+        out: BTreeSet<Spot>,
+    },
 }
 
 impl Traffic {
@@ -158,7 +202,7 @@ impl Traffic {
     pub fn is_out(&self) -> bool {
         match self {
             Self::Draining { .. } | Self::Maintenance => true,
-            Self::Serving { .. } | Self::Down | Self::Mixed => false,
+            Self::Serving { .. } | Self::Down | Self::Mixed { .. } => false,
         }
     }
 }
@@ -197,6 +241,7 @@ mod tests {
             backends: backends.iter().map(|it| (*it).to_owned()).collect(),
             balancers: balancers.iter().map(balancer).collect(),
             drain: Drain { timeout: Duration::ZERO, then: DrainEnd::Halt, maintenance: false },
+            kept: BTreeSet::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What people on call read of a rollout: what happens, what it waits for, and what they may say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use expect_test::expect;
@@ -51,6 +51,7 @@ fn rollout() -> Rollout {
         backends: vec!["web".to_owned()],
         balancers: Vec::new(),
         drain,
+        kept: BTreeSet::new(),
     };
     let patience = Duration::from_mins(5);
     let gate = Op::Gate {
@@ -81,8 +82,8 @@ fn rollout() -> Rollout {
         nodes: [node.clone()].into_iter().collect(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
-        lost: std::collections::BTreeSet::new(),
-        parts: std::collections::BTreeSet::new(),
+        lost: BTreeSet::new(),
+        parts: BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,
@@ -149,7 +150,7 @@ fn an_alert_is_waited_for_and_only_what_helps_is_suggested() {
     assert_eq!(held_up(&rollout), None);
     let (gate, _) = begins(&mut rollout);
     let why = "1 alert fires: Burning".to_owned();
-    happens(&mut rollout, What::Waiting { op: gate, why: why.clone(), out: None });
+    happens(&mut rollout, What::Waiting { op: gate, why: why.clone(), out: None, kept: None });
     let expected = "waits for gate alerts: 1 alert fires: Burning";
     assert_eq!(held_up(&rollout).as_deref(), Some(expected));
     ends(&mut rollout, gate, Outcome::Failed { why });
@@ -234,7 +235,7 @@ fn what_stands_between_two_steps_is_told_with_its_end() {
         ]
     );
     let why = "1 alert fires: Burning".to_owned();
-    happens(&mut rollout, What::Waiting { op: gate, why: why.clone(), out: None });
+    happens(&mut rollout, What::Waiting { op: gate, why: why.clone(), out: None, kept: None });
     assert_eq!(
         waits(&rollout),
         [
@@ -251,7 +252,7 @@ fn what_stands_between_two_steps_is_told_with_its_end() {
         ]
     );
     let why = format!("gate alerts: {why}");
-    happens(&mut rollout, What::Waiting { op: bake, why, out: None });
+    happens(&mut rollout, What::Waiting { op: bake, why, out: None, kept: None });
     assert_eq!(
         waits(&rollout),
         [
@@ -364,7 +365,7 @@ fn a_summary_of_one_that_is_over_tells_the_same_and_how_it_ended() {
     let poor = Over {
         account: None,
         ending: None,
-        left_out: std::collections::BTreeSet::new(),
+        left_out: BTreeSet::new(),
         omitted: Some("it was too large (events left out: 5000)".to_owned()),
         ..over
     };
@@ -399,7 +400,7 @@ fn of_many_failures_the_first_are_named_and_all_counted() {
         ended: planned_at,
         ending: Some(Ending::Aborted),
         account: Some(account),
-        left_out: std::collections::BTreeSet::new(),
+        left_out: BTreeSet::new(),
         words: Vec::new(),
         omitted: None,
     };

@@ -44,7 +44,7 @@ mod shares;
 mod unfinished;
 mod zones;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
@@ -201,7 +201,11 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 ledger.shares.insert((target().environment, role, node), share);
             }
             (it, word @ ("down" | "torn")) => {
-                let value = if word == "down" { Traffic::Down } else { Traffic::Mixed };
+                let value = if word == "down" {
+                    Traffic::Down
+                } else {
+                    Traffic::Mixed { out: BTreeSet::new() }
+                };
                 survey.traffic.insert(seat(it), Seen::Known { value, at });
             }
             (it, "silent") => {

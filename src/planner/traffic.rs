@@ -62,14 +62,14 @@ pub(super) fn stand(
                 (None, _) => Stand::Theirs(format!("drained in {role} by a person")),
             },
             // A balancer that was reloaded lets it serve for a moment: it is for that service to let it back.
-            Traffic::Down | Traffic::Mixed | Traffic::Serving { .. }
+            Traffic::Down | Traffic::Mixed { .. } | Traffic::Serving { .. }
                 if !ours()
                     && let Some(by) = by.filter(|_| out.is_some_and(|it| it.since.is_some())) =>
             {
                 left_out(by)
             }
             Traffic::Down => Stand::Shaky { torn: false },
-            Traffic::Mixed => Stand::Shaky { torn: ours() },
+            Traffic::Mixed { .. } => Stand::Shaky { torn: ours() },
             Traffic::Serving { weight } => Stand::In(*weight),
         },
     }
@@ -241,7 +241,7 @@ mod tests {
         let serves = Traffic::Serving { weight: 100 };
         assert_eq!(says("shop", Some(1), Traffic::Draining { sessions: 0 }), theirs);
         assert_eq!(says("shop", Some(1), serves.clone()), theirs);
-        assert_eq!(says("shop", Some(1), Traffic::Mixed), theirs);
+        assert_eq!(says("shop", Some(1), Traffic::Mixed { out: BTreeSet::new() }), theirs);
         // It is on its way back.
         assert_eq!(says("shop", None, serves.clone()), Stand::In(100));
         assert_eq!(says("api", Some(1), serves), Stand::In(100));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Epoch, MigrationVerdict, NodeName, PersonName, Ref, Timestamp};
+use crate::model::{Epoch, MigrationVerdict, NodeName, PersonName, Ref, Spot, Timestamp};
 
 use super::plan::OpId;
 
@@ -56,6 +56,9 @@ pub enum What {
         why: String,
         /// Of a drain: since when its node is out, if it waits for nothing but its sessions.
         out: Option<Timestamp>,
+        /// Of a drain: those of its servers that a person has out, and that are left so when the node serves again. Said
+        /// before any server is touched.
+        kept: Option<BTreeSet<Spot>>,
     },
     /// The gates that guard a bake are open again: it begins anew.
     Reopened {

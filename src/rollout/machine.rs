@@ -109,7 +109,7 @@ impl Rollout {
         match &event.what {
             What::Started { op, attempt, epoch } => self.start(*op, *attempt, *epoch, event.at),
             What::Finished { op, outcome } => self.finish(*op, outcome, event.at),
-            What::Waiting { op, why, out } => self.wait(*op, why, *out, event.at),
+            What::Waiting { op, why, out, kept: _ } => self.wait(*op, why, *out, event.at),
             What::Reopened { op } => {
                 if let Some(OpState::Running { waiting, since, .. }) = self.states.op_mut(*op) {
                     *waiting = None;

@@ -200,7 +200,7 @@ mod tests {
             (1000, What::Started { op, attempt: 1, epoch: Epoch(1) }),
             // An hour without a controller, then a halt overnight; after it nothing of this stage.
             (3_600_000, What::TakenOver { epoch: Epoch(2) }),
-            (3_601_000, What::Waiting { op, why: "it starts".to_owned(), out: None }),
+            (3_601_000, What::Waiting { op, why: "it starts".to_owned(), out: None, kept: None }),
             (40_000_000, What::Retried { steps: crate::rollout::Steps::Stand, word: word.clone() }),
             (40_002_000, What::Started { op, attempt: 2, epoch: Epoch(2) }),
             (90_000_000, What::Retried { steps: crate::rollout::Steps::Stand, word }),

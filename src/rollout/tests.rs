@@ -1,5 +1,6 @@
 //! Faults of the machine that simulated worlds have shown, as small as they go.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
@@ -73,8 +74,8 @@ pub(super) fn rollout(forward: Vec<Stage>, closing: Stage) -> Rollout {
         nodes: [node("a"), node("b")].into_iter().flatten().collect(),
         pools: Vec::new(),
         left_alone: std::collections::BTreeMap::new(),
-        lost: std::collections::BTreeSet::new(),
-        parts: std::collections::BTreeSet::new(),
+        lost: BTreeSet::new(),
+        parts: BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,
@@ -319,6 +320,7 @@ pub(super) fn seat(name: &str) -> Seat {
         backends: vec!["web".to_owned()],
         balancers: Vec::new(),
         drain: Drain { timeout: Duration::from_mins(1), then: DrainEnd::Halt, maintenance: false },
+        kept: BTreeSet::new(),
     }
 }
 
@@ -546,7 +548,7 @@ fn the_haste_of_a_rollback_outlives_what_was_under_way_and_no_newer_rollout() {
     let newer = Plan { to: Ref::parse("1.0.2").unwrap(), ..under_way.plan().clone() };
     let (from, to) = (under_way.plan().to.clone(), Ref::parse("1.0.0").unwrap());
     let word = Word { by: PersonName::parse("ann").unwrap(), reason: "it burns".to_owned() };
-    let (at, approvals) = (Timestamp(1), std::collections::BTreeSet::new());
+    let (at, approvals) = (Timestamp(1), BTreeSet::new());
     let recall =
         Recall { target: target.clone(), from, to: to.clone(), fast: true, word, at, approvals };
     let mut ledger = Ledger::default();

@@ -85,6 +85,13 @@ impl Out {
         }
     }
 
+    /// The seat, of which the servers that a person has out are left so.
+    #[must_use]
+    pub fn sparing(&self, seat: Seat) -> Seat {
+        let kept = self.seat.as_ref().map(|it| it.kept.clone()).unwrap_or_default();
+        Seat { kept, ..seat }
+    }
+
     /// All targets that have something against it.
     pub fn holders(&self) -> impl Iterator<Item = &Target> {
         std::iter::once(&self.by).chain(&self.also)
@@ -138,9 +145,9 @@ impl Share {
         match &seen.traffic {
             Traffic::Serving { weight } if anew && *weight == self.percent => Holds::Anew,
             Traffic::Serving { .. } if anew => Holds::Forgotten,
-            Traffic::Serving { weight: ALL } | Traffic::Mixed if perhaps => Holds::Forgotten,
+            Traffic::Serving { weight: ALL } | Traffic::Mixed { .. } if perhaps => Holds::Forgotten,
             Traffic::Serving { .. }
-            | Traffic::Mixed
+            | Traffic::Mixed { .. }
             | Traffic::Draining { .. }
             | Traffic::Maintenance
             | Traffic::Down => Holds::AsGiven,
@@ -263,6 +270,8 @@ impl Ledger {
 pub(super) enum Moved {
     /// It may be out.
     Leaving,
+    /// It is about to be, and these of its servers are by somebody else.
+    Found,
     /// It is.
     Out,
     /// It is, and was before, by somebody else.
@@ -284,6 +293,13 @@ pub(super) fn traffic_moved(plan: &Plan, what: &What) -> Vec<(RoleName, Seat, Mo
     let (op, done) = match what {
         What::Started { op, .. } => (*op, None),
         What::Finished { op, outcome: Outcome::Done { evidence } } => (*op, Some(evidence)),
+        What::Waiting { op, kept: Some(kept), .. } => match plan.op(*op) {
+            Some(Op::Drained { role, seat, .. }) => {
+                let seat = Seat { kept: kept.clone(), ..seat.clone() };
+                return vec![(role.clone(), seat, Moved::Found)];
+            }
+            _ => return Vec::new(),
+        },
         // Whom somebody else had out serves by now: it is taken out from here on.
         What::Waiting { op, .. } => match plan.op(*op) {
             Some(Op::Drained { role, seat, theirs: true, .. }) => {
@@ -338,6 +354,13 @@ impl Ledger {
             match moved {
                 Moved::Leaving => {
                     self.is_taken(place, &seat, target, &id);
+                }
+                Moved::Found => {
+                    let kept = seat.kept.clone();
+                    let out = self.is_taken(place, &seat, target, &id);
+                    if let Some(seat) = &mut out.seat {
+                        seat.kept = kept;
+                    }
                 }
                 Moved::Out => {
                     // It served, whoever had it out before.
@@ -433,7 +456,7 @@ mod tests {
             (&serves, 110_000, Stays::Forgotten),
             (&Traffic::Down, 10_000, Stays::LetIn),
             (&Traffic::Down, 110_000, Stays::Forgotten),
-            (&Traffic::Mixed, 110_000, Stays::Forgotten),
+            (&Traffic::Mixed { out: BTreeSet::new() }, 110_000, Stays::Forgotten),
             // Its age is told in whole seconds.
             (&serves, 101_900, Stays::LetIn),
         ] {
@@ -452,8 +475,8 @@ mod tests {
             (serves(60), 10_000, Holds::AsGiven),
             (serves(20), 110_000, Holds::Anew),
             (serves(100), 110_000, Holds::Forgotten),
-            (Traffic::Mixed, 110_000, Holds::Forgotten),
-            (Traffic::Mixed, 10_000, Holds::AsGiven),
+            (Traffic::Mixed { out: BTreeSet::new() }, 110_000, Holds::Forgotten),
+            (Traffic::Mixed { out: BTreeSet::new() }, 10_000, Holds::AsGiven),
             // What it would get is not seen.
             (Traffic::Down, 110_000, Holds::AsGiven),
             (Traffic::Maintenance, 110_000, Holds::AsGiven),
@@ -536,7 +559,8 @@ mod tests {
         let well = [&left[..], &[ends(2, "runs"), ends(3, OTHERS)]].concat();
         assert_eq!(after_plan(false, None, &well), None, "and nobody's but the person's");
         // Seen in service when it was tried again.
-        let waits = What::Waiting { op: op(0), why: "it serves by now".to_owned(), out: None };
+        let waits =
+            What::Waiting { op: op(0), why: "it serves by now".to_owned(), out: None, kept: None };
         let taken = [&left[..], &[waits, ends(0, "no sessions")]].concat();
         let taken = after_plan(false, None, &taken).unwrap();
         assert!(!taken.person && taken.since.is_some(), "{taken:?}");
@@ -550,7 +574,7 @@ mod tests {
         let well = [&left[..], &[ends(2, "runs"), begins(3), ends(3, OTHERS)]].concat();
         assert_eq!(after(None, &well), None);
         // One that serves when its turn comes is taken out by us, and back.
-        let waits = What::Waiting { op: op(0), why: "it serves".to_owned(), out: None };
+        let waits = What::Waiting { op: op(0), why: "it serves".to_owned(), out: None, kept: None };
         let taken = [begins(0), waits, ends(0, "no sessions"), begins(1)];
         let out = after(None, &taken).unwrap();
         assert!(!out.person && out.since.is_some(), "{out:?}");

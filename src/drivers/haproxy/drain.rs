@@ -140,7 +140,7 @@ fn said(missing: &[(String, &'static str)]) -> String {
 }
 
 /// Whether somebody, we or a person, has taken it out. A person's maintenance is not made a drain.
-fn is_out(it: &super::post::Seen) -> bool {
+pub(super) fn is_out(it: &super::post::Seen) -> bool {
     it.server.admin.is_forced_drain() || it.server.admin.is_forced_maint()
 }
 

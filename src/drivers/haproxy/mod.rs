@@ -24,7 +24,7 @@ use super::balancer::{Balancer, BalancerError, Settling};
 use super::clock;
 use super::fleet::Answering;
 use crate::model::{
-    BalancerAddress, InService, Seat, Socket, Standing, Timestamp, Traffic, Voucher,
+    BalancerAddress, InService, Seat, Socket, Spot, Standing, Timestamp, Traffic, Voucher,
 };
 use crate::observe::Fact;
 
@@ -132,11 +132,15 @@ impl Balancer for Haproxy {
 
     fn standing<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Standing>> {
         Box::pin(async move {
-            let seen = async { looks(&self.posts(seat)?, &Arc::new(seat.clone())).await };
+            let seen = async {
+                let posts = self.posts(seat)?;
+                let looks = looks(&posts, &Arc::new(seat.clone())).await?;
+                Ok::<_, BalancerError>((posts, looks))
+            };
             match seen.await {
-                Ok(looks) => {
+                Ok((posts, looks)) => {
                     let begun = looks.iter().map(|it| it.begun).max().unwrap_or(Timestamp(0));
-                    let value = Standing { traffic: agreed(&looks), begun };
+                    let value = Standing { traffic: agreed(&posts, &looks), begun };
                     Fact::Known { value, at: clock::now() }
                 }
                 Err(error) => Fact::Unknown { why: error.to_string(), at: clock::now() },
@@ -227,6 +231,15 @@ fn died(error: &JoinError) -> BalancerError {
     BalancerError::Unreachable { balancer: "HAProxy".to_owned(), why: error.to_string() }
 }
 
+/// Every server of a seat, and whose it is.
+fn each<'a>(
+    posts: &'a [Arc<Post>],
+    looks: &'a [Look],
+) -> impl Iterator<Item = (&'a Post, &'a post::Seen)> {
+    let pairs = posts.iter().zip(looks);
+    pairs.flat_map(|(post, look)| look.servers.iter().map(move |it| (&**post, it)))
+}
+
 /// What was read back, for the record.
 fn evidence(posts: &[Arc<Post>], seat: &Seat, looks: &[Look]) -> String {
     let mut parts = Vec::new();
@@ -267,14 +280,22 @@ fn standing(it: &post::Seen) -> &'static str {
 }
 
 /// What all say together.
-fn agreed(looks: &[Look]) -> Traffic {
+fn agreed(posts: &[Arc<Post>], looks: &[Look]) -> Traffic {
+    let mixed = || {
+        let servers = each(posts, looks).filter(|(_, it)| drain::is_out(it));
+        let spot = |(post, it): (&Post, &post::Seen)| Spot {
+            balancer: post.address().clone(),
+            backend: it.backend.clone(),
+        };
+        Traffic::Mixed { out: servers.map(spot).collect() }
+    };
     let all = looks.iter().flat_map(|look| &look.servers).map(one);
     let sessions = looks.iter().map(Look::left).fold(0, u64::saturating_add);
     let together = all.reduce(|a, b| match (a, b) {
         (a, b) if a == b => a,
         // Out of service both.
         (a, b) if a.is_out() && b.is_out() => Traffic::Draining { sessions: 0 },
-        _ => Traffic::Mixed,
+        _ => mixed(),
     });
     match together {
         Some(Traffic::Draining { .. }) => Traffic::Draining { sessions },
@@ -282,9 +303,9 @@ fn agreed(looks: &[Look]) -> Traffic {
             traffic @ (Traffic::Serving { .. }
             | Traffic::Maintenance
             | Traffic::Down
-            | Traffic::Mixed),
+            | Traffic::Mixed { .. }),
         ) => traffic,
-        None => Traffic::Mixed,
+        None => mixed(),
     }
 }
 

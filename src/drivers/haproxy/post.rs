@@ -29,6 +29,7 @@ pub(super) type Turn = tokio::sync::Mutex<()>;
 
 /// One HAProxy.
 pub(super) struct Post {
+    address: BalancerAddress,
     stats: Line,
     master: Option<Line>,
     /// Held from the look to the read-back of the act that follows from it.
@@ -78,6 +79,7 @@ impl Post {
     pub(super) fn open(address: &BalancerAddress, turn: Arc<Turn>) -> Self {
         let BalancerAddress::Haproxy { socket, master } = address;
         Self {
+            address: address.clone(),
             stats: Line::open(socket, Kind::Stats),
             master: master.as_ref().map(|socket| Line::open(socket, Kind::Master)),
             turn,
@@ -88,6 +90,11 @@ impl Post {
     /// Whether it must be opened anew.
     pub(super) fn is_closed(&self) -> bool {
         self.stats.is_closed() || self.master.as_ref().is_some_and(Line::is_closed)
+    }
+
+    /// Where it is, as seats say it.
+    pub(super) fn address(&self) -> &BalancerAddress {
+        &self.address
     }
 
     /// What people call it.

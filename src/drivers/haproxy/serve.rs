@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
+use super::drain::is_out;
 use super::post::{Look, Post, Seen};
 use super::state::Operation;
-use super::{LOOK_MAX, POLL_MAX, POLL_MIN, WAIT, at_once, evidence, in_turn, looks};
+use super::{LOOK_MAX, POLL_MAX, POLL_MIN, WAIT, at_once, each, evidence, in_turn, looks};
 use crate::drivers::balancer::{BalancerError, Settling};
 use crate::model::{Seat, Voucher};
 
@@ -32,6 +33,9 @@ pub(super) async fn serving(
         let mut persons = Vec::new();
         for (post, it) in each(&posts, &looks) {
             let place = format!("{}/{} on {}", it.backend, seat.server, post.name());
+            if stays(&seat, post, it) {
+                continue;
+            }
             if is_persons(&seat, it) {
                 persons.push(format!("{place} is in maintenance by somebody's hand"));
             } else if let Some(why) = not_yet(it, expected(post, it, weight)?) {
@@ -102,6 +106,10 @@ async fn into_service(
             return Ok(Vec::new());
         }
         let mut orders = weight_order(post, it, weight)?;
+        // As the person had it: drained, and with its weight for when it is let serve.
+        if stays(seat, post, it) {
+            return Ok(orders);
+        }
         let place = format!("{}/{}", it.backend, it.server.name);
         if it.server.admin.is_forced_drain() {
             let ready = format!("set server {place} state ready");
@@ -151,12 +159,9 @@ async fn tell(
     Ok(any)
 }
 
-fn each<'a>(
-    posts: &'a [Arc<Post>],
-    looks: &'a [Look],
-) -> impl Iterator<Item = (&'a Post, &'a Seen)> {
-    let pairs = posts.iter().zip(looks);
-    pairs.flat_map(|(post, look)| look.servers.iter().map(move |it| (&**post, it)))
+/// Whether a person had it out before, and nobody has let it serve since.
+fn stays(seat: &Seat, post: &Post, it: &Seen) -> bool {
+    is_out(it) && seat.keeps(post.address(), &it.backend)
 }
 
 /// HAProxy does not say who took a server into maintenance. Whom we do, we take the weight first;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{self, Epoch, NodeName, PersonName, Ref};
 use crate::rollout::{self, OpId};
 
+use super::seat::Spot;
 use super::text::{At, Text, set, unset};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub(super) enum What {
         why: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         out: Option<At>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<BTreeSet<Spot>>,
     },
     Reopened {
         op: Text<OpId>,
@@ -112,9 +115,12 @@ impl From<&rollout::What> for What {
             From::Finished { op, outcome } => {
                 Self::Finished { op: Text(*op), outcome: outcome.into() }
             }
-            From::Waiting { op, why, out } => {
-                Self::Waiting { op: Text(*op), why: why.clone(), out: out.map(At) }
-            }
+            From::Waiting { op, why, out, kept } => Self::Waiting {
+                op: Text(*op),
+                why: why.clone(),
+                out: out.map(At),
+                kept: kept.as_ref().map(|it| it.iter().map(Into::into).collect()),
+            },
             From::Reopened { op } => Self::Reopened { op: Text(*op) },
             From::TakenOver { epoch: Epoch(epoch) } => Self::TakenOver { epoch: *epoch },
             From::Retried { steps, word } => {
@@ -153,8 +159,9 @@ impl From<What> for rollout::What {
             What::Finished { op: Text(op), outcome } => {
                 Self::Finished { op, outcome: outcome.into() }
             }
-            What::Waiting { op: Text(op), why, out } => {
-                Self::Waiting { op, why, out: out.map(|it| it.0) }
+            What::Waiting { op: Text(op), why, out, kept } => {
+                let kept = kept.map(|it| it.into_iter().map(Into::into).collect());
+                Self::Waiting { op, why, out: out.map(|it| it.0), kept }
             }
             What::Reopened { op: Text(op) } => Self::Reopened { op },
             What::TakenOver { epoch } => Self::TakenOver { epoch: Epoch(epoch) },

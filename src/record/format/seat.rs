@@ -1,5 +1,7 @@
 //! The written form of where a node sits in the load balancers.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{self, EnvironmentName, NodeName};
@@ -15,11 +17,13 @@ pub(super) struct Seat {
     backends: Vec<String>,
     balancers: Vec<Balancer>,
     drain: Drain,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    kept: BTreeSet<Spot>,
 }
 
 impl From<&model::Seat> for Seat {
     fn from(seat: &model::Seat) -> Self {
-        let model::Seat { environment, node, server, backends, balancers, drain } = seat;
+        let model::Seat { environment, node, server, backends, balancers, drain, kept } = seat;
         Self {
             environment: Text(environment.clone()),
             node: Text(node.clone()),
@@ -27,6 +31,7 @@ impl From<&model::Seat> for Seat {
             backends: backends.clone(),
             balancers: balancers.iter().map(Into::into).collect(),
             drain: (*drain).into(),
+            kept: kept.iter().map(Into::into).collect(),
         }
     }
 }
@@ -40,13 +45,34 @@ impl From<Seat> for model::Seat {
             backends,
             balancers,
             drain,
+            kept,
         } = seat;
         let balancers = balancers.into_iter().map(Into::into).collect();
-        Self { environment, node, server, backends, balancers, drain: drain.into() }
+        let kept = kept.into_iter().map(Into::into).collect();
+        Self { environment, node, server, backends, balancers, drain: drain.into(), kept }
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spot {
+    balancer: Balancer,
+    backend: String,
+}
+
+impl From<&model::Spot> for Spot {
+    fn from(model::Spot { balancer, backend }: &model::Spot) -> Self {
+        Self { balancer: balancer.into(), backend: backend.clone() }
+    }
+}
+
+impl From<Spot> for model::Spot {
+    fn from(Spot { balancer, backend }: Spot) -> Self {
+        Self { balancer: balancer.into(), backend }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Balancer {
     Haproxy {
@@ -76,7 +102,7 @@ impl From<Balancer> for model::BalancerAddress {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Socket {
     Unix(String),

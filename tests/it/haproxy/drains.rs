@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use towpath::drivers::balancer::{Balancer as _, BalancerError, Settling};
 use towpath::drivers::haproxy::Haproxy;
-use towpath::model::{DrainEnd, Traffic};
+use towpath::model::{BalancerAddress, DrainEnd, Traffic};
 
 use super::apps::App;
 use super::load::{Crowd, Load, once, request};
@@ -76,7 +76,12 @@ async fn every_balancer_and_backend_is_drained_and_one_that_is_silent_is_named()
         }
     }
     second.say("set server api/s1 state ready");
-    assert_eq!(traffic(&haproxy, &seat).await, Traffic::Mixed);
+    let Traffic::Mixed { out } = traffic(&haproxy, &seat).await else { panic!("one serves") };
+    let out: Vec<(&BalancerAddress, &str)> =
+        out.iter().map(|it| (&it.balancer, it.backend.as_str())).collect();
+    let others =
+        [(&seat.balancers[1], "web"), (&seat.balancers[0], "api"), (&seat.balancers[0], "web")];
+    assert_eq!(out, others);
     second.kill();
     let name = second.path("admin.sock");
     for asked in [

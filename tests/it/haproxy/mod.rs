@@ -11,12 +11,14 @@ mod hostile;
 mod keeping;
 mod watching;
 mod old_workers;
+mod partly;
 mod reloads;
 mod renamed;
 mod rollouts;
 mod shared;
 mod weights;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use towpath::drivers::balancer::{Balancer as _, BalancerError, Settling};
@@ -42,6 +44,7 @@ fn seat(server: &str, balancers: &[BalancerAddress]) -> Seat {
         backends: vec!["web".to_owned()],
         balancers: balancers.to_vec(),
         drain: PATIENT,
+        kept: BTreeSet::new(),
     }
 }
 

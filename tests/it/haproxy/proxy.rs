@@ -106,7 +106,12 @@ impl Proxy {
 
     /// A column of `show servers state` of a server in the first backend.
     pub(crate) fn column(&self, server: &str, column: &str) -> String {
-        let answer = self.say("show servers state web");
+        self.column_in("web", server, column)
+    }
+
+    /// The same in another one.
+    pub(crate) fn column_in(&self, backend: &str, server: &str, column: &str) -> String {
+        let answer = self.say(&format!("show servers state {backend}"));
         let mut lines = answer.lines().skip(1);
         let header: Vec<&str> = lines.next().unwrap()[2..].split(' ').collect();
         let row = lines.map(|it| it.split(' ').collect::<Vec<_>>());

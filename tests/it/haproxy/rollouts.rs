@@ -5,17 +5,22 @@ use std::time::{Duration, Instant};
 
 use super::apps::App;
 use super::load::once;
-use super::proxy::{PLAIN, Proxy, until};
+use super::proxy::{PLAIN, Proxy, Shape, until};
 use crate::world::{NEW, World, stays};
 
 /// Three nodes in one environment behind a HAProxy; what it says of a node while that is touched
 /// is kept on the node.
 pub(super) async fn fleet(stages: &str) -> (World, Proxy, Vec<App>) {
+    fleet_behind(&PLAIN, stages).await
+}
+
+/// The same behind another one.
+pub(super) async fn fleet_behind(shape: &Shape<'_>, stages: &str) -> (World, Proxy, Vec<App>) {
     let mut apps = Vec::new();
     for name in ["web-1", "web-2", "web-3"] {
         apps.push(App::start(name).await);
     }
-    let proxy = Proxy::start(&PLAIN, &apps);
+    let proxy = Proxy::start(shape, &apps);
     let world = World::bare();
     let look = format!(
         "exec 3<>/dev/tcp/127.0.0.1/{}; echo \"show servers state web\" >&3; grep \" $TOWPATH_NODE \" <&3",
@@ -28,11 +33,15 @@ pub(super) async fn fleet(stages: &str) -> (World, Proxy, Vec<App>) {
             world.root.display()
         ),
     );
+    let backends = match shape.backends {
+        [one] => format!("backend: {one}"),
+        several => format!("backend: [{}]", several.join(", ")),
+    };
     world.write("towpath.yaml", "version: 1\nenvironments: [production]\n");
     world.write(
         "environments/production.yaml",
         &format!(
-            "environment: production\nconnect: local\nbalancers: [{{ haproxy: 'unix:{}' }}]\nroles:\n  web: {{ nodes: ['web-[1..3]'], backend: web, min_healthy: 1, max_failures: 1, drain: {{ timeout: 30s }} }}\nversion: {{ run: [cat, version], timeout: 5s }}\n",
+            "environment: production\nconnect: local\nbalancers: [{{ haproxy: 'unix:{}' }}]\nroles:\n  web: {{ nodes: ['web-[1..3]'], {backends}, min_healthy: 1, max_failures: 1, drain: {{ timeout: 30s }} }}\nversion: {{ run: [cat, version], timeout: 5s }}\n",
             proxy.path("admin.sock")
         ),
     );

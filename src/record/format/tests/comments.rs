@@ -142,7 +142,7 @@ fn since_when_nodes_are_mixed_outlives_the_rollout_that_made_them_so() {
 }
 
 pub(super) fn still_out(op: OpId) -> What {
-    What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)) }
+    What::Waiting { op, why: "1 sessions left".to_owned(), out: Some(at(2)), kept: None }
 }
 
 /// A person has tried again what went well and brought nothing.

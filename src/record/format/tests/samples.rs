@@ -94,6 +94,7 @@ pub(super) fn seat() -> Seat {
             haproxy(Socket::Tcp("192.0.2.7:9999".to_owned()), None),
         ],
         drain: Drain { timeout: Duration::from_mins(10), then: DrainEnd::Cut, maintenance: true },
+        kept: BTreeSet::new(),
     }
 }
 
@@ -228,8 +229,8 @@ pub(super) fn plan() -> Plan {
         nodes: ["web-01", "web-02", "web-03"].map(node).into(),
         pools: Vec::new(),
         left_alone: BTreeMap::new(),
-        lost: std::collections::BTreeSet::new(),
-        parts: std::collections::BTreeSet::new(),
+        lost: BTreeSet::new(),
+        parts: BTreeSet::new(),
         haste: None,
         defers: Vec::new(),
         owed: None,
@@ -318,7 +319,7 @@ pub(super) fn whats() -> Vec<What> {
         [Cause::Aborted { word: word(), now: true }, Cause::Superseded { by: reference("1.4.3") }];
     let mut all = vec![
         What::Started { op: op(1, 0), attempt: 2, epoch: Epoch(u64::MAX) },
-        What::Waiting { op: op(0, 5), why: "not ready".to_owned(), out: None },
+        What::Waiting { op: op(0, 5), why: "not ready".to_owned(), out: None, kept: None },
         What::TakenOver { epoch: Epoch(9) },
         What::Retried { steps: crate::rollout::Steps::Stand, word: word() },
         What::Resumed(word()),
