@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::drivers::balancer::{BalancerError, Settling};
 use crate::drivers::clock;
 use crate::model::{
-    DrainEnd, InService, NodeName, RoleName, Seat, Standing, Timestamp, Traffic, Voucher,
+    DrainEnd, InService, NodeName, RoleName, Seat, Spot, Standing, Timestamp, Traffic, Voucher,
     format_duration,
 };
 use crate::observe::Fact;
@@ -69,14 +69,10 @@ impl Hands {
         let asking = tokio::time::timeout(LOOK_MAX, self.balancer.traffic(seat));
         // Who does not answer does not drain it either.
         let Ok(Fact::Known { value, .. }) = asking.await else { return None };
-        let kept = match value {
-            Traffic::Draining { .. } | Traffic::Maintenance => return unmoved.then(left),
-            Traffic::Mixed { out } if unmoved => out,
-            // Who was let serve meanwhile is taken out as any other.
-            Traffic::Mixed { out } => seat.kept.intersection(&out).cloned().collect(),
-            Traffic::Serving { .. } | Traffic::Down => BTreeSet::new(),
-        };
-        (kept != seat.kept).then_some(Report::Keeps { kept })
+        match persons(seat, value, unmoved) {
+            Some(kept) => (kept != seat.kept).then_some(Report::Keeps { kept }),
+            None => unmoved.then(left),
+        }
     }
 
     pub(super) async fn serving(
@@ -263,6 +259,20 @@ impl Hands {
     }
 }
 
+/// Which of a node's servers a person has out; `None` where all are out.
+fn persons(seat: &Seat, seen: Traffic, unmoved: bool) -> Option<BTreeSet<Spot>> {
+    match seen {
+        Traffic::Draining { .. } | Traffic::Maintenance => None,
+        Traffic::Mixed { out } if unmoved => Some(out),
+        // Who was let serve meanwhile is taken out as any other.
+        Traffic::Mixed { mut out } => {
+            out.retain(|it| seat.keeps(&it.balancer, &it.backend));
+            Some(out)
+        }
+        Traffic::Serving { .. } | Traffic::Down => Some(BTreeSet::new()),
+    }
+}
+
 /// Since when a node is out after a look at its drain; `None` where that has not begun. `known` is since
 /// when it was out before.
 pub(super) fn out_since(
@@ -321,5 +331,42 @@ async fn settle(
             Report::Failed { why: error.to_string() }
         }
         Ok(Err(error)) => Report::Errored { why: error.to_string(), retry: error.may_work_later() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::succession::tests::seat;
+    use crate::model::{BalancerAddress, Socket};
+
+    #[test]
+    fn of_a_node_in_several_backends_only_what_a_person_has_out_is_left_so() {
+        let balancer = |master: Option<&str>| BalancerAddress::Haproxy {
+            socket: Socket::Unix("/run/a".to_owned()),
+            master: master.map(|it| Socket::Unix(it.to_owned())),
+        };
+        let spots = |backends: &[&str], master| -> BTreeSet<Spot> {
+            let spot = |it: &&str| Spot { balancer: balancer(master), backend: (*it).to_owned() };
+            backends.iter().map(spot).collect()
+        };
+        let found = |kept: &[&str], seen, unmoved| {
+            let seat = Seat { kept: spots(kept, None), ..seat("web-1") };
+            persons(&seat, seen, unmoved)
+        };
+        let mixed = |backends: &[&str]| Traffic::Mixed { out: spots(backends, None) };
+        assert_eq!(found(&[], mixed(&["api"]), true), Some(spots(&["api"], None)));
+        // It was begun: what is out besides may be so by our own hand.
+        assert_eq!(found(&["api"], mixed(&["api", "web"]), false), Some(spots(&["api"], None)));
+        assert_eq!(found(&["api"], mixed(&["web"]), false), Some(spots(&[], None)), "let serve");
+        let serves = Traffic::Serving { weight: 100 };
+        assert_eq!(found(&["api"], serves, false), Some(spots(&[], None)));
+        // It is the same balancer, however its old workers are seen.
+        let newer = Traffic::Mixed { out: spots(&["api"], Some("/run/master")) };
+        let same = found(&["api"], newer, false);
+        assert_eq!(same, Some(spots(&["api"], Some("/run/master"))));
+        for out in [Traffic::Maintenance, Traffic::Draining { sessions: 1 }] {
+            assert_eq!(found(&["api"], out, false), None, "all of it");
+        }
     }
 }

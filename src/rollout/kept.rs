@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use crate::model::{EnvironmentName, Epoch, NodeName, RoleName, RolloutId, Target};
 
 use super::ledger::{History, Ledger};
-use super::traffic::{Out, Share};
+use super::shares::Share;
+use super::traffic::Out;
 
 /// What is known of a target, and of all that its rollouts share with others.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,8 @@ use super::migration::{Migration, Owed, migration, migration_kind};
 use super::plan::{OpId, Plan, Purpose};
 use super::recall::Recall;
 use super::settled::{RecallEnd, Settled, Unrecorded};
-use super::traffic::{Out, Share, traffic_moved};
+use super::shares::Share;
+use super::traffic::{Out, traffic_moved};
 
 /// Past refs kept per target: enough to roll back through a bad week.
 pub const PAST_MAX: usize = 50;

@@ -25,6 +25,7 @@ mod settled;
 mod state;
 mod seats;
 mod tolerance;
+mod shares;
 mod traffic;
 
 #[cfg(test)]
@@ -53,7 +54,8 @@ pub use recall::Recall;
 pub use remedy::Remedy;
 pub use report::{Halt, Phase};
 pub use settled::{RecallEnd, Recalled, Settled, Unrecorded};
+pub use shares::{Holds, Share};
 pub use state::OpState;
 pub(crate) use traffic::place_of;
-pub use traffic::{Holds, Out, Share, Stays};
+pub use traffic::{Out, Stays};
 pub use wants::Want;

@@ -99,6 +99,34 @@ async fn every_balancer_and_backend_is_drained_and_one_that_is_silent_is_named()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_a_person_drained_is_emptied_like_the_rest_and_left_as_the_person_had_it() {
+    let apps = App::several(2).await;
+    let shape = Shape { backends: &["web", "api"], ..PLAIN };
+    let proxy = Proxy::start(&shape, &apps);
+    let haproxy = Haproxy::new();
+    let mut seat = seat("s1", &[proxy.address()]);
+    seat.backends.push("api".to_owned());
+    seat.drain.maintenance = true;
+    let stands = || {
+        ["srv_admin_state", "srv_uweight"]
+            .map(|column| ["web", "api"].map(|it| proxy.column_in(it, "s1", column)))
+    };
+    proxy.say("set server api/s1 state drain");
+    let Traffic::Mixed { out: kept } = traffic(&haproxy, &seat).await else { panic!("one serves") };
+    seat.kept = kept;
+    drained(&haproxy, &seat, 1).await;
+    assert_eq!(stands(), [["1", "1"], ["0", "0"]], "its clients would come back to it");
+    for _ in 0..2 {
+        assert!(is_done(&serving(&haproxy, &seat, 100).await));
+        assert_eq!(stands(), [["0", "8"], ["100", "100"]]);
+    }
+    // Who was let serve meanwhile gets its share as the rest does.
+    proxy.say("set server api/s1 state ready");
+    assert!(is_done(&serving(&haproxy, &seat, 50).await));
+    assert_eq!(stands(), [["0", "0"], ["50", "50"]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_connection_that_stays_is_halted_at_or_cut() {
     let apps = App::several(2).await;
     let shape = Shape { mode: "tcp", backend: "", ..PLAIN };

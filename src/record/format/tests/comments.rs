@@ -8,8 +8,8 @@ use super::samples::{
     at, id, kept, op, plan, plan_of, reference, revision, role, seat, target, word,
 };
 use crate::model::{
-    Address, Command, Comment, EnvironmentName, Inventory, NodeName, Particulars, RoleName, Route,
-    VariableName, ZoneName,
+    Address, BalancerAddress, Command, Comment, EnvironmentName, Inventory, NodeName, Particulars,
+    RoleName, Route, Seat, Socket, Spot, VariableName, ZoneName,
 };
 use crate::record::format::{decode, encode};
 use crate::rollout::{
@@ -167,7 +167,23 @@ pub(super) fn latest(first: Fact) -> Vec<Fact> {
     all.extend(held());
     all.extend(seated());
     all.extend(peopled());
+    all.extend(spared());
     all
+}
+
+/// A node of which a person had a server out when its turn came: before it is drained, and after.
+fn spared() -> [Fact; 2] {
+    let socket = Socket::Tcp("lb-2.example.com:9999".to_owned());
+    let balancer = BalancerAddress::Haproxy { socket, master: None };
+    let spots = BTreeSet::from([Spot { balancer, backend: "api".to_owned() }]);
+    let why = "somebody else has it out in backend api".to_owned();
+    let what = What::Waiting { op: op(0, 0), why, out: None, kept: Some(spots.clone()) };
+    let mut kept = kept();
+    for out in kept.drained.values_mut() {
+        out.seat = Some(Seat { kept: spots.clone(), ..seat() });
+    }
+    let event = Event { at: at(3), what };
+    [Fact::Rollout { target: target(), id: id(), event }, Fact::Kept(Box::new(kept))]
 }
 
 /// What an inventory says, and that there is none any more.

@@ -80,6 +80,7 @@ pub(super) fn role() -> RoleName {
 }
 
 pub(super) fn seat() -> Seat {
+    let unix = |path: &str| Socket::Unix(path.to_owned());
     let haproxy = |socket, master| BalancerAddress::Haproxy { socket, master };
     Seat {
         environment: target().environment,
@@ -87,10 +88,7 @@ pub(super) fn seat() -> Seat {
         server: "srv-web-01".to_owned(),
         backends: vec!["web".to_owned(), "api".to_owned()],
         balancers: vec![
-            haproxy(
-                Socket::Unix("/run/haproxy/admin.sock".to_owned()),
-                Some(Socket::Unix("/run/haproxy/master.sock".to_owned())),
-            ),
+            haproxy(unix("/run/haproxy/admin.sock"), Some(unix("/run/haproxy/master.sock"))),
             haproxy(Socket::Tcp("192.0.2.7:9999".to_owned()), None),
         ],
         drain: Drain { timeout: Duration::from_mins(10), then: DrainEnd::Cut, maintenance: true },
