@@ -201,11 +201,7 @@ impl Core {
             key: rollout.key(want.id, want.attempt),
             epoch: authority(rollout, want.id),
             ours: self.epochs(),
-            op: self.sparing(as_known(
-                rollout,
-                want.id,
-                given_back(rollout, self.as_people_want(op)),
-            )),
+            op: self.as_it_stands(rollout, want.id, op),
             to: plan.to.clone(),
             connect: plan.connect.clone(),
             node: task.node.clone(),
@@ -266,6 +262,11 @@ impl Core {
             *weight = *set;
         }
         op
+    }
+
+    /// An operation as it is to be done by now, after what people said and what was found at the load balancers.
+    fn as_it_stands(&self, rollout: &Rollout, id: OpId, op: &Op) -> Op {
+        self.sparing(as_known(rollout, id, given_back(rollout, self.as_people_want(op))))
     }
 
     /// An operation on a node of which a person has some servers out: these are left so.

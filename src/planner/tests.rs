@@ -133,6 +133,11 @@ fn unknown<T>(why: &str, at: Timestamp) -> Seen<T> {
     Seen::Unknown { why: why.to_owned(), at }
 }
 
+/// Servers that do not stand alike.
+fn torn() -> Traffic {
+    Traffic::Mixed { out: BTreeSet::new() }
+}
+
 fn decision_of(config: &str, text: &str) -> Deploy {
     let loaded = loaded(config);
     let at = Timestamp(0);
@@ -201,11 +206,7 @@ fn decision_of(config: &str, text: &str) -> Deploy {
                 ledger.shares.insert((target().environment, role, node), share);
             }
             (it, word @ ("down" | "torn")) => {
-                let value = if word == "down" {
-                    Traffic::Down
-                } else {
-                    Traffic::Mixed { out: BTreeSet::new() }
-                };
+                let value = if word == "down" { Traffic::Down } else { torn() };
                 survey.traffic.insert(seat(it), Seen::Known { value, at });
             }
             (it, "silent") => {
