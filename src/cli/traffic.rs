@@ -318,7 +318,7 @@ mod tests {
         let (mut ledger, mut survey) = (Ledger::default(), Survey::default());
         let socket = Socket::Unix("/run/a".to_owned());
         let balancer = BalancerAddress::Haproxy { socket, master: None };
-        let spot = Spot { balancer, backend: "api".to_owned() };
+        let spot = Spot { balancer, backend: "api".to_owned(), maintenance: true };
         let partly = "web-1 of web is in service in a part of the backends only, or with another share there";
         let by_hand = "web-1 of web is out by a person in backend api at unix:/run/a, and serves elsewhere: a rollout leaves that so";
         for (value, said) in [

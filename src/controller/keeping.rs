@@ -151,7 +151,7 @@ impl Hands {
                     self.came_back().remove(&post);
                     let why =
                         format!("its balancers let it serve again, and it is not drained: {why}");
-                    return Some(Report::Failed { why });
+                    return Some(not_done(why));
                 }
                 // For the operation that relies on it, it is nothing but a reason to wait.
                 Report::Draining { again_after, why, .. } => {
@@ -177,13 +177,19 @@ impl Hands {
     }
 }
 
+/// It is given up before anything was begun, as far as anybody knows: an earlier request for it may come late yet. Another
+/// try has the same key, so that it is done once.
+fn not_done(why: String) -> Report {
+    Report::Errored { why, retry: false }
+}
+
 /// Who somebody else had out, and who is not known to be so any more, is not worked on. It is for another try to drain
 /// it as any other.
 fn let_serve(look: Option<Fact<Traffic>>) -> Report {
     match look {
         Some(Fact::Known { .. }) => {
             let why = "somebody let it serve again, and nothing is done on it under traffic; another try takes it out first".to_owned();
-            Report::Failed { why }
+            not_done(why)
         }
         Some(Fact::Unknown { why, .. }) => Report::Errored { why, retry: true },
         None => {
@@ -322,7 +328,9 @@ mod tests {
                 Settling::Done { .. } | Settling::LeftToPerson { .. } => unreachable!(),
             };
             let (report, out, _) = asked(says, Some(known)).await;
-            let Report::Failed { why: said } = report else { panic!("for ever: {report:?}") };
+            let Report::Errored { why: said, retry: false } = report else {
+                panic!("for ever, or as if it had run: {report:?}")
+            };
             let expected = "its balancers let it serve again, and it is not drained: ";
             assert_eq!(said, format!("{expected}{why}"));
             assert_eq!(out, None, "another try has its time anew");

@@ -265,9 +265,10 @@ fn persons(seat: &Seat, seen: Traffic, unmoved: bool) -> Option<BTreeSet<Spot>> 
         Traffic::Draining { .. } | Traffic::Maintenance => None,
         Traffic::Mixed { out } if unmoved => Some(out),
         // Who was let serve meanwhile is taken out as any other.
-        Traffic::Mixed { mut out } => {
-            out.retain(|it| seat.keeps(&it.balancer, &it.backend));
-            Some(out)
+        Traffic::Mixed { out } => {
+            let mut kept = seat.kept.clone();
+            kept.retain(|it| out.iter().any(|out| out.is_same(it)));
+            Some(kept)
         }
         Traffic::Serving { .. } | Traffic::Down => Some(BTreeSet::new()),
     }
@@ -347,7 +348,11 @@ mod tests {
             master: master.map(|it| Socket::Unix(it.to_owned())),
         };
         let spots = |backends: &[&str], master| -> BTreeSet<Spot> {
-            let spot = |it: &&str| Spot { balancer: balancer(master), backend: (*it).to_owned() };
+            let spot = |it: &&str| Spot {
+                balancer: balancer(master),
+                backend: (*it).to_owned(),
+                maintenance: false,
+            };
             backends.iter().map(spot).collect()
         };
         let found = |kept: &[&str], seen, unmoved| {
@@ -363,8 +368,7 @@ mod tests {
         assert_eq!(found(&["api"], serves, false), Some(spots(&[], None)));
         // It is the same balancer, however its old workers are seen.
         let newer = Traffic::Mixed { out: spots(&["api"], Some("/run/master")) };
-        let same = found(&["api"], newer, false);
-        assert_eq!(same, Some(spots(&["api"], Some("/run/master"))));
+        assert_eq!(found(&["api"], newer, false), Some(spots(&["api"], None)));
         for out in [Traffic::Maintenance, Traffic::Draining { sessions: 1 }] {
             assert_eq!(found(&["api"], out, false), None, "all of it");
         }

@@ -70,6 +70,8 @@ pub struct Spot {
     pub balancer: BalancerAddress,
     /// In this backend.
     pub backend: String,
+    /// How it is out: in maintenance, or drained.
+    pub maintenance: bool,
 }
 
 impl fmt::Display for Spot {
@@ -78,10 +80,17 @@ impl fmt::Display for Spot {
     }
 }
 
+impl Spot {
+    /// Whether it is the same server, however it is out.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.backend == other.backend && self.balancer.is_same(&other.balancer)
+    }
+}
+
 impl Seat {
-    /// Whether a person had that server of it out.
-    pub fn keeps(&self, balancer: &BalancerAddress, backend: &str) -> bool {
-        self.kept.iter().any(|it| it.backend == backend && it.balancer.is_same(balancer))
+    /// That server of it, if a person had it out.
+    pub fn keeps(&self, balancer: &BalancerAddress, backend: &str) -> Option<&Spot> {
+        self.kept.iter().find(|it| it.backend == backend && it.balancer.is_same(balancer))
     }
 
     /// Whether it and the other have a server in common.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{
-    EnvironmentName, NodeName, RoleName, RolloutId, Seat, Standing, Target, Timestamp,
+    EnvironmentName, NodeName, RoleName, RolloutId, Seat, Standing, Target, Timestamp, Traffic,
 };
 
 use super::event::{OTHERS, Outcome, What};
@@ -100,7 +100,9 @@ impl Out {
     pub fn stays(&self, seen: &Standing) -> Option<Stays> {
         let since = self.since?;
         let anew = seen.begun > since.after(AGE_MARGIN);
-        Some(match (seen.traffic.is_out(), anew) {
+        // Whom a person lets serve in one backend is out in the others by our hand still, and not forgotten there.
+        let partly = matches!(seen.traffic, Traffic::Mixed { .. }) && !anew;
+        Some(match (seen.traffic.is_out() || partly, anew) {
             (true, false) => Stays::Out,
             (true, true) => Stays::OutAnew,
             (false, true) => Stays::Forgotten,
@@ -297,7 +299,7 @@ impl Ledger {
 mod tests {
     use super::super::tests::seat;
     use super::*;
-    use crate::model::{BalancerAddress, ServiceName, Socket, Spot, Traffic};
+    use crate::model::{BalancerAddress, ServiceName, Socket, Spot};
 
     /// It was out at second 100.
     fn out() -> Out {
@@ -326,6 +328,7 @@ mod tests {
             (&Traffic::Down, 10_000, Stays::LetIn),
             (&Traffic::Down, 110_000, Stays::Forgotten),
             (&Traffic::Mixed { out: BTreeSet::new() }, 110_000, Stays::Forgotten),
+            (&Traffic::Mixed { out: BTreeSet::new() }, 90_000, Stays::Out),
             // Its age is told in whole seconds.
             (&serves, 101_900, Stays::LetIn),
         ] {
@@ -418,6 +421,7 @@ mod tests {
                 master: None,
             },
             backend: backend.to_owned(),
+            maintenance: false,
         };
         let found = |backends: &[&str]| {
             let kept = backends.iter().map(|it| spot(it)).collect();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use towpath::controller::{Effect, Perform, Report, Wake};
 use towpath::model::{
-    EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp, Traffic,
+    BalancerAddress, EnvironmentName, NodeName, RoleName, Seat, Spot, Standing, Target, Timestamp,
+    Traffic,
 };
 use towpath::observe::Fact as Seen;
 use towpath::rollout::{OTHERS, Op};
@@ -53,6 +54,8 @@ pub(crate) struct Balancers {
     pub(crate) servers: BTreeMap<(String, String), Server>,
     pub(crate) away_until: Timestamp,
     begun: Timestamp,
+    /// When a node of a role was taken out again last.
+    again: BTreeMap<(EnvironmentName, RoleName, NodeName), Timestamp>,
     /// Whether a journal was lost that alone knew whom we had out.
     pub(crate) unknown: bool,
 }
@@ -85,18 +88,42 @@ impl Balancers {
         if now < self.away_until {
             return Seen::Unknown { why: "the balancer does not answer".to_owned(), at: now };
         }
-        let server = Self::of(seat).first().and_then(|it| self.servers.get(it));
-        let Some(server) = server else {
+        let servers: Option<Vec<&Server>> =
+            Self::of(seat).iter().map(|it| self.servers.get(it)).collect();
+        let Some([first, others @ ..]) = servers.as_deref() else {
             return Seen::Unknown { why: "no such server".to_owned(), at: now };
         };
-        let value = match server.gate {
-            Gate::Open => Traffic::Serving { weight: server.weight },
+        let one = |it: &Server| match it.gate {
+            Gate::Open => Traffic::Serving { weight: it.weight },
             Gate::Drained { .. } => {
-                Traffic::Draining { sessions: u64::from(now < server.sessions_until) }
+                Traffic::Draining { sessions: u64::from(now < it.sessions_until) }
             }
             Gate::Maintenance => Traffic::Maintenance,
         };
+        let value = if others.iter().all(|it| one(it) == one(first)) {
+            one(first)
+        } else if others.iter().chain([first]).all(|it| it.gate != Gate::Open) {
+            Traffic::Draining { sessions: 0 }
+        } else {
+            Traffic::Mixed { out: self.out(seat) }
+        };
         Seen::Known { value, at: now }
+    }
+
+    /// The servers of a seat that are out.
+    fn out(&self, seat: &Seat) -> BTreeSet<Spot> {
+        let servers = Self::of(seat);
+        let servers = servers.iter().filter_map(|it| Some((it, self.servers.get(it)?)));
+        let out = servers.filter(|(_, it)| it.gate != Gate::Open);
+        let spots = out.flat_map(|((backend, _), server)| {
+            let spot = |it: &BalancerAddress| Spot {
+                balancer: it.clone(),
+                backend: backend.clone(),
+                maintenance: server.gate == Gate::Maintenance,
+            };
+            seat.balancers.iter().map(spot)
+        });
+        spots.collect()
     }
 
     /// A reload: what was said to the old process is forgotten; what people wrote down is not.
@@ -162,7 +189,15 @@ impl World {
                     plan.task(id).is_some_and(|it| it.node.as_ref() == Some(place.1))
                 })
         });
-        for key in Balancers::of(seat) {
+        // Of a drain whose answer was lost nobody knows: what it told is taken for forgotten.
+        let known = self.shadow.drained.get(&key).and_then(|it| it.since);
+        let told = self.balancers.again.insert(key.clone(), self.now);
+        let heeds = heeds && told.is_none_or(|told| known >= Some(told));
+        // Where another backend has forgotten, nobody can tell that this one was opened by hand.
+        let servers = Balancers::of(seat);
+        let mut open = servers.iter().filter_map(|it| self.balancers.servers.get(it));
+        let heeds = heeds && open.all(|it| it.gate != Gate::Open || it.let_in);
+        for key in servers {
             if self.serving_beside(&key) < keep {
                 return Err(TOO_FEW_SERVE.to_owned());
             }
@@ -206,7 +241,8 @@ impl World {
         });
         let serves = |seat: &Seat| {
             let mut keys = Balancers::of(seat).into_iter();
-            keys.any(|it| self.balancers.servers.get(&it).is_some_and(|it| it.gate == Gate::Open))
+            let open = |it: &Server| it.gate == Gate::Open && !it.let_in;
+            keys.any(|it| self.balancers.servers.get(&it).is_some_and(open))
         };
         seats.find(serves).map(|it| it.node)
     }
@@ -254,7 +290,10 @@ impl World {
             Op::Drained { seat, .. } if perform.unmoved && self.is_out(seat) => {
                 self.still_out(seat)
             }
-            Op::Drained { seat, keep, .. } => self.drain(seat, *keep, perform),
+            Op::Drained { seat, keep, .. } => match self.found_out(seat, perform.unmoved) {
+                Some(report) => report,
+                None => self.drain(seat, *keep, perform),
+            },
             Op::Serving { role, seat, weight, .. } => self.serve(role, seat, *weight, perform),
             Op::Weighted { seats, weight, .. } => {
                 self.give(seats, *weight);
@@ -278,15 +317,15 @@ impl World {
             if *theirs {
                 self.totals.count("somebody else's drains over too soon");
                 let why = "it is not known to be out".to_owned();
-                return Some(if away {
-                    Report::Errored { why, retry: true }
-                } else {
-                    Report::Failed { why }
-                });
+                return Some(Report::Errored { why, retry: away });
             }
             let not_after = self.now.after(Duration::from_secs(30));
-            let drain = Perform { op: drained.clone(), not_after, ..perform.clone() };
-            match self.balance(&drain) {
+            // What people had out was looked at before the step began.
+            let mut op = drained.clone();
+            if let Op::Drained { seat, .. } = &mut op {
+                seat.kept.clear();
+            }
+            match self.balance(&Perform { op, not_after, ..perform.clone() }) {
                 Report::Done { .. } => self.totals.count("drained again"),
                 Report::Draining { again_after, why, .. } => {
                     return Some(Report::Pending { again_after, why });
@@ -326,25 +365,48 @@ impl World {
             let evidence = format!("{OTHERS}, and it is left so");
             return Report::Done { evidence, at: self.now };
         }
+        let kept = self.balancers.out(seat);
+        if !kept.is_empty() {
+            return Report::Keeps { kept };
+        }
         let again_after = Duration::from_millis(200);
         Report::Pending { again_after, why: "it serves by now, and is taken out".to_owned() }
+    }
+
+    /// What a person has out of a node that is about to be drained, if it is not all of it.
+    fn found_out(&mut self, seat: &Seat, unmoved: bool) -> Option<Report> {
+        let mut kept = self.balancers.out(seat);
+        if !unmoved {
+            let out = std::mem::replace(&mut kept, seat.kept.clone());
+            kept.retain(|it| out.iter().any(|out| out.is_same(it)));
+        }
+        let all = self.is_out(seat);
+        let new = !all && kept != seat.kept;
+        if new {
+            self.totals.count(if kept.is_empty() { "kept no more" } else { "kept in one backend" });
+            self.tell(|| format!("people have {kept:?} of {} out", seat.node));
+        }
+        new.then_some(Report::Keeps { kept })
     }
 
     fn drain(&mut self, seat: &Seat, keep: usize, perform: &Perform) -> Report {
         let (again_after, now) = (Duration::from_secs(2), self.now);
         let mut anew = false;
+        let open = |it: &(String, String)| {
+            self.balancers.servers.get(it).is_some_and(|it| it.gate == Gate::Open)
+        };
+        let missed = |it: &(String, String)| open(it) && self.serving_beside(it) < keep;
+        if Balancers::of(seat).iter().any(missed) {
+            self.totals.count("drains refused");
+            return Report::Pending { again_after, why: TOO_FEW_SERVE.to_owned() };
+        }
         for key in Balancers::of(seat) {
-            let spared = self.serving_beside(&key) >= keep;
             let long = self.chaos && self.seed.chance(8);
             let lasts = if long { self.seed.span(30, 150) } else { self.seed.span(0, 15) };
             let Some(server) = self.balancers.servers.get_mut(&key) else {
                 return Report::Failed { why: "no such server".to_owned() };
             };
             if server.gate == Gate::Open {
-                if !spared {
-                    self.totals.count("drains refused");
-                    return Report::Pending { again_after, why: TOO_FEW_SERVE.to_owned() };
-                }
                 server.gate = Gate::Drained { by_person: false };
                 server.let_in = false;
                 server.by = Some(perform.target.clone());
@@ -376,21 +438,22 @@ impl World {
         self.only_the_new_version_serves(seat, perform);
         self.nobody_failed_there(seat, perform);
         for key in Balancers::of(seat) {
+            let kept = seat.kept.iter().any(|it| it.backend == key.0);
             let planned = self.shadow.rollouts.get(&perform.target).map(|it| it.plan().planned_at);
-            let ours = self.by_us.contains_key(&(
-                seat.environment.clone(),
-                role.clone(),
-                seat.node.clone(),
-            ));
+            let place = (seat.environment.clone(), role.clone(), seat.node.clone());
+            let ours = self.by_us.contains_key(&place);
+            let known = self.shadow.drained.get(&place).and_then(|it| it.seat.as_ref());
+            let found = known.is_some_and(|it| it.kept.iter().any(|it| it.backend == key.0));
             let Some(server) = self.balancers.servers.get_mut(&key) else {
                 return Report::Failed { why: "no such server".to_owned() };
             };
-            if server.gate == Gate::Maintenance {
+            let by_person = server.gate == (Gate::Drained { by_person: true });
+            if server.gate == Gate::Maintenance || kept && by_person {
                 self.totals.count("left to people");
                 continue;
             }
             let heeded = server.shown.is_none_or(|shown| planned.is_none_or(|it| it < shown));
-            let lifts = server.gate == (Gate::Drained { by_person: true }) && !ours;
+            let lifts = server.gate == (Gate::Drained { by_person: true }) && (!ours || found);
             (server.gate, server.weight, server.shown) = (Gate::Open, weight, None);
             self.tell(|| format!("{key:?} serves for {}", perform.key));
             self.totals.count("undrains");

@@ -245,7 +245,9 @@ fn environment(name: &'static str, build: Build, seed: &mut Seed) -> (String, Si
     let behind = if name == "staging" { "test" } else { "front" };
     let seat = if build.balanced {
         let server = "server: \"{environment}-{node}\"";
-        format!(", backend: {behind}, {server}, drain: {{ timeout: 2m }}")
+        let backends =
+            if seed.chance(40) { format!("[{behind}, {behind}-2]") } else { behind.to_owned() };
+        format!(", backend: {backends}, {server}, drain: {{ timeout: 2m }}")
     } else {
         String::new()
     };

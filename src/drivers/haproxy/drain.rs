@@ -91,7 +91,12 @@ async fn out(posts: &[Arc<Post>], seat: &Arc<Seat>, keep: usize) -> Result<Out, 
     for (post, look) in posts.iter().zip(&before) {
         let mut orders = Vec::new();
         for it in look.servers.iter().filter(|it| !is_out(it)) {
-            orders.push(format!("set server {}/{} state drain", it.backend, seat.server));
+            let place = format!("{}/{}", it.backend, seat.server);
+            // A person has let it serve since. Without its weight it can be told from one that is out still.
+            if seat.keeps(post.address(), &it.backend).is_some() {
+                orders.push(format!("set server {place} weight 0%"));
+            }
+            orders.push(format!("set server {place} state drain"));
         }
         if !orders.is_empty() {
             let post = Arc::clone(post);
@@ -162,9 +167,11 @@ async fn maintained(posts: &[Arc<Post>], seat: &Arc<Seat>) -> Result<(), Balance
             });
             let orders = drained
                 .flat_map(|it| {
+                    let order = |what| format!("set server {}/{} {what}", it.backend, seat.server);
                     // Without its weight, so that it can be told from one that a person took there.
-                    ["weight 0%", "state maint"]
-                        .map(|what| format!("set server {}/{} {what}", it.backend, seat.server))
+                    let kept = seat.keeps(post.address(), &it.backend).is_some();
+                    let weight = (!kept).then(|| order("weight 0%"));
+                    weight.into_iter().chain([order("state maint")])
                 })
                 .collect::<Vec<_>>();
             if !orders.is_empty() {

@@ -286,6 +286,7 @@ fn agreed(posts: &[Arc<Post>], looks: &[Look]) -> Traffic {
         let spot = |(post, it): (&Post, &post::Seen)| Spot {
             balancer: post.address().clone(),
             backend: it.backend.clone(),
+            maintenance: it.server.admin.is_forced_maint(),
         };
         Traffic::Mixed { out: servers.map(spot).collect() }
     };

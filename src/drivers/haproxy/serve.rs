@@ -33,7 +33,7 @@ pub(super) async fn serving(
         let mut persons = Vec::new();
         for (post, it) in each(&posts, &looks) {
             let place = format!("{}/{} on {}", it.backend, seat.server, post.name());
-            if stays(&seat, post, it) {
+            if stays(&seat, weight, (post, it)) {
                 continue;
             }
             if is_persons(&seat, it) {
@@ -94,9 +94,13 @@ async fn into_service(
     (weight, voucher): (u32, Voucher),
 ) -> Result<Vec<Look>, BalancerError> {
     let mut seen = looks(posts, seat).await?;
-    let out_of_maintenance = |_: &Post, it: &Seen| {
+    let out_of_maintenance = |post: &Post, it: &Seen| {
         let order = format!("set server {}/{} state drain", it.backend, it.server.name);
-        Ok(if is_ours(seat, it) { vec![order] } else { Vec::new() })
+        // Whom a person had drained was taken further by us.
+        let kept = seat.keeps(post.address(), &it.backend);
+        let further = kept.is_some_and(|kept| !kept.maintenance) && seat.drain.maintenance;
+        let further = further && it.server.admin.is_forced_maint();
+        Ok(if is_ours(seat, it) || further { vec![order] } else { Vec::new() })
     };
     if tell(posts, &seen, out_of_maintenance).await? {
         seen = looks(posts, seat).await?;
@@ -105,11 +109,11 @@ async fn into_service(
         if it.server.admin.is_forced_maint() {
             return Ok(Vec::new());
         }
-        let mut orders = weight_order(post, it, weight)?;
-        // As the person had it: drained, and with its weight for when it is let serve.
-        if stays(seat, post, it) {
-            return Ok(orders);
+        // As the person had it.
+        if stays(seat, weight, (post, it)) {
+            return Ok(Vec::new());
         }
+        let mut orders = weight_order(post, it, weight)?;
         let place = format!("{}/{}", it.backend, it.server.name);
         if it.server.admin.is_forced_drain() {
             let ready = format!("set server {place} state ready");
@@ -159,9 +163,11 @@ async fn tell(
     Ok(any)
 }
 
-/// Whether a person had it out before, and nobody has let it serve since.
-fn stays(seat: &Seat, post: &Post, it: &Seen) -> bool {
-    is_out(it) && seat.keeps(post.address(), &it.backend)
+/// Whether a person had it out before, and nobody has let it serve since: then we took it out again, and with it its
+/// weight. Where none has any, nobody can tell.
+fn stays(seat: &Seat, weight: u32, (post, it): (&Post, &Seen)) -> bool {
+    let ours = it.server.weight == 0 && weight > 0 && it.server.configured > 0;
+    is_out(it) && !ours && seat.keeps(post.address(), &it.backend).is_some()
 }
 
 /// HAProxy does not say who took a server into maintenance. Whom we do, we take the weight first;

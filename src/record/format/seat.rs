@@ -58,17 +58,19 @@ impl From<Seat> for model::Seat {
 pub(super) struct Spot {
     balancer: Balancer,
     backend: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    maintenance: bool,
 }
 
 impl From<&model::Spot> for Spot {
-    fn from(model::Spot { balancer, backend }: &model::Spot) -> Self {
-        Self { balancer: balancer.into(), backend: backend.clone() }
+    fn from(model::Spot { balancer, backend, maintenance }: &model::Spot) -> Self {
+        Self { balancer: balancer.into(), backend: backend.clone(), maintenance: *maintenance }
     }
 }
 
 impl From<Spot> for model::Spot {
-    fn from(Spot { balancer, backend }: Spot) -> Self {
-        Self { balancer: balancer.into(), backend }
+    fn from(Spot { balancer, backend, maintenance }: Spot) -> Self {
+        Self { balancer: balancer.into(), backend, maintenance }
     }
 }
 

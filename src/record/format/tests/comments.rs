@@ -175,7 +175,7 @@ pub(super) fn latest(first: Fact) -> Vec<Fact> {
 fn spared() -> [Fact; 2] {
     let socket = Socket::Tcp("lb-2.example.com:9999".to_owned());
     let balancer = BalancerAddress::Haproxy { socket, master: None };
-    let spots = BTreeSet::from([Spot { balancer, backend: "api".to_owned() }]);
+    let spots = BTreeSet::from([Spot { balancer, backend: "api".to_owned(), maintenance: true }]);
     let why = "somebody else has it out in backend api".to_owned();
     let what = What::Waiting { op: op(0, 0), why, out: None, kept: Some(spots.clone()) };
     let mut kept = kept();
