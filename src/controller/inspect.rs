@@ -12,7 +12,7 @@ use crate::drivers::fleets::{Above, Fleets};
 use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
-use crate::git::{Program, Repository};
+use crate::git::Repository;
 use crate::model::{InService, Ref, Revision, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
@@ -214,9 +214,7 @@ fn try_edits(
 
 /// What the config says: the commit that a controller accepted, or the head where there is none.
 pub fn config_in_force(setup: &Setup) -> Result<Loaded, InspectError> {
-    let mirrors = setup.state.join("mirrors");
-    let repository = Repository::open(&setup.repository, &mirrors, Program::default())
-        .map_err(ServiceError::Git)?;
+    let repository = setup.open_repository()?;
     let head = head_or_last(&repository, setup)?;
     load(&repository, head)
 }
