@@ -13,7 +13,7 @@ use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
 use crate::git::Repository;
-use crate::model::{InService, Ref, Revision, Target, Timestamp, Values};
+use crate::model::{InService, Ref, Revision, RoleName, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::record::mending;
@@ -96,6 +96,11 @@ impl Inspection {
             self.records.push(format!("they cannot be written: {why}"));
         }
         self.troubles = troubles;
+    }
+
+    /// Since when a running controller has found nobody who tells what traffic nodes of a role get.
+    pub fn silent_since(&self, target: &Target, role: &RoleName) -> Option<Timestamp> {
+        self.troubles.silent.get(&(target.clone(), role.clone())).copied()
     }
 
     /// Servers that get traffic in a target's backends and that nothing in the config names.
