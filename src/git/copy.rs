@@ -6,8 +6,9 @@
 
 use std::path::Path;
 
+use super::names::GLASSES;
 use super::repository::place_of;
-use super::{Branch, Error, Location, Program, Repository, Url};
+use super::{Branch, Error, Location, Program, Repository, Update, Url};
 
 /// Of which repository a copy is read meanwhile, and by which branch it is told that it is back.
 pub(super) struct Original {
@@ -35,13 +36,16 @@ impl Repository {
         program: Program,
     ) -> Result<Self, Error> {
         let opened = Self::open(location, mirrors, program.clone());
-        if opened.as_ref().is_ok_and(|it| it.is_mirror() || it.is_readable(branch)) {
+        let copy = kept_as(location, mirrors)
+            .and_then(|url| Self::open_there(url, mirrors, program).ok().flatten());
+        let Some(mut copy) = copy.filter(|it| it.is_readable(branch)) else { return opened };
+        if let Ok(repository) = &opened
+            && repository.is_readable(branch)
+        {
+            // What fails is done when it is opened the next time; until then what is missing is named where it is read.
+            let _ = repository.take_back(&copy);
             return opened;
         }
-        let copy = kept_as(location, mirrors)
-            .and_then(|url| Self::open_there(url, mirrors, program).ok().flatten())
-            .filter(|it| it.is_readable(branch));
-        let Some(mut copy) = copy else { return opened };
         copy.original = Some(Original { at: location.clone(), branch: branch.clone() });
         Ok(copy)
     }
@@ -67,6 +71,25 @@ impl Repository {
             return Ok(());
         }
         Self::open(&Location::Remote(url), mirrors, self.program.clone())?.poll(branch).map(drop)
+    }
+
+    /// Takes what was kept in the copy while that stood in, and is nowhere else: commits of rollbacks that the branch
+    /// did not have.
+    fn take_back(&self, copy: &Self) -> Result<(), Error> {
+        let kept = copy.refs_under(GLASSES)?;
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
+        let mut args = options.map(str::to_owned).to_vec();
+        args.extend(["--".to_owned(), copy.directory().display().to_string()]);
+        args.push(format!("+{GLASSES}*:{GLASSES}*"));
+        let ended = self.program.run(self.directory(), "fetch", &args, b"")?;
+        if !ended.success {
+            return Err(Error::Child { verb: "fetch", said: ended.complaint });
+        }
+        let gone = |(name, old)| Update { name, old: Some(old), new: None };
+        copy.swap(&kept.into_iter().map(gone).collect::<Vec<_>>())
     }
 
     fn is_readable(&self, branch: &Branch) -> bool {
@@ -95,6 +118,7 @@ fn kept_as(location: &Location, mirrors: &Path) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Bare, branch, program};
+    use super::super::tests::{AT, commit};
     use super::*;
 
     #[test]
@@ -124,16 +148,25 @@ mod tests {
         // Every look says what is wrong, and nothing is written but to where it belongs.
         let error = copy.poll(&main).unwrap_err();
         assert_eq!(error.fault(), super::super::Fault::Later, "{error}");
-        let tag = super::super::Update {
-            name: super::super::RefName::merge_request(1),
-            old: None,
-            new: Some(head),
-        };
+        let tag =
+            Update { name: super::super::RefName::merge_request(1), old: None, new: Some(head) };
         assert!(copy.update(std::slice::from_ref(&tag)).is_err());
         assert_eq!(copy.find(&tag.name).unwrap(), None);
+        // What it keeps itself goes along when the repository is back.
+        let target = crate::model::Target::new(
+            &crate::model::ServiceName::parse("shop").unwrap(),
+            &crate::model::EnvironmentName::parse("staging").unwrap(),
+        );
+        let glass = super::super::RefName::glass(&target, AT);
+        let made = commit(&copy, head, &[("a.yaml", Some("as before"))]);
+        copy.keep(&glass, made).unwrap();
         put_back();
         assert!(!copy.is_in_place(), "it is back");
-        assert!(!open(&main).unwrap().is_stand_in());
+        let repository = open(&main).unwrap();
+        assert!(!repository.is_stand_in());
+        assert_eq!(repository.find(&glass).unwrap(), Some(made));
+        assert!(repository.descends(made, head).unwrap(), "it can be read");
+        assert_eq!(copy.find(&glass).unwrap(), None, "it does not come back when it is over");
         // A branch that is gone is no empty one.
         bare.git(&["update-ref", "-d", "refs/heads/main"]);
         let copy = open(&main).unwrap();
