@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::controller::Troubles;
 use crate::model::{
-    Ask, Command, EnvironmentName, MigrationVerdict, PersonName, Ref, Revision, Route, Scope,
-    ServiceName, Target, Timestamp,
+    Ask, Command, EnvironmentName, MigrationVerdict, PersonName, Ref, Revision, RoleName, Route,
+    Scope, ServiceName, Target, Timestamp,
 };
 
 /// Troubles that are told at once, and how long each may be: together they fit into a line.
@@ -48,6 +48,17 @@ enum LookDto {
 struct TroublesDto {
     requests: Vec<TroubleDto>,
     records: Option<String>,
+    /// Neither said nor understood by those of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<SilentDto>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SilentDto {
+    target: TargetDto,
+    role: String,
+    since: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,24 +81,36 @@ impl Look {
             return Err("that version is not known: update towpath".to_owned());
         };
         let short = |it: &str| it.chars().take(WHY_MAX).collect::<String>();
-        let Troubles { requests, records } = troubles;
+        let Troubles { requests, records, silent } = troubles;
         let asked = |it: &Target| service.as_ref().is_none_or(|name| name == it.service.as_str());
         let requests = requests.iter().filter(|(it, _)| asked(it)).take(TROUBLES_MAX);
         let requests = requests
             .map(|(target, why)| TroubleDto { target: target_dto(target), why: short(why) });
         let records = records.as_deref().map(short);
-        let dto = TroublesDto { requests: requests.collect(), records };
+        let silent = silent.into_iter().filter(|((it, _), _)| asked(it)).take(TROUBLES_MAX);
+        let silent = silent.map(|((target, role), since)| SilentDto {
+            target: target_dto(&target),
+            role: role.to_string(),
+            since: since.0,
+        });
+        let (requests, silent) = (requests.collect(), silent.collect());
+        let dto = TroublesDto { requests, records, silent };
         serde_json::to_string(&dto).map_err(|error| error.to_string())
     }
 }
 
 /// What was seen in a look at troubles.
 pub(super) fn troubles(text: &str) -> Result<Troubles, String> {
-    let TroublesDto { requests, records } =
+    let TroublesDto { requests, records, silent } =
         serde_json::from_str(text).map_err(|error| error.to_string())?;
     let read = |TroubleDto { target, why }| Ok((target_of(&target)?, why));
     let requests = requests.into_iter().map(read).collect::<Result<_, String>>()?;
-    Ok(Troubles { requests, records })
+    let read = |SilentDto { target, role, since }| {
+        let role = RoleName::parse(&role).map_err(|error| error.to_string())?;
+        Ok(((target_of(&target)?, role), Timestamp(since)))
+    };
+    let silent = silent.into_iter().map(read).collect::<Result<_, String>>()?;
+    Ok(Troubles { requests, records, silent })
 }
 
 /// The answer as it travels.
@@ -433,6 +456,26 @@ mod tests {
             service: ServiceName::parse("shop").unwrap(),
             environment: EnvironmentName::parse("production").unwrap(),
         }
+    }
+
+    #[test]
+    fn troubles_arrive_as_they_were_sent_and_those_of_before_too() {
+        let role = crate::model::RoleName::parse("web").unwrap();
+        let troubles = |silent: &[u64]| Troubles {
+            requests: [(target(), "403".to_owned())].into(),
+            records: None,
+            silent: silent.iter().map(|at| ((target(), role.clone()), Timestamp(*at))).collect(),
+        };
+        let sent = |it: &Troubles, service: &str| {
+            let service = ServiceName::parse(service).unwrap();
+            Look::at_troubles(Some(&service)).taken(it.clone()).unwrap()
+        };
+        let silent = troubles(&[7]);
+        assert_eq!(super::troubles(&sent(&silent, "shop")), Ok(silent.clone()));
+        assert_eq!(super::troubles(&sent(&silent, "depot")), Ok(Troubles::default()));
+        let quiet = troubles(&[]);
+        assert!(!sent(&quiet, "shop").contains("silent"), "who does not know the word reads it");
+        assert_eq!(super::troubles(&sent(&quiet, "shop")), Ok(quiet));
     }
 
     #[test]

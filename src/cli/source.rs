@@ -85,7 +85,8 @@ impl Source {
             return Err(Failure::new(Kind::Error, error).hint(format!("see {url}")));
         }
         self.repository.head(&self.branch).map_err(|error| of_git(&error))?;
-        let repository = Repository::open(&self.location, &self.mirrors, Program::default());
+        let Self { location, branch, mirrors, .. } = self;
+        let repository = Repository::open_or_copy(location, branch, mirrors, Program::default());
         let repository = repository.map_err(|error| of_git(&error))?;
         Ok(LocalForge::new(repository, self.branch.clone(), Identity::towpath()))
     }

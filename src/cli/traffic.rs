@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::controller::Inspection;
-use crate::model::{InService, NodeName, RoleName, Seat, Spot, Target, Traffic};
+use crate::model::{InService, NodeName, RoleName, Seat, Spot, Target, Timestamp, Traffic};
 use crate::observe::{Fact, Survey};
 use crate::planner::{left_alone, placed, stranded};
 use crate::rollout::{Ledger, Out, Share};
@@ -32,8 +32,9 @@ pub(super) fn words(target: &Target, seen: &Inspection) -> Vec<String> {
     let placed: Vec<Known<'_>> = placed.collect();
     for (role, _) in spec.roles() {
         let survey = seen.seen.surveys.get(target);
-        let unheard = unheard(target, role, &seen.ledger, survey);
-        all.extend(unheard.or_else(|| unseen(role, survey)));
+        let since = seen.silent_since(target, role);
+        let unheard = unheard((target, role), &seen.ledger, survey, since);
+        all.extend(unheard.or_else(|| unseen(role, survey, since)));
         let key = (target.environment.clone(), role.clone());
         if let Some((percent, order)) = seen.ledger.weights.get(&key) {
             all.push(format!("{role} gets {percent}% by {}", order.word.by));
@@ -126,17 +127,23 @@ fn names<'a>(nodes: &[&'a NodeName]) -> Vec<&'a str> {
 }
 
 /// Whose traffic is not known.
-fn unseen(role: &RoleName, survey: Option<&Survey>) -> Option<String> {
+fn unseen(role: &RoleName, survey: Option<&Survey>, since: Option<Timestamp>) -> Option<String> {
     let (nodes, why) = silent(role, survey)?;
-    Some(format!("what traffic {} of {role} gets is not known: {why}", named(&names(&nodes))))
+    let (nodes, since) = (named(&names(&nodes)), so_long(since));
+    Some(format!("what traffic {nodes} of {role} gets is not known{since}: {why}"))
+}
+
+/// Since when; who knows of no look before says nothing of it.
+fn so_long(since: Option<Timestamp>) -> String {
+    since.map_or_else(String::new, |at| format!(" since {at}"))
 }
 
 /// A share whose load balancer does not answer: nobody knows whether it stands.
 fn unheard(
-    target: &Target,
-    role: &RoleName,
+    (target, role): (&Target, &RoleName),
     ledger: &Ledger,
     survey: Option<&Survey>,
+    since: Option<Timestamp>,
 ) -> Option<String> {
     let (nodes, why) = silent(role, survey)?;
     let key = (target.environment.clone(), role.clone());
@@ -149,9 +156,9 @@ fn unheard(
         (Some(Share { percent, since: None }), None) => (*percent, "being moved".to_owned()),
         (None, None) => return None,
     };
-    let nodes = named(&names(&nodes));
+    let (nodes, since) = (named(&names(&nodes)), so_long(since));
     Some(format!(
-        "the load balancer does not answer for {nodes} ({why}): whether {role} still gets {percent}%, {known}, is not known until it answers"
+        "the load balancer does not answer for {nodes}{since} ({why}): whether {role} still gets {percent}%, {known}, is not known until it answers"
     ))
 }
 
@@ -279,7 +286,7 @@ mod tests {
 
     use crate::model::{
         BalancerAddress, Drain, DrainEnd, EnvironmentName, PersonName, Ref, RolloutId, ServiceName,
-        Socket, Timestamp,
+        Socket,
     };
     use crate::rollout::{Ending, Order, Stopped, Word};
 
@@ -441,23 +448,41 @@ mod tests {
         let seen = Fact::Unknown { why, at: Timestamp(9) };
         survey.traffic.insert((role.clone(), node.clone()), seen);
         let mut ledger = Ledger::default();
-        let said = |ledger: &Ledger, survey: &Survey| unheard(&target, &role, ledger, Some(survey));
+        let said = |ledger: &Ledger, survey: &Survey| {
+            unheard((&target, &role), ledger, Some(survey), None)
+        };
         assert_eq!(said(&ledger, &survey), None, "nobody gave it any");
         let unknown = "what traffic web-1 of web gets is not known: no such socket";
-        assert_eq!(unseen(&role, Some(&survey)).as_deref(), Some(unknown));
+        assert_eq!(unseen(&role, Some(&survey), None).as_deref(), Some(unknown));
+        let since = Some(Timestamp(0));
+        let unknown = "what traffic web-1 of web gets is not known since 1970-01-01T00:00:00Z: no such socket";
+        assert_eq!(unseen(&role, Some(&survey), since).as_deref(), Some(unknown));
         let key = (target.environment.clone(), role.clone());
         let place = (key.0.clone(), key.1.clone(), node.clone());
         ledger.shares.insert(place, Share { percent: 25, since: Some(Timestamp(0)) });
         let expected = "the load balancer does not answer for web-1 (no such socket): whether web still gets 25%, given at 1970-01-01T00:00:00Z, is not known until it answers";
         assert_eq!(said(&ledger, &survey).as_deref(), Some(expected));
+        let long = unheard((&target, &role), &ledger, Some(&survey), since).unwrap();
+        assert!(long.contains("answer for web-1 since 1970-01-01T00:00:00Z (no such"), "{long}");
+        for share in ledger.shares.values_mut() {
+            share.since = None;
+        }
+        let moving = "still gets 25%, being moved, is not known";
+        assert!(said(&ledger, &survey).unwrap().contains(moving));
         ledger.shares.clear();
         let word = Word { by: PersonName::parse("ann").unwrap(), reason: "slowly".to_owned() };
         ledger.weights.insert(key, (40, Order { word, at: Timestamp(0), until: None }));
         assert!(said(&ledger, &survey).unwrap().contains("gets 40%, asked for at 1970"));
+        // What a rollout gives goes before what a person asked for; what it only began to give does not.
+        let place = (target.environment.clone(), role.clone(), node.clone());
+        ledger.shares.insert(place.clone(), Share { percent: 25, since: None });
+        assert!(said(&ledger, &survey).unwrap().contains("gets 40%, asked for at"));
+        ledger.shares.insert(place, Share { percent: 25, since });
+        assert!(said(&ledger, &survey).unwrap().contains("gets 25%, given at"));
         let value = Traffic::Serving { weight: 40 };
         survey.traffic.insert((role.clone(), node), Fact::Known { value, at: Timestamp(9) });
         assert_eq!(said(&ledger, &survey), None);
-        assert_eq!(unseen(&role, Some(&survey)), None);
+        assert_eq!(unseen(&role, Some(&survey), None), None);
     }
 
     #[test]

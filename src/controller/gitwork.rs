@@ -82,10 +82,13 @@ impl GitWorker {
     pub(super) fn work(mut self, asked: &Receiver<Effect>, wakes: &Sender<Wake>) {
         for effect in asked {
             self.stay_open();
-            if let Some(wake) = self.perform(effect)
-                && wakes.send(wake).is_err()
-            {
+            let Some(wake) = self.perform(effect) else { continue };
+            let looked = matches!(wake, Wake::Head(Ok(_)));
+            if wakes.send(wake).is_err() {
                 return;
+            }
+            if looked {
+                self.keep_copy();
             }
         }
     }

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Snapshot, Spec};
+use crate::config::{Loaded, Snapshot, Spec};
 use crate::git::Repository;
-use crate::model::{Revision, Target, Timestamp};
+use crate::model::{EnvironmentName, Revision, Target, Timestamp};
 use crate::rollout::Ledger;
 
 use super::inspect::load;
@@ -33,10 +33,11 @@ pub(super) fn surveys(
         let Some((_, revision)) = newest else { break };
         read.insert(revision);
         // What git does not have any more cannot be asked by.
-        let Ok(loaded) = load(repository, revision) else { continue };
+        let Ok(mut loaded) = load(repository, revision) else { continue };
+        let known = fill(&mut loaded, ledger);
         hidden.retain(|target| match loaded.snapshot().spec(target) {
             Some(spec) => {
-                effects.extend(survey(target, &spec));
+                effects.extend(survey(target, &spec, &known));
                 false
             }
             None => true,
@@ -45,15 +46,25 @@ pub(super) fn surveys(
     effects
 }
 
+/// Gives the roles the nodes that inventories said last, and says in which environments that is all of them. What an
+/// inventory would say now is not asked: its command stands in a config that is not in force.
+fn fill(loaded: &mut Loaded, ledger: &Ledger) -> BTreeSet<EnvironmentName> {
+    let said = ledger.inventories.iter();
+    said.filter(|(name, it)| loaded.fill(name, it, false).is_ok())
+        .map(|(it, _)| it.clone())
+        .collect()
+}
+
 /// A commit that was in force for a target and could be read, and when.
 fn before(target: &Target, ledger: &Ledger) -> Option<(Timestamp, Revision)> {
     let rollout = ledger.rollouts.get(target).map(|it| (it.plan().planned_at, it.plan().revision));
     rollout.or_else(|| ledger.proof(target).map(|it| (it.at, it.revision)))
 }
 
-/// Nothing where an inventory says which nodes there are: a part of them would look like all.
-fn survey(target: &Target, spec: &Spec<'_>) -> Option<Effect> {
-    spec.environment.inventory.is_none().then(|| Effect::Survey {
+/// Nothing where nobody knows what an inventory said of these roles: a part of the nodes would look like all.
+fn survey(target: &Target, spec: &Spec<'_>, known: &BTreeSet<EnvironmentName>) -> Option<Effect> {
+    let whole = spec.environment.inventory.is_none() || known.contains(&target.environment);
+    whole.then(|| Effect::Survey {
         target: target.clone(),
         connect: spec.environment.connect.clone(),
         questions: spec.questions(),

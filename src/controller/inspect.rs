@@ -12,8 +12,8 @@ use crate::drivers::fleets::{Above, Fleets};
 use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
-use crate::git::{Program, Repository};
-use crate::model::{InService, Ref, Revision, Target, Timestamp, Values};
+use crate::git::Repository;
+use crate::model::{InService, Ref, Revision, RoleName, Target, Timestamp, Values};
 use crate::observe::{Answer, Fact, Observation, State};
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::record::mending;
@@ -96,6 +96,11 @@ impl Inspection {
             self.records.push(format!("they cannot be written: {why}"));
         }
         self.troubles = troubles;
+    }
+
+    /// Since when a running controller has found nobody who tells what traffic nodes of a role get.
+    pub fn silent_since(&self, target: &Target, role: &RoleName) -> Option<Timestamp> {
+        self.troubles.silent.get(&(target.clone(), role.clone())).copied()
     }
 
     /// Servers that get traffic in a target's backends and that nothing in the config names.
@@ -214,9 +219,7 @@ fn try_edits(
 
 /// What the config says: the commit that a controller accepted, or the head where there is none.
 pub fn config_in_force(setup: &Setup) -> Result<Loaded, InspectError> {
-    let mirrors = setup.state.join("mirrors");
-    let repository = Repository::open(&setup.repository, &mirrors, Program::default())
-        .map_err(ServiceError::Git)?;
+    let repository = setup.open_repository()?;
     let head = head_or_last(&repository, setup)?;
     load(&repository, head)
 }

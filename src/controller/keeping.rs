@@ -208,7 +208,7 @@ mod tests {
     use crate::drivers::balancer::{Balancer, BalancerError, Settling};
     use crate::drivers::fleet::Answering;
     use crate::drivers::local::Local;
-    use crate::model::{InService, Question, Seat, Standing, Traffic, Voucher};
+    use crate::model::{BalancerAddress, InService, Question, Seat, Standing, Traffic, Voucher};
 
     /// A balancer that lets a node serve again and again, and says this of its drain.
     struct Forgetful {
@@ -252,8 +252,8 @@ mod tests {
             Box::pin(async { Fact::Known { value, at: clock::now() } })
         }
 
-        fn is_gone<'a>(&'a self, _: &'a Seat) -> Answering<'a, bool> {
-            Box::pin(async { false })
+        fn is_gone<'a>(&'a self, _: &'a Seat) -> Answering<'a, Option<Vec<BalancerAddress>>> {
+            Box::pin(async { None })
         }
 
         fn in_service<'a>(

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::Service;
 use crate::model::{
-    EnvironmentName, GateName, Ref, RoleName, RolloutId, ServiceName, Target, Timestamp, Values,
+    EnvironmentName, GateName, NodeName, Ref, RoleName, RolloutId, ServiceName, Target, Timestamp,
+    Values,
 };
 use crate::observe::{Answer, Fact, Running, Survey, Verdict};
 use crate::planner::Hold;
@@ -44,6 +45,33 @@ pub(super) struct Looks {
     pub(super) at: BTreeMap<Target, Timestamp>,
     /// Those whose look was on its way when shares of their traffic were moved.
     pub(super) before: BTreeSet<Target>,
+    /// Since when every look at a target has found that nobody tells what traffic a node gets.
+    silent: BTreeMap<Target, BTreeMap<(RoleName, NodeName), Timestamp>>,
+}
+
+impl Looks {
+    /// Takes in of whom a look says nothing; `anew`: it is the first one in a row.
+    fn hear(&mut self, target: &Target, survey: &Survey, anew: bool, now: Timestamp) {
+        let before = self.silent.remove(target).filter(|_| !anew).unwrap_or_default();
+        let silent = survey.traffic.iter().filter(|(_, it)| matches!(it, Fact::Unknown { .. }));
+        let silent = silent.map(|(key, _)| (key.clone(), before.get(key).copied().unwrap_or(now)));
+        let silent: BTreeMap<_, _> = silent.collect();
+        if !silent.is_empty() {
+            self.silent.insert(target.clone(), silent);
+        }
+    }
+
+    /// Since when nobody tells what those of a role get of whom that is not known.
+    pub(super) fn silent(&self) -> BTreeMap<(Target, RoleName), Timestamp> {
+        let mut all = BTreeMap::new();
+        for (target, silent) in &self.silent {
+            for ((role, _), since) in silent {
+                let last = all.entry((target, role)).or_insert(*since);
+                *last = (*last).max(*since);
+            }
+        }
+        all.into_iter().map(|((it, role), at)| ((it.clone(), role.clone()), at)).collect()
+    }
 }
 
 impl Core {
@@ -182,6 +210,8 @@ impl Core {
         }
         self.stay_fresh(&target, turn.now);
         self.keep_weights(&target, &survey, turn);
+        let anew = !self.seen.surveys.contains_key(&target);
+        self.looked.hear(&target, &survey, anew, turn.now);
         match survey.running() {
             Running::Mixed(_) => {
                 self.seen.mixed.entry(target.clone()).or_insert(turn.now);
@@ -357,5 +387,45 @@ impl Core {
         let at = self.asked.remove(&key).unwrap_or(turn.now);
         self.seen.gates.insert(key, Answer { verdict, evidence, at });
         self.touch(target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::tests::target;
+    use crate::model::Traffic;
+
+    #[test]
+    fn it_is_known_since_when_all_of_a_role_are_silent_who_are() {
+        let web = RoleName::parse("web").unwrap();
+        let mut looks = Looks::default();
+        let mut look = |at: u64, silent: &[&str], anew: bool| {
+            let mut survey = Survey::default();
+            for node in ["web-1", "web-2"] {
+                let why = "no such socket".to_owned();
+                let fact = if silent.contains(&node) {
+                    Fact::Unknown { why, at: Timestamp(at) }
+                } else {
+                    let value = Traffic::Serving { weight: 100 };
+                    Fact::Known { value, at: Timestamp(at) }
+                };
+                survey.traffic.insert((web.clone(), NodeName::parse(node).unwrap()), fact);
+            }
+            looks.hear(&target(), &survey, anew, Timestamp(at));
+            looks.silent().remove(&(target(), web.clone())).map(|it| it.0)
+        };
+        assert_eq!(look(1, &[], true), None);
+        assert_eq!(look(2, &["web-1"], false), Some(2));
+        assert_eq!(look(3, &["web-1"], false), Some(2));
+        assert_eq!(look(4, &["web-1", "web-2"], false), Some(4), "of both only since then");
+        assert_eq!(look(5, &["web-1"], false), Some(2));
+        assert_eq!(
+            look(6, &["web-1"], true),
+            Some(6),
+            "a rollout came between: it may have answered"
+        );
+        assert_eq!(look(7, &[], false), None);
+        assert_eq!(look(8, &["web-1"], false), Some(8));
     }
 }

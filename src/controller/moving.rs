@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::drivers::balancer::{BalancerError, Settling};
 use crate::drivers::clock;
 use crate::model::{
-    DrainEnd, InService, NodeName, RoleName, Seat, Spot, Standing, Timestamp, Traffic, Voucher,
-    format_duration,
+    BalancerAddress, DrainEnd, InService, NodeName, RoleName, Seat, Spot, Standing, Timestamp,
+    Traffic, Voucher, format_duration,
 };
 use crate::observe::Fact;
 use crate::rollout::{LEFT, OTHERS};
@@ -209,12 +209,12 @@ impl Hands {
         asked.join_all().await.into_iter().flatten().flatten().collect()
     }
 
-    /// Those of which nobody says how they stand, for no balancer has them at all.
+    /// Those of which nobody says how they stand, for no balancer has them at all; and of which balancers nothing is left.
     pub(super) async fn gone(
         &self,
         seats: Vec<(RoleName, Seat)>,
         seen: &BTreeMap<(RoleName, NodeName), Fact<Standing>>,
-    ) -> BTreeSet<(RoleName, NodeName)> {
+    ) -> BTreeMap<(RoleName, NodeName), Vec<BalancerAddress>> {
         let mut asked = tokio::task::JoinSet::new();
         for (role, seat) in seats {
             let place = (role, seat.node.clone());
@@ -223,7 +223,7 @@ impl Hands {
                 asked.spawn(async move {
                     let _room = hands.room.acquire().await;
                     let asking = tokio::time::timeout(LOOK_MAX, hands.balancer.is_gone(&seat));
-                    asking.await.is_ok_and(|it| it).then_some(place)
+                    Some((place, asking.await.ok()??))
                 });
             }
         }

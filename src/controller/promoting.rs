@@ -146,10 +146,13 @@ impl Core {
         }
     }
 
-    /// What was to be done on the forge, or written into the records, and does not work at the moment; and why.
+    /// What was to be done on the forge, or written into the records, and does not work at the moment; and why. And
+    /// since when load balancers are silent: while a rollout is under way, nobody looks.
     pub fn troubles(&self) -> Troubles {
         let requests = self.rests.iter().map(|(it, rest)| (it.clone(), rest.why.clone()));
-        Troubles { requests: requests.collect(), records: self.record_trouble.clone() }
+        let mut silent = self.looked.silent();
+        silent.retain(|(it, _), _| !self.ledger.rollouts.contains_key(it));
+        Troubles { requests: requests.collect(), records: self.record_trouble.clone(), silent }
     }
 
     /// Why the forge did not do the last thing asked of it, if it did not.

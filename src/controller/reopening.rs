@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 
+use crate::git;
 use crate::telemetry::chain;
 
 use super::gitwork::GitWorker;
@@ -13,6 +14,7 @@ use super::service::{ServiceError, Setup};
 
 /// What there may be trouble with.
 const OPENED: &str = "opened";
+const COPIED: &str = "copied";
 
 /// How a worker is made anew.
 pub(super) struct Origin {
@@ -28,25 +30,46 @@ impl GitWorker {
             return;
         }
         match self.reopened() {
-            Ok(()) => {
+            Ok(None) => {
                 self.told.is_over(OPENED);
                 tracing::warn!(
                     place = %self.repository.directory().display(),
                     "the repository was taken away from its place, and was opened anew"
                 );
             }
+            Ok(Some(error)) => self.tell_gone(&ServiceError::Git(error)),
             Err(error) => self.tell_gone(&error),
         }
     }
 
-    fn reopened(&mut self) -> Result<(), ServiceError> {
+    /// What is wrong still, where a copy is read meanwhile.
+    fn reopened(&mut self) -> Result<Option<git::Error>, ServiceError> {
         let Origin { setup, store } = &self.origin;
         let (repository, forge) = (setup.open_repository()?, setup.open_forge(store, false)?);
-        repository.poll(&self.base)?;
+        let trouble = match repository.poll(&self.base) {
+            Err(error) if repository.is_stand_in() => Some(error),
+            polled => polled.map(|_| None)?,
+        };
         (self.repository, self.forge) = (repository, forge);
         // What was to be entered again is looked for again.
         self.backlog = RefCell::default();
-        Ok(())
+        Ok(trouble)
+    }
+
+    /// Of a repository in place a copy is kept, which is read when that is gone for a while.
+    pub(super) fn keep_copy(&self) {
+        let Setup { repository: location, branch, .. } = &self.origin.setup;
+        match self.repository.keep_copy(location, branch, &self.origin.setup.mirrors()) {
+            Ok(()) => {
+                self.told.is_over(COPIED);
+            }
+            Err(error) => {
+                let why = chain(&error);
+                if self.told.is_news(COPIED, &why, crate::drivers::clock::since_boot()) {
+                    tracing::warn!(why, "no copy of the config repository can be kept");
+                }
+            }
+        }
     }
 
     fn tell_gone(&self, error: &ServiceError) {

@@ -67,13 +67,19 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Opens the config repo, or our mirror of it. On the forge's own server, git uses the forge's token.
+    /// Opens the config repo, or our mirror of it, or the copy of one on this machine that cannot be read now. On the
+    /// forge's own server, git uses the forge's token.
     pub fn open_repository(&self) -> Result<Repository, ServiceError> {
         // Without the token git may still get in by what the user has; opening the forge says what is wrong.
         let token =
             self.forge.as_ref().and_then(|it| it.git_token(&self.repository).ok()).flatten();
         let program = Program { token, ..Program::default() };
-        Ok(Repository::open(&self.repository, &self.state.join("mirrors"), program)?)
+        Ok(Repository::open_or_copy(&self.repository, &self.branch, &self.mirrors(), program)?)
+    }
+
+    /// Where mirrors of repositories elsewhere are, and the copy of one on this machine.
+    pub(super) fn mirrors(&self) -> PathBuf {
+        self.state.join("mirrors")
     }
 
     /// Opens the forge. `watching` looks, and does nothing about what it sees.

@@ -215,7 +215,7 @@ impl Shares {
             })
             .collect();
         let asked = at(self.now);
-        let effects = self.wakes(Wake::Watched { environment, asked, seen, gone: BTreeSet::new() });
+        let effects = self.wakes(Wake::Watched { environment, asked, seen, gone: BTreeMap::new() });
         self.share(effects)
     }
 

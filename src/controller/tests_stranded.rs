@@ -39,13 +39,23 @@ fn load(balancer: &str, roles: &str) -> Loaded {
 /// Whom the watch asks about, and what comes of this answer, where web-1 of `web` is out since second 100; `rest`: only what
 /// is left of it.
 fn watched(loaded: Loaded, rest: bool, seen: Option<&(Traffic, u64)>) -> String {
-    let socket = Socket::Unix("/run/a".to_owned());
+    watched_by(loaded, rest, seen, &[])
+}
+
+fn socket(path: &str) -> BalancerAddress {
+    BalancerAddress::Haproxy { socket: Socket::Unix(path.to_owned()), master: None }
+}
+
+/// The same, where nothing is left of these load balancers.
+fn watched_by(
+    loaded: Loaded,
+    rest: bool,
+    seen: Option<&(Traffic, u64)>,
+    left: &[BalancerAddress],
+) -> String {
     let out = Out {
         since: Some(at(100)),
-        seat: Some(Seat {
-            balancers: vec![BalancerAddress::Haproxy { socket, master: None }],
-            ..seat()
-        }),
+        seat: Some(Seat { balancers: vec![socket("/run/a")], ..seat() }),
         rest,
         ..Out::begun(target(), RolloutId::parse("0123456789ab").unwrap())
     };
@@ -62,7 +72,8 @@ fn watched(loaded: Loaded, rest: bool, seen: Option<&(Traffic, u64)>) -> String 
     });
     let Some((environment, seats)) = asked else { return "nobody is asked about".to_owned() };
     let places = seats.iter().map(|(role, seat)| (role.clone(), seat.node.clone()));
-    let gone: BTreeSet<_> = places.clone().filter(|_| seen.is_none()).collect();
+    let gone: BTreeMap<_, _> =
+        places.clone().filter(|_| seen.is_none()).map(|it| (it, left.to_vec())).collect();
     let known: BTreeMap<_, _> = seen
         .iter()
         .flat_map(|(traffic, begun)| {
@@ -149,4 +160,15 @@ fn a_balancer_that_forgot_is_told_again_where_the_config_has_the_node_or_names_t
         let said = watched(load(balancer, roles), rest, seen.as_ref());
         assert_eq!(said, did, "{balancer} {roles} {rest} {seen:?}");
     }
+}
+
+#[test]
+fn a_balancer_that_is_gone_is_forgotten_where_the_config_has_it_no_more() {
+    let elsewhere = "other: { nodes: [web-1] }";
+    let watched =
+        |balancer, roles| watched_by(load(balancer, roles), false, None, &[socket("/run/a")]);
+    let over = "web-1: its load balancers are gone, and the config has them no more; forgotten";
+    assert_eq!(watched("/run/b", elsewhere), over);
+    assert_eq!(watched("/run/a", elsewhere), "web-1: nothing", "it is being restarted");
+    assert_eq!(watched("/run/b", HERE), "web-1: nothing", "it is to be out there by the config");
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::drivers::clock;
-use crate::model::{Ref, Target, Timestamp};
+use crate::model::{Ref, RoleName, Target, Timestamp};
 use crate::observe::{self, Survey};
 use crate::planner;
 use crate::rollout::{Ending, Entry, Fact, Phase, What};
@@ -38,6 +38,8 @@ pub struct Troubles {
     pub requests: BTreeMap<Target, String>,
     /// The records.
     pub records: Option<String>,
+    /// Since when nobody tells what traffic nodes of a role get.
+    pub silent: BTreeMap<(Target, RoleName), Timestamp>,
 }
 
 /// Numbers to be shown.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Change;
 use crate::model::{
-    Ask, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question, Ref, Revision,
-    RoleName, RolloutId, Seat, ServiceName, Standing, StepKey, Target, Timestamp,
+    Ask, BalancerAddress, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question,
+    Ref, Revision, RoleName, RolloutId, Seat, ServiceName, Standing, StepKey, Target, Timestamp,
 };
 use crate::observe::{Checks, Fact, MergeRequest, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
@@ -65,8 +65,8 @@ pub enum Wake {
         asked: Timestamp,
         /// What each node gets.
         seen: BTreeMap<(RoleName, NodeName), Fact<Standing>>,
-        /// Of those that are not seen, who is in no load balancer at all.
-        gone: BTreeSet<(RoleName, NodeName)>,
+        /// Of those that are not seen, who is in no load balancer at all; and of which of theirs nothing is left.
+        gone: BTreeMap<(RoleName, NodeName), Vec<BalancerAddress>>,
     },
     /// The answer to [`Effect::KeepOut`].
     KeptOut {

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    Connect, EnvironmentName, NodeName, RoleName, Seat, Standing, Target, Timestamp, Traffic,
+    BalancerAddress, Connect, EnvironmentName, NodeName, RoleName, Seat, Standing, Target,
+    Timestamp, Traffic,
 };
 use crate::observe::Fact as Seen;
 use crate::planner::placed;
@@ -70,7 +71,7 @@ impl Core {
         &mut self,
         environment: &EnvironmentName,
         asked: Timestamp,
-        (seen, gone): (BTreeMap<Of, Seen<Standing>>, BTreeSet<Of>),
+        (seen, gone): (BTreeMap<Of, Seen<Standing>>, BTreeMap<Of, Vec<BalancerAddress>>),
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
         self.flights.remove(&Flight::Watch(environment.clone()));
@@ -135,19 +136,31 @@ impl Core {
         Ok(())
     }
 
-    /// Who is in no load balancer any more, and is not to be by the config, is not kept out of any.
+    /// Who is in no load balancer any more, and is not to be by the config, is not kept out of any. One that is not there
+    /// counts when the config does not have it either: else it is only being restarted.
     fn take_gone(
         &mut self,
         environment: &EnvironmentName,
-        gone: BTreeSet<Of>,
+        gone: BTreeMap<Of, Vec<BalancerAddress>>,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        for (role, node) in gone {
+        for ((role, node), left) in gone {
             let place = (environment.clone(), role, node);
+            let here = self.snapshot().and_then(|it| it.environments.get(environment));
+            let named = |it: &BalancerAddress| {
+                here.is_none_or(|here| here.balancers.iter().any(|our| our.is_same(it)))
+            };
+            if left.iter().any(named) {
+                continue;
+            }
             let out = self.ledger.drained.get(&place).filter(|_| self.is_stranded(&place));
             if let Some(by) = out.map(|it| it.by.clone()) {
-                let how = "its load balancers do not have it any more".to_owned();
-                self.note(turn, self.watched(place, by, false, how))?;
+                let how = if left.is_empty() {
+                    "its load balancers do not have it any more"
+                } else {
+                    "its load balancers are gone, and the config has them no more"
+                };
+                self.note(turn, self.watched(place, by, false, how.to_owned()))?;
             }
         }
         Ok(())

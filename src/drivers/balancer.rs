@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::model::{InService, Seat, Standing, Traffic, Voucher};
+use crate::model::{BalancerAddress, InService, Seat, Standing, Traffic, Voucher};
 use crate::observe::Fact;
 
 use super::fleet::Answering;
@@ -53,8 +53,9 @@ pub trait Balancer: Send + Sync {
     /// What traffic the node gets now, and how old the youngest process is that says so.
     fn standing<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Fact<Standing>>;
 
-    /// Whether all its balancers answer, and none knows a server of the node in any of its backends.
-    fn is_gone<'a>(&'a self, seat: &'a Seat) -> Answering<'a, bool>;
+    /// Whether none of its balancers knows a server of the node in any of its backends: all answer, but for those that
+    /// are named here, of which there is nothing left that could.
+    fn is_gone<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Option<Vec<BalancerAddress>>>;
 
     /// Every server that new sessions reach in the node's backends, on each of its balancers. Backup servers, which get
     /// nothing while another serves, are not among them.

@@ -36,7 +36,7 @@ impl Repository {
         let git = git2::Repository::open(&room).map_err(opened)?;
         let program = self.program.clone();
         let unsynced = std::cell::RefCell::default();
-        Ok(Some(Self { git, remote: None, program, unsynced, place: None }))
+        Ok(Some(Self { git, remote: None, program, unsynced, place: None, original: None }))
     }
 
     /// Throws away what people's heads brought, if that is much.

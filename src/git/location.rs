@@ -95,6 +95,11 @@ fn redact(text: &str) -> String {
 }
 
 impl Url {
+    /// A directory of this machine, as git is asked for it; nothing where that could be read as something else.
+    pub(super) fn of_path(path: &Path) -> Option<Self> {
+        path.to_str().filter(|_| path.is_absolute()).map(|it| Self(it.to_owned()))
+    }
+
     /// The URL with its credentials: for git, never for people.
     pub(super) fn secret(&self) -> &str {
         &self.0

@@ -6,6 +6,7 @@
 
 mod changes;
 mod child;
+mod copy;
 mod guests;
 mod history;
 mod init;

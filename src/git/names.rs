@@ -30,7 +30,7 @@ impl RefName {
 
     /// Keeps the commit of a rollback that the config branch does not have yet. No fetch and no push touches it.
     pub fn glass(target: &Target, at: Timestamp) -> Self {
-        Self(Arc::from(format!("refs/kept/glass/{}/{target}", at.0)))
+        Self(Arc::from(format!("{GLASSES}{}/{target}", at.0)))
     }
 
     /// Keeps the last commit of the records that we wrote.
@@ -66,6 +66,8 @@ impl RefName {
 const MERGE_REQUESTS: &str = "refs/towpath/mr/";
 /// Where the latest merge request of each target is found.
 pub(crate) const TARGETS: &str = "refs/towpath/target/";
+/// What keeps the commits of rollbacks that the config branch does not have yet.
+pub(super) const GLASSES: &str = "refs/kept/glass/";
 /// All branches of ours.
 pub(super) const OUR_BRANCHES: &str = "refs/heads/towpath/";
 /// All other refs of ours.

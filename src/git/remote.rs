@@ -43,7 +43,8 @@ impl Repository {
         }
     }
 
-    fn mirrored(&self, branch: &Branch) -> Result<Refs, Error> {
+    /// What is here of what we care about.
+    pub(super) fn mirrored(&self, branch: &Branch) -> Result<Refs, Error> {
         let mut refs: Refs = BTreeMap::new();
         refs.extend(self.find(&branch.name())?.map(|head| (branch.name(), head)));
         refs.extend(self.refs_under(OUR_BRANCHES)?);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
+use super::copy::Original;
 use super::{Error, Location, Program, Url};
 use crate::model::Revision;
 
@@ -20,6 +21,8 @@ pub struct Repository {
     pub(super) unsynced: RefCell<Vec<git2::Oid>>,
     /// Which directory it was when it was opened, where that can be told.
     pub(super) place: Option<(u64, u64)>,
+    /// What it stands in for, if it is a copy of what could not be read when it was opened.
+    pub(super) original: Option<Original>,
 }
 
 impl Repository {
@@ -27,23 +30,33 @@ impl Repository {
     ///
     /// A new mirror is empty until the first poll.
     pub fn open(location: &Location, mirrors: &Path, program: Program) -> Result<Self, Error> {
-        // Objects are named by what holds them already; a mirror's are checked by git as they arrive.
-        // Checking each again on every read would double the cost of a commit.
-        git2::opts::strict_hash_verification(false);
         let (path, remote) = match location {
             Location::Local(path) => (path.clone(), None),
             Location::Remote(url) => (mirror(url, mirrors)?, Some(url.clone())),
         };
-        let git = git2::Repository::open(&path).map_err(|source| match source.code() {
-            git2::ErrorCode::NotFound => Error::NoRepository { location: location.to_string() },
-            _ => Error::Open { location: location.to_string(), source },
-        })?;
-        let place = identity(git.commondir());
-        let repository = Self { git, remote, program, unsynced: RefCell::default(), place };
+        let repository = Self::at(location, &path, remote, program)?;
         if repository.remote.is_some() {
             repository.tidy()?;
         }
         Ok(repository)
+    }
+
+    /// Opens what is at a path for a location.
+    pub(super) fn at(
+        location: &Location,
+        path: &Path,
+        remote: Option<Url>,
+        program: Program,
+    ) -> Result<Self, Error> {
+        // Objects are named by what holds them already; a mirror's are checked by git as they arrive.
+        // Checking each again on every read would double the cost of a commit.
+        git2::opts::strict_hash_verification(false);
+        let git = git2::Repository::open(path).map_err(|source| match source.code() {
+            git2::ErrorCode::NotFound => Error::NoRepository { location: location.to_string() },
+            _ => Error::Open { location: location.to_string(), source },
+        })?;
+        let place = identity(git.commondir());
+        Ok(Self { git, remote, program, unsynced: RefCell::default(), place, original: None })
     }
 
     /// The directory that holds objects and refs.
@@ -51,9 +64,11 @@ impl Repository {
         self.git.commondir()
     }
 
-    /// Whether the directory that was opened is in its place still: not moved away, deleted, or made anew.
+    /// Whether the directory that was opened is in its place still: not moved away, deleted, or made anew; and what a
+    /// copy stands in for has not come back.
     pub fn is_in_place(&self) -> bool {
-        self.place.is_none() || self.place == identity(self.directory())
+        let there = self.place.is_none() || self.place == identity(self.directory());
+        there && !self.original.as_ref().is_some_and(|it| it.is_back(&self.program))
     }
 
     /// Whether this is the mirror of a repository elsewhere.
@@ -104,21 +119,25 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((it.dev(), it.ino()))
 }
 
-/// The directory of the mirror of `url`, made if it is not there. Its name is derived from the URL,
-/// so that another URL never finds this one's objects.
-fn mirror(url: &Url, mirrors: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Mirror { path: mirrors.to_owned(), source };
+/// Where the mirror of `url` is, if it is there. Its name is derived from the URL, so that another URL never finds this
+/// one's objects.
+pub(super) fn place_of(url: &Url, mirrors: &Path) -> PathBuf {
     let digest = Sha256::digest(url.secret().as_bytes());
     let start = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    let name = format!("{start:016x}");
-    let path = mirrors.join(format!("{name}.git"));
+    mirrors.join(format!("{start:016x}.git"))
+}
+
+/// The directory of the mirror of `url`, made if it is not there.
+fn mirror(url: &Url, mirrors: &Path) -> Result<PathBuf, Error> {
+    let failed = |source| Error::Mirror { path: mirrors.to_owned(), source };
+    let path = place_of(url, mirrors);
     if path.join("HEAD").exists() {
         return Ok(path);
     }
     fs::create_dir_all(mirrors).map_err(failed)?;
     // Made aside and renamed, so that a crash leaves either no mirror or a whole one.
     let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let aside = mirrors.join(format!("{name}.{}-{number}.new", std::process::id()));
+    let aside = path.with_extension(format!("{}-{number}.new", std::process::id()));
     if aside.exists() {
         fs::remove_dir_all(&aside).map_err(failed)?;
     }

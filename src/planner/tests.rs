@@ -139,6 +139,10 @@ fn torn() -> Traffic {
 }
 
 fn decision_of(config: &str, text: &str) -> Deploy {
+    in_world(config, text, |world| decide(&target(), world).deploy)
+}
+
+fn in_world<T>(config: &str, text: &str, look: impl FnOnce(World<'_>) -> T) -> T {
     let loaded = loaded(config);
     let at = Timestamp(0);
     let mut survey = Survey::default();
@@ -238,7 +242,7 @@ fn decision_of(config: &str, text: &str) -> Deploy {
     let mut seen = Observation::default();
     seen.surveys.insert(target(), survey);
     let world = World { snapshot: loaded.snapshot(), ledger: &ledger, seen: &seen, now: at };
-    decide(&target(), world).deploy
+    look(world)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]

@@ -517,6 +517,28 @@ fn a_stop_sees_a_drained_node_through_and_puts_the_traffic_back() {
 }
 
 #[test]
+fn who_serves_when_looked_at_again_is_taken_out_by_us() {
+    let nodes = vec![vec![drained("a")]];
+    let mut rollout =
+        rollout(vec![lanes(StageKind::Forward, 0, nodes)], stage(StageKind::Closing, Vec::new()));
+    let [drain, step, serving] = [0, 1, 3].map(|op| task(0, 0, op));
+    start(&mut rollout, 0, drain);
+    let outcome = Outcome::Done { evidence: format!("{OTHERS}: drained") };
+    tell(&mut rollout, 1, What::Finished { op: drain, outcome });
+    assert!(rollout.leaves(drain) && rollout.leaves(serving));
+    start(&mut rollout, 2, step);
+    let outcome = Outcome::Failed { why: "somebody let it serve again".to_owned() };
+    tell(&mut rollout, 3, What::Finished { op: step, outcome });
+    let word = Word { by: PersonName::parse("ann").unwrap(), reason: String::new() };
+    tell(&mut rollout, 4, What::Retried { steps: Steps::Again, word });
+    start(&mut rollout, 5, drain);
+    assert!(rollout.leaves(drain), "nobody has looked yet");
+    let (why, out) = ("2 sessions left".to_owned(), Some(Timestamp(6000)));
+    tell(&mut rollout, 6, What::Waiting { op: drain, why, out, kept: None });
+    assert!(!rollout.leaves(drain) && !rollout.leaves(serving), "our hand has it out");
+}
+
+#[test]
 fn an_estimate_grows_with_what_takes_longer_than_it_did() {
     let install = |name| (node(name), When::Always, step(StepKind::Run));
     let mut rollout = rollout(

@@ -138,6 +138,37 @@ fn it_works_without_the_server_and_reaches_the_branch_when_that_is_back() {
 }
 
 #[test]
+fn it_works_without_a_repository_in_place_too() {
+    let world = World::new();
+    let mut controller = world.start();
+    world.until_in_sync();
+    world.want("production", NEW);
+    world.until_runs("production", NEW);
+    world.until("it is proven", || controller.told("settled", "shop/production") >= 2);
+    let (bare, gone) = (world.root.join("config.git"), world.root.join("config.away"));
+    std::fs::rename(&bare, &gone).unwrap();
+    back(&world);
+    world.until_runs("production", OLD);
+    world.until_explained("production", "the config branch does not have it");
+    // Somebody who can reach it moves another target; and nobody looks when it is back.
+    controller.kill();
+    let file = world.root.join("config/services/shop.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (from, to) = (format!("ref: {OLD}   # staging"), format!("ref: {OTHER}   # staging"));
+    assert!(text.contains(&from), "{text}");
+    world.write("services/shop.yaml", &text.replace(&from, &to));
+    world.git(&["commit", "-qam", "staging"]);
+    world.git(&["push", "-q", gone.to_str().unwrap(), "HEAD:main"]);
+    std::fs::rename(&gone, &bare).unwrap();
+    world.until_explained("production", "the config branch does not have it");
+    let _controller = world.start();
+    world.until("the branch asks for it", || world.wanted("shop", "production") == OLD);
+    world.until_runs("staging", OTHER);
+    assert!(world.runs("production", OLD));
+    assert_eq!(commits(&world), 1);
+}
+
+#[test]
 fn it_finds_the_file_that_somebody_moved() {
     let (world, mut daemon, _controller) = away();
     back(&world);

@@ -96,6 +96,26 @@ fn an_inventory_that_fails_or_loses_the_fleet_holds_and_changes_nothing() {
 }
 
 #[test]
+fn nodes_behind_a_broken_config_are_those_that_the_inventory_said_last() {
+    let (world, _controller) = world(&["web-1", "web-2", "web-3"]);
+    // It is not asked by a config that is not in force.
+    print(&world, &["web-1"]);
+    let file = world.show("main", "environments/staging.yaml");
+    world.replace("environments/staging.yaml", "environment: staging\nroles: [\n");
+    let row = || {
+        let status = world.towpath(&["status", "shop", "staging"]);
+        let row = status.stdout.lines().find(|it| it.contains("shop/staging"));
+        row.unwrap_or_default().to_owned()
+    };
+    world.until("it is broken", || row().contains("config broken: environments/staging.yaml"));
+    world.install("staging", "web-3", "0.9.0");
+    let runs = format!("0.9.0 ×1, {OLD} ×2");
+    world.until("what runs is seen all the same", || row().contains(&runs));
+    world.replace("environments/staging.yaml", &file);
+    world.until("read again", || !row().contains("config broken"));
+}
+
+#[test]
 fn half_a_fleet_is_not_believed_by_a_controller_that_was_started_again() {
     let (world, mut controller) = world(&["web-1", "web-2", "web-3"]);
     let lost = "would lose 2 of its 3 nodes";

@@ -330,6 +330,56 @@ fn a_repository_that_is_taken_away_is_named_and_opened_anew() {
 }
 
 #[test]
+fn a_repository_in_place_that_is_gone_for_a_while_is_gone_on_without() {
+    let world = World::new();
+    let (bare, away) = (world.root.join("config.git"), world.root.join("config.away"));
+    // It was never seen.
+    std::fs::rename(&bare, &away).unwrap();
+    for verb in ["status", "run"] {
+        let said = world.towpath(&[verb]);
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(said.stderr.contains("there is no git repository at"), "{said:?}");
+    }
+    std::fs::rename(&away, &bare).unwrap();
+    let log = || std::fs::read_to_string(world.root.join("log")).unwrap_or_default();
+    let controller = world.start();
+    world.until_in_sync();
+    world.until("it is recorded", || world.records().len() >= 3);
+    let before = world.records();
+    std::fs::write(world.root.join(format!("bad-{NEW}")), "").unwrap();
+    world.want("staging", NEW);
+    world.until_explained("staging", "halted");
+    let gone = || std::fs::rename(&bare, &away).unwrap();
+    let back = || std::fs::rename(&away, &bare).unwrap();
+    gone();
+    world.until("it says so", || log().contains("the config branch cannot be read"));
+    // What it said last is shown, and obeyed, by who looks and by a controller that is there or begins.
+    let shown = || {
+        for verb in [&["status"][..], &["explain", "shop", "staging"], &["plan"]] {
+            let said = world.towpath(verb);
+            assert!(said.stdout.contains("staging") || said.stdout.contains("halted"), "{said:?}");
+            let loud = "cannot look at the repository now; this is what it said last";
+            assert!(said.stderr.contains(loud) && !said.stderr.contains("were lost"), "{said:?}");
+        }
+    };
+    shown();
+    drop(controller);
+    let controller = world.start();
+    world.until("it begins all the same", || log().contains("what was seen last holds"));
+    shown();
+    std::fs::remove_file(world.root.join(format!("bad-{NEW}"))).unwrap();
+    world.order(&["retry", "shop", "staging"]);
+    world.until_runs("staging", NEW);
+    back();
+    world.until_runs("production", NEW);
+    world.until("what was done meanwhile is recorded", || {
+        world.records().len() > before.len() && world.records().ends_with(&before)
+    });
+    assert!(log().contains("the config branch is read again"), "{}", log());
+    drop(controller);
+}
+
+#[test]
 fn a_step_finds_its_name_in_its_environment() {
     let world = World::new();
     world.script("install", "echo \"$TOWPATH_STEP\" >> steps; echo \"$1\" > version");

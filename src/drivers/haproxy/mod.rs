@@ -13,10 +13,13 @@ mod serve;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
 
 use self::post::{Look, Post, Turn};
 use self::state::Operation;
@@ -36,6 +39,8 @@ const POLL_MIN: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(50);
 /// When to ask again about what takes longer than one call.
 const WAIT: Duration = Duration::from_millis(200);
+/// Between two looks whether anybody listens at a socket: HAProxy is reloaded in less.
+const DESERTED_GAP: Duration = Duration::from_secs(1);
 /// Longest name of a server or backend.
 const NAME_MAX: usize = 128;
 
@@ -148,15 +153,23 @@ impl Balancer for Haproxy {
         })
     }
 
-    fn is_gone<'a>(&'a self, seat: &'a Seat) -> Answering<'a, bool> {
+    fn is_gone<'a>(&'a self, seat: &'a Seat) -> Answering<'a, Option<Vec<BalancerAddress>>> {
         Box::pin(async move {
-            let Ok(posts) = self.posts(seat) else { return false };
+            let (mut there, mut left) = (seat.clone(), Vec::new());
+            there.balancers.clear();
+            for address in &seat.balancers {
+                let BalancerAddress::Haproxy { socket, .. } = address;
+                let to = if is_deserted(socket).await { &mut left } else { &mut there.balancers };
+                to.push(address.clone());
+            }
+            let none = there.balancers.is_empty() && !left.is_empty();
+            let posts = if none { Vec::new() } else { self.posts(&there).ok()? };
             for post in posts {
-                if !post.lacks(seat).await.is_ok_and(|it| it) {
-                    return false;
+                if !post.lacks(&there).await.is_ok_and(|it| it) {
+                    return None;
                 }
             }
-            true
+            Some(left)
         })
     }
 
@@ -173,6 +186,22 @@ impl Balancer for Haproxy {
             Ok(at_once(asked).await?.into_iter().flatten().collect())
         })
     }
+}
+
+/// Whether nobody listens at a socket of this machine any more. While HAProxy is reloaded that may be so for an instant;
+/// of another machine it may as well be the way to it.
+async fn is_deserted(socket: &Socket) -> bool {
+    let Socket::Unix(path) = socket else { return false };
+    for again in [true, false] {
+        let error = UnixStream::connect(path).await.err().map(|it| it.kind());
+        if !matches!(error, Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused)) {
+            return false;
+        }
+        if again {
+            sleep(DESERTED_GAP).await;
+        }
+    }
+    true
 }
 
 /// HAProxy's own rule, by which no name can become a command.

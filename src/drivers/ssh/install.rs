@@ -87,6 +87,23 @@ mod tests {
         assert!(RUNNER.ends_with('\n') && !RUNNER.contains("\ntowpath-end "));
     }
 
+    #[test]
+    fn what_cannot_be_written_names_a_full_disk_and_no_other() {
+        let (_, after) = RUNNER.split_once("\ncannot() {").unwrap();
+        let (body, _) = after.split_once("\n}\n").unwrap();
+        let said = |full: &str| {
+            let df = "Filesystem 1024-blocks Used Available Capacity Mounted\n/dev/sda1 100 9";
+            let script = format!(
+                "say() {{ echo \"$@\"; }}; df() {{ [ \"$*\" = '-P /d' ] && echo '{df} 1 {full} /'; }}; D=/d\n\
+                 cannot() {{{body}\n}}\ncannot 'write in /d'"
+            );
+            let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8(said.stdout).unwrap()
+        };
+        assert_eq!(said("100%"), "io cannot write in /d: the disk is full\n");
+        assert_eq!(said("99%"), "io cannot write in /d\n");
+    }
+
     /// Begun as sshd does, and by a shell that has a session with others.
     #[test]
     fn a_runner_has_a_session_and_an_environment_of_its_own() {

@@ -139,6 +139,22 @@ fn who_failed_without_load_balancers_is_lost_too_unless_it_serves_since() {
 }
 
 #[test]
+fn why_somebody_is_lost_is_said_before_the_way_back() {
+    let said = |world: &str| {
+        let lost = in_world(ROLES, &format!("all 1.0.2\n{world}"), |world| {
+            let to = Ref::parse("1.0.0").unwrap();
+            way_back(&target(), Some(&to), world).unwrap().lost
+        });
+        lost.iter().map(|(node, why)| format!("{node}: {why}")).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(said(LOST), "web-2: an earlier rollout left it out of role web");
+    let both = said(&format!("failed web-2\n{LOST}"));
+    assert_eq!(both, "web-2: a rollout failed there, and it is out of role web");
+    assert_eq!(said("failed job-2"), "job-2: a rollout failed there");
+    assert_eq!(said("failed web-2"), "", "it serves");
+}
+
+#[test]
 fn a_lost_node_of_one_role_keeps_no_other_role_on_the_bad_ref() {
     let world = format!("all 1.0.2\nfailed job-3\n{LOST}");
     let halts = "fleet failed on job-3: full; fleet failed on web-2: full";

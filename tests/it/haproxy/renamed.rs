@@ -120,6 +120,29 @@ async fn where_a_node_is_out_when_its_balancer_is_taken_out_of_the_config_is_sai
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balancer_that_is_gone_from_the_config_and_for_good_is_named_no_more() {
+    let (world, mut proxy, _apps, controller, _bad) = without_web_2().await;
+    let socket = proxy.path("admin.sock");
+    let (said, another) = (format!("at unix:{socket}; there"), proxy.path("other.sock"));
+    let told = || world.towpath(&["status"]).stdout.contains(&said);
+    world.edit(ENVIRONMENT, "['web-[1..3]']", "[web-1, web-3]");
+    world.until("that is said", told);
+    // It is only being restarted, for all anybody knows.
+    proxy.kill();
+    assert!(stays(LONG, || told() && controller.told("traffic", "load balancers are gone") == 0));
+    let silent = "of web gets is not known since 20";
+    world.until("since when nobody knows is said", || {
+        world.towpath(&["status"]).stdout.contains(silent)
+    });
+    world.edit(ENVIRONMENT, &format!("unix:{socket}"), &format!("unix:{another}"));
+    world.until("it is said no more", || !told());
+    assert_eq!(
+        controller.told("traffic", "load balancers are gone, and the config has them no"),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_out_and_is_taken_out_of_haproxy_as_well_is_forgotten() {
     let (world, mut proxy, _apps, controller, _bad) = without_web_2().await;
     // Only there: it is to be out by the config, and may come back.
