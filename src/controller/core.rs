@@ -103,6 +103,8 @@ pub struct Core {
     pub(super) asked: BTreeMap<(Target, GateName, Ref), Timestamp>,
     /// When the guards of each bake were asked last, and were open last.
     pub(super) baking: BTreeMap<(RolloutId, OpId), Baking>,
+    /// Drains in hand of nodes that nothing of ours has out, by now.
+    pub(super) unmoved: BTreeSet<(RolloutId, OpId)>,
     pub(super) looked: Looks,
     /// What those said that operations wait for.
     pub(super) said: BTreeMap<(RolloutId, OpId), Saying>,
@@ -168,8 +170,6 @@ pub(super) struct Turn {
     /// Environments whose inventory says something else now.
     pub(super) inventories: BTreeSet<EnvironmentName>,
     pub(super) effects: Vec<Effect>,
-    /// Drains begun in it of nodes that no rollout of ours had out.
-    pub(super) unmoved: BTreeSet<(RolloutId, OpId)>,
 }
 
 impl Turn {
@@ -196,6 +196,7 @@ impl Core {
             outdated: BTreeSet::new(),
             asked: BTreeMap::new(),
             baking: BTreeMap::new(),
+            unmoved: BTreeSet::new(),
             looked: Looks::default(),
             said: BTreeMap::new(),
             alarms: BTreeSet::new(),

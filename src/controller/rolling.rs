@@ -96,8 +96,8 @@ impl Core {
                 Ok(false)
             }
             Step::Begin(want) => {
-                turn.unmoved.extend(self.was_in_service(rollout, want.id));
                 let epoch = rollout.epoch();
+                self.is_to_begin(target, want.id);
                 let started = What::Started { op: want.id, attempt: want.attempt, epoch };
                 self.happen(turn, target, id.clone(), started)?;
                 Ok(true)
@@ -207,7 +207,7 @@ impl Core {
             node: task.node.clone(),
             since,
             out: rollout.state(want.id).and_then(OpState::out),
-            unmoved: turn.unmoved.contains(&(plan.id.clone(), want.id)),
+            unmoved: self.unmoved.contains(&(plan.id.clone(), want.id)),
             not_after: match op {
                 Op::Drained { .. } | Op::Serving { .. } | Op::Weighted { .. } => {
                     turn.now.after(BALANCER_GRACE)
@@ -228,14 +228,22 @@ impl Core {
         }))
     }
 
-    /// A drain that is about to be begun, if it is ours to make and nothing of ours has its node out: who is out
-    /// all the same is somebody else's.
-    fn was_in_service(&self, rollout: &Rollout, id: OpId) -> Option<(RolloutId, OpId)> {
-        let Some(Op::Drained { role, seat, theirs: false, .. }) = rollout.plan().op(id) else {
-            return None;
+    /// If it is a drain that is ours to make, and nothing of ours has its node out: who is out all the same is somebody
+    /// else's, until we have told a balancer to take it out.
+    fn is_to_begin(&mut self, target: &Target, id: OpId) {
+        let Some(rollout) = self.ledger.rollouts.get(target) else { return };
+        let key = (rollout.plan().id.clone(), id);
+        let unmoved = match rollout.plan().op(id) {
+            Some(Op::Drained { role, seat, theirs: false, .. }) => {
+                self.ledger.out_at(&place_of(role, seat), seat).is_none()
+            }
+            _ => false,
         };
-        let out = self.ledger.out_at(&place_of(role, seat), seat);
-        out.is_none().then(|| (rollout.plan().id.clone(), id))
+        if unmoved {
+            self.unmoved.insert(key);
+        } else {
+            self.unmoved.remove(&key);
+        }
     }
 
     /// Whether a node that somebody else had out is not for this rollout to let serve: it was found out, or another
@@ -308,6 +316,10 @@ impl Core {
         report: Report,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
+        // Nothing was told to a balancer while it waits, or while it was only looked at.
+        if !matches!(report, Report::Pending { .. } | Report::Keeps { .. }) {
+            self.unmoved.remove(&(id.clone(), op));
+        }
         let report = self.as_awaited(target, op, report);
         // What is not there yet is not asked for at once.
         if !matches!(report, Report::Pending { .. } | Report::Draining { .. }) {
@@ -478,6 +490,7 @@ impl Core {
         self.looked.at.remove(target);
         let over = |id: &RolloutId| self.ledger.rollouts.values().all(|it| it.plan().id != *id);
         self.baking.retain(|(id, _), _| !over(id));
+        self.unmoved.retain(|(id, _)| !over(id));
         self.said.retain(|(id, _), _| !over(id));
         if self.flights.contains(&Flight::Survey(target.clone())) {
             self.outdated.insert(target.clone());

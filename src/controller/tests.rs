@@ -76,12 +76,17 @@ fn plan(op: Op) -> Plan {
 pub(super) const PIPELINE: OpId = OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 };
 
 /// What a journal tells of an operation that was started, and of this.
-pub(super) fn rolling(op: Op, then: Vec<(u64, What)>) -> Ledger {
+pub(super) fn rolling(op: Op, mut then: Vec<(u64, What)>) -> Ledger {
+    then.insert(0, (0, What::Started { op: PIPELINE, attempt: 1, epoch: Epoch(1) }));
+    planned(op, then)
+}
+
+/// A ledger with a rollout of that one operation, to which this happened.
+pub(super) fn planned(op: Op, then: Vec<(u64, What)>) -> Ledger {
     let plan = plan(op);
     let id = plan.id.clone();
-    let started = What::Started { op: PIPELINE, attempt: 1, epoch: Epoch(1) };
     let mut entries = vec![Entry { at: at(0), fact: Fact::Planned(Box::new(plan)) }];
-    entries.extend([(0, started)].into_iter().chain(then).map(|(seconds, what)| {
+    entries.extend(then.into_iter().map(|(seconds, what)| {
         let event = Event { at: at(seconds), what };
         Entry { at: event.at, fact: Fact::Rollout { target: target(), id: id.clone(), event } }
     }));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::limits::Limits;
 use super::testing::{Memory, at};
-use super::tests::{answers, asked, rolling, target};
+use super::tests::{answers, asked, planned, rolling, target};
 use super::wake::{Perform, Report, Wake};
 use crate::model::{Drain, DrainEnd, NodeName, RoleName, Seat, Timestamp};
 use crate::rollout::{Event, Fact, Halt, Ledger, Op, What};
@@ -25,9 +25,13 @@ pub(super) fn seat() -> Seat {
     }
 }
 
-fn drain() -> Ledger {
+fn drained() -> Op {
     let role = RoleName::parse("web").unwrap();
-    rolling(Op::Drained { role, seat: seat(), keep: 1, theirs: false }, Vec::new())
+    Op::Drained { role, seat: seat(), keep: 1, theirs: false }
+}
+
+fn drain() -> Ledger {
+    rolling(drained(), Vec::new())
 }
 
 /// A controller that drives one drain.
@@ -121,4 +125,22 @@ fn who_waits_for_others_in_vain_is_told_for_which() {
     assert_eq!(last, None, "it waits for ever");
     let why = "out of patience: only 1 other servers serve, and 2 must; out are web-3 (drained)";
     assert_eq!(driver.why(), why);
+}
+
+#[test]
+fn until_a_balancer_is_told_who_is_out_is_so_by_somebody_else() {
+    let begin = || Driver::begin(planned(drained(), Vec::new()), 0);
+    let (mut driver, question) = begin();
+    assert!(question.unmoved);
+    let question = driver.hears(&question, MINUTE, too_few("web-2 (down)")).unwrap();
+    assert!(question.unmoved, "nothing was told while it waits");
+    let told = driver.hears(&question, 2 * MINUTE, busy(1, true)).unwrap();
+    assert!(!told.unmoved);
+    let told = driver.hears(&told, 3 * MINUTE, too_few("web-2 (down)")).unwrap();
+    assert!(!told.unmoved, "it was told before");
+    // Nobody knows what became of a call without an answer.
+    let (mut driver, question) = begin();
+    let why = "it did not answer".to_owned();
+    let again = driver.hears(&question, 1, Report::Errored { why, retry: true }).unwrap();
+    assert!(!again.unmoved);
 }

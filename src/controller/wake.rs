@@ -551,7 +551,7 @@ pub struct Perform {
     /// If it is a drain: since when its node is out, as far as that was seen. The time of its sessions
     /// counts from there.
     pub out: Option<Timestamp>,
-    /// If it is a drain: whether its node was never taken out by us. If it is out, it is somebody else's.
+    /// If it is a drain: whether nothing of ours has its node out, nor told it to be. If it is out, it is somebody else's.
     pub unmoved: bool,
     /// A node refuses to begin it later than this.
     pub not_after: Timestamp,

@@ -78,7 +78,7 @@ pub enum Settling {
         /// What was read back, for the record.
         evidence: String,
     },
-    /// Not yet.
+    /// Not yet. A node that is to be taken out was not told to be.
     Waiting {
         /// Ask again after so long.
         again_after: Duration,

@@ -68,7 +68,8 @@ pub(super) async fn drained(
         was_cut = true;
     }
     let why = format!("{} keeps coming back: something else sets its state", seat.server);
-    Ok(Settling::Waiting { again_after: WAIT, why })
+    // It was told, and may be out by now.
+    Ok(Settling::Draining { again_after: WAIT, why, anew })
 }
 
 enum Out {

@@ -345,3 +345,19 @@ async fn in_haste_sessions_get_less_time_and_nothing_is_warmed_up() {
     }
     assert_eq!(world.count("production", "web-1", "warmed", "1.0.0"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_a_node_out_while_its_drain_waits_has_his_way() {
+    let (world, proxy, _apps) = fleet("").await;
+    let _controller = world.start();
+    world.until_in_sync();
+    for node in ["web-2", "web-3"] {
+        proxy.say(&format!("set server web/{node} state maint"));
+    }
+    world.want("production", NEW);
+    world.until_explained("production", "only 0 other servers of backend `web` serve");
+    proxy.say("set server web/web-1 state drain");
+    world.until_runs("production", NEW);
+    world.until_in_sync();
+    assert_eq!(proxy.admin("web-1"), 8, "it was let serve");
+}
