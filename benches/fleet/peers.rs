@@ -68,6 +68,27 @@ for command in TASKS:
     server.shell(commands=[command])
 ";
 
+/// The library of the built-in client, without anything of ours.
+pub(crate) fn bare(net: &Net, names: &[&str]) -> Vec<Peer> {
+    let (user, all) = (user(), TASKS.join("; "));
+    let peer = |name, commands: &[&str]| {
+        let mut command = Command::new(std::env::current_exe().expect("it runs"));
+        command.arg(format!("--bare={}", serde_json::to_string(commands).expect("JSON")));
+        command.arg(format!("--names={}", names.join(","))).arg(format!("--user={user}"));
+        command.arg(format!("--key={}", net.root.join("id").display()));
+        Peer { name, command }
+    };
+    vec![
+        peer("russh alone, 3 commands on one connection", &TASKS),
+        peer("russh alone, 1 command with all", &[&all]),
+    ]
+}
+
+fn user() -> String {
+    let user = Command::new("id").arg("-un").output().expect("coreutils");
+    String::from_utf8(user.stdout).expect("a name").trim().to_owned()
+}
+
 /// All that are measured.
 pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     let root = &net.root;
@@ -88,11 +109,10 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     let tasks = serde_json::to_string(&TASKS).unwrap();
     let mut asyncssh = python("async.py");
     asyncssh.arg(net.config()).arg(names.join(",")).arg(&tasks);
-    let user = Command::new("id").arg("-un").output().unwrap();
-    let user = String::from_utf8(user.stdout).unwrap();
+    let user = user();
     let by_key = |script: &str, tasks: &[&str]| {
         let mut command = python(script);
-        command.arg(root.join("id")).arg(names.join(",")).arg(user.trim());
+        command.arg(root.join("id")).arg(names.join(",")).arg(&user);
         command.arg(PORT.to_string()).arg(serde_json::to_string(tasks).unwrap());
         command
     };
@@ -105,7 +125,7 @@ pub(crate) fn all(venv: &Path, net: &Net, names: &[&str]) -> Vec<Peer> {
     let mut openssh = Command::new("xargs");
     openssh.arg("-a").arg(root.join("names")).args(["-P", "50", "-I", "{}", "ssh", "-T", "-F"]);
     openssh.arg(net.config()).arg("{}").arg(TASKS.join("; "));
-    let pyinfra = pyinfra(venv, net, names, user.trim());
+    let pyinfra = pyinfra(venv, net, names, &user);
     vec![
         Peer { name: "asyncssh, 3 commands", command: asyncssh },
         Peer { name: "fabric, 3 commands", command: by_key("fab.py", &TASKS) },

@@ -18,6 +18,7 @@
 #[expect(dead_code, reason = "each benchmark uses its share")]
 #[path = "../common/mod.rs"]
 mod common;
+mod bare;
 mod controller;
 mod free;
 mod peers;
@@ -67,6 +68,14 @@ fn main() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let key = word("--key=").expect("a key");
         return runtime.block_on(free::serve(&names, &key));
+    }
+    if let Some(commands) = word("--bare=") {
+        let commands: Vec<String> = serde_json::from_str(&commands).expect("commands");
+        let names: Vec<String> =
+            word("--names=").expect("nodes").split(',').map(str::to_owned).collect();
+        let (key, user) = (word("--key=").expect("a key"), word("--user=").expect("a user"));
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        return runtime.block_on(bare::run(&names, Path::new(&key), &user, &commands, AT_ONCE));
     }
     let Some(mode) = mode() else { return };
     let venv = word("--venv=").map(|it| PathBuf::from(it).join("bin"));
@@ -172,6 +181,11 @@ fn measure(what: &str, count: usize, net: &Net, mut nodes: Nodes, venv: Option<&
         let run = whole(net, &names).rolls_out();
         row("Towpath, the whole program, built-in", &run, nodes.done());
         die(net, &names, &mut nodes, run.wall);
+    }
+    for mut peer in peers::bare(net, &names) {
+        nodes.reset();
+        let run = timed(&mut peer.command);
+        row(peer.name, &run, nodes.done());
     }
     let Some(venv) = venv else {
         return println!(

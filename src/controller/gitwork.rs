@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use crate::config::Change;
@@ -25,6 +25,8 @@ use super::recording::to_record;
 use super::reopening::Origin;
 use super::wake::{Around, Effect, NotRecorded, NotReverted, Visit, Wake};
 
+/// A worker of whom nothing was asked for so long has time for what nobody waits for.
+const IDLE: Duration = Duration::from_millis(200);
 /// Lasting trouble is told again after this.
 const TOLD_AGAIN: Duration = Duration::from_hours(1);
 /// What there may be trouble with.
@@ -80,15 +82,28 @@ impl Told {
 impl GitWorker {
     /// Works until nobody asks any more.
     pub(super) fn work(mut self, asked: &Receiver<Effect>, wakes: &Sender<Wake>) {
-        for effect in asked {
+        let mut looked = false;
+        loop {
+            // Nobody is to wait for the copy.
+            let next = if looked {
+                asked.recv_timeout(IDLE)
+            } else {
+                asked.recv().map_err(RecvTimeoutError::from)
+            };
+            let effect = match next {
+                Ok(effect) => effect,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.keep_copy();
+                    looked = false;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             self.stay_open();
             let Some(wake) = self.perform(effect) else { continue };
-            let looked = matches!(wake, Wake::Head(Ok(_)));
+            looked |= matches!(wake, Wake::Head(Ok(_)));
             if wakes.send(wake).is_err() {
                 return;
-            }
-            if looked {
-                self.keep_copy();
             }
         }
     }
