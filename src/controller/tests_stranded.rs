@@ -10,7 +10,7 @@ use super::tests_traffic::seat;
 use super::wake::{Effect, Wake};
 use crate::config::{Change, Content, Loaded};
 use crate::model::{
-    BalancerAddress, Revision, RoleName, RolloutId, Seat, Socket, Standing, Traffic,
+    BalancerAddress, Revision, RoleName, RolloutId, Seat, Socket, Standing, Timestamp, Traffic,
 };
 use crate::observe::Fact as Seen;
 use crate::rollout::{Fact, Ledger, Out};
@@ -39,22 +39,23 @@ fn load(balancer: &str, roles: &str) -> Loaded {
 /// Whom the watch asks about, and what comes of this answer, where web-1 of `web` is out since second 100; `rest`: only what
 /// is left of it.
 fn watched(loaded: Loaded, rest: bool, seen: Option<&(Traffic, u64)>) -> String {
-    watched_by(loaded, rest, seen, &[])
+    watched_since(at(100), loaded, rest, seen, &[])
 }
 
 fn socket(path: &str) -> BalancerAddress {
     BalancerAddress::Haproxy { socket: Socket::Unix(path.to_owned()), master: None }
 }
 
-/// The same, where nothing is left of these load balancers.
-fn watched_by(
+/// The same, where it is out since then, and nothing is left of these load balancers; they are asked at second 1,010.
+fn watched_since(
+    since: Timestamp,
     loaded: Loaded,
     rest: bool,
     seen: Option<&(Traffic, u64)>,
     left: &[BalancerAddress],
 ) -> String {
     let out = Out {
-        since: Some(at(100)),
+        since: Some(since),
         seat: Some(Seat { balancers: vec![socket("/run/a")], ..seat() }),
         rest,
         ..Out::begun(target(), RolloutId::parse("0123456789ab").unwrap())
@@ -165,10 +166,19 @@ fn a_balancer_that_forgot_is_told_again_where_the_config_has_the_node_or_names_t
 #[test]
 fn a_balancer_that_is_gone_is_forgotten_where_the_config_has_it_no_more() {
     let elsewhere = "other: { nodes: [web-1] }";
-    let watched =
-        |balancer, roles| watched_by(load(balancer, roles), false, None, &[socket("/run/a")]);
+    let watched = |balancer, roles| {
+        watched_since(at(100), load(balancer, roles), false, None, &[socket("/run/a")])
+    };
     let over = "web-1: its load balancers are gone, and the config has them no more; forgotten";
     assert_eq!(watched("/run/b", elsewhere), over);
     assert_eq!(watched("/run/a", elsewhere), "web-1: nothing", "it is being restarted");
     assert_eq!(watched("/run/b", HERE), "web-1: nothing", "it is to be out there by the config");
+}
+
+#[test]
+fn a_look_from_before_a_node_was_taken_out_says_nothing_of_who_lets_it_serve() {
+    let serves = (Traffic::Serving { weight: 100 }, 50);
+    let watched = |since| watched_since(at(since), load("/run/a", HERE), false, Some(&serves), &[]);
+    assert_eq!(watched(1_010), "web-1: nothing");
+    assert!(watched(1_009).starts_with("web-1: serves, by the hand of a person"));
 }
