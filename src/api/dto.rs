@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::controller::Troubles;
 use crate::model::{
-    Ask, Command, EnvironmentName, MigrationVerdict, PersonName, Ref, Revision, RoleName, Route,
-    Scope, ServiceName, Target, Timestamp,
+    Ask, Asking, Command, EnvironmentName, Exclusion, MigrationVerdict, PersonName, Ref, Revision,
+    RoleName, Route, Scope, ServiceName, Target, Timestamp,
 };
 
 /// Troubles that are told at once, and how long each may be: together they fit into a line.
@@ -222,6 +222,12 @@ enum Dto {
         node: String,
         lift: bool,
     },
+    LeaveOutMany {
+        target: TargetDto,
+        only: String,
+        lift: bool,
+        sure: bool,
+    },
     Migration {
         target: TargetDto,
         done: bool,
@@ -246,8 +252,16 @@ impl Request {
         }
     }
 
+    /// A question of ours about many nodes.
+    pub fn about_many(exclusion: &Exclusion, by: Option<&PersonName>, reason: &str) -> Self {
+        let Exclusion { target, only, lift, sure } = exclusion;
+        let (target, only) = (target_dto(target), only.to_string());
+        let command = Dto::LeaveOutMany { target, only, lift: *lift, sure: *sure };
+        Self { version: 1, by: by.map(ToString::to_string), reason: reason.to_owned(), command }
+    }
+
     /// Checks a question of somebody else's; `caller` is who the system says it is.
-    pub(super) fn check(self, caller: &PersonName, may_name: bool) -> Result<Ask, String> {
+    pub(super) fn check(self, caller: &PersonName, may_name: bool) -> Result<Asking, String> {
         let Self { version, by, reason, command } = self;
         if version != 1 {
             return Err(format!("request version {version} is not known: update towpath"));
@@ -259,8 +273,15 @@ impl Request {
         if by != *caller && !may_name {
             return Err(format!("{caller} cannot act as {by}"));
         }
-        let command = from_dto(command).map_err(|why| format!("bad request: {why}"))?;
-        Ok(Ask { by, reason, command })
+        let bad = |why| format!("bad request: {why}");
+        if let Dto::LeaveOutMany { target, only, lift, sure } = command {
+            let target = target_of(&target).map_err(bad)?;
+            let only = parsed(&only).map_err(bad)?;
+            let exclusion = Exclusion { target, only, lift, sure };
+            return Ok(Asking::Many { by, reason, exclusion });
+        }
+        let command = from_dto(command).map_err(bad)?;
+        Ok(Asking::One(Ask { by, reason, command }))
     }
 }
 
@@ -397,6 +418,7 @@ fn from_dto(dto: Dto) -> Result<Command, String> {
         Dto::LeaveOut { target, node, lift } => {
             Command::LeaveOut { target: target_of(&target)?, node: parsed(&node)?, lift }
         }
+        Dto::LeaveOutMany { .. } => return Err("it is about many nodes".to_owned()),
         Dto::Migration { target, done } => {
             let verdict = if done { MigrationVerdict::Done } else { MigrationVerdict::Retry };
             Command::Migration { target: target_of(&target)?, verdict }
@@ -526,8 +548,15 @@ mod tests {
             let line = serde_json::to_string(&Request::new(&command, None, "why")).unwrap();
             let back: Request = serde_json::from_str(&line).unwrap();
             let ask = back.check(&caller, false).unwrap();
-            assert_eq!(ask, Ask { by: caller.clone(), reason: "why".into(), command });
+            let sent = Ask { by: caller.clone(), reason: "why".into(), command };
+            assert_eq!(ask, Asking::One(sent));
         }
+        let only = parsed("web-*,!zone:a").unwrap();
+        let exclusion = Exclusion { target: target(), only, lift: false, sure: true };
+        let line = Request::about_many(&exclusion, None, "why");
+        let back: Request = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
+        let asking = back.check(&caller, false).unwrap();
+        assert_eq!(asking, Asking::Many { by: caller, reason: "why".into(), exclusion });
     }
 
     #[test]
@@ -535,7 +564,8 @@ mod tests {
         let (alice, bob) = (PersonName::parse("alice").unwrap(), PersonName::parse("bob").unwrap());
         let request = || Request::new(&Command::Nudge, Some(&bob), "");
         assert!(request().check(&alice, false).is_err());
-        assert_eq!(request().check(&alice, true).unwrap().by, bob);
+        let Ok(Asking::One(ask)) = request().check(&alice, true) else { panic!("it is refused") };
+        assert_eq!(ask.by, bob);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::api::{self, AskError, Request};
 use crate::model::{
-    Candidate, Command, EnvironmentName, MigrationVerdict, NodeName, Only, PersonName, Ref,
-    Revision, RoleName, Route, Scope, ServiceName, Target, Timestamp, parse_duration,
+    Candidate, Command, EnvironmentName, Exclusion, MigrationVerdict, NodeName, Only, PersonName,
+    Ref, Revision, RoleName, Route, Scope, ServiceName, Target, Timestamp, parse_duration,
 };
 
 use super::{Common, Failure, Kind, Ui, run};
@@ -165,6 +165,9 @@ pub struct Exclude {
     /// Wait for them again
     #[arg(long)]
     lift: bool,
+    /// Also those that are well; patterns that mean such nodes are answered with what that would do
+    #[arg(long, conflicts_with = "lift")]
+    yes: bool,
     #[command(flatten)]
     word: Word,
 }
@@ -367,28 +370,13 @@ pub(super) fn resume(args: Resume, common: &Common, ui: &Ui) -> Result<u8, Failu
 
 /// `towpath exclude`.
 pub(super) fn exclude(args: Exclude, common: &Common, ui: &Ui) -> Result<u8, Failure> {
-    let Exclude { on, nodes, lift, word } = args;
+    let Exclude { on, nodes, lift, yes, word } = args;
     let target = on.target();
-    for node in meant(&target, &nodes, common)? {
-        send(&Command::LeaveOut { target: target.clone(), node, lift }, &word, common, ui)?;
+    if let Ok(node) = NodeName::parse(&nodes.to_string()) {
+        return send(&Command::LeaveOut { target, node, lift }, &word, common, ui);
     }
-    Ok(0)
-}
-
-/// The nodes of a target that are meant.
-fn meant(target: &Target, only: &Only, common: &Common) -> Result<BTreeSet<NodeName>, Failure> {
-    if let Ok(one) = NodeName::parse(&only.to_string()) {
-        return Ok([one].into());
-    }
-    let setup = run::setup(common)?;
-    let seen = super::plan::look(&setup, |_| false)?;
-    let Some(spec) = seen.snapshot().spec(target) else {
-        return Err(Failure::new(Kind::Usage, format!("there is no target {target}")));
-    };
-    let nodes = spec.nodes();
-    let candidates: Vec<Candidate<'_>> = nodes.iter().map(|it| spec.candidate(it)).collect();
-    let wrong = |why: String| format!("of the nodes of {target} {why}");
-    only.of(&candidates).map_err(|why| Failure::new(Kind::Usage, wrong(why)))
+    let exclusion = Exclusion { target, only: nodes, lift, sure: yes };
+    post(&Request::about_many(&exclusion, word.by.as_ref(), &word.reason), common, ui)
 }
 
 /// The nodes of a rollout under way that are meant.
@@ -485,9 +473,12 @@ pub(super) fn nudge(common: &Common, ui: &Ui) -> Result<u8, Failure> {
 }
 
 fn send(command: &Command, word: &Word, common: &Common, ui: &Ui) -> Result<u8, Failure> {
+    post(&Request::new(command, word.by.as_ref(), &word.reason), common, ui)
+}
+
+fn post(request: &Request, common: &Common, ui: &Ui) -> Result<u8, Failure> {
     let setup = run::setup(common)?;
-    let request = Request::new(command, word.by.as_ref(), &word.reason);
-    match api::ask(&setup.state, &request) {
+    match api::ask(&setup.state, request) {
         Ok(said) => {
             if ui.json {
                 ui.result_json(&serde_json::json!({ "done": said }));

@@ -16,7 +16,7 @@ use super::core::Core;
 const NAMED_MAX: usize = 3;
 
 /// The first of some nodes, and how many more there are.
-fn named(nodes: &BTreeSet<&str>) -> String {
+pub(super) fn named(nodes: &BTreeSet<&str>) -> String {
     let first: Vec<&str> = nodes.iter().copied().take(NAMED_MAX).collect();
     match nodes.len() - first.len() {
         0 => first.join(", "),

@@ -364,7 +364,7 @@ impl Core {
             Wake::RecordsMended(result) => self.take_mended(&result, turn)?,
             Wake::Canceled { cancel, how } => self.take_canceled(&cancel, how, turn)?,
             Wake::Overtaken { fence } => self.obey_fence(fence)?,
-            Wake::Asked { ask, ticket } => self.obey(ask, ticket, turn)?,
+            Wake::Asked { asking, ticket } => self.obey(asking, ticket, turn)?,
         }
         Ok(())
     }

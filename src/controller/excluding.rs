@@ -62,7 +62,7 @@ impl Core {
     }
 
     /// Why the word would mean nothing, or must not be taken.
-    fn cannot_leave_out(
+    pub(super) fn cannot_leave_out(
         &self,
         target: &Target,
         node: &NodeName,

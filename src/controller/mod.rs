@@ -48,6 +48,7 @@ mod succession;
 mod service;
 mod deploying;
 mod excluding;
+mod exclusions;
 mod doors;
 mod view;
 mod visiting;
@@ -59,6 +60,8 @@ mod logs;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_exclusions;
 #[cfg(test)]
 mod tests_forge;
 #[cfg(test)]

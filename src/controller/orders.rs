@@ -1,7 +1,8 @@
 //! Takes people's commands: checks that they make sense now, writes them down, answers.
 
 use crate::model::{
-    Ask, Command, EnvironmentName, Ref, RolloutId, Route, Scope, ServiceName, Target, Timestamp,
+    Ask, Asking, Command, EnvironmentName, Ref, RolloutId, Route, Scope, ServiceName, Target,
+    Timestamp,
 };
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
@@ -23,11 +24,25 @@ pub(super) enum Answer {
 
 impl Core {
     /// Does what a person asks, or says why not.
-    pub(super) fn obey(&mut self, ask: Ask, ticket: Ticket, turn: &mut Turn) -> Result<(), Fatal> {
-        let answer = if ask.reason.trim().is_empty() && needs_reason(&ask.command) {
-            Err(Refusal::NoReason)
-        } else {
-            self.carry_out(ask, ticket, turn)?
+    pub(super) fn obey(
+        &mut self,
+        asking: Asking,
+        ticket: Ticket,
+        turn: &mut Turn,
+    ) -> Result<(), Fatal> {
+        let answer = match asking {
+            Asking::One(ask) if ask.reason.trim().is_empty() && needs_reason(&ask.command) => {
+                Err(Refusal::NoReason)
+            }
+            Asking::One(ask) => self.carry_out(ask, ticket, turn)?,
+            Asking::Many { reason, exclusion, .. }
+                if reason.trim().is_empty() && !exclusion.lift =>
+            {
+                Err(Refusal::NoReason)
+            }
+            Asking::Many { by, reason, exclusion } => {
+                self.leave_out_many(&exclusion, &Word { by, reason }, turn)?
+            }
         };
         match answer {
             Ok(Answer::Later) => {}
@@ -317,7 +332,7 @@ impl Core {
         self.note(turn, Fact::Asked { word, command })
     }
 
-    fn knows(&self, target: &Target) -> bool {
+    pub(super) fn knows(&self, target: &Target) -> bool {
         self.snapshot().is_some_and(|it| it.spec(target).is_some())
             || self.ledger.rollouts.contains_key(target)
     }

@@ -19,7 +19,7 @@ use crate::drivers::local::Local;
 use crate::drivers::local_forge::LocalForge;
 use crate::drivers::ssh::SshFleet;
 use crate::git::{self, Branch, Identity, Location, Program, Repository};
-use crate::model::{Ask, Epoch, Target};
+use crate::model::{Asking, Epoch, Target};
 use crate::planner::Hold;
 use crate::rollout::{Entry, Ledger};
 
@@ -168,7 +168,7 @@ pub struct Doorbell {
 
 pub(super) enum Message {
     Wake(Box<Wake>),
-    Ask(Box<Ask>, mpsc::SyncSender<Result<String, Refusal>>),
+    Ask(Box<Asking>, mpsc::SyncSender<Result<String, Refusal>>),
     End,
 }
 
@@ -179,9 +179,9 @@ impl Doorbell {
     }
 
     /// Asks for something and waits for the answer, at most `patience`.
-    pub fn ask(&self, ask: Ask, patience: Duration) -> Option<Result<String, Refusal>> {
+    pub fn ask(&self, asking: Asking, patience: Duration) -> Option<Result<String, Refusal>> {
         let (answer, answered) = mpsc::sync_channel(1);
-        self.send(Message::Ask(Box::new(ask), answer));
+        self.send(Message::Ask(Box::new(asking), answer));
         answered.recv_timeout(patience).ok()
     }
 
@@ -358,8 +358,8 @@ impl Service {
                     under_way = under_way.saturating_sub(usize::from(answers(&wake)));
                     Some(*wake)
                 }
-                Ok(Message::Ask(ask, answer)) => {
-                    Some(Wake::Asked { ask: *ask, ticket: tickets.issue(answer) })
+                Ok(Message::Ask(asking, answer)) => {
+                    Some(Wake::Asked { asking: *asking, ticket: tickets.issue(answer) })
                 }
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {

@@ -9,8 +9,8 @@ use super::testing::{self, Memory, at};
 use super::wake::{Effect, Perform, Report, Ticket, Wake};
 use crate::drivers::ci::LOST_FOR;
 use crate::model::{
-    Ask, CiName, Command, Connect, Deed, Epoch, PersonName, Ref, Revision, RolloutId, Target,
-    Timestamp, Trigger,
+    Ask, Asking, CiName, Command, Connect, Deed, Epoch, PersonName, Ref, Revision, RolloutId,
+    Target, Timestamp, Trigger,
 };
 use crate::observe::MergeRequest;
 use crate::record::mending::Mended;
@@ -95,7 +95,8 @@ pub(super) fn planned(op: Op, then: Vec<(u64, What)>) -> Ledger {
 
 pub(super) fn asks(command: Command) -> Wake {
     let by = PersonName::parse("ann").unwrap();
-    Wake::Asked { ask: Ask { by, reason: "wrong day".to_owned(), command }, ticket: Ticket(1) }
+    let ask = Ask { by, reason: "wrong day".to_owned(), command };
+    Wake::Asked { asking: Asking::One(ask), ticket: Ticket(1) }
 }
 
 fn cancels(effects: &[Effect]) -> usize {

@@ -8,7 +8,9 @@ use super::limits::Limits;
 use super::testing::{self, HEAD, Memory, NOW, at, person, reference, target};
 use super::wake::{Around, Effect, NotRecorded, Ticket, Wake};
 use crate::config::{Change, Loaded};
-use crate::model::{Ask, Command, NodeName, RepoPath, Revision, RolloutId, Route, Timestamp};
+use crate::model::{
+    Ask, Asking, Command, NodeName, RepoPath, Revision, RolloutId, Route, Timestamp,
+};
 use crate::observe::{Authorship, Checks, Fact as Seen, MergeRequest, Order, Survey, Verdict};
 use crate::rollout::{Entry, Fact, Haste, Ledger, Past};
 
@@ -107,7 +109,7 @@ fn a_rollback_that_the_branch_shows_first_is_as_hasty_as_it_was_asked_to_be() {
     };
     let by = person("ann");
     let asked = Ask { by, reason: "it burns".to_owned(), command };
-    let wake = Wake::Asked { ticket: Ticket(1), ask: asked.clone() };
+    let wake = Wake::Asked { ticket: Ticket(1), asking: Asking::One(asked.clone()) };
     let effects = core.handle(wake, at(20), &mut journal).unwrap();
     assert!(effects.iter().any(|it| matches!(it, Effect::Revert { .. })), "{effects:?}");
     let hastes = |journal: &Memory| {

@@ -9,7 +9,7 @@ use super::limits::Limits;
 use super::testing::{self, HEAD, Memory, NOW, at, person, reference, target};
 use super::wake::{Effect, Refusal, Ticket, Wake};
 use crate::config::{Change, Loaded};
-use crate::model::{Ask, Command, NodeName, Revision, RolloutId, Route, Target};
+use crate::model::{Ask, Asking, Command, NodeName, Revision, RolloutId, Route, Target};
 use crate::observe::{
     Actor, Authorship, Checks, Direction, Fact as Seen, MergeRequest, State, Survey, Verdict,
 };
@@ -88,7 +88,7 @@ impl World {
 
     fn asks(&mut self, by: &str, command: Command) -> (Vec<Effect>, Result<String, Refusal>) {
         let ask = Ask { by: person(by), reason: "it burns".to_owned(), command };
-        let effects = self.wakes(Wake::Asked { ask, ticket: Ticket(1) });
+        let effects = self.wakes(Wake::Asked { asking: Asking::One(ask), ticket: Ticket(1) });
         let said = effects.iter().find_map(|it| match it {
             Effect::Reply { answer, .. } => Some(answer.clone()),
             _ => None,

@@ -5,7 +5,7 @@ use super::limits::Limits;
 use super::testing::{self, Memory, NOW, at, person, reference, target};
 use super::wake::{Effect, Head, NotReverted, Refusal, Ticket, Wake};
 use crate::config::{Change, Content, Loaded};
-use crate::model::{Ask, Command, NodeName, Revision, RolloutId, Route, Target};
+use crate::model::{Ask, Asking, Command, NodeName, Revision, RolloutId, Route, Target};
 use crate::observe::{Fact as Seen, Survey};
 use crate::rollout::{Entry, Fact, Ledger, Past};
 
@@ -49,7 +49,7 @@ impl World {
     }
 
     fn asks(&mut self, to: Option<&str>) -> Vec<Effect> {
-        self.wakes(Wake::Asked { ask: ask(to), ticket: Ticket(1) })
+        self.wakes(Wake::Asked { asking: Asking::One(ask(to)), ticket: Ticket(1) })
     }
 
     fn reverted(&mut self, result: Result<Revision, NotReverted>) -> Vec<Effect> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Change;
 use crate::model::{
-    Ask, BalancerAddress, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName, Question,
-    Ref, Revision, RoleName, RolloutId, Seat, ServiceName, Standing, StepKey, Target, Timestamp,
+    Ask, Asking, BalancerAddress, Connect, EnvironmentName, Epoch, Errand, GateName, NodeName,
+    Question, Ref, Revision, RoleName, RolloutId, Seat, ServiceName, Standing, StepKey, Target,
+    Timestamp,
 };
 use crate::observe::{Checks, Fact, MergeRequest, Survey, Verdict};
 use crate::planner::{Hold, Promotion};
@@ -224,7 +225,7 @@ pub enum Wake {
     /// A person asks for something.
     Asked {
         /// What, by whom, why.
-        ask: Ask,
+        asking: Asking,
         /// Who waits for the answer.
         ticket: Ticket,
     },

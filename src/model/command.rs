@@ -16,6 +16,36 @@ pub struct Ask {
     pub command: Command,
 }
 
+/// A word about many nodes at once: each is left out, or waited for again. The controller says which they are, and
+/// whether that needs a yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Where.
+    pub target: Target,
+    /// Whom.
+    pub only: Only,
+    /// They are waited for again.
+    pub lift: bool,
+    /// Also those that are well.
+    pub sure: bool,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// One command.
+    One(Ask),
+    /// The same for many nodes.
+    Many {
+        /// Who.
+        by: PersonName,
+        /// Why.
+        reason: String,
+        /// What.
+        exclusion: Exclusion,
+    },
+}
+
 /// How far a pause reaches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -162,7 +192,7 @@ pub enum Command {
         to: Option<Ref>,
         /// Without warm-up, after a first node by itself.
         fast: bool,
-        /// Not a person's wish: the recipe says so, and this is written down for the record.
+        /// Not a person's asking: the recipe says so, and this is written down for the record.
         automatic: bool,
         /// How that comes into the config branch.
         route: Route,

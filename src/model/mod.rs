@@ -28,7 +28,7 @@ pub use argv::{
 };
 pub use artifact::{Artifact, ArtifactQuestion, Built, Product};
 pub use branch::{BadBranch, Branch};
-pub use command::{Ask, Command, Comment, MigrationVerdict, Route, Scope};
+pub use command::{Ask, Asking, Command, Comment, Exclusion, MigrationVerdict, Route, Scope};
 pub use connect::{Connect, HostKeys, Ssh, Transport};
 pub use epoch::{Epoch, RolloutId, StepKey};
 pub use inventory::{Address, Inventory, Particulars, Sought, ZoneSource};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::draining::BACK;
 use crate::config::{By, Spec};
 use crate::model::{NodeName, Probe, Question, RoleName, Voucher};
 use crate::rollout::{Op, OpId, Plan, Purpose, Stage, StageKind, StepKind, Task, When};
@@ -231,6 +232,14 @@ fn failures(plan: &Plan, spec: &Spec<'_>, found: &mut Vec<String>) {
     for at in &plan.parts {
         let zoned = spec.recipe.stages.iter().filter(|it| it.by == By::Zone);
         let zoned = zoned.map(|it| Some(it.name.as_str())).any(|it| of(*at) == Some(it));
+        let is_back = |it: &Stage| {
+            let mut tasks = it.lanes.iter().flat_map(|it| &it.batches).flat_map(|it| &it.tasks);
+            let lost = |it: &Task| it.node.as_ref().is_some_and(|node| plan.lost.contains(node));
+            it.name == BACK && tasks.all(|it| lost(it) && !step(it))
+        };
+        if plan.stages.get(*at).is_some_and(is_back) {
+            continue;
+        }
         let mut behind = (at + 1..).zip(plan.stages.iter().skip(at + 1));
         if !zoned || !behind.any(|(it, stage)| of(it) == of(*at) && acts(stage)) {
             found.push(format!("stage {at} lets on what is not of it"));

@@ -65,7 +65,7 @@ pub(super) struct Way {
     /// The first operation that moves the traffic of each role.
     pub(super) moved: BTreeMap<RoleName, OpId>,
     /// Stages that are no barrier for what may fail.
-    parts: BTreeSet<usize>,
+    pub(super) parts: BTreeSet<usize>,
 }
 
 /// The plan that brings a ref to nodes.
@@ -106,6 +106,7 @@ pub(super) fn write(
     };
     let mut way = Way { stages: vec![Stage::default()], ..Way::default() };
     way.stages.extend(draft.quiet());
+    draft.back_first(&mut way);
     let recipe = recipe_stages(&draft);
     let (mut tested, mut verified, mut settles) = (false, false, None);
     for (at, stage) in recipe.iter().enumerate() {
@@ -519,7 +520,8 @@ impl Draft<'_> {
 
     /// Every node says what it runs; then the smoke test, if none was the last word of the way.
     fn prove(&self, stages: &mut Vec<Stage>, tested: bool) {
-        self.back_in_service(stages);
+        let late = |node: &NodeName| !self.comes_first(node);
+        stages.extend(self.back_in_service(late));
         let task = |node: &NodeName| Task {
             node: Some(node.clone()),
             when: When::Always,

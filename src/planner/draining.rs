@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Role;
 use crate::model::{NodeName, RoleName, Seat, Voucher};
-use crate::rollout::{Batch, Lane, Op, Pool, Stage, StageKind, Task, When};
+use crate::rollout::{Batch, Lane, Op, Pool, Purpose, Stage, StageKind, Task, When};
 
 use super::draft::{Draft, Way};
 use super::traffic::{Stand, seated, stand};
+
+/// The stage of those that serve again with what they have. No stage of a recipe has such a name.
+pub(super) const BACK: &str = "back in service";
 
 impl Draft<'_> {
     /// Work on a node between drain and undrain. It serves again only when it says that it runs the
@@ -93,8 +96,23 @@ impl Draft<'_> {
         pools.filter(|pool| pool.keep > 0).collect()
     }
 
-    /// Lets nodes serve again that an earlier rollout left out and that run the ref by now.
-    pub(super) fn back_in_service(&self, stages: &mut Vec<Stage>) {
+    /// Whether a node comes back before anything else is done: on the way back who was lost and runs its ref already,
+    /// all of it, is what the others can be spared for.
+    pub(super) fn comes_first(&self, node: &NodeName) -> bool {
+        let is_touched = self.nodes.contains(node);
+        self.purpose == Purpose::Rollback && self.lost.contains(node) && !is_touched
+    }
+
+    /// Who comes first. That it fails again keeps nobody on the bad ref, in no stage.
+    pub(super) fn back_first(&self, way: &mut Way) {
+        if let Some(stage) = self.back_in_service(|it| self.comes_first(it)) {
+            way.parts.insert(way.stages.len());
+            way.stages.push(stage);
+        }
+    }
+
+    /// Lets nodes serve again that an earlier rollout left out and that run the ref by now: these of them.
+    pub(super) fn back_in_service(&self, which: impl Fn(&NodeName) -> bool) -> Option<Stage> {
         let check = |node: &NodeName| {
             let mut drains = self.spec.recipe.stages.iter().filter(|it| it.drain);
             drains.find_map(|it| self.healthy(it, node))
@@ -102,7 +120,8 @@ impl Draft<'_> {
         let mut seen = BTreeSet::new();
         let mut lanes = Vec::new();
         for (name, role) in self.spec.roles() {
-            let mine = role.nodes.iter().filter(|it| self.returning.contains(*it));
+            let returns = |it: &&NodeName| self.returning.contains(*it) && which(it);
+            let mine = role.nodes.iter().filter(returns);
             let mut tasks = Vec::new();
             for node in mine {
                 if !seen.insert(node.clone()) {
@@ -133,10 +152,8 @@ impl Draft<'_> {
                 });
             }
         }
-        if !lanes.is_empty() {
-            let name = "back in service".to_owned();
-            stages.push(Stage { name, kind: StageKind::Forward, lanes });
-        }
+        let name = BACK.to_owned();
+        (!lanes.is_empty()).then_some(Stage { name, kind: StageKind::Forward, lanes })
     }
 }
 

@@ -2,13 +2,14 @@
 //! each had been left out in its first moment, and they are brought the ref when they answer again.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use crate::model::{NodeName, Target};
+use crate::model::{NodeName, RoleName, Target, Traffic};
 use crate::observe::{Fact, Survey};
-use crate::rollout::{Ledger, Op, Order, Plan};
+use crate::rollout::{Ledger, Op, Order, Plan, Rollout};
 
-use super::Hold;
+use super::{Hold, World};
 
 /// Of the nodes that do not say what they run, those that a person's word leaves out. None if no
 /// other node says anything: a word for one node is none for the whole target.
@@ -79,4 +80,80 @@ pub(super) fn needed(
         })
         .collect();
     (!nodes.is_empty()).then_some(Hold::Unseen { nodes })
+}
+
+/// What is lost when nodes are left out that are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// Those of them that serve, or answer where no load balancer knows them.
+    pub(crate) well: BTreeSet<NodeName>,
+    /// The roles that would have fewer.
+    pub(crate) roles: Vec<RoleLoss>,
+}
+
+/// What a role would have left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoleLoss {
+    role: RoleName,
+    /// How many of it are well.
+    well: usize,
+    /// How many would be.
+    left: usize,
+    /// How many are to be.
+    keep: usize,
+}
+
+impl fmt::Display for RoleLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, well, left, keep } = self;
+        let falls_short = if left < keep { ", which is too few" } else { "" };
+        write!(
+            f,
+            "{role} has {well} nodes that are well and would have {left}, where `min_healthy` keeps {keep}{falls_short}"
+        )
+    }
+}
+
+/// What would be lost if these were left out.
+pub(crate) fn loss(target: &Target, nodes: &BTreeSet<NodeName>, world: World<'_>) -> Loss {
+    let mut loss = Loss { well: BTreeSet::new(), roles: Vec::new() };
+    let (Some(spec), Some(survey)) = (world.snapshot.spec(target), world.seen.surveys.get(target))
+    else {
+        return loss;
+    };
+    let rollout = world.ledger.rollouts.get(target);
+    let failed = rollout.map(Rollout::failed_nodes).unwrap_or_default();
+    let is_out = |node: &NodeName| {
+        world.ledger.excluded.contains_key(&(target.clone(), node.clone())) || failed.contains(node)
+    };
+    let answers = |node: &NodeName| {
+        matches!(survey.nodes.get(node), Some(Fact::Known { value: Some(_), .. }))
+    };
+    for (name, role) in spec.roles() {
+        let is_well = |node: &&NodeName| {
+            let seen = survey.traffic.get(&(name.clone(), (*node).clone()));
+            let serves = match seen.filter(|_| role.seats.is_some()) {
+                Some(Fact::Known { value, .. }) => {
+                    let place = (target.environment.clone(), name.clone(), (*node).clone());
+                    let by_us = world.ledger.drained.get(&place).is_some_and(|it| !it.rest);
+                    matches!(value, Traffic::Serving { .. } | Traffic::Mixed { .. }) && !by_us
+                }
+                Some(Fact::Unknown { .. }) | None => answers(node),
+            };
+            serves && !is_out(node)
+        };
+        let well: BTreeSet<&NodeName> = role.nodes.iter().filter(is_well).collect();
+        let lost: BTreeSet<NodeName> =
+            well.iter().filter(|it| nodes.contains(**it)).map(|it| (*it).clone()).collect();
+        if !lost.is_empty() {
+            loss.roles.push(RoleLoss {
+                role: name.clone(),
+                well: well.len(),
+                left: well.len() - lost.len(),
+                keep: role.min_healthy.ceil_of(role.nodes.len()),
+            });
+            loss.well.extend(lost);
+        }
+    }
+    loss
 }

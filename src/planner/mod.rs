@@ -35,7 +35,7 @@ use crate::rollout::{History, Ledger, Plan, Purpose};
 pub use awaited::{awaits_approval, awaits_none};
 pub use check::objections;
 pub use deploy::{ended_short, stays_first, unfinished};
-pub(crate) use excluded::silent as excluded;
+pub(crate) use excluded::{loss, silent as excluded};
 pub use hold::{Hold, ending_word};
 pub use mixed::mixed_since;
 pub use owing::no_post_migrations;

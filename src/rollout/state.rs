@@ -435,11 +435,14 @@ impl States {
     }
 }
 
-/// The pools that a task takes its node out of, by their place in the plan.
+/// The pools that a task takes its node out of, or of which it is out until then, by their place in the plan.
 pub(super) fn pools_of(plan: &Plan, at: TaskId) -> Vec<usize> {
+    let early = plan.parts.contains(&(at.stage as usize));
     let takes_out = |task: &&Task| {
         let step = |op: &Op| matches!(op, Op::Step { kind: StepKind::Run, .. });
-        task.ops.iter().any(step)
+        // Who comes back before all others is out until it serves.
+        let serves = |op: &Op| matches!(op, Op::Serving { .. });
+        task.ops.iter().any(|op| step(op) || (early && serves(op)))
     };
     let Some(node) = plan.task(at).filter(takes_out).and_then(|it| it.node.as_ref()) else {
         return Vec::new();

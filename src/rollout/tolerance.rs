@@ -9,7 +9,7 @@ use crate::model::NodeName;
 
 use super::event::{Outcome, What};
 use super::machine::Rollout;
-use super::plan::{Op, OpId, Plan, Purpose, StageKind};
+use super::plan::{Op, OpId, Plan, Purpose, StageKind, Task};
 use super::report::Halt;
 use super::state::{OpState, States, TaskId};
 
@@ -51,11 +51,21 @@ impl States {
         control || all || ahead || before + here > it.max_failures
     }
 
+    /// Whether a failure is asked about when all else is done: who was lost was only to serve again, and brings nothing.
+    fn waits_to_the_end(plan: &Plan, id: TaskId, stage: usize) -> bool {
+        let brings = |task: &Task| task.ops.iter().any(|op| matches!(op, Op::Step { .. }));
+        let more = plan.stages.get(stage + 1).is_some_and(|it| it.kind == StageKind::Forward);
+        more && plan.parts.contains(&(id.stage as usize))
+            && plan.is_lost(id)
+            && plan.task(id).is_some_and(|it| !brings(it))
+    }
+
     /// Whether the next stage begins behind one that is over: nothing failed, or it is a part, and what failed in it may
     /// wait.
     pub(super) fn lets_on(&self, plan: &Plan, stage: usize) -> bool {
         let lanes = 0..plan.stages[stage].lanes.len();
-        self.failed_up_to(stage).next().is_none()
+        let mut holds = self.failed_up_to(stage);
+        holds.all(|id| Self::waits_to_the_end(plan, id, stage))
             || (plan.parts.contains(&stage)
                 && lanes.into_iter().all(|it| !self.fails(plan, [stage, it])))
     }

@@ -242,3 +242,33 @@ fn built_in_recipes_are_there_and_their_places_must_be_known() {
     );
     assert_eq!(validate().status, 0);
 }
+
+#[test]
+fn many_nodes_that_are_well_are_left_out_by_who_says_yes() {
+    let world = World::new();
+    let wait = world.root.join("wait");
+    std::fs::write(&wait, "").unwrap();
+    let install = "while [ -e WAIT ]; do sleep 0.1; done\necho \"$1\" > version";
+    world.script("install", &install.replace("WAIT", wait.to_str().unwrap()));
+    let _controller = world.start();
+    world.until_in_sync();
+    world.want("staging", NEW);
+    world.until("its first step runs", || {
+        world.processes().iter().any(|(_, it)| it.contains("install.sh"))
+    });
+    let words = ["exclude", "shop", "staging", "web-2,web-3", "--reason", "a hunch"];
+    let refused = world.towpath(&words);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    let told = "`web-2,web-3` means 2 nodes of shop/staging, of which 2 are well (web-2, web-3); web has 3 nodes that are well and would have 1";
+    assert!(refused.stderr.contains(told), "{refused:?}");
+    assert!(refused.stderr.contains("'web-2,web-3' --yes` leaves them out all the same"));
+    let said = world.order(&[&words[..], &["--yes"]].concat());
+    for node in ["web-2", "web-3"] {
+        assert!(said.contains(&format!("goes on without {node}")), "{said}");
+    }
+    std::fs::remove_file(&wait).unwrap();
+    // They answer, and so they are brought it by the next one.
+    world.until_runs("staging", NEW);
+    let lifted = world.towpath(&["exclude", "shop", "staging", "web-*", "--lift"]);
+    assert!(lifted.stderr.contains("no node of these is left out"), "{lifted:?}");
+}

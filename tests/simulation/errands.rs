@@ -116,7 +116,7 @@ impl World {
         let ask = towpath::model::Ask { by, reason: "because".to_owned(), command };
         let ticket = towpath::controller::Ticket(self.tickets);
         self.tell(|| format!("a person asks: {:?}", ask.command));
-        self.deliver(Wake::Asked { ask, ticket });
+        self.deliver(Wake::Asked { asking: towpath::model::Asking::One(ask), ticket });
     }
 
     /// This forge merges nothing by itself.

@@ -12,7 +12,9 @@ use std::time::Duration;
 use crate::api;
 use crate::controller::{Doorbell, News};
 use crate::drivers::clock;
-use crate::model::{Ask, Command, EnvironmentName, PersonName, Ref, Route, Target, Timestamp};
+use crate::model::{
+    Ask, Asking, Command, EnvironmentName, PersonName, Ref, Route, Target, Timestamp,
+};
 use crate::planner::Hold;
 use crate::rollout::{Ending, Fact, What};
 
@@ -246,7 +248,7 @@ impl Director<'_> {
         ];
         for command in commands {
             let ask = Ask { by: by.clone(), reason: reason.clone(), command };
-            match self.doorbell.ask(ask, PATIENCE) {
+            match self.doorbell.ask(Asking::One(ask), PATIENCE) {
                 Some(Ok(said)) => self.display.narrate(&format!("  {said}"), self.ui),
                 Some(Err(refusal)) => return Err(Failure::of(Kind::Error, &refusal)),
                 None => return Err(Failure::new(Kind::Error, "the controller does not answer")),

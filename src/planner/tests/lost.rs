@@ -429,3 +429,77 @@ fn a_drain_that_fails_where_the_config_has_other_backends_by_now_is_told_so() {
     let more = told(&ONE_BY_ONE.replace("backend: web", "backend: [web, www]"));
     assert!(!more.contains("since this was planned"), "it is where it was planned to be: {more}");
 }
+
+/// Two tiers; who is out of the second one runs what is gone back to.
+const TIERS: &str = shop!(
+    "
+roles:
+  data: { nodes: ['data-[1..2]'] }
+  web: { nodes: ['web-[1..3]'], backend: web, min_healthy: 2 }
+balancers: [{ haproxy: 'unix:/run/haproxy.sock' }]
+version: { run: [cat, version] }
+",
+    "
+  - { name: data, on: [data], batch: 1, run: [install, '{ref}'] }
+  - { name: fleet, on: [web], drain: true, run: [install, '{ref}'], check: { run: [well] } }
+"
+);
+
+#[test]
+fn who_is_out_and_runs_what_is_gone_back_to_serves_before_anybody_else_is_taken_out() {
+    let world = format!("all 1.0.2\nweb-2 1.0.1\n{LOST}");
+    let rollout = begun(TIERS, &world);
+    let names = |rollout: &Rollout| -> Vec<String> {
+        rollout.plan().stages.iter().map(|it| it.name.clone()).collect()
+    };
+    let first = ["fence", "back in service", "fleet", "data", "verify", "finally"];
+    assert_eq!(names(&rollout), first);
+    assert_eq!(rollout.plan().parts, [1].into());
+    // A new ref is proven before it takes traffic, and so is what a repair brings.
+    let Deploy::Start(deploy) = decision_of(TIERS, &format!("web-2 1.0.1\n{LOST}")) else {
+        panic!("it does not start")
+    };
+    let last: Vec<&str> = deploy.stages.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(last, ["fence", "data", "fleet", "back in service", "verify", "finally"]);
+
+    // One that is not all there is brought it first.
+    let torn = begun(TIERS, &format!("{world}unfinished web-2"));
+    let order = ["fence", "fleet", "data", "back in service", "verify", "finally"];
+    assert_eq!(names(&torn), order);
+
+    // It fails again: all others are brought back, in all tiers, as far as enough stay; and then a person is asked.
+    let ill = "back in service failed on web-2: ill";
+    let one = TIERS.replace("min_healthy: 2", "min_healthy: 1");
+    assert_eq!(healed(&one, &world, "web-2"), told("web-2 web-1 web-3 data-1 data-2", ill));
+    let few = format!("{ill}; web must keep 2 nodes in service and 1 are out");
+    assert_eq!(healed(TIERS, &world, "web-2"), told("web-2", &few));
+    assert_eq!(healed(TIERS, &world, "").0, "web-2 web-1 web-3 data-1 data-2");
+    // It is no excuse for others.
+    let both = healed(&one, &world, "web-1");
+    assert_eq!(both, told("web-2 web-1", "fleet failed on web-1: ill"));
+}
+
+/// Carries a rollout on where one node is never well: who was acted on or asked, in order, and why it halts.
+fn healed(config: &str, world: &str, ill: &str) -> (String, String) {
+    let mut rollout = begun(config, world);
+    let (at, mut acted) = (Timestamp(1), Vec::new());
+    while let Some(want) = rollout.wants(at).first().cloned() {
+        let (op, epoch) = (want.id, rollout.epoch());
+        say(&mut rollout, What::Started { op, attempt: want.attempt, epoch });
+        let node = rollout.plan().task(op).and_then(|it| it.node.clone());
+        let node = node.map(|it| it.to_string()).unwrap_or_default();
+        let asks = matches!(rollout.plan().op(op), Some(Op::Healthy { .. }));
+        let outcome = if asks && node == ill {
+            Outcome::Failed { why: "ill".to_owned() }
+        } else {
+            Outcome::Done { evidence: String::new() }
+        };
+        if let Some(Op::Step { .. } | Op::Healthy { .. }) = rollout.plan().op(op) {
+            acted.push(node);
+        }
+        say(&mut rollout, What::Finished { op, outcome });
+    }
+    acted.dedup();
+    let halts: Vec<String> = rollout.halts().iter().map(ToString::to_string).collect();
+    (acted.join(" "), halts.join("; "))
+}
