@@ -131,6 +131,7 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
                 "in_force": standing::in_force(&target, &seen),
                 "controller": !standing::is_alone(&setup),
                 "controller_unheard": seen.unheard,
+                "head_refused": super::plan::refused(&seen).map(|it| it.to_string()),
             });
             if let (Some(nodes), Some(map)) = (nodes.json(&target, &seen), value.as_object_mut()) {
                 map.insert("nodes".to_owned(), nodes);
@@ -157,6 +158,9 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
         ui.table(&rows);
         standing::show(&in_order(&seen, wanted), &seen, ui);
+    }
+    if let Some(hold) = super::plan::refused(&seen) {
+        ui.story(format_args!("{} {hold}", ui.paint(Tone::Bad, "config:")));
     }
     for wrong in &seen.records {
         ui.story(format_args!("{} {wrong}", ui.paint(Tone::Bad, "records:")));

@@ -7,7 +7,7 @@ use crate::model::{
 use crate::notify::done_word;
 use crate::observe::{Fact as Seen, State};
 use crate::planner::{self, World};
-use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, Undo, What, Word};
+use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, Remedy, Undo, What, Word};
 
 use super::core::{Core, Fatal, Turn};
 use super::excluding::still_runs;
@@ -406,10 +406,17 @@ impl Core {
         self.write(Command::Abort { target: target.clone(), now }, word, turn)?;
         let gives_back = self.gives_back(target);
         self.stop(target, cause, turn)?;
-        let ends = if now {
-            "ends now; only a migration is waited for"
+        let rollout = self.ledger.rollouts.get(target);
+        let asks = rollout.is_some_and(|it| it.remedies().contains(&Remedy::Settle));
+        let ends = if asks {
+            let Target { service, environment } = target;
+            format!(
+                "ends when somebody says how its migration ended: `towpath resume {service} {environment} --migration done` or `… retry`"
+            )
+        } else if now {
+            "ends now; only a migration is waited for".to_owned()
         } else {
-            "ends when the tasks in hand are done"
+            "ends when the tasks in hand are done".to_owned()
         };
         Ok(Ok(Answer::Now(format!("{target}: {ends}{gives_back}"))))
     }

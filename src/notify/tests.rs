@@ -483,6 +483,6 @@ fn a_migration_whose_end_nobody_saw_is_settled_by_the_same_words_everywhere() {
         why: halts[0].to_string(),
         remedies: rollout.remedies(),
     };
-    let lifts = "`towpath resume --migration done`, `resume --migration retry` or `abort`";
+    let lifts = "`towpath resume --migration done` or `resume --migration retry`";
     assert!(hold.to_string().contains(lifts), "{hold}");
 }

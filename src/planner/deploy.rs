@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Spec, StageKind};
+use crate::config::{Approval, Spec, StageKind};
 use crate::model::{NodeName, Ref, Target};
 use crate::observe::{Fact, Running, Survey, Verdict};
 use crate::rollout::{Ending, Halt, History, Phase, Plan, Purpose, Rollout, Stopped};
@@ -64,6 +64,9 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
                 (true, false) if returning.is_empty() => return Deploy::InSync(runs),
                 (true, false) => (Purpose::Repair, BTreeSet::new()),
                 (true, true) => (Purpose::PostMigrate, spec.nodes()),
+                (false, _) if !rebuilt && owes_its_own(target, &spec, &runs, world) => {
+                    (Purpose::PostMigrate, spec.nodes())
+                }
                 (false, _) => (Purpose::Verify, spec.nodes()),
             }
         }
@@ -87,6 +90,7 @@ pub(super) fn decide(target: &Target, world: World<'_>) -> Deploy {
     let plan = draft::write(target, &spec, aim, survey, world);
     holds.extend(busy(target, &plan.nodes, world));
     holds.extend(excluded::needed(&plan, survey, &without));
+    holds.extend(excluded::too_few(&plan, survey, &without));
     let objections = check::objections(&plan, &spec);
     if !objections.is_empty() {
         holds.push(Hold::Unsound { why: objections.join("; ") });
@@ -254,6 +258,16 @@ fn owed_now(target: &Target, spec: &Spec<'_>, runs: &Ref, world: World<'_>) -> b
         let possible = owed.is_some_and(|it| !draft::owed_stages(spec, it).is_empty());
         possible && history.owed_wanted
     })
+}
+
+/// Whether the rollout that brought what runs was ended before its post-deploy migrations were done, and nobody has to
+/// ask for them: who tries it again has it end as it was to.
+fn owes_its_own(target: &Target, spec: &Spec<'_>, runs: &Ref, world: World<'_>) -> bool {
+    let Some(history) = world.ledger.history(target) else { return false };
+    let owed = history.owed.as_ref().filter(|it| it.reference == *runs && !history.owed_failed);
+    let stages = owed.map(|it| draft::owed_stages(spec, it)).unwrap_or_default();
+    let blocked = spec.service.blocked.contains(runs);
+    !blocked && !stages.is_empty() && stages.iter().all(|it| it.approval == Approval::Automatic)
 }
 
 /// New, back, or the same again?

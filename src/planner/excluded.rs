@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::{NodeName, RoleName, Target, Traffic};
+use crate::model::{NodeName, Ref, RoleName, Target, Traffic};
 use crate::observe::{Fact, Survey};
-use crate::rollout::{Ledger, Op, Order, Plan, Rollout};
+use crate::rollout::{Ledger, Op, Order, Plan, Pool, Rollout, StepKind};
 
 use super::{Hold, World};
 
@@ -71,15 +71,57 @@ pub(super) fn needed(
         .filter_map(|(_, task, _)| task.node.clone())
         .filter(|node| without.contains_key(node))
         .filter_map(|node| {
-            let why = match survey.nodes.get(&node)? {
-                Fact::Unknown { why, .. } => why,
-                Fact::Known { .. } => "it was not asked since it was left out",
-            };
-            let why = format!("it is to migrate, so nothing goes without it; {why}");
+            let why = format!(
+                "it is to migrate, so nothing goes without it; {}",
+                not_seen(survey.nodes.get(&node)?)
+            );
             Some((node, why))
         })
         .collect();
     (!nodes.is_empty()).then_some(Hold::Unseen { nodes })
+}
+
+/// Nodes without which nobody can be spared: the rollout would halt before its first node, and go on no more when they
+/// answer.
+pub(super) fn too_few(
+    plan: &Plan,
+    survey: &Survey,
+    without: &BTreeMap<NodeName, &Order>,
+) -> Option<Hold> {
+    let touched: BTreeSet<&NodeName> = plan
+        .ops()
+        .filter(|(_, _, op)| matches!(op, Op::Step { kind: StepKind::Run, .. }))
+        .filter_map(|(_, task, _)| task.node.as_ref())
+        .filter(|node| !without.contains_key(*node) && !plan.lost.contains(*node))
+        .collect();
+    let gone = |pool: &Pool| -> Vec<NodeName> {
+        pool.nodes.iter().filter(|it| without.contains_key(*it)).cloned().collect()
+    };
+    let short = plan.pools.iter().filter(|pool| pool.nodes.len() <= pool.keep + gone(pool).len());
+    let short: Vec<&Pool> = short.collect();
+    // What others can be brought, they are brought.
+    if !touched.iter().all(|node| short.iter().any(|it| it.nodes.contains(*node))) {
+        return None;
+    }
+    let mut nodes = BTreeMap::new();
+    for pool in short.into_iter().filter(|it| it.nodes.iter().any(|it| touched.contains(it))) {
+        for node in gone(pool) {
+            let (name, keep) = (&pool.name, pool.keep);
+            let why = survey.nodes.get(&node).map(not_seen).unwrap_or_default();
+            let why = format!(
+                "{name} must keep {keep} nodes in service, and can spare no other without it; {why}"
+            );
+            nodes.insert(node, why);
+        }
+    }
+    (!nodes.is_empty()).then_some(Hold::Unseen { nodes })
+}
+
+fn not_seen(fact: &Fact<Option<Ref>>) -> &str {
+    match fact {
+        Fact::Unknown { why, .. } => why,
+        Fact::Known { .. } => "it was not asked since it was left out",
+    }
 }
 
 /// What is lost when nodes are left out that are well.

@@ -516,7 +516,7 @@ impl Ledger {
         history.failed.extend(bad);
         let left = rollout.leaves_owed();
         if !left.is_empty() {
-            history.owed_failed = false;
+            history.owed_failed = rollout.failed_at_post_migrations();
             let (reference, revision) = (plan.to.clone(), plan.revision);
             history.owed = Some(Owed { reference, revision, at, stages: left });
         }

@@ -35,6 +35,10 @@ impl Rollout {
                 all.push(Remedy::Resume);
             }
         }
+        // Who ends it is asked all the same how the migration ended.
+        if all.contains(&Remedy::Settle) {
+            return all;
+        }
         match &self.stopping {
             None => all.push(Remedy::Abort),
             Some(Cause::Aborted { now: true, .. }) => {}

@@ -186,21 +186,15 @@ impl Rollout {
     }
 
     /// The stages of post-deploy migrations that it leaves for later: those that the recipe puts
-    /// off, and those that were never begun when it ended although all nodes run the ref. What was
-    /// begun is in a person's hands.
+    /// off, and those that were not done when it ended although all nodes run the ref.
     pub fn leaves_owed(&self) -> Vec<String> {
         let last = self.plan.stages.len().saturating_sub(1);
-        let came_to = |stage: usize| self.states.stage >= stage;
+        let came_to = |stage: usize| self.states.stage >= stage || self.all_run_before(stage);
         let mut left = Vec::new();
         for (at, stage) in self.plan.stages.iter().enumerate() {
-            let ops = self.plan.ops().filter(|(id, _, _)| id.stage as usize == at);
-            let mut post = ops.filter(|(_, _, op)| {
-                matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. })
-            });
-            let Some((first, _, _)) = post.next() else { continue };
-            let tried = |id: OpId| self.states.op(id).is_some_and(OpState::was_tried);
+            let undone = |id| !matches!(self.states.op(id), Some(OpState::Done { .. }));
             let asks = at > 0 && self.asks_only(at - 1);
-            if !tried(first) && came_to(at - usize::from(asks)) {
+            if self.post_migrations(at).any(undone) && came_to(at - usize::from(asks)) {
                 left.push(stage.name.clone());
             }
         }
@@ -208,6 +202,33 @@ impl Rollout {
             left.extend(self.plan.defers.iter().cloned());
         }
         left
+    }
+
+    /// Whether post-deploy migrations of its own were begun and are not done.
+    pub(super) fn failed_at_post_migrations(&self) -> bool {
+        let mut all = (0..self.plan.stages.len()).flat_map(|at| self.post_migrations(at));
+        all.any(|id| {
+            let state = self.states.op(id);
+            state.is_some_and(|it| it.was_tried() && !matches!(it, OpState::Done { .. }))
+        })
+    }
+
+    fn post_migrations(&self, stage: usize) -> impl Iterator<Item = OpId> + '_ {
+        self.plan.ops().filter_map(move |(id, _, op)| {
+            let post = matches!(op, Op::Step { kind: StepKind::PostMigrate { .. }, .. });
+            (post && id.stage as usize == stage).then_some(id)
+        })
+    }
+
+    /// Whether there are steps ahead of a stage that bring the ref, and all are done: where it was ended in the middle of
+    /// the last ones, it did not come any further.
+    fn all_run_before(&self, stage: usize) -> bool {
+        let ahead = self.plan.ops().filter(|(id, _, op)| {
+            let runs = matches!(op, Op::Step { kind: StepKind::Run, .. });
+            runs && (id.stage as usize) < stage
+        });
+        let mut states = ahead.map(|(id, _, _)| self.states.op(id)).peekable();
+        states.peek().is_some() && states.all(|it| matches!(it, Some(OpState::Done { .. })))
     }
 
     /// Whether post-deploy migrations that an earlier rollout left have failed here.

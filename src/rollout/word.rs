@@ -65,7 +65,12 @@ impl Ledger {
                 // While a rollout is under way, it is the rollout that is meant.
                 let of_rollout = self.rollouts.contains_key(target);
                 let history = self.histories.entry(target.clone()).or_default();
-                history.stopped = None;
+                let stopped = history.stopped.take();
+                let owed = history.owed.as_ref().map(|it| &it.reference);
+                // Who tries the ref again means its post-deploy migrations too.
+                if stopped.is_some_and(|it| Some(&it.reference) == owed) {
+                    history.owed_failed = false;
+                }
                 history.rebuilt = false;
                 if history.proposal.is_some() && !of_rollout {
                     history.retried = Some(comment.map_or(at, |it| it.at));

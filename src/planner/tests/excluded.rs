@@ -109,3 +109,15 @@ fn who_asks_about_a_rollback_is_told_whom_people_left_out() {
     assert_eq!(told, ["web-4: left out by alice: its disk died"]);
     assert!(way.unseen.is_empty(), "{:?}", way.unseen);
 }
+
+#[test]
+fn nothing_begins_that_nobody_can_be_spared_for_without_the_one_who_is_left_out() {
+    let few = CONFIG.replace("batch: 2, min_healthy: 1", "batch: 2, min_healthy: 3");
+    let last = "all 1.0.1\nweb-1 1.0.0\nunseen web-3\nwithout web-3";
+    let said = holds_of(&few, last);
+    let why = "(web must keep 3 nodes in service, and can spare no other without it; no route)";
+    assert!(said.contains(&format!("web-3 {why}")), "{said}");
+    let begins = |config: &str, text: &str| matches!(decision_of(config, text), Deploy::Start(_));
+    assert!(begins(&few, &format!("{last}\njob-1 1.0.0")), "others are brought it");
+    assert!(begins(&CONFIG.replace("batch: 2, min_healthy: 1", "batch: 2, min_healthy: 2"), last));
+}

@@ -26,7 +26,7 @@ version: { run: [cat, version] }
 recipe: fleet
 stages:
   - { name: fleet, on: all, run: [install, '{ref}'] }
-  - { name: contract, kind: post_migrate, on: deploy_node, run: [contract, '{ref}'], approval: deferred }
+  - { name: contract, kind: post_migrate, on: deploy_node, run: [contract, '{ref}'], approval: APPROVAL }
 --- services/shop.yaml
 service: shop
 recipe: fleet
@@ -48,7 +48,19 @@ fn plan(ledger: &Ledger, wanted: &str, blocked: &str) -> Box<Plan> {
 }
 
 fn seen<T>(ledger: &Ledger, wanted: &str, blocked: &str, see: impl Fn(World<'_>) -> T) -> T {
+    seen_at("deferred", "1.0.0", ledger, (wanted, blocked), see)
+}
+
+/// The same where the migrations of a ref run then, and all nodes run this one.
+fn seen_at<T>(
+    approval: &str,
+    runs: &str,
+    ledger: &Ledger,
+    (wanted, blocked): (&str, &str),
+    see: impl Fn(World<'_>) -> T,
+) -> T {
     let text = CONFIG.replace("WANTED", wanted).replace("BLOCKED", blocked);
+    let text = text.replace("APPROVAL", approval);
     let files = text.split("--- ").skip(1).filter_map(|part| part.split_once('\n'));
     let files = files.map(|(path, body)| Change {
         path: path.to_owned(),
@@ -59,7 +71,7 @@ fn seen<T>(ledger: &Ledger, wanted: &str, blocked: &str, see: impl Fn(World<'_>)
     let at = Timestamp(0);
     let mut survey = Survey::default();
     for node in loaded.snapshot().spec(&target()).unwrap().nodes() {
-        survey.nodes.insert(node, Seen::Known { value: Ref::parse("1.0.0").ok(), at });
+        survey.nodes.insert(node, Seen::Known { value: Ref::parse(runs).ok(), at });
     }
     let mut seen = Observation::default();
     seen.surveys.insert(target(), survey);
@@ -224,4 +236,76 @@ fn what_a_blocked_ref_owes_is_not_begun() {
     let plan = plan(&owing(), "1.0.1", "1.0.0");
     assert_eq!(owed_steps(&plan), []);
     assert_eq!(plan.defers, ["contract"]);
+}
+
+/// What is decided after a rollout to 1.0.1 that is halted, or wants nothing more of this kind, was aborted and is tried
+/// again; and whether it is known before that these migrations are left.
+fn tried_again(approval: &str, fails: impl Fn(StepKind) -> bool) -> (Deploy, bool) {
+    let decide = |ledger: &Ledger, runs: &str| {
+        let wanted = ("1.0.1", "0.9.0");
+        seen_at(approval, runs, ledger, wanted, |world| decide(&target(), world).deploy)
+    };
+    let mut ledger = Ledger::default();
+    let Deploy::Start(plan) = decide(&ledger, "1.0.0") else { panic!("it does not begin") };
+    tell(&mut ledger, Fact::Planned(plan));
+    carry(&mut ledger, fails);
+    abort(&mut ledger);
+    let left = ledger.history(&target()).unwrap().owed.is_some();
+    assert!(matches!(decide(&ledger, "1.0.1"), Deploy::Hold(_)), "it begins by itself");
+    let retry = Command::Retry { target: target(), comment: None };
+    tell(&mut ledger, Fact::Asked { word: word(), command: retry });
+    (decide(&ledger, "1.0.1"), left)
+}
+
+#[test]
+fn who_tries_a_ref_again_has_the_post_deploy_migrations_done_that_it_was_ended_without() {
+    let post = |kind: StepKind| matches!(kind, StepKind::PostMigrate { .. });
+    let (again, left) = tried_again("automatic", post);
+    assert!(left, "they failed, and are not done");
+    let Deploy::Start(plan) = again else { panic!("{again:?}") };
+    assert_eq!((plan.purpose, owed_steps(&plan).len()), (Purpose::PostMigrate, 1));
+    // Nobody has agreed to these.
+    let (again, left) = tried_again("manual", post);
+    assert!(left);
+    let Deploy::Start(plan) = again else { panic!("{again:?}") };
+    assert_eq!((plan.purpose, owed_steps(&plan).len()), (Purpose::Verify, 0));
+}
+
+#[test]
+fn a_rollout_that_is_ended_in_its_last_step_leaves_its_post_deploy_migrations() {
+    for (approval, purpose) in [
+        ("automatic", Purpose::PostMigrate),
+        ("manual", Purpose::Verify),
+        ("deferred", Purpose::Verify),
+    ] {
+        let wanted = ("1.0.1", "0.9.0");
+        let decide = |ledger: &Ledger, runs: &str| {
+            seen_at(approval, runs, ledger, wanted, |world| decide(&target(), world).deploy)
+        };
+        let mut ledger = Ledger::default();
+        let Deploy::Start(plan) = decide(&ledger, "1.0.0") else { panic!("it does not begin") };
+        let run = |(_, _, op): &(OpId, _, &Op)| matches!(op, Op::Step { kind: StepKind::Run, .. });
+        let last = plan.ops().filter(run).last().unwrap().0;
+        tell(&mut ledger, Fact::Planned(plan));
+        loop {
+            let rollout = &ledger.rollouts[&target()];
+            let (epoch, want) = (rollout.epoch(), rollout.wants(Timestamp(0))[0].clone());
+            let (op, attempt) = (want.id, want.attempt);
+            happen(&mut ledger, What::Started { op, attempt, epoch });
+            let evidence = String::new();
+            if op == last {
+                let cause = Cause::Aborted { word: word(), now: false };
+                happen(&mut ledger, What::Stopping { cause, epoch: epoch.next() });
+                happen(&mut ledger, What::Finished { op, outcome: Outcome::Done { evidence } });
+                break;
+            }
+            happen(&mut ledger, What::Finished { op, outcome: Outcome::Done { evidence } });
+        }
+        carry(&mut ledger, |_| false);
+        assert!(ledger.history(&target()).unwrap().owed.is_some(), "{approval}");
+        let retry = Command::Retry { target: target(), comment: None };
+        tell(&mut ledger, Fact::Asked { word: word(), command: retry });
+        let Deploy::Start(plan) = decide(&ledger, "1.0.1") else { panic!("{approval}") };
+        assert_eq!(plan.purpose, purpose, "{approval}");
+    }
 }
