@@ -138,6 +138,9 @@ impl Core {
         let (Some(op), Some(task)) = (plan.op(want.id), plan.task(want.id)) else {
             return Step::Leave;
         };
+        if let Some(why) = rollout.sees_nothing(want.id) {
+            return Step::End(want.id, Outcome::Failed { why });
+        }
         let grace = match op {
             Op::Baked { span, guards } => {
                 if let Some(step) = self.bake(rollout, (want.id, since), (*span, guards), turn.now)

@@ -8,7 +8,7 @@ use crate::model::{Deed, NodeName, Ref, RolloutId, Target};
 use crate::observe::{Fact, Survey};
 use crate::rollout::{
     CANNOT_ASK, Floor, Halt, History, Op, OpId, OpState, Outcome, Phase, Purpose, Rollout,
-    StepKind, What,
+    StepKind, UNSEEN, What,
 };
 
 use super::alone::left_behind;
@@ -320,6 +320,8 @@ fn alerts_fire(rollout: &Rollout, id: OpId, op: &Op) -> bool {
 /// What kind of reason a halt is. A migration that failed is a person's matter.
 fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
     let id = match halt {
+        // Nobody was asked.
+        Halt::Failed { why, .. } if why.starts_with(UNSEEN) => return None,
         Halt::Failed { op, .. } => *op,
         Halt::TooFew { .. } => return Some(RollbackOn::MaxFailures),
         Halt::Lost { .. } => return None,
