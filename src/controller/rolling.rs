@@ -311,7 +311,7 @@ impl Core {
         report: Report,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
-        let report = self.as_awaited(target, op, report);
+        let report = self.as_awaited(target, op, report.bounded(&self.whole_words(target, op)));
         // What is not there yet is not asked for at once.
         if !matches!(report, Report::Pending { .. } | Report::Draining { .. }) {
             self.touch_for(target.clone(), op);
