@@ -52,6 +52,7 @@ impl Core {
         mut about: Option<BTreeSet<OpId>>,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
+        self.ask_odd_again(target, turn)?;
         while !self.limits.check_only
             && let Some(rollout) = self.ledger.rollouts.get(target)
         {

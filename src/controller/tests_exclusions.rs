@@ -112,7 +112,7 @@ fn out(core: &Core) -> String {
 fn a_pattern_that_means_nodes_that_are_well_asks_first() {
     let mut core = core(under_way(), &["web-1"]);
     let why = many(&mut core, "zone:a", false, false).unwrap_err().to_string();
-    let expected = "nothing was done: `zone:a` means 2 nodes of shop/staging, of which 1 is well (web-2); web has 3 nodes that are well and would have 2, where `min_healthy` keeps 2; `towpath exclude shop staging 'zone:a' --yes` leaves them out all the same, and `web-1` in its place means the others";
+    let expected = "nothing was done: `zone:a` means 2 nodes of shop/staging, of which 1 is well by the last look, 1s ago (web-2); web has 3 nodes that are well and would have 2, where `min_healthy` keeps 2; `towpath exclude shop staging 'zone:a' --yes` leaves them out all the same, and `web-1` in its place means the others";
     assert_eq!(why, expected);
     assert_eq!(out(&core), "", "and so for those that are down");
     // Several names are many, and so is one pattern that happens to name one.
