@@ -90,7 +90,14 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<bool, Fatal> {
         let Some(rollout) = self.ledger.rollouts.get(target) else { return Ok(false) };
-        match self.consider(rollout, want, turn) {
+        let is_asked = self.questions.contains_key(&(id.clone(), want.id));
+        let considered = match rollout.sees_nothing(want.id) {
+            Some(why) if want.since.is_some() && !is_asked => {
+                Step::End(want.id, Outcome::Failed { why })
+            }
+            Some(_) | None => self.consider(rollout, want, turn),
+        };
+        match considered {
             Step::Leave => Ok(false),
             Step::Wait(at) => {
                 self.alarm(at, Alarm::Decide(target.clone()));
@@ -139,9 +146,6 @@ impl Core {
         let (Some(op), Some(task)) = (plan.op(want.id), plan.task(want.id)) else {
             return Step::Leave;
         };
-        if let Some(why) = rollout.sees_nothing(want.id) {
-            return Step::End(want.id, Outcome::Failed { why });
-        }
         let grace = match op {
             Op::Baked { span, guards } => {
                 if let Some(step) = self.bake(rollout, (want.id, since), (*span, guards), turn.now)
