@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::model::{
-    Command, EnvironmentName, NodeName, Ref, RoleName, RolloutId, Target, Timestamp,
-};
+use crate::model::{Command, EnvironmentName, Ref, RoleName, RolloutId, Target, Timestamp};
 use crate::observe::Fact;
 use crate::planner::{self, Hold, World};
 use crate::rollout::{Cause, Ending, Halt, Op, OpId, OpState, Plan, Rollout, When};
@@ -190,27 +188,17 @@ impl Core {
         refs
     }
 
-    /// Of a canary whose nodes are all left out its gates and bakes see nothing, and the fleet comes next.
+    /// Of a canary whose nodes are all left out its gates and bakes see nothing: who leaves them out is told that it halts.
     pub(super) fn shows_nothing(&self, target: &Target) -> String {
         let Some(rollout) = self.ledger.rollouts.get(target) else { return String::new() };
-        let out: BTreeSet<&NodeName> = rollout.left_out().collect();
-        let ahead = rollout.plan().ops().filter(|(id, task, _)| {
-            task.when == When::Always && !matches!(rollout.state(*id), Some(OpState::Done { .. }))
-        });
-        let unseen = ahead.filter_map(|(_, _, op)| match op {
-            Op::Weighted { role, seats, .. } if seats.iter().all(|it| out.contains(&it.node)) => {
-                Some(role.as_str())
-            }
-            _ => None,
-        });
-        let unseen: BTreeSet<&str> = unseen.collect();
+        let unseen = rollout.unseen();
         if unseen.is_empty() {
             return String::new();
         }
         let (Target { service, environment }, to) = (target, &rollout.plan().to);
-        let roles = unseen.into_iter().collect::<Vec<_>>().join(", ");
+        let stages = unseen.into_iter().collect::<Vec<_>>().join(", ");
         format!(
-            "\nno node of {roles} is left in it: what its gates and bakes still ask says nothing of {to}, and the other nodes come next; `towpath abort {service} {environment}` ends it before that"
+            "\nno node is left in {stages}: what is asked behind it would say nothing of {to}, and so the rollout halts there; `towpath retry {service} {environment}` asks it all the same then, `towpath abort {service} {environment}` ends it"
         )
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Candidate, Exclusion, NodeName, Target, Timestamp};
+use crate::model::{Candidate, Exclusion, NodeName, Target, Timestamp, format_duration};
 use crate::planner::{self, World};
 use crate::rollout::Word;
 
@@ -140,9 +140,10 @@ impl Core {
             meant.difference(&loss.well).map(NodeName::as_str).take(ANSWERS_MAX + 1).collect();
         let Target { service, environment } = target;
         let mut said = format!(
-            "nothing was done: `{only}` means {} of {target}, of which {} {are} well ({}); {}; `towpath exclude {service} {environment} '{only}' --yes` leaves them out all the same",
+            "nothing was done: `{only}` means {} of {target}, of which {} {are} well by the last look, {} ago ({}); {}; `towpath exclude {service} {environment} '{only}' --yes` leaves them out all the same",
             nodes_word(meant.len()),
             well.len(),
+            format_duration(loss.seen.map(|at| now.since(at)).unwrap_or_default()),
             named(&well),
             roles.join("; "),
         );

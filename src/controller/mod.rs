@@ -21,6 +21,7 @@ mod rolling;
 mod pipelines;
 mod saying;
 mod aborting;
+mod asking_again;
 mod promoting;
 mod proposing;
 mod orders;
@@ -64,6 +65,8 @@ mod tests;
 mod tests_exclusions;
 #[cfg(test)]
 mod tests_forge;
+#[cfg(test)]
+mod tests_odd;
 #[cfg(test)]
 mod tests_recall;
 #[cfg(test)]

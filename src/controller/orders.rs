@@ -11,7 +11,7 @@ use crate::rollout::{Cause, Fact, Halt, Illegal, Phase, Remedy, Undo, What, Word
 
 use super::core::{Core, Fatal, Turn};
 use super::excluding::still_runs;
-use super::reasons::needs_reason;
+use super::reasons::{needs_reason, too_long};
 use super::wake::{Effect, Refusal, Ticket};
 
 /// What a command comes to.
@@ -30,6 +30,10 @@ impl Core {
         ticket: Ticket,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
+        if let Some(why) = too_long(asking.reason()) {
+            turn.ask(Effect::Reply { ticket, answer: Err(Refusal::NotNow(why)) });
+            return Ok(());
+        }
         let answer = match asking {
             Asking::One(ask) if ask.reason.trim().is_empty() && needs_reason(&ask.command) => {
                 Err(Refusal::NoReason)

@@ -2,6 +2,20 @@
 
 use crate::model::Command;
 
+/// Longest reason, in characters. It is shown with every hold and halt that follows from it, in each message, and is kept
+/// in the journal and in git.
+const REASON_MAX: usize = 1000;
+
+/// Why a reason is not taken: half of it might say something else.
+pub(super) fn too_long(reason: &str) -> Option<String> {
+    let long = reason.chars().count();
+    (long > REASON_MAX).then(|| {
+        format!(
+            "a reason has at most {REASON_MAX} characters, and this one has {long}: say where the rest of it is written"
+        )
+    })
+}
+
 /// Whatever overrides a rule or stops others needs a reason; the record keeps it.
 pub(super) fn needs_reason(command: &Command) -> bool {
     match command {

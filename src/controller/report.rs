@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Spot, Timestamp};
+use crate::model::{Spot, Timestamp, shortened};
 
 /// How an operation stands after one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,31 @@ pub enum Report {
     },
 }
 
+/// Longest text of a report, in characters. Drivers bound what one command or server says (4 KiB and less); this is for
+/// what is put together of many. It is shown with each halt, and kept in the journal and in git.
+const WORDS_MAX: usize = 5000;
+
 impl Report {
+    /// The same in fewer words, if they are too many; `rest` says where the others are.
+    pub(super) fn bounded(self, rest: &str) -> Self {
+        let short = |text: String| {
+            let short = shortened(&text, WORDS_MAX);
+            if short == text { text } else { short + rest }
+        };
+        match self {
+            Self::Done { evidence, at } => Self::Done { evidence: short(evidence), at },
+            Self::Pending { again_after, why } => Self::Pending { again_after, why: short(why) },
+            Self::Draining { again_after, why, anew } => {
+                Self::Draining { again_after, why: short(why), anew }
+            }
+            Self::Keeps { kept } => Self::Keeps { kept },
+            Self::Failed { why } => Self::Failed { why: short(why) },
+            Self::Ended { why } => Self::Ended { why: short(why) },
+            Self::Errored { why, retry } => Self::Errored { why: short(why), retry },
+            Self::Lost { why } => Self::Lost { why: short(why) },
+        }
+    }
+
     /// In its words.
     pub(super) fn words(&self) -> Cow<'_, str> {
         match self {

@@ -52,6 +52,7 @@ impl Core {
         mut about: Option<BTreeSet<OpId>>,
         turn: &mut Turn,
     ) -> Result<(), Fatal> {
+        self.ask_odd_again(target, turn)?;
         while !self.limits.check_only
             && let Some(rollout) = self.ledger.rollouts.get(target)
         {
@@ -89,7 +90,14 @@ impl Core {
         turn: &mut Turn,
     ) -> Result<bool, Fatal> {
         let Some(rollout) = self.ledger.rollouts.get(target) else { return Ok(false) };
-        match self.consider(rollout, want, turn) {
+        let is_asked = self.questions.contains_key(&(id.clone(), want.id));
+        let considered = match rollout.sees_nothing(want.id) {
+            Some(why) if want.since.is_some() && !is_asked => {
+                Step::End(want.id, Outcome::Failed { why })
+            }
+            Some(_) | None => self.consider(rollout, want, turn),
+        };
+        match considered {
             Step::Leave => Ok(false),
             Step::Wait(at) => {
                 self.alarm(at, Alarm::Decide(target.clone()));
@@ -320,7 +328,7 @@ impl Core {
         if !matches!(report, Report::Pending { .. } | Report::Keeps { .. }) {
             self.unmoved.remove(&(id.clone(), op));
         }
-        let report = self.as_awaited(target, op, report);
+        let report = self.as_awaited(target, op, report.bounded(&self.whole_words(target, op)));
         // What is not there yet is not asked for at once.
         if !matches!(report, Report::Pending { .. } | Report::Draining { .. }) {
             self.touch_for(target.clone(), op);

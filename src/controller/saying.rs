@@ -51,6 +51,18 @@ impl Saying {
 }
 
 impl Core {
+    /// Where all of it is that a command said, if it is too long to be repeated: its output is kept.
+    pub(super) fn whole_words(&self, target: &Target, op: OpId) -> String {
+        let plan = self.ledger.rollouts.get(target).map(Rollout::plan);
+        let node = plan.and_then(|it| it.task(op)?.node.as_ref());
+        match (plan, node) {
+            (Some(plan), Some(node)) if matches!(plan.op(op), Some(Op::Step { .. })) => {
+                format!(" (`towpath log {} {node}` shows all)", plan.id)
+            }
+            _ => String::new(),
+        }
+    }
+
     /// Takes in what an operation waits for; and, of a drain, since when its node is out.
     pub(super) fn hear(
         &mut self,

@@ -11,7 +11,9 @@ use crate::model::{
     Traffic,
 };
 use crate::observe::{Fact, Survey};
-use crate::rollout::{Batch, Ledger, Op, Outcome, Rollout, StepKind, Task, What, When};
+use crate::rollout::{
+    Batch, Ledger, Op, OpId, OpState, Outcome, Purpose, Rollout, StepKind, Task, What, When,
+};
 
 const CONFIG: &[(&str, &str)] = &[
     ("towpath.yaml", "version: 1\nenvironments: [staging]\n"),
@@ -110,7 +112,7 @@ fn out(core: &Core) -> String {
 fn a_pattern_that_means_nodes_that_are_well_asks_first() {
     let mut core = core(under_way(), &["web-1"]);
     let why = many(&mut core, "zone:a", false, false).unwrap_err().to_string();
-    let expected = "nothing was done: `zone:a` means 2 nodes of shop/staging, of which 1 is well (web-2); web has 3 nodes that are well and would have 2, where `min_healthy` keeps 2; `towpath exclude shop staging 'zone:a' --yes` leaves them out all the same, and `web-1` in its place means the others";
+    let expected = "nothing was done: `zone:a` means 2 nodes of shop/staging, of which 1 is well by the last look, 1s ago (web-2); web has 3 nodes that are well and would have 2, where `min_healthy` keeps 2; `towpath exclude shop staging 'zone:a' --yes` leaves them out all the same, and `web-1` in its place means the others";
     assert_eq!(why, expected);
     assert_eq!(out(&core), "", "and so for those that are down");
     // Several names are many, and so is one pattern that happens to name one.
@@ -177,4 +179,118 @@ fn of_many_nodes_all_are_left_out_or_none_and_waited_for_again_those_that_were()
     assert_eq!(out(&core), "job-1");
     let why = many(&mut core, "zone:a", false, true).unwrap_err().to_string();
     assert_eq!(why, "no node of these is left out at shop/staging");
+}
+
+const CANARY: OpId = OpId { stage: 0, lane: 0, batch: 0, task: 0, op: 0 };
+const BAKE: OpId = OpId { stage: 1, ..CANARY };
+const FLEET: OpId = OpId { stage: 2, ..CANARY };
+
+/// A canary of these nodes, a bake behind it, and the fleet; in a rollout of this purpose.
+fn canary(nodes: &[&str], purpose: Purpose) -> Ledger {
+    let mut ledger = under_way();
+    let mut plan = ledger.rollouts[&target()].plan().clone();
+    plan.purpose = purpose;
+    let step = plan.stages[0].lanes[0].batches[0].tasks[0].ops[0].clone();
+    let bake = Op::Baked { span: std::time::Duration::from_mins(5), guards: Vec::new() };
+    let first = plan.stages[0].clone();
+    let stage = |name: &str, tasks: Vec<Task>| {
+        let mut stage = first.clone();
+        stage.name = name.to_owned();
+        stage.lanes[0].batches = vec![Batch { tasks }];
+        stage
+    };
+    let on = |names: &[&str]| -> Vec<Task> {
+        let task =
+            |it: &&str| Task { node: Some(node(it)), when: When::Always, ops: vec![step.clone()] };
+        names.iter().map(task).collect()
+    };
+    let bake = Task { node: None, when: When::Always, ops: vec![bake] };
+    let closing = plan.stages.pop().unwrap();
+    plan.stages = vec![
+        stage("canary", on(nodes)),
+        stage("canary gates", vec![bake]),
+        stage("fleet", on(&["web-3", "web-4"])),
+        // What every node runs in the end.
+        stage("verify", on(&ALL)),
+        closing,
+    ];
+    ledger.rollouts.insert(target(), Rollout::new(plan));
+    ledger
+}
+
+fn one(core: &mut Core, command: Command) -> Result<String, Refusal> {
+    let (by, reason) = (PersonName::parse("ann").unwrap(), "it is slow".to_owned());
+    asks(core, Asking::One(Ask { by, reason, command }))
+}
+
+fn leave_out(core: &mut Core, name: &str) -> String {
+    one(core, Command::LeaveOut { target: target(), node: node(name), lift: false }).unwrap()
+}
+
+fn halts(core: &Core) -> String {
+    let halts = core.ledger().rollouts[&target()].halts();
+    halts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn a_bake_behind_a_canary_of_which_nobody_is_left_does_not_pass_as_if_it_had_been_seen() {
+    let began = |core: &Core, op| {
+        core.ledger().rollouts[&target()].state(op).is_some_and(OpState::was_tried)
+    };
+    let mut core = core(canary(&["web-1"], Purpose::Deploy), &[]);
+    let said = leave_out(&mut core, "web-1");
+    assert!(said.contains("no node is left in canary: what is asked behind it"), "{said}");
+    let retry = "`towpath retry shop staging` asks it all the same, `towpath abort shop staging` ends the rollout";
+    let expected = format!(
+        "canary gates failed: no node is left in canary, and what is asked behind it would say nothing of 1.0.1; {retry}"
+    );
+    assert_eq!(halts(&core), expected);
+    // A look at it is no word, and a person's is one.
+    core.handle(Wake::Tick, at(3600), &mut Memory::default()).unwrap();
+    assert!(!began(&core, FLEET));
+    one(&mut core, Command::Retry { target: target(), comment: None }).unwrap();
+    assert_eq!((halts(&core), began(&core, FLEET)), (String::new(), false), "it bakes");
+    core.handle(Wake::Tick, at(7200), &mut Memory::default()).unwrap();
+    assert!(began(&core, FLEET));
+}
+
+#[test]
+fn a_canary_of_which_somebody_is_left_is_asked_about_and_so_is_one_that_was_seen() {
+    let begun = |nodes: &[&str], purpose| {
+        let mut core = core(canary(nodes, purpose), &[]);
+        let said = leave_out(&mut core, "web-1");
+        (said.contains("would say nothing"), halts(&core), core)
+    };
+    let (warns, halts_there, _) = begun(&["web-1", "web-2"], Purpose::Deploy);
+    assert_eq!((warns, halts_there), (false, String::new()));
+    // On the way back what is better is not to be shown first.
+    let (warns, halts_there, _) = begun(&["web-1"], Purpose::Rollback);
+    assert_eq!((warns, halts_there), (false, String::new()));
+
+    // Who is left out while it bakes is not seen to its end.
+    let mut ledger = canary(&["web-1"], Purpose::Deploy);
+    let rollout = ledger.rollouts.get_mut(&target()).unwrap();
+    let epoch = rollout.epoch();
+    let mut tell = |op, outcome: Option<Outcome>| {
+        let what = What::Started { op, attempt: 1, epoch };
+        rollout.apply(&crate::rollout::Event { at: at(0), what }).unwrap();
+        if let Some(outcome) = outcome {
+            let what = What::Finished { op, outcome };
+            rollout.apply(&crate::rollout::Event { at: at(0), what }).unwrap();
+        }
+    };
+    let done = || Some(Outcome::Done { evidence: String::new() });
+    tell(CANARY, done());
+    tell(BAKE, None);
+    let mut bakes = core(ledger.clone(), &[]);
+    leave_out(&mut bakes, "web-1");
+    assert!(halts(&bakes).contains("no node is left in canary"), "{}", halts(&bakes));
+    // Behind that it was seen.
+    let rollout = ledger.rollouts.get_mut(&target()).unwrap();
+    let what = What::Finished { op: BAKE, outcome: done().unwrap() };
+    rollout.apply(&crate::rollout::Event { at: at(0), what }).unwrap();
+    let mut over = core(ledger, &[]);
+    let said = leave_out(&mut over, "web-1");
+    assert!(!said.contains("would say nothing"), "{said}");
+    assert_eq!(halts(&over), "");
 }

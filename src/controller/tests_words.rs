@@ -167,7 +167,8 @@ fn who_leaves_the_last_node_of_a_canary_out_is_told_that_its_gates_see_nothing()
             ops: vec![Op::Fenced],
         });
         let batches = vec![Batch { tasks: tasks.collect() }];
-        let lane = Lane { batches, ..plan.stages[1].lanes[0].clone() };
+        let closing = plan.stages.last().unwrap();
+        let lane = Lane { batches, ..closing.lanes[0].clone() };
         plan.stages[0].lanes.push(lane);
         plan.nodes = nodes.iter().map(|it| node(it)).collect();
         let mut seats = vec![seat()];
@@ -175,16 +176,22 @@ fn who_leaves_the_last_node_of_a_canary_out_is_told_that_its_gates_see_nothing()
         let first = &mut plan.stages[0].lanes[0].batches[0].tasks[0].ops[0];
         let Op::Weighted { seats: of_first, .. } = first else { panic!("{first:?}") };
         *of_first = seats;
+        let mut gates = plan.stages[0].clone();
+        gates.name = "pipeline gates".to_owned();
+        let bake = Op::Baked { span: std::time::Duration::from_mins(5), guards: Vec::new() };
+        let tasks = vec![Task { node: None, when: When::Always, ops: vec![bake] }];
+        gates.lanes.truncate(1);
+        gates.lanes[0].batches = vec![Batch { tasks }];
+        plan.stages.insert(1, gates);
         ledger.rollouts.insert(target(), Rollout::replay(plan, &events).unwrap());
         ledger
     };
     let answer = said(&mut core(with_steps_on(false, &["web-1"])), leave_out()).unwrap();
-    let expected =
-        "no node of canary is left in it: what its gates and bakes still ask says nothing of 1.0.1";
+    let expected = "no node is left in pipeline: what is asked behind it would say nothing of 1.0.1, and so the rollout halts there";
     assert!(answer.contains(expected), "{answer}");
     for (moved, nodes) in [(true, &["web-1"][..]), (false, &["web-1", "web-2"])] {
         let answer = said(&mut core(with_steps_on(moved, nodes)), leave_out()).unwrap();
-        assert!(!answer.contains("says nothing"), "{answer}");
+        assert_eq!(answer.contains("would say nothing"), nodes.len() == 1, "{answer}");
     }
 
     // What goes on without it takes it in no more.
@@ -291,4 +298,56 @@ fn who_leaves_a_node_out_that_answered_once_makes_us_look_again() {
     assert!(answer.contains("say it again in a moment"), "{answer}");
     let looks = |it: &Effect| matches!(it, Effect::Survey { target: it, .. } if *it == target());
     assert!(effects.iter().any(looks), "{effects:?}");
+}
+
+#[test]
+fn a_reason_that_is_too_long_to_be_repeated_is_refused_with_what_fits() {
+    let asks = |chars: usize| {
+        let mut core = core(Ledger::default());
+        let by = crate::model::PersonName::parse("ann").unwrap();
+        let command = Command::Lock { target: target() };
+        let ask = crate::model::Ask { by, reason: "ö".repeat(chars), command };
+        let asking = crate::model::Asking::One(ask);
+        let wake = super::wake::Wake::Asked { asking, ticket: super::wake::Ticket(1) };
+        let mut journal = Memory::default();
+        let effects = core.handle(wake, at(1), &mut journal).unwrap();
+        let answer = effects.into_iter().find_map(|it| match it {
+            Effect::Reply { answer, .. } => Some(answer.map_err(|it| it.to_string())),
+            _ => None,
+        });
+        (answer.expect("nobody answers"), journal.0.len())
+    };
+    assert_eq!(asks(1000), (Ok("shop/staging is locked".to_owned()), 1));
+    let why = "a reason has at most 1000 characters, and this one has 1001: say where the rest of it is written";
+    assert_eq!(asks(1001), (Err(why.to_owned()), 0));
+}
+
+#[test]
+fn what_a_machine_says_at_length_is_cut_where_it_comes_in_and_says_where_all_of_it_is() {
+    let deed = Deed::Run {
+        argv: vec!["install".to_owned()],
+        variables: Vec::new(),
+        timeout: std::time::Duration::from_secs(5),
+    };
+    let step = Op::Step { kind: StepKind::Run, deed, status: None };
+    let why = |on: Option<&str>| {
+        let mut ledger = rolling(step.clone(), Vec::new());
+        let rollout = &ledger.rollouts[&target()];
+        let (mut plan, events) = (rollout.plan().clone(), rollout.events().to_vec());
+        plan.stages[0].lanes[0].batches[0].tasks[0].node = on.map(node);
+        ledger.rollouts.insert(target(), Rollout::replay(plan, &events).unwrap());
+        let mut core = core(ledger);
+        let effects = core.handle(super::wake::Wake::Started, at(1), &mut Memory::default());
+        let question = super::tests::asked(effects.unwrap()).unwrap();
+        let report = super::wake::Report::Failed { why: "é".repeat(1_000_000) };
+        let wake = super::tests::answers(&question, report);
+        core.handle(wake, at(2), &mut Memory::default()).unwrap();
+        match &core.ledger().rollouts[&target()].halts()[..] {
+            [crate::rollout::Halt::Failed { why, .. }] => why.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let cut = "é".repeat(5000) + "…";
+    assert_eq!(why(Some("web-1")), format!("{cut} (`towpath log 0123456789ab web-1` shows all)"));
+    assert_eq!(why(None), cut);
 }

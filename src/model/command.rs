@@ -46,6 +46,16 @@ pub enum Asking {
     },
 }
 
+impl Asking {
+    /// Why.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::One(ask) => &ask.reason,
+            Self::Many { reason, .. } => reason,
+        }
+    }
+}
+
 /// How far a pause reaches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {

@@ -17,6 +17,7 @@ mod revision;
 mod seat;
 mod secret;
 mod share;
+mod shortened;
 mod time;
 mod trigger;
 
@@ -46,5 +47,6 @@ pub use seat::{
 };
 pub use secret::Secret;
 pub use share::{BadShare, Share};
+pub use shortened::shortened;
 pub use time::{BadDuration, Timestamp, format_duration, parse_duration};
 pub use trigger::{Action, Deed, Errand, TRIGGER_KEY, Trigger};

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{MigrationVerdict, NodeName, RoleName, Target, Timestamp, format_duration};
+use crate::model::{
+    MigrationVerdict, NodeName, RoleName, Target, Timestamp, format_duration, shortened,
+};
 use crate::planner::ending_word;
 use crate::rollout::{
     Cause, Ending, Entry, Event, Fact, Glass, Haste, LEFT, Op, OpId, OpState, Outcome, Plan,
@@ -428,10 +430,7 @@ pub fn held_up(rollout: &Rollout) -> Option<String> {
         let Target { service, environment } = &plan.target;
         return Some(format!("waits for `towpath approve {service} {environment}`"));
     }
-    let short = |text: String| {
-        let more = if text.chars().nth(CHARS_MAX).is_some() { "…" } else { "" };
-        format!("{}{more}", text.chars().take(CHARS_MAX).collect::<String>())
-    };
+    let short = |text: String| shortened(&text, CHARS_MAX);
     let halts = rollout.halts();
     if let Some(first) = halts.first() {
         let more = match halts.len() - 1 {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::{NodeName, Ref, RoleName, Target, Traffic};
+use crate::model::{NodeName, Ref, RoleName, Target, Timestamp, Traffic};
 use crate::observe::{Fact, Survey};
 use crate::rollout::{Ledger, Op, Order, Plan, Pool, Rollout, StepKind};
 
@@ -131,6 +131,8 @@ pub(crate) struct Loss {
     pub(crate) well: BTreeSet<NodeName>,
     /// The roles that would have fewer.
     pub(crate) roles: Vec<RoleLoss>,
+    /// When that was seen last: not while a rollout is under way.
+    pub(crate) seen: Option<Timestamp>,
 }
 
 /// What a role would have left.
@@ -158,11 +160,12 @@ impl fmt::Display for RoleLoss {
 
 /// What would be lost if these were left out.
 pub(crate) fn loss(target: &Target, nodes: &BTreeSet<NodeName>, world: World<'_>) -> Loss {
-    let mut loss = Loss { well: BTreeSet::new(), roles: Vec::new() };
+    let mut loss = Loss { well: BTreeSet::new(), roles: Vec::new(), seen: None };
     let (Some(spec), Some(survey)) = (world.snapshot.spec(target), world.seen.surveys.get(target))
     else {
         return loss;
     };
+    loss.seen = survey.newest();
     let rollout = world.ledger.rollouts.get(target);
     let failed = rollout.map(Rollout::failed_nodes).unwrap_or_default();
     let is_out = |node: &NodeName| {

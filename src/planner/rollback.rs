@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::RollbackOn;
-use crate::model::{Deed, NodeName, Ref, RolloutId, Target};
+use crate::model::{Deed, NodeName, Ref, RolloutId, Target, shortened};
 use crate::observe::{Fact, Survey};
 use crate::rollout::{
     CANNOT_ASK, Floor, Halt, History, Op, OpId, OpState, Outcome, Phase, Purpose, Rollout,
-    StepKind, What,
+    StepKind, UNSEEN, What,
 };
 
 use super::alone::left_behind;
@@ -17,6 +17,11 @@ use super::{Hold, World, check, deploy, draft, excluded, policy};
 
 /// The gate that an environment's `alerts:` is.
 const ALERTS: &str = "alerts";
+
+/// Reasons of a halt that the cause of a way back names, and how much each says there: it goes into a commit, and into
+/// every message about that. Of more, the number says enough.
+const TOLD_MAX: usize = 5;
+const TOLD_CHARS_MAX: usize = 500;
 
 /// What going back would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +224,15 @@ pub(super) fn retreat(target: &Target, world: World<'_>) -> Option<Retreat> {
     if spec.service.blocked.contains(to) || forbidden(target, to, world).is_some() {
         return None;
     }
-    let told: Vec<String> = halts.iter().map(|it| told(rollout, it)).collect();
+    let mut told: Vec<String> = halts
+        .iter()
+        .take(TOLD_MAX)
+        .map(|it| shortened(&told(rollout, it), TOLD_CHARS_MAX))
+        .collect();
+    let more = halts.len() - told.len();
+    if more > 0 {
+        told.push(format!("and {more} more, which `towpath log {}` tells", plan.id));
+    }
     let mut kinds: Vec<&str> =
         halts.iter().filter_map(|it| Some(cause(rollout, it)?.word())).collect();
     kinds.dedup();
@@ -320,6 +333,8 @@ fn alerts_fire(rollout: &Rollout, id: OpId, op: &Op) -> bool {
 /// What kind of reason a halt is. A migration that failed is a person's matter.
 fn cause(rollout: &Rollout, halt: &Halt) -> Option<RollbackOn> {
     let id = match halt {
+        // Nobody was asked.
+        Halt::Failed { why, .. } if why.starts_with(UNSEEN) => return None,
         Halt::Failed { op, .. } => *op,
         Halt::TooFew { .. } => return Some(RollbackOn::MaxFailures),
         Halt::Lost { .. } => return None,

@@ -15,6 +15,9 @@ pub const LEFT: &str = "left to a person";
 /// How evidence begins of a node that was found out of its load balancers when its turn came, and is left so.
 pub const OTHERS: &str = "somebody else has it out";
 
+/// How the reason begins why a gate, a bake or a test fails behind a stage of which nobody is left.
+pub const UNSEEN: &str = "no node is left";
+
 /// How it is noted that our hand took a node out anew, behind a load balancer that had forgotten: whoever had it
 /// out there before is forgotten too.
 pub const DRAINED_AGAIN: &str = "drained again";

@@ -25,6 +25,7 @@ mod settled;
 mod state;
 mod seats;
 mod tolerance;
+mod unseen;
 mod shares;
 mod traffic;
 
@@ -36,7 +37,8 @@ pub use cancel::Cancel;
 pub use change::Change;
 pub use detail::{Stands, TaskDetail};
 pub use event::{
-    CANNOT_ASK, Cause, DRAINED_AGAIN, Ending, Event, LEFT, OTHERS, Outcome, Steps, Undo, What, Word,
+    CANNOT_ASK, Cause, DRAINED_AGAIN, Ending, Event, LEFT, OTHERS, Outcome, Steps, UNSEEN, Undo,
+    What, Word,
 };
 pub use fact::{Entry, Fact, MENDED};
 pub use glass::Glass;

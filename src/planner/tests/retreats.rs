@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Epoch;
-use crate::rollout::{CANNOT_ASK, Event, Outcome, Rollout, What};
+use crate::rollout::{CANNOT_ASK, Event, Outcome, Rollout, UNSEEN, What};
 
 const WATCHED: &str = "
 --- towpath.yaml
@@ -130,6 +130,12 @@ fn the_cause_names_what_failed_and_where() {
         cause(&tested, "Verified", 1, "exit status 1: checkout is broken"),
         "smoke: smoke test of fleet gates failed: exit status 1: checkout is broken"
     );
+    // It goes into a commit.
+    let long = cause(&tested, "install", 1, &"x".repeat(4000));
+    assert!(long.chars().count() < 600 && long.ends_with("xx…"), "{long}");
+    // Nobody was there to be tested.
+    let nobody = failed(&format!("{UNSEEN} in fleet, and so nobody: was asked"));
+    assert_eq!(retreat(&tested, ("Verified", 1, &nobody)), None);
     let said = cause(&tested, "install", 1, "exit status 28: no space left");
     assert_eq!(
         said,
