@@ -267,12 +267,15 @@ fn under_way(rollout: &Rollout, ui: &Ui) {
     if !waits.is_empty() && matches!(rollout.phase(), Phase::Running) {
         let Target { service, environment } = &plan.target;
         let back = match plan.purpose {
-            Purpose::Deploy => {
+            // Behind these nothing older is run.
+            Purpose::Deploy if !rollout.has_begun_post_migrations() => {
                 format!(", `towpath rollback {service} {environment}` goes back")
             }
-            Purpose::Rollback | Purpose::Repair | Purpose::Verify | Purpose::PostMigrate => {
-                String::new()
-            }
+            Purpose::Deploy
+            | Purpose::Rollback
+            | Purpose::Repair
+            | Purpose::Verify
+            | Purpose::PostMigrate => String::new(),
         };
         let text = format!("`towpath abort {service} {environment}` ends it before that{back}");
         line("", &text, ui);

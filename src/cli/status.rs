@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::controller::Inspection;
 use crate::model::{EnvironmentName, NodeName, Only, Ref, ServiceName, Target};
 use crate::notify;
-use crate::observe::{Running, Survey};
+use crate::observe::{Fact, Running, Survey};
 use crate::planner::{Deploy, Hold, Promote, broken_glass, going_back, mixed_since};
 use crate::rollout::{Phase, Rollout};
 use crate::text::visible;
@@ -158,6 +158,12 @@ pub(super) fn run(args: &Args, common: &Common, ui: &Ui) -> Result<u8, Failure> 
         }
         ui.table(&rows);
         standing::show(&in_order(&seen, wanted), &seen, ui);
+    }
+    if let Some(Fact::Unknown { why, .. }) = &seen.seen.merge_requests {
+        ui.story(format_args!(
+            "{} merge requests cannot be seen: {why}",
+            ui.paint(Tone::Bad, "forge:")
+        ));
     }
     if let Some(hold) = super::plan::refused(&seen) {
         ui.story(format_args!("{} {hold}", ui.paint(Tone::Bad, "config:")));

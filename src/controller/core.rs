@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::config::{InventorySpec, Loaded, Snapshot};
+use crate::config::{Finding, InventorySpec, Loaded, Snapshot};
 use crate::model::{
     EnvironmentName, Epoch, GateName, NodeName, Ref, Revision, RoleName, RolloutId, ServiceName,
     StepKey, Target, Timestamp,
@@ -285,6 +285,11 @@ impl Core {
     /// The desired state, once it was read.
     pub fn snapshot(&self) -> Option<&Snapshot> {
         self.loaded.as_ref().map(Loaded::snapshot)
+    }
+
+    /// What cannot be read of it.
+    pub(super) fn mistakes(&self) -> impl Iterator<Item = Finding> + '_ {
+        self.loaded.iter().flat_map(Loaded::findings).filter(Finding::is_error)
     }
 
     /// What was seen so far.

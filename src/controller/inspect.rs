@@ -2,7 +2,8 @@
 //! `status` and `explain`, beside a running controller or without one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use crate::config::{Loaded, Snapshot};
@@ -13,8 +14,10 @@ use crate::drivers::haproxy::Haproxy;
 use crate::drivers::local::Local;
 use crate::drivers::ssh::SshFleet;
 use crate::git::Repository;
-use crate::model::{InService, Ref, Revision, RoleName, Target, Timestamp, Values};
-use crate::observe::{Answer, Fact, Observation, State};
+use crate::model::{
+    InService, Ref, Revision, RoleName, Target, Timestamp, Values, format_duration,
+};
+use crate::observe::{Answer, Fact, MergeRequest, Observation, State};
 use crate::planner::{self, Decision, Deploy, Hold, Promote, World};
 use crate::record::mending;
 use crate::rollout::Ledger;
@@ -30,6 +33,12 @@ use super::service::{ServiceError, Setup, journal_path};
 use super::store::Store;
 use super::view::Troubles;
 use super::wake::{Effect, Wake};
+
+/// For so long the merge requests are waited for.
+const FORGE_MAX: Duration = Duration::from_secs(10);
+
+/// What a forge says of them.
+type Listed = Fact<BTreeMap<Target, MergeRequest>>;
 
 /// What settled is in git sooner than this, if nothing is wrong.
 const UNRECORDED_MAX: Duration = Duration::from_mins(1);
@@ -143,21 +152,9 @@ pub fn inspect(
     let mut loaded = load(&repository, applied)?;
     let mut seen = Observation { base: Some(head), ..Observation::default() };
     seen.glasses = glass::states(&repository, &setup.branch, &ledger);
-    let now = clock::now();
-    // Without its token the rest can still be shown.
-    let list = match setup.open_forge("", true) {
-        Ok(forge) => forge.list(now).map_err(|error| chain(&error)),
-        Err(error) => Err(chain(&error)),
-    };
-    seen.merge_requests = Some(match list {
-        Ok(list) => {
-            let value: BTreeMap<_, _> =
-                list.into_iter().map(|it| (it.target.clone(), it)).collect();
-            Fact::Known { value, at: now }
-        }
-        Err(why) => Fact::Unknown { why, at: now },
-    });
+    let asked = ask_forge(setup);
     let in_service = survey((setup, &repository), &mut loaded, &ledger, &wanted, &mut seen)?;
+    seen.merge_requests = Some(answered(&asked, FORGE_MAX));
     let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
     let (now, troubles, unheard) = (clock::now(), Troubles::default(), None);
@@ -174,6 +171,36 @@ pub fn inspect(
     };
     found.unsafe_edits = try_edits(&repository, &found, &wanted);
     Ok(found)
+}
+
+/// Asks the forge for the merge requests, beside all else: one that hangs is not waited for. Without its token the rest
+/// can still be shown.
+fn ask_forge(setup: &Setup) -> mpsc::Receiver<Listed> {
+    let (answer, asked) = mpsc::channel();
+    let setup = setup.clone();
+    thread::spawn(move || {
+        let now = clock::now();
+        let list = match setup.open_forge("", true) {
+            Ok(forge) => forge.list(now).map_err(|error| chain(&error)),
+            Err(error) => Err(chain(&error)),
+        };
+        // Nobody waits any more where it came too late.
+        let _ = answer.send(match list {
+            Ok(list) => {
+                let value = list.into_iter().map(|it| (it.target.clone(), it)).collect();
+                Fact::Known { value, at: now }
+            }
+            Err(why) => Fact::Unknown { why, at: now },
+        });
+    });
+    asked
+}
+
+fn answered(asked: &mpsc::Receiver<Listed>, patience: Duration) -> Listed {
+    asked.recv_timeout(patience).unwrap_or_else(|_| {
+        let why = format!("the forge did not answer within {}", format_duration(patience));
+        Fact::Unknown { why, at: clock::now() }
+    })
 }
 
 /// What is not in git although it should be, and what somebody took out of it.
@@ -473,5 +500,17 @@ mod tests {
         assert_eq!(asked(Deploy::Hold(vec![newer]), Promote::Nothing), "1.1.0");
         assert_eq!(asked(Deploy::Hold(vec![lacks("1.3.0")]), Promote::Nothing), "1.3.0");
         assert_eq!(asked(Deploy::InSync(reference("1.0.0")), promote()), "1.2.0");
+    }
+
+    #[test]
+    fn a_forge_that_hangs_is_not_waited_for() {
+        let (hangs, asked) = mpsc::channel();
+        let Fact::Unknown { why, .. } = answered(&asked, Duration::from_millis(1)) else {
+            panic!("it did not answer")
+        };
+        assert_eq!(why, "the forge did not answer within 1ms");
+        let list = Fact::Known { value: BTreeMap::new(), at: Timestamp(7) };
+        hangs.send(list.clone()).unwrap();
+        assert_eq!(answered(&asked, Duration::from_millis(1)), list);
     }
 }

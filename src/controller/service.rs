@@ -332,6 +332,7 @@ impl Service {
                 }
                 self.view.touch();
                 let begins = matches!(wake, Wake::Started);
+                let was_read = matches!(wake, Wake::ConfigRead { .. });
                 let effects = self.core.handle(wake, clock::now(), &mut self.store);
                 let effects =
                     effects.inspect_err(|fatal| overtaken::remember(&self.state, fatal))?;
@@ -339,6 +340,9 @@ impl Service {
                     overtaken::forget(&self.state);
                 }
                 self.view.tell(self.core.troubles());
+                if was_read {
+                    tell_mistakes(&self.core);
+                }
                 for effect in effects {
                     under_way += usize::from(self.carry_out(effect, &mut tickets, &mut hear));
                 }
@@ -455,6 +459,19 @@ fn begin_with(reading: &Repository, branch: &Branch, state: &Path) -> Result<(),
     let error = crate::telemetry::chain(&error);
     tracing::warn!(error, "the config branch cannot be read; what was seen last holds");
     Ok(())
+}
+
+/// What in the config cannot be read: where nobody asks for it, the log has it.
+fn tell_mistakes(core: &Core) {
+    const TOLD_MAX: usize = 5;
+    let mistakes: Vec<_> = core.mistakes().collect();
+    for mistake in mistakes.iter().take(TOLD_MAX) {
+        tracing::warn!(%mistake, "the config has a mistake: nothing begins for what it is about");
+    }
+    if mistakes.len() > TOLD_MAX {
+        let more = mistakes.len() - TOLD_MAX;
+        tracing::warn!(more, "the config has more mistakes: `towpath validate` names them all");
+    }
 }
 
 /// Where the journal is in a controller's directory.

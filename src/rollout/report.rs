@@ -204,6 +204,12 @@ impl Rollout {
         left
     }
 
+    /// Whether post-deploy migrations of its own were begun.
+    pub fn has_begun_post_migrations(&self) -> bool {
+        let mut all = (0..self.plan.stages.len()).flat_map(|at| self.post_migrations(at));
+        all.any(|id| self.states.op(id).is_some_and(OpState::was_tried))
+    }
+
     /// Whether post-deploy migrations of its own were begun and are not done.
     pub(super) fn failed_at_post_migrations(&self) -> bool {
         let mut all = (0..self.plan.stages.len()).flat_map(|at| self.post_migrations(at));

@@ -130,7 +130,7 @@ fn a_rewritten_branch_is_refused_until_accepted_or_put_back() {
         assert!(said.contains(&format!("towpath accept {}", &head[..7])), "{said}");
         assert!(stays(Duration::from_secs(1), || world.runs("production", "1.0.1")));
         assert_eq!(world.towpath(&["plan"]).status, 2);
-        let status = world.towpath(&["status"]).stdout;
+        let status = world.towpath(&["status"]).stderr;
         assert!(status.contains("does not descend"), "in sync, and nothing else: {status}");
         if way == "put back" {
             world.git(&["push", "-q", "--force", "origin", &format!("{good}:main")]);

@@ -38,6 +38,8 @@ fn a_broken_file_takes_no_target_out_of_sight() {
     world.until_in_sync();
     world.write("services/shop.yaml", "service: shop\ntargets: [\n");
     world.commit("rubbish");
+    let log = || std::fs::read_to_string(world.root.join("log")).unwrap();
+    world.until("the log has it", || log().contains("\"mistake\":\"services/shop.yaml:"));
     let status = world.towpath(&["status"]);
     assert!(status.stdout.contains("shop/production"), "{status:?}");
     assert!(status.stdout.contains("config broken: services/shop.yaml:"), "{status:?}");
