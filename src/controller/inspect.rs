@@ -152,9 +152,9 @@ pub fn inspect(
     let mut loaded = load(&repository, applied)?;
     let mut seen = Observation { base: Some(head), ..Observation::default() };
     seen.glasses = glass::states(&repository, &setup.branch, &ledger);
-    let asked = ask_forge(setup);
+    // What is asked of gates depends on them.
+    seen.merge_requests = Some(answered(&ask_forge(setup), FORGE_MAX));
     let in_service = survey((setup, &repository), &mut loaded, &ledger, &wanted, &mut seen)?;
-    seen.merge_requests = Some(answered(&asked, FORGE_MAX));
     let records = records(&repository, &ledger);
     let unsafe_edits = BTreeMap::new();
     let (now, troubles, unheard) = (clock::now(), Troubles::default(), None);
@@ -173,8 +173,8 @@ pub fn inspect(
     Ok(found)
 }
 
-/// Asks the forge for the merge requests, beside all else: one that hangs is not waited for. Without its token the rest
-/// can still be shown.
+/// Asks the forge for the merge requests, in a thread of its own: one that hangs is not waited for. Without its token the
+/// rest can still be shown.
 fn ask_forge(setup: &Setup) -> mpsc::Receiver<Listed> {
     let (answer, asked) = mpsc::channel();
     let setup = setup.clone();
